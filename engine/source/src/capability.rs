@@ -1,0 +1,414 @@
+//! What a source can do with a pushed expression, as data.
+//!
+//! A connector writes a table of [`Rule`]s: operator x class of value -> [`Support`]. What is not in the table is
+//! [`Support::No`]. [`Capabilities::offer`] reads the table for a whole filter and answers with the filter to push, which may be
+//! weaker than the one that was asked for, and whether the engine must check the rows again.
+
+use std::fmt;
+
+use arrow::datatypes::DataType;
+use datafusion_common::ScalarValue;
+
+use crate::{ColumnDef, CompareOp, Expr, Like, SortKey, TableDef, ValueClass};
+
+/// How well a source does an operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Support {
+    /// Not at all: it stays local.
+    No,
+    /// Every right row comes, and perhaps others: the engine checks again.
+    Superset,
+    /// Just the right rows come.
+    Exact,
+}
+
+/// An operator of the capability table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Operator {
+    /// `=` and IN.
+    Equal,
+    /// `<>` and NOT IN.
+    NotEqual,
+    /// `<`, `<=`, `>`, `>=` and BETWEEN.
+    Order,
+    /// IS NULL and IS NOT NULL.
+    IsNull,
+    /// LIKE.
+    Like,
+    /// NOT LIKE.
+    NotLike,
+    /// ORDER BY with a limit. Only [`Support::Exact`] is of use.
+    Sort,
+}
+
+impl Operator {
+    /// Every operator, in declaration order; for generated documentation and for tests.
+    pub const ALL: [Self; 7] =
+        [Self::Equal, Self::NotEqual, Self::Order, Self::IsNull, Self::Like, Self::NotLike, Self::Sort];
+}
+
+/// An entry of the capability table.
+pub type Rule = (Operator, ValueClass, Support);
+
+/// The capability table of one kind and version of source.
+#[derive(Debug, Clone, Copy)]
+pub struct Capabilities {
+    source: &'static str,
+    rules: &'static [Rule],
+    max_binds: usize,
+}
+
+/// What a source makes of a filter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Offer {
+    /// The filter to push; `None` where nothing of it can be.
+    pub filter: Option<Expr>,
+    /// What the pushed filter is to the one that was asked for.
+    pub support: Support,
+    /// Why it is not exact, for EXPLAIN; empty where it is.
+    pub reason: String,
+}
+
+impl Capabilities {
+    /// The most values that the filters of one scan may bind, where the connector does not say otherwise.
+    pub const DEFAULT_MAX_BINDS: usize = 10_000;
+
+    /// A table for the kind of source that messages call `source`.
+    pub const fn new(source: &'static str, rules: &'static [Rule]) -> Self {
+        Self { source, rules, max_binds: Self::DEFAULT_MAX_BINDS }
+    }
+
+    /// The same table with another limit on the values of one scan.
+    pub const fn with_max_binds(self, max_binds: usize) -> Self {
+        Self { max_binds, ..self }
+    }
+
+    /// What messages call this kind of source.
+    pub fn source(&self) -> &'static str {
+        self.source
+    }
+
+    /// Every entry.
+    pub fn rules(&self) -> &'static [Rule] {
+        self.rules
+    }
+
+    /// The most values that the filters of one scan may bind.
+    pub fn max_binds(&self) -> usize {
+        self.max_binds
+    }
+
+    /// The entry for an operator on a class of values.
+    pub fn support(&self, operator: Operator, class: ValueClass) -> Support {
+        self.rules
+            .iter()
+            .find(|(rule_operator, rule_class, _)| (*rule_operator, *rule_class) == (operator, class))
+            .map_or(Support::No, |(_, _, support)| *support)
+    }
+
+    /// What the source makes of a filter over `table`.
+    ///
+    /// A row passes a filter only where it is true, so a conjunction may lose what the source can't do and become a superset;
+    /// a disjunction may not, and under NOT only an exact filter will do.
+    pub fn offer(&self, filter: &Expr, table: &TableDef) -> Offer {
+        match filter {
+            Expr::And(parts) => Offer::all(parts.iter().map(|part| self.offer(part, table)).collect()),
+            Expr::Or(parts) => Offer::any(parts.iter().map(|part| self.offer(part, table)).collect()),
+            Expr::Not(inner) => match self.offer(inner, table) {
+                Offer { filter: Some(inner), support: Support::Exact, .. } => Offer::exact(Expr::Not(Box::new(inner))),
+                offer => Offer::no(format!("NOT needs an exact filter: {}", offer.reason)),
+            },
+            Expr::IsNull(inner) | Expr::IsNotNull(inner) => self.offer_is_null(filter, inner, table),
+            Expr::Compare { op, left, right } => self.offer_compare(*op, left, right, table),
+            Expr::InList { expr, values, negated } => self.offer_in_list(filter, expr, values, *negated, table),
+            Expr::Like(like) => self.offer_like(filter, like, table),
+            Expr::Column(index) => self.offer_flag(*index, table),
+            Expr::Literal(_) => Offer::no("a constant is not a filter"),
+        }
+    }
+
+    /// Whether the source can sort by these keys just as Arrow does, or why not.
+    pub fn offer_sort(&self, keys: &[SortKey], table: &TableDef) -> Result<(), String> {
+        for key in keys {
+            let column = &table.columns[key.column];
+            if self.support(Operator::Sort, column.class) != Support::Exact {
+                return Err(self.reason(Operator::Sort, column));
+            }
+        }
+        Ok(())
+    }
+
+    fn offer_flag(&self, index: usize, table: &TableDef) -> Offer {
+        let column = &table.columns[index];
+        match self.support(Operator::Equal, column.class) {
+            Support::Exact if column.data_type == DataType::Boolean => Offer::exact(Expr::Column(index)),
+            _ => Offer::no(self.reason(Operator::Equal, column)),
+        }
+    }
+
+    fn offer_is_null(&self, filter: &Expr, inner: &Expr, table: &TableDef) -> Offer {
+        let Expr::Column(index) = inner else { return Offer::no("IS NULL of a computed value") };
+        let column = &table.columns[*index];
+        match self.support(Operator::IsNull, column.class) {
+            Support::No => Offer::no(self.reason(Operator::IsNull, column)),
+            support => Offer::new(filter.clone(), support, self.reason(Operator::IsNull, column)),
+        }
+    }
+
+    fn offer_compare(&self, op: CompareOp, left: &Expr, right: &Expr, table: &TableDef) -> Offer {
+        match (left, right) {
+            (Expr::Column(index), Expr::Literal(value)) => self.offer_value(op, *index, value, table),
+            (Expr::Literal(value), Expr::Column(index)) => self.offer_value(op.swapped(), *index, value, table),
+            (Expr::Column(left), Expr::Column(right)) => self.offer_columns(op, *left, *right, table),
+            _ => Offer::no("a comparison of computed values"),
+        }
+    }
+
+    fn offer_value(&self, op: CompareOp, index: usize, value: &ScalarValue, table: &TableDef) -> Offer {
+        let column = &table.columns[index];
+        let operator = operator_of(op);
+        let support = self.support(operator, column.class);
+        if support == Support::No {
+            return Offer::no(self.reason(operator, column));
+        }
+        if let Some(reason) = unfit(column, value) {
+            return Offer::no(reason);
+        }
+        let op = if support == Support::Superset { op.widened() } else { op };
+        let filter = Expr::compare(op, Expr::Column(index), Expr::Literal(value.clone()));
+        Offer::new(filter, support, self.reason(operator, column))
+    }
+
+    fn offer_columns(&self, op: CompareOp, left: usize, right: usize, table: &TableDef) -> Offer {
+        let (a, b) = (&table.columns[left], &table.columns[right]);
+        let operator = operator_of(op);
+        let alike = a.data_type == b.data_type && a.class == b.class && a.collation == b.collation;
+        if alike && self.support(operator, a.class) == Support::Exact {
+            return Offer::exact(Expr::compare(op, Expr::Column(left), Expr::Column(right)));
+        }
+        Offer::no(if alike {
+            self.reason(operator, a)
+        } else {
+            format!("columns \"{}\" and \"{}\" are of different types or collations", a.name, b.name)
+        })
+    }
+
+    fn offer_in_list(&self, filter: &Expr, expr: &Expr, values: &[ScalarValue], negated: bool, table: &TableDef) -> Offer {
+        let Expr::Column(index) = expr else { return Offer::no("IN of a computed value") };
+        let column = &table.columns[*index];
+        let operator = if negated { Operator::NotEqual } else { Operator::Equal };
+        let support = self.support(operator, column.class);
+        if support == Support::No {
+            return Offer::no(self.reason(operator, column));
+        }
+        if values.len() > self.max_binds {
+            return Offer::no(format!("IN has {} values, {} takes {}", values.len(), self.source, self.max_binds));
+        }
+        match values.iter().find_map(|value| unfit(column, value)) {
+            Some(reason) => Offer::no(reason),
+            None => Offer::new(filter.clone(), support, self.reason(operator, column)),
+        }
+    }
+
+    fn offer_like(&self, filter: &Expr, like: &Like, table: &TableDef) -> Offer {
+        let Expr::Column(index) = like.expr.as_ref() else { return Offer::no("LIKE of a computed value") };
+        let column = &table.columns[*index];
+        if like.case_insensitive {
+            return Offer::no("ILIKE folds case by the source's locale");
+        }
+        if trailing_escape(&like.pattern) {
+            return Offer::no("sources refuse a pattern that ends with an escape character");
+        }
+        let operator = if like.negated { Operator::NotLike } else { Operator::Like };
+        match self.support(operator, column.class) {
+            Support::No => Offer::no(self.reason(operator, column)),
+            _ if like.pattern.contains('\0') => Offer::no("a pattern with NUL"),
+            support => Offer::new(filter.clone(), support, self.reason(operator, column)),
+        }
+    }
+
+    fn reason(&self, operator: Operator, column: &ColumnDef) -> String {
+        let collation = column.collation.as_ref().map(|name| format!(" collation {name}")).unwrap_or_default();
+        format!("{} on \"{}\" ({}{collation}) differs in {}", operator, column.name, column.remote_type, self.source)
+    }
+}
+
+impl Offer {
+    fn new(filter: Expr, support: Support, reason: String) -> Self {
+        let reason = if support == Support::Exact { String::new() } else { reason };
+        Self { filter: Some(filter), support, reason }
+    }
+
+    fn exact(filter: Expr) -> Self {
+        Self { filter: Some(filter), support: Support::Exact, reason: String::new() }
+    }
+
+    fn no(reason: impl Into<String>) -> Self {
+        Self { filter: None, support: Support::No, reason: reason.into() }
+    }
+
+    /// A conjunction: what can't be pushed is left out, and the rest is a superset.
+    fn all(parts: Vec<Self>) -> Self {
+        let exact = parts.iter().all(|part| part.support == Support::Exact);
+        let reason = join_reasons(&parts);
+        match Expr::all(parts.into_iter().filter_map(|part| part.filter).collect()) {
+            Some(filter) => Self::new(filter, if exact { Support::Exact } else { Support::Superset }, reason),
+            None => Self::no(reason),
+        }
+    }
+
+    /// A disjunction: all of it or nothing.
+    fn any(parts: Vec<Self>) -> Self {
+        let support = parts.iter().map(|part| part.support).min().unwrap_or(Support::No);
+        let reason = join_reasons(&parts);
+        if support == Support::No {
+            return Self::no(reason);
+        }
+        Self::new(Expr::Or(parts.into_iter().filter_map(|part| part.filter).collect()), support, reason)
+    }
+}
+
+fn join_reasons(parts: &[Offer]) -> String {
+    let reasons: Vec<&str> = parts.iter().map(|part| part.reason.as_str()).filter(|reason| !reason.is_empty()).collect();
+    reasons.join("; ")
+}
+
+fn operator_of(op: CompareOp) -> Operator {
+    match op {
+        CompareOp::Equal => Operator::Equal,
+        CompareOp::NotEqual => Operator::NotEqual,
+        _ => Operator::Order,
+    }
+}
+
+/// Why a value can't be compared with a column at any source, where that is so.
+fn unfit(column: &ColumnDef, value: &ScalarValue) -> Option<String> {
+    if value.is_null() {
+        return Some("a comparison with NULL is never true".to_owned());
+    }
+    if value.data_type() != column.data_type {
+        return Some(format!("\"{}\" is {}, the value {}", column.name, column.data_type, value.data_type()));
+    }
+    match value {
+        ScalarValue::Float32(Some(number)) if !number.is_finite() => Some("the value is not finite".to_owned()),
+        ScalarValue::Float64(Some(number)) if !number.is_finite() => Some("the value is not finite".to_owned()),
+        ScalarValue::Utf8(Some(text)) if text.contains('\0') => Some("the value holds NUL".to_owned()),
+        ScalarValue::Utf8(Some(text)) if column.class == ValueClass::Uuid && !canonical_uuid(text) => {
+            Some("the value is not a UUID in lower case with dashes".to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// Whether the text is the one form in which UUIDs are read: lower case, dashes after 8, 12, 16 and 20 digits.
+fn canonical_uuid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(index, byte)| match index {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
+        })
+}
+
+fn trailing_escape(pattern: &str) -> bool {
+    pattern.chars().rev().take_while(|c| *c == '\\').count() % 2 == 1
+}
+
+impl fmt::Display for Operator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Equal => "=",
+            Self::NotEqual => "<>",
+            Self::Order => "<",
+            Self::IsNull => "IS NULL",
+            Self::Like => "LIKE",
+            Self::NotLike => "NOT LIKE",
+            Self::Sort => "ORDER BY",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: &[Rule] = &[
+        (Operator::Equal, ValueClass::Integer, Support::Exact),
+        (Operator::Order, ValueClass::Integer, Support::Exact),
+        (Operator::Equal, ValueClass::TextFolded, Support::Superset),
+        (Operator::Order, ValueClass::Float, Support::Superset),
+        (Operator::Equal, ValueClass::Uuid, Support::Exact),
+    ];
+
+    fn table() -> TableDef {
+        TableDef::new(
+            ["t"],
+            vec![
+                ColumnDef::new("id", DataType::Int64, "bigint", ValueClass::Integer),
+                ColumnDef::new("name", DataType::Utf8, "varchar", ValueClass::TextFolded),
+                ColumnDef::new("x", DataType::Float64, "double", ValueClass::Float),
+                ColumnDef::new("note", DataType::Utf8, "json", ValueClass::Opaque),
+                ColumnDef::new("u", DataType::Utf8, "uuid", ValueClass::Uuid),
+            ],
+        )
+    }
+
+    fn offer(filter: &Expr) -> Offer {
+        Capabilities::new("example", RULES).offer(filter, &table())
+    }
+
+    fn equal(column: usize, value: ScalarValue) -> Expr {
+        Expr::compare(CompareOp::Equal, Expr::Column(column), Expr::Literal(value))
+    }
+
+    fn id() -> Expr {
+        equal(0, ScalarValue::from(7_i64))
+    }
+
+    #[test]
+    fn conjunction_drops_what_the_source_cannot_do_and_becomes_a_superset() {
+        let both = Expr::And(vec![id(), equal(3, ScalarValue::from("x"))]);
+        let offer = offer(&both);
+        assert_eq!((offer.filter, offer.support), (Some(id()), Support::Superset));
+        assert!(offer.reason.contains("\"note\""), "{}", offer.reason);
+    }
+
+    #[test]
+    fn disjunction_is_pushed_whole_or_not_at_all() {
+        assert_eq!(offer(&Expr::Or(vec![id(), equal(3, ScalarValue::from("x"))])).support, Support::No);
+        assert_eq!(offer(&Expr::Or(vec![id(), equal(1, ScalarValue::from("x"))])).support, Support::Superset);
+    }
+
+    #[test]
+    fn negation_takes_only_exact_filters() {
+        assert_eq!(offer(&Expr::Not(Box::new(id()))).support, Support::Exact);
+        assert_eq!(offer(&Expr::Not(Box::new(equal(1, ScalarValue::from("x"))))).support, Support::No);
+    }
+
+    #[test]
+    fn superset_of_an_order_comparison_includes_equality() {
+        let less = Expr::compare(CompareOp::Less, Expr::Column(2), Expr::Literal(ScalarValue::from(0.0)));
+        let offered = offer(&less);
+        assert!(
+            matches!(&offered.filter, Some(Expr::Compare { op: CompareOp::LessOrEqual, .. })),
+            "0.0 must not hide -0.0: {offered:?}"
+        );
+        let nan = Expr::compare(CompareOp::Less, Expr::Column(2), Expr::Literal(ScalarValue::from(f64::NAN)));
+        assert_eq!(offer(&nan).support, Support::No);
+    }
+
+    #[test]
+    fn literal_on_the_left_turns_the_operator_round() {
+        let filter = Expr::compare(CompareOp::Less, Expr::Literal(ScalarValue::from(7_i64)), Expr::Column(0));
+        let turned = Expr::compare(CompareOp::Greater, Expr::Column(0), Expr::Literal(ScalarValue::from(7_i64)));
+        assert_eq!(offer(&filter).filter, Some(turned));
+    }
+
+    #[test]
+    fn value_of_another_type_or_form_stays_local() {
+        assert_eq!(offer(&equal(0, ScalarValue::from(7_i32))).support, Support::No);
+        assert_eq!(offer(&equal(4, ScalarValue::from("ABC"))).support, Support::No);
+        let uuid = "00112233-4455-6677-8899-aabbccddeeff";
+        assert_eq!(offer(&equal(4, ScalarValue::from(uuid))).support, Support::Exact);
+    }
+}

@@ -1,0 +1,87 @@
+//! What the engine asks of a source, and what the source made of it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion_common::ScalarValue;
+
+use crate::{Expr, TableDef};
+
+/// A scan of one table: which columns, which rows, in which order, how many.
+///
+/// The steps apply in this order: filter, sort, limit, projection. Filters here have passed
+/// [`Capabilities::offer`](crate::Capabilities::offer) and are to be pushed as they stand.
+#[derive(Debug, Clone)]
+pub struct ScanRequest {
+    /// The table, as discovered when the query was planned.
+    pub table: Arc<TableDef>,
+    /// Indexes of the columns to yield, in the order to yield them. May be empty: then batches carry only a row count.
+    pub projection: Vec<usize>,
+    /// Only rows for which every filter is true.
+    pub filters: Vec<Expr>,
+    /// The order of the rows; empty where none is asked for. With partitions, the order holds within each.
+    pub sort: Vec<SortKey>,
+    /// At most so many rows.
+    pub limit: Option<u64>,
+    /// The most rows of a batch.
+    pub batch_rows: usize,
+}
+
+/// One key of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SortKey {
+    /// The column's index in the table.
+    pub column: usize,
+    /// The direction.
+    pub descending: bool,
+    /// Where NULLs go.
+    pub nulls_first: bool,
+}
+
+/// A statement as it goes to the source, for EXPLAIN and for the connector itself.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RemoteStatement {
+    /// The text, with the dialect's placeholders. It holds no value.
+    pub text: String,
+    /// The values of the placeholders, in their order.
+    pub binds: Vec<Bind>,
+}
+
+/// A value that travels beside a statement's text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bind {
+    /// The value and its Arrow type.
+    pub value: ScalarValue,
+    /// The type that the source takes it as.
+    pub remote_type: String,
+}
+
+impl ScanRequest {
+    /// How many rows a batch holds where nobody said otherwise.
+    pub const DEFAULT_BATCH_ROWS: usize = 8192;
+
+    /// A scan of all rows and columns.
+    pub fn all(table: Arc<TableDef>) -> Self {
+        let projection = (0..table.columns.len()).collect();
+        Self { table, projection, filters: vec![], sort: vec![], limit: None, batch_rows: Self::DEFAULT_BATCH_ROWS }
+    }
+
+    /// The schema of the batches: the projected columns' names, types and nullability.
+    pub fn schema(&self) -> SchemaRef {
+        let fields: Vec<Field> = self.projection.iter().map(|index| self.table.columns[*index].field()).collect();
+        Arc::new(Schema::new(fields))
+    }
+}
+
+/// Shows the text and the binds' types, never their values.
+impl fmt::Display for RemoteStatement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)?;
+        if !self.binds.is_empty() {
+            let types: Vec<&str> = self.binds.iter().map(|bind| bind.remote_type.as_str()).collect();
+            write!(f, " binds=[{}]", types.join(", "))?;
+        }
+        Ok(())
+    }
+}

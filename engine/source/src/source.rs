@@ -1,0 +1,53 @@
+//! The traits that a connector implements to be read.
+
+use std::fmt::Debug;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+use futures::Stream;
+
+use crate::{Capabilities, RemoteStatement, Result, ScanRequest, TableDef};
+
+/// Record batches as they come. Dropping it stops the work at the source.
+pub type BatchStream = Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>;
+
+/// One store of one service: what the engine reads from. Never writes.
+///
+/// Opening a source does no I/O; connections are made when they are needed and kept in a bounded pool, so a source that
+/// is down now works once it is back.
+#[async_trait]
+pub trait Source: Debug + Send + Sync {
+    /// Where the data is, for people: host and database or path, never a password. Two sources with the same location are
+    /// the same store under the same role.
+    fn location(&self) -> String;
+
+    /// What the source can do with a pushed expression. Fixed for the life of the source.
+    fn capabilities(&self) -> &Capabilities;
+
+    /// Every table that the role may read, described now.
+    async fn tables(&self) -> Result<Vec<TableDef>>;
+
+    /// One table, by the name that a manifest's `from` gives it: the dotted path, or only its last part
+    /// where that is unambiguous. Described now, not from a cache.
+    async fn table(&self, from: &str) -> Result<TableDef>;
+
+    /// Decides how a request is read, without reading rows.
+    async fn prepare(&self, request: ScanRequest) -> Result<Arc<dyn Scan>>;
+}
+
+/// A prepared request.
+#[async_trait]
+pub trait Scan: Debug + Send + Sync {
+    /// What goes to the source.
+    fn statement(&self) -> &RemoteStatement;
+
+    /// Into how many disjoint parts the rows are split, at least one. A request with a limit or an order has one.
+    fn partitions(&self) -> usize {
+        1
+    }
+
+    /// Starts reading a partition. May be called again: each call reads anew.
+    async fn open(&self, partition: usize) -> Result<BatchStream>;
+}
