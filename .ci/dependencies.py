@@ -107,7 +107,8 @@ def source_faults(all_packages, registries):
 
 def ban_faults(all_packages, bans):
     """One line for every package that must not be in the tree."""
-    reasons = {ban["crate"]: ban["reason"] for ban in bans}
+    bans = [{"crate": ban} if isinstance(ban, str) else ban for ban in bans]
+    reasons = {ban.get("crate") or ban["name"]: ban.get("reason", "see deny.toml") for ban in bans if "wrappers" not in ban}
     return [f"{p['name']} {p['version']} is banned: {reasons[p['name']]}" for p in all_packages if p["name"] in reasons]
 
 
