@@ -6,12 +6,13 @@
 //!
 //! A fixture that can't be made is a test that fails: these functions panic, and say what to do.
 
+pub mod everywhere;
 pub mod mysql;
 pub mod postgres;
 pub mod proxy;
 pub mod rows;
-//pub mod services;
-//pub mod tpch;
+pub mod services;
+pub mod tpch;
 pub mod wait;
 
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -77,13 +77,13 @@ impl MysqlDatabase {
 
     /// How many clients other than the asking one are connected to this database.
     pub async fn connections(&self) -> usize {
-        self.connection_ids().await.len()
+        other_connections(&mut self.client().await, &self.name).await.len()
     }
 
     /// Ends every other connection to this database, as an administrator or a restart would.
     pub async fn terminate_connections(&self) {
         let mut client = self.client().await;
-        for id in self.connection_ids().await {
+        for id in other_connections(&mut client, &self.name).await {
             // One that has ended by itself meanwhile is just as well.
             let _ = client.query_drop(format!("KILL {id}")).await;
         }
@@ -99,11 +99,6 @@ impl MysqlDatabase {
         );
         client.query_drop(statement).await.unwrap_or_else(|error| panic!("LOAD DATA into {table}: {error}"));
     }
-
-    async fn connection_ids(&self) -> Vec<u64> {
-        let query = "SELECT id FROM information_schema.processlist WHERE db = ? AND id <> connection_id()";
-        self.client().await.exec(query, (&self.name,)).await.expect("the process list can be read")
-    }
 }
 
 impl Drop for MysqlDatabase {
@@ -111,6 +106,11 @@ impl Drop for MysqlDatabase {
         let statement = format!("DROP DATABASE IF EXISTS {}", self.name);
         block_on_elsewhere(async move { execute_at(&base_url(), &statement).await });
     }
+}
+
+async fn other_connections(client: &mut Conn, database: &str) -> Vec<u64> {
+    let query = "SELECT id FROM information_schema.processlist WHERE db = ? AND id <> connection_id()";
+    client.exec(query, (database,)).await.expect("the process list can be read")
 }
 
 fn url_of(database: &str) -> String {
