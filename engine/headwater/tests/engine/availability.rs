@@ -30,7 +30,11 @@ async fn service_that_breaks_in_the_middle_gives_an_error_and_no_answer() {
     let engine = Sheet::engine(&[&shop]).await;
     for sql in ["SELECT * FROM shop.items", "SELECT count(*) FROM shop.items a JOIN shop.items b ON a.id = b.id"] {
         let error = engine.sql(sql).await.unwrap().collect().await.unwrap_err();
-        assert_eq!(error.report(), "service \"shop\" failed while reading table \"items\": the sheet was torn", "{sql}");
+        assert_eq!(
+            error.report(),
+            "service \"shop\" failed while reading table \"items\": the sheet was torn",
+            "{sql}"
+        );
     }
 }
 

@@ -7,7 +7,8 @@ use crate::sheet::Sheet;
 
 async fn names(session: &Session, sql: &str) -> Vec<String> {
     let batches = session.sql(sql).await.unwrap().collect().await.unwrap();
-    let columns = batches.iter().flat_map(|batch| batch.column(0).as_string::<i32>().iter().flatten().map(str::to_owned));
+    let columns =
+        batches.iter().flat_map(|batch| batch.column(0).as_string::<i32>().iter().flatten().map(str::to_owned));
     columns.collect()
 }
 
@@ -59,7 +60,9 @@ async fn information_schema_lists_a_service_that_is_down_without_its_columns() {
 async fn misspelt_service_or_table_is_told_its_neighbour() {
     let shop = Sheet::new("shop");
     let engine = Sheet::engine(&[&shop]).await;
-    for (sql, hint) in [("SELECT * FROM shp.items", "did you mean \"shop\"?"), ("SELECT * FROM shop.item", "did you mean \"items\"?")] {
+    for (sql, hint) in
+        [("SELECT * FROM shp.items", "did you mean \"shop\"?"), ("SELECT * FROM shop.item", "did you mean \"items\"?")]
+    {
         let error = engine.sql(sql).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound, "{sql}: {error:?}");
         assert!(error.report().contains(hint), "{}", error.report());

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use arrow::array::{BooleanArray, Int64Array, RecordBatch, Scalar, StringArray};
-use arrow::compute::{and_kleene, filter_record_batch, not, or_kleene};
 use arrow::compute::kernels::cmp;
+use arrow::compute::{and_kleene, filter_record_batch, not, or_kleene};
 use arrow::datatypes::DataType;
 use headwater::{Engine, ServiceName, Tables};
 use headwater_source::{
-    BatchStream, Capabilities, ColumnDef, CompareOp, Error, Expr, Operator, RemoteStatement, Result, Scan, ScalarValue,
+    BatchStream, Capabilities, ColumnDef, CompareOp, Error, Expr, Operator, RemoteStatement, Result, ScalarValue, Scan,
     ScanRequest, Source, Support, TableDef, ValueClass, async_trait, futures,
 };
 use parking_lot::Mutex;
@@ -188,12 +188,12 @@ fn rows(table: &TableDef) -> RecordBatch {
 }
 
 fn evaluate(filter: &Expr, batch: &RecordBatch) -> BooleanArray {
-    let fold = |parts: &[Expr], join: fn(&BooleanArray, &BooleanArray) -> _| {
-        parts.iter().map(|part| evaluate(part, batch)).reduce(|a, b| Result::unwrap(join(&a, &b))).unwrap()
+    let fold = |parts: &[Expr], join: fn(&BooleanArray, &BooleanArray) -> BooleanArray| {
+        parts.iter().map(|part| evaluate(part, batch)).reduce(|a, b| join(&a, &b)).unwrap()
     };
     match filter {
-        Expr::And(parts) => return fold(parts, |a, b| Ok(and_kleene(a, b).unwrap())),
-        Expr::Or(parts) => return fold(parts, |a, b| Ok(or_kleene(a, b).unwrap())),
+        Expr::And(parts) => return fold(parts, |a, b| and_kleene(a, b).unwrap()),
+        Expr::Or(parts) => return fold(parts, |a, b| or_kleene(a, b).unwrap()),
         Expr::Not(inner) => return not(&evaluate(inner, batch)).unwrap(),
         _ => {}
     }
