@@ -175,7 +175,7 @@ fn read_manifest(reader: &Reader<'_>, file: &Path, text: &str, faults: &mut Faul
         Some(root) => reader.manifest(&root, file, faults),
         None => {
             if faults.is_empty() {
-                faults.add(1, "", "the manifest is empty; write service, source and publishes");
+                faults.add(1, "", read::EMPTY);
             }
             Parsed::default()
         }

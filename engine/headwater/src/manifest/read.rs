@@ -12,6 +12,9 @@ use super::variables::{self, Expanded};
 use super::yaml::{Entry, Node, Value};
 use super::{Manifest, Owner, PublishedTable, Publishes};
 
+/// The message for a file that says nothing.
+pub(super) const EMPTY: &str = "the manifest is empty; write service, source and publishes";
+
 /// What a file yields: its service, known even where the rest is faulty, and the manifest where nothing is.
 #[derive(Default)]
 pub(super) struct Parsed {
@@ -33,7 +36,7 @@ impl Reader<'_> {
     /// Reads the tree of `file`.
     pub(super) fn manifest(&self, root: &Node, file: &Path, faults: &mut Faults) -> Parsed {
         if matches!(root.value, Value::Nothing) {
-            faults.add(root.line, "", "the manifest is empty; write service, source and publishes");
+            faults.add(1, "", EMPTY);
             return Parsed::default();
         }
         let Some(fields) = self.fields("", root.line, root, keys::OF_MANIFEST, faults) else {

@@ -286,7 +286,7 @@ fn yaml_beyond_mappings_lists_and_scalars_is_a_named_fault() {
         &["4: a second document begins here; write one file per service"],
     );
     assert_faults(
-        &with(source, "{[a]: b, {c: d}: e}"),
+        &with(source, "{[a]: b, {c: d}: e, f: }"),
         &["3: publishes: a key must be text", "3: publishes: a key must be text"],
     );
     let deep = with(source, &format!("{}{}", "[".repeat(200), "]".repeat(200)));
