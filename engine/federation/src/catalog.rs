@@ -58,7 +58,9 @@ impl Catalog {
     /// Registers a table of the embedding program in a schema that no service has. Replaces one of the same name.
     pub fn register_local(&self, schema: &ServiceName, name: &str, table: Arc<dyn TableProvider>) -> Result<()> {
         if self.services.contains_key(schema) {
-            return Err(DataFusionError::Plan(format!("schema \"{schema}\" is a service; register \"{name}\" in another")));
+            return Err(DataFusionError::Plan(format!(
+                "schema \"{schema}\" is a service; register \"{name}\" in another"
+            )));
         }
         self.local.write().entry(schema.to_string()).or_default().insert(name.to_owned(), table);
         Ok(())
@@ -85,7 +87,10 @@ impl Catalog {
         let local = self.local.read();
         let of_schema = |(schema, tables): (&String, &BTreeMap<String, Arc<dyn TableProvider>>)| {
             let schema = schema.clone();
-            tables.iter().map(move |(name, table)| (schema.clone(), name.clone(), Arc::clone(table))).collect::<Vec<_>>()
+            tables
+                .iter()
+                .map(move |(name, table)| (schema.clone(), name.clone(), Arc::clone(table)))
+                .collect::<Vec<_>>()
         };
         local.iter().flat_map(of_schema).collect()
     }
@@ -173,7 +178,9 @@ impl SchemaProvider for Schema {
         let Some(name) = &self.name else { return vec![] };
         match self.session.catalog.service(name) {
             Some(service) => service.table_names(),
-            None => self.session.catalog.local_schema(name).map(|tables| tables.into_keys().collect()).unwrap_or_default(),
+            None => {
+                self.session.catalog.local_schema(name).map(|tables| tables.into_keys().collect()).unwrap_or_default()
+            }
         }
     }
 

@@ -60,7 +60,9 @@ impl SchemaProvider for RememberedSchema {
     fn table_names(&self) -> Vec<String> {
         match self.catalog.service(&self.name) {
             Some(service) => service.table_names(),
-            None => self.catalog.local_schema(&self.name).map(|tables| tables.into_keys().collect()).unwrap_or_default(),
+            None => {
+                self.catalog.local_schema(&self.name).map(|tables| tables.into_keys().collect()).unwrap_or_default()
+            }
         }
     }
 

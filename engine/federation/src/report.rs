@@ -57,6 +57,10 @@ fn collect(plan: &Arc<dyn ExecutionPlan>, reports: &mut Vec<RemoteStatementRepor
 
 impl fmt::Display for RemoteStatementReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} rows, {} bytes, {} ms: {}", self.service, self.rows, self.bytes, self.elapsed_ms, self.statement)
+        write!(
+            f,
+            "{}: {} rows, {} bytes, {} ms: {}",
+            self.service, self.rows, self.bytes, self.elapsed_ms, self.statement
+        )
     }
 }

@@ -15,9 +15,7 @@ use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
 use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet, Time};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
-};
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use headwater_source::{BatchStream, Error, Scan};
 
@@ -115,7 +113,13 @@ struct Reading {
 }
 
 impl Reading {
-    async fn start(service: Arc<Service>, table: String, scan: Arc<dyn Scan>, partition: usize, meter: Meter) -> Result<Self> {
+    async fn start(
+        service: Arc<Service>,
+        table: String,
+        scan: Arc<dyn Scan>,
+        partition: usize,
+        meter: Meter,
+    ) -> Result<Self> {
         let started = Instant::now();
         meter.statements.add(1);
         let opened = scan.open(partition).await;
@@ -185,9 +189,7 @@ impl ExecutionPlan for RemoteScanExec {
             partition,
             self.meter(partition),
         );
-        let batches = stream::once(reading)
-            .map_ok(|reading| stream::try_unfold(reading, Reading::next))
-            .try_flatten();
+        let batches = stream::once(reading).map_ok(|reading| stream::try_unfold(reading, Reading::next)).try_flatten();
         Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches)))
     }
 

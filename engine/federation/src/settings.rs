@@ -80,7 +80,8 @@ impl ExtensionOptions for Settings {
             "pushdown" => self.pushdown = value.parse()?,
             "search_path" => self.search_path = split_path(value),
             other => {
-                let hint = nearest(other, KEYS).map(|key| format!("; did you mean headwater.{key}?")).unwrap_or_default();
+                let hint =
+                    nearest(other, KEYS).map(|key| format!("; did you mean headwater.{key}?")).unwrap_or_default();
                 return plan_err!("there is no setting headwater.{other}{hint}");
             }
         }

@@ -105,7 +105,8 @@ impl RemoteTable {
             let Some(filter) = &decision.offer.filter else { continue };
             let needed = binds(filter);
             if needed > room && decision.offer.support != Support::Exact {
-                decision.offer.reason = format!("{}; the statement has no room for its {needed} values", decision.offer.reason);
+                decision.offer.reason =
+                    format!("{}; the statement has no room for its {needed} values", decision.offer.reason);
                 continue;
             }
             room = room.saturating_sub(needed);
@@ -114,7 +115,13 @@ impl RemoteTable {
         (chosen, decisions)
     }
 
-    fn request(&self, projection: Option<&Vec<usize>>, filters: Vec<Expr>, exact: bool, limit: Option<usize>) -> ScanRequest {
+    fn request(
+        &self,
+        projection: Option<&Vec<usize>>,
+        filters: Vec<Expr>,
+        exact: bool,
+        limit: Option<usize>,
+    ) -> ScanRequest {
         let mut request = ScanRequest::all(Arc::clone(&self.definition));
         if let Some(projection) = projection {
             request.projection.clone_from(projection);
@@ -178,7 +185,10 @@ impl TableProvider for RemoteTable {
         let rows = self.estimated_rows(request.filters.len(), request.limit);
         let schema = request.schema();
         let scan = self.service.source().prepare(request).await.map_err(|error| {
-            if matches!(error, headwater_source::Error::SchemaChanged { .. } | headwater_source::Error::TableNotFound { .. }) {
+            if matches!(
+                error,
+                headwater_source::Error::SchemaChanged { .. } | headwater_source::Error::TableNotFound { .. }
+            ) {
                 self.service.forget(&self.name);
             }
             to_datafusion(error)

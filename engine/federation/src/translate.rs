@@ -84,7 +84,9 @@ impl Translator<'_> {
         let values = list.list.iter().map(literal).collect::<Option<Vec<ScalarValue>>>();
         match values {
             Some(values) if values.is_empty() => Err("IN of nothing".to_owned()),
-            Some(values) if values.iter().any(ScalarValue::is_null) => Err("IN with NULL is evaluated locally".to_owned()),
+            Some(values) if values.iter().any(ScalarValue::is_null) => {
+                Err("IN with NULL is evaluated locally".to_owned())
+            }
             Some(values) => Ok(Expr::InList { expr: Box::new(expr), values, negated: list.negated }),
             None => Err("IN of computed values".to_owned()),
         }

@@ -17,7 +17,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     std::fs::write(services.path().join("orders.csv"), "id,customer_id,total\n1,7,20\n2,8,5\n3,7,12\n")?;
     let manifest = "service: orders\nsource: {connector: files, url: ./}\npublishes: {orders: {from: orders.csv}}\n";
     std::fs::write(services.path().join("orders.yaml"), manifest)?;
-    let engine = Engine::builder().services_dir(services.path()).connectors(headwater_connectors::all()).build().await?;
+    let engine =
+        Engine::builder().services_dir(services.path()).connectors(headwater_connectors::all()).build().await?;
 
     // A table in this program's memory, registered in a schema of its own.
     let customers = RecordBatch::try_from_iter([

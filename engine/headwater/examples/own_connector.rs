@@ -10,8 +10,8 @@ use arrow::datatypes::DataType;
 use arrow::util::pretty::print_batches;
 use headwater::{Engine, ServiceName, Tables};
 use headwater_source::{
-    BatchStream, Capabilities, ColumnDef, Error, RemoteStatement, Result, Scan, ScanRequest, Source, TableDef, ValueClass,
-    async_trait, futures,
+    BatchStream, Capabilities, ColumnDef, Error, RemoteStatement, Result, Scan, ScanRequest, Source, TableDef,
+    ValueClass, async_trait, futures,
 };
 
 /// Can compare nothing by itself: every filter stays with the engine.
@@ -79,7 +79,8 @@ impl Scan for ReadProc {
         }
         let (pids, commands) = (Arc::new(Int64Array::from(pids)), Arc::new(StringArray::from(commands)));
         let batch = RecordBatch::try_new(self.request.table.schema(), vec![pids, commands]);
-        let batch = batch.and_then(|batch| batch.project(&self.request.projection)).map_err(|error| failed(error.into()));
+        let batch =
+            batch.and_then(|batch| batch.project(&self.request.projection)).map_err(|error| failed(error.into()));
         Ok(Box::pin(futures::stream::iter([batch])))
     }
 }

@@ -90,8 +90,11 @@ impl EngineBuilder {
         if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(SourceError::config(format!("service \"{}\" is defined twice", pair[0])).into());
         }
-        let engine =
-            Engine { catalog: Catalog::new(services), runtime: Arc::new(RuntimeEnv::default()), search_path: self.search_path };
+        let engine = Engine {
+            catalog: Catalog::new(services),
+            runtime: Arc::new(RuntimeEnv::default()),
+            search_path: self.search_path,
+        };
         engine.check_search_path()?;
         Ok(engine)
     }

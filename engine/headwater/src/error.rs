@@ -141,9 +141,13 @@ fn source_kind(error: &SourceError) -> ErrorKind {
 
 fn query_kind(error: &DataFusionError) -> ErrorKind {
     match error.find_root() {
-        DataFusionError::SchemaError(inner, _) if matches!(**inner, SchemaError::FieldNotFound { .. }) => ErrorKind::NotFound,
+        DataFusionError::SchemaError(inner, _) if matches!(**inner, SchemaError::FieldNotFound { .. }) => {
+            ErrorKind::NotFound
+        }
         DataFusionError::Plan(message) if message.starts_with("table '") => ErrorKind::NotFound,
-        DataFusionError::SQL(..) | DataFusionError::Plan(_) | DataFusionError::SchemaError(..) => ErrorKind::InvalidInput,
+        DataFusionError::SQL(..) | DataFusionError::Plan(_) | DataFusionError::SchemaError(..) => {
+            ErrorKind::InvalidInput
+        }
         DataFusionError::Configuration(_) => ErrorKind::InvalidInput,
         DataFusionError::NotImplemented(_) => ErrorKind::Unsupported,
         DataFusionError::ResourcesExhausted(_) => ErrorKind::ResourcesExhausted,

@@ -46,7 +46,7 @@ mod session;
 pub use answer::Answer;
 pub use engine::{Engine, EngineBuilder, TableInfo, check};
 pub use error::{Error, ErrorKind, Result};
-pub use headwater_federation::{RemoteLog, RemoteStatementReport, Tables};
+pub use headwater_federation::{Published, RemoteLog, RemoteStatementReport, Tables};
 pub use headwater_source::{Connector, ServiceName, Source};
 pub use manifest::{Fault, Manifest, Owner, PublishedTable, Publishes, read_directory, schema};
 pub use session::{Prepared, Session};

@@ -175,7 +175,9 @@ impl Session {
 
     /// An unqualified name that the search path does not hold gets an error that says where it would be found.
     async fn explained(&self, error: DataFusionError, names: &[TableReference]) -> Error {
-        if source_error(&error).is_some() || !matches!(error.find_root(), DataFusionError::Plan(message) if message.starts_with("table '")) {
+        if source_error(&error).is_some()
+            || !matches!(error.find_root(), DataFusionError::Plan(message) if message.starts_with("table '"))
+        {
             return error.into();
         }
         for name in names.iter().filter(|name| name.schema().is_none()) {
@@ -189,13 +191,19 @@ impl Session {
             let known = self.catalog.catalog().schema_names();
             if !known.iter().any(|known| known == schema) && schema != "information_schema" {
                 let hint = hint(schema, &known);
-                return DataFusionError::Plan(format!("table '{name}' not found: there is no service \"{schema}\"{hint}")).into();
+                return DataFusionError::Plan(format!(
+                    "table '{name}' not found: there is no service \"{schema}\"{hint}"
+                ))
+                .into();
             }
             if let Some(service) = self.catalog.catalog().service(schema)
                 && matches!(service.table(name.table()).await, Ok(None))
             {
                 let hint = hint(name.table(), &service.table_names());
-                let message = format!("table '{name}' not found: service \"{schema}\" does not publish \"{}\"{hint}", name.table());
+                let message = format!(
+                    "table '{name}' not found: service \"{schema}\" does not publish \"{}\"{hint}",
+                    name.table()
+                );
                 return DataFusionError::Plan(message).into();
             }
         }
@@ -204,17 +212,23 @@ impl Session {
 
     fn where_to_find(&self, table: &str) -> String {
         let path = self.settings.read().search_path.join(", ");
-        let path = if path.is_empty() { "search_path is empty".to_owned() } else { format!("not in search_path ({path})") };
+        let path =
+            if path.is_empty() { "search_path is empty".to_owned() } else { format!("not in search_path ({path})") };
         match &self.catalog.catalog().schemas_with(table)[..] {
             [] => format!("table '{table}' not found: {path}; write service.table or SET search_path"),
-            [first, ..] => format!("table '{table}' not found: {path}; write {first}.{table} or SET search_path = {first}"),
+            [first, ..] => {
+                format!("table '{table}' not found: {path}; write {first}.{table} or SET search_path = {first}")
+            }
         }
     }
 
     fn result_schema(&self, plan: &LogicalPlan, parameters: &SchemaRef) -> SchemaRef {
         // With typed NULLs for parameters the analyzer coerces types as it will with values.
-        let values: Vec<ScalarValue> =
-            parameters.fields().iter().map(|field| ScalarValue::try_from(field.data_type()).unwrap_or(ScalarValue::Null)).collect();
+        let values: Vec<ScalarValue> = parameters
+            .fields()
+            .iter()
+            .map(|field| ScalarValue::try_from(field.data_type()).unwrap_or(ScalarValue::Null))
+            .collect();
         let bound = plan.clone().with_param_values(ParamValues::from(values));
         let optimized = bound.and_then(|plan| self.context.state().optimize(&plan));
         let schema = optimized.as_ref().map_or_else(|_| plan.schema(), LogicalPlan::schema);

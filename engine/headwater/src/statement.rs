@@ -152,11 +152,9 @@ fn number_placeholders(text: &str) -> Result<String> {
     if !text.contains('?') {
         return Ok(text.to_owned());
     }
-    let tokens = Tokenizer::new(&GenericDialect {}, text)
-        .tokenize_with_location()
-        .map_err(|error| datafusion::error::DataFusionError::from(
-            datafusion::logical_expr::sqlparser::parser::ParserError::from(error),
-        ))?;
+    let tokens = Tokenizer::new(&GenericDialect {}, text).tokenize_with_location().map_err(|error| {
+        datafusion::error::DataFusionError::from(datafusion::logical_expr::sqlparser::parser::ParserError::from(error))
+    })?;
     let marks: Vec<(u64, u64)> = tokens
         .iter()
         .filter(|token| matches!(&token.token, Token::Placeholder(mark) if mark == "?"))

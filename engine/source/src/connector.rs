@@ -93,7 +93,9 @@ impl Options {
             definition.check(value)?;
         }
         match definitions.iter().find(|definition| definition.required && !values.contains_key(definition.name)) {
-            Some(missing) => Err(Error::config(format!("\"source\" lacks the key \"{}\": {}", missing.name, missing.doc))),
+            Some(missing) => {
+                Err(Error::config(format!("\"source\" lacks the key \"{}\": {}", missing.name, missing.doc)))
+            }
             None => Ok(Self(values)),
         }
     }
@@ -179,7 +181,8 @@ mod tests {
 
     #[test]
     fn unknown_missing_and_misshapen_options_are_named() {
-        let message = |values: &[(&str, OptionValue)]| check(values).err().map(|error| error.to_string()).unwrap_or_default();
+        let message =
+            |values: &[(&str, OptionValue)]| check(values).err().map(|error| error.to_string()).unwrap_or_default();
         assert_eq!(message(&[("ulr", text("x"))]), "unknown key \"ulr\" in \"source\"; did you mean \"url\"?");
         assert_eq!(message(&[]), "\"source\" lacks the key \"url\": Where.");
         assert_eq!(

@@ -122,9 +122,8 @@ fn directory_fault(directory: &Path, message: String) -> Fault {
 
 /// The manifests of a directory in the order of their names, or why it can't be read.
 fn manifest_files(directory: &Path) -> Result<Vec<PathBuf>, String> {
-    let listed = fs::read_dir(directory).and_then(|entries| {
-        entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()
-    });
+    let listed = fs::read_dir(directory)
+        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>());
     let mut files = listed.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => "does not exist; name the directory that holds the services' manifests".to_owned(),
         io::ErrorKind::NotADirectory => "is not a directory; name the directory that holds the manifests".to_owned(),
@@ -176,7 +175,7 @@ fn read_manifest(reader: &Reader<'_>, file: &Path, text: &str, faults: &mut Faul
         Some(root) => reader.manifest(&root, file, faults),
         None => {
             if faults.is_empty() {
-                faults.add(1, "", "the manifest is empty; write service, source and publishes");
+                faults.add(1, "", read::EMPTY);
             }
             Parsed::default()
         }

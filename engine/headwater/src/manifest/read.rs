@@ -12,6 +12,9 @@ use super::variables::{self, Expanded};
 use super::yaml::{Entry, Node, Value};
 use super::{Manifest, Owner, PublishedTable, Publishes};
 
+/// The message for a file that says nothing.
+pub(super) const EMPTY: &str = "the manifest is empty; write service, source and publishes";
+
 /// What a file yields: its service, known even where the rest is faulty, and the manifest where nothing is.
 #[derive(Default)]
 pub(super) struct Parsed {
@@ -33,23 +36,20 @@ impl Reader<'_> {
     /// Reads the tree of `file`.
     pub(super) fn manifest(&self, root: &Node, file: &Path, faults: &mut Faults) -> Parsed {
         if matches!(root.value, Value::Nothing) {
-            faults.add(root.line, "", "the manifest is empty; write service, source and publishes");
+            faults.add(1, "", EMPTY);
             return Parsed::default();
         }
-        let Some(fields) = self.fields("", root.line, root, keys::OF_MANIFEST, faults) else { return Parsed::default() };
+        let Some(fields) = self.fields("", root.line, root, keys::OF_MANIFEST, faults) else {
+            return Parsed::default();
+        };
         let service = fields.get(keys::SERVICE).and_then(|entry| self.service(entry, faults));
         let owner = fields.get(keys::OWNER).and_then(|entry| self.owner(entry, faults));
         let source = fields.get(keys::SOURCE).and_then(|entry| self.source(entry, faults));
         let publishes = fields.get(keys::PUBLISHES).and_then(|entry| self.publishes(entry, faults));
         let manifest = match (&service, source, publishes) {
-            (Some((service, _)), Some((connector, options)), Some(publishes)) if faults.is_empty() => Some(Manifest {
-                service: service.clone(),
-                owner,
-                connector,
-                options,
-                publishes,
-                file: file.to_owned(),
-            }),
+            (Some((service, _)), Some((connector, options)), Some(publishes)) if faults.is_empty() => {
+                Some(Manifest { service: service.clone(), owner, connector, options, publishes, file: file.to_owned() })
+            }
             _ => None,
         };
         Parsed { service, manifest }
@@ -160,7 +160,11 @@ impl Reader<'_> {
             Value::Text(text) if text == keys::EVERY_TABLE => return Some(Publishes::All),
             Value::Mapping(entries) if !entries.is_empty() => entries,
             Value::Mapping(_) | Value::Nothing => {
-                faults.add(entry.line, &entry.key, "names no table; name one, or write \"*\" for every table of the source");
+                faults.add(
+                    entry.line,
+                    &entry.key,
+                    "names no table; name one, or write \"*\" for every table of the source",
+                );
                 return None;
             }
             _ => {

@@ -14,8 +14,7 @@ use super::keys::{self, Key};
 const HOLDS_VARIABLE: &str = r"(?:^|[^$])\$\{";
 
 /// A text in which each variable is well formed; see the `variables` module.
-const WELL_FORMED: &str =
-    r"^(?:[^$]|\$\$+\{|\$(?!\{)|\$\{[A-Za-z_][A-Za-z0-9_]*(?::-(?:[^$}]|\$(?!\{))*)?\})*$";
+const WELL_FORMED: &str = r"^(?:[^$]|\$\$+\{|\$(?!\{)|\$\{[A-Za-z_][A-Za-z0-9_]*(?::-(?:[^$}]|\$(?!\{))*)?\})*$";
 
 /// The same for a text that names something: not empty, without NUL.
 const WITHOUT_NUL: &str = r"^[^\u0000]+$";
@@ -37,7 +36,11 @@ pub fn schema(connectors: &[Arc<dyn Connector>]) -> String {
     });
     set(&mut schema, "$schema", json!("https://json-schema.org/draft/2020-12/schema"));
     set(&mut schema, "title", json!("Headwater service manifest"));
-    set(&mut schema, "description", json!("What a service owns, where it is kept and what others may read. One file per service."));
+    set(
+        &mut schema,
+        "description",
+        json!("What a service owns, where it is kept and what others may read. One file per service."),
+    );
     set(&mut schema, "$defs", Value::Object(definitions));
     // The order of keys does not depend on which features of serde_json the build has.
     schema.sort_all_objects();
@@ -46,10 +49,8 @@ pub fn schema(connectors: &[Arc<dyn Connector>]) -> String {
 
 /// An object that has these keys and no other.
 fn section(keys: &[Key], value: impl Fn(&str) -> Value) -> Value {
-    let properties: Map<String, Value> = keys
-        .iter()
-        .map(|key| (key.name.to_owned(), described(value(key.name), key.doc)))
-        .collect();
+    let properties: Map<String, Value> =
+        keys.iter().map(|key| (key.name.to_owned(), described(value(key.name), key.doc))).collect();
     let required: Vec<&str> = keys.iter().filter(|key| key.required).map(|key| key.name).collect();
     json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
 }
@@ -69,10 +70,8 @@ fn source(connectors: &[Arc<dyn Connector>]) -> Value {
         })
         .collect();
     let connector = json!({"anyOf": [{"enum": kinds}, reference("variable")]});
-    let properties: Map<String, Value> = keys::OF_SOURCE
-        .iter()
-        .map(|key| (key.name.to_owned(), described(connector.clone(), key.doc)))
-        .collect();
+    let properties: Map<String, Value> =
+        keys::OF_SOURCE.iter().map(|key| (key.name.to_owned(), described(connector.clone(), key.doc))).collect();
     let mut source = json!({"type": "object", "properties": properties, "required": keys::names(keys::OF_SOURCE)});
     if !choices.is_empty() {
         set(&mut source, "allOf", Value::Array(choices));

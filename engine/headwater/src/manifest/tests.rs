@@ -235,7 +235,10 @@ fn no_fault_shows_a_credential() {
         // A secret in the place of every other value, by a variable and written out.
         "service: ${SECRET}-x\nsource: {connector: \"${SECRET}\", url: x}\npublishes: \"*\"",
         "service: u:hunter2@h\nsource: {connector: \"u:hunter2@h\", url: x}\npublishes: u:hunter2@h",
-        &with("{connector: cellar, url: x, pool_size: \"${SECRET}\", read_only: \"${SECRET}\", tls: \"${SECRET}\"}", "\"*\""),
+        &with(
+            "{connector: cellar, url: x, pool_size: \"${SECRET}\", read_only: \"${SECRET}\", tls: \"${SECRET}\"}",
+            "\"*\"",
+        ),
         &with("{connector: cellar, url: x, pool_size: hunter2, read_only: hunter2, tls: hunter2}", "\"*\""),
         // The space after the colon is missing, so the address is a key.
         &with("{connector: cellar, url:cellar://u:hunter2@h/d}", "\"*\""),
@@ -258,7 +261,10 @@ fn no_fault_shows_a_credential() {
 fn repeated_key_names_both_lines() {
     assert_faults(
         "service: a\nsource: {connector: cellar, url: x}\npublishes:\n  t:\n  u:\n  t:\nservice: b\n",
-        &["6: publishes.t: duplicate key; it stands on line 4 already", "7: service: duplicate key; it stands on line 1 already"],
+        &[
+            "6: publishes.t: duplicate key; it stands on line 4 already",
+            "7: service: duplicate key; it stands on line 1 already",
+        ],
     );
 }
 
@@ -279,7 +285,10 @@ fn yaml_beyond_mappings_lists_and_scalars_is_a_named_fault() {
         &format!("{}---\nservice: b\n", with(source, "\"*\"")),
         &["4: a second document begins here; write one file per service"],
     );
-    assert_faults(&with(source, "{[a]: b, {c: d}: e}"), &["3: publishes: a key must be text", "3: publishes: a key must be text"]);
+    assert_faults(
+        &with(source, "{[a]: b, {c: d}: e, f: }"),
+        &["3: publishes: a key must be text", "3: publishes: a key must be text"],
+    );
     let deep = with(source, &format!("{}{}", "[".repeat(200), "]".repeat(200)));
     assert_faults(&deep, &["3: publishes: nested more than 16 deep; a manifest never is"]);
 }

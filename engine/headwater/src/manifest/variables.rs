@@ -62,7 +62,9 @@ fn value(reference: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Str
         (Some(value), None) => Ok(value),
         (Some(value), Some(_)) if !value.is_empty() => Ok(value),
         (_, Some(default)) => Ok(default.to_owned()),
-        (None, None) => Err(format!("environment variable \"{name}\" is not set; set it, or write ${{{name}:-default}}")),
+        (None, None) => {
+            Err(format!("environment variable \"{name}\" is not set; set it, or write ${{{name}:-default}}"))
+        }
     }
 }
 

@@ -68,12 +68,20 @@ pub(super) fn parse(text: &str, faults: &mut Faults) -> Option<Node> {
         match event {
             Ok((event, span)) => tree.event(event, span.start.line())?,
             Err(error) => {
-                tree.faults.add(error.marker().line(), "", syntax_message(&error, text));
+                tree.faults.add(syntax_line(&error, text), "", syntax_message(&error, text));
                 return None;
             }
         }
     }
     tree.root
+}
+
+/// The line of a syntax error. The parser names the line where the scalar began that an indenting tab ended.
+fn syntax_line(error: &ScanError, text: &str) -> usize {
+    let line = error.marker().line();
+    let tab = |line: &str| line.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t');
+    let later = || text.lines().skip(line.saturating_sub(1)).position(tab).map(|lines| line + lines);
+    if error.info().contains("tab") { later().unwrap_or(line) } else { line }
 }
 
 /// The parser's message, with what to do for the two slips that manifests invite.
