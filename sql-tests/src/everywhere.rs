@@ -60,8 +60,14 @@ impl Everywhere {
         for (id, value) in values.iter().enumerate() {
             let id = i64::try_from(id).expect("few values");
             let without_nul = value.map(|value| value.replace('\0', "\u{2400}"));
-            postgres.execute("INSERT INTO t VALUES ($1, $2)", &[&id, &without_nul]).await.expect("Postgres takes the text");
-            mysql.exec_drop("INSERT INTO t VALUES (?, ?, ?)", (id, value, value)).await.expect("MariaDB takes the text");
+            postgres
+                .execute("INSERT INTO t VALUES ($1, $2)", &[&id, &without_nul])
+                .await
+                .expect("Postgres takes the text");
+            mysql
+                .exec_drop("INSERT INTO t VALUES (?, ?, ?)", (id, value, value))
+                .await
+                .expect("MariaDB takes the text");
             sqlite.execute("INSERT INTO t VALUES (?, ?)", (id, value)).expect("SQLite takes the text");
         }
         mysql.disconnect().await.expect("MariaDB lets go");

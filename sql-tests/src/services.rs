@@ -178,7 +178,11 @@ impl Reference {
             let answer = answer.unwrap_or_else(|error| panic!("{name}: {}", error.report()));
             let schema = answer.schema();
             let batches = answer.collect().await.unwrap_or_else(|error| panic!("{name}: {}", error.report()));
-            reference.register(service, table, MemTable::try_new(schema, vec![batches]).expect("batches have their schema"));
+            reference.register(
+                service,
+                table,
+                MemTable::try_new(schema, vec![batches]).expect("batches have their schema"),
+            );
         }
         reference
     }

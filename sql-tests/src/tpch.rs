@@ -20,8 +20,8 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::parquet::arrow::ArrowWriter;
 use rusqlite::params_from_iter;
 use tpchgen::generators::{
-    CustomerGenerator, LineItemGenerator, NationGenerator, OrderGenerator, PartGenerator, PartSuppGenerator, RegionGenerator,
-    SupplierGenerator,
+    CustomerGenerator, LineItemGenerator, NationGenerator, OrderGenerator, PartGenerator, PartSuppGenerator,
+    RegionGenerator, SupplierGenerator,
 };
 use tpchgen_arrow::{
     CustomerArrow, LineItemArrow, NationArrow, OrderArrow, PartArrow, PartSuppArrow, RegionArrow, SupplierArrow,
@@ -99,7 +99,10 @@ impl Tpch {
                 "customers" => customers.copy_csv(table.name, csv(&table.batches)).await,
                 "orders" => orders.load_csv(table.name, csv(&table.batches)).await,
                 "catalog" => insert(&mut services.sqlite("catalog"), table),
-                _ => write_parquet(&services.folder(table.service).join(format!("{}.parquet", table.name)), &table.batches),
+                _ => write_parquet(
+                    &services.folder(table.service).join(format!("{}.parquet", table.name)),
+                    &table.batches,
+                ),
             }
         }
         customers.execute("ANALYZE").await;
@@ -147,11 +150,15 @@ fn insert(database: &mut rusqlite::Connection, table: &Table) {
     let transaction = database.transaction().expect("SQLite begins a transaction");
     for batch in &table.batches {
         let places = vec!["?"; batch.num_columns()].join(", ");
-        let mut statement =
-            transaction.prepare_cached(&format!("INSERT INTO {} VALUES ({places})", table.name)).expect("the table is there");
+        let mut statement = transaction
+            .prepare_cached(&format!("INSERT INTO {} VALUES ({places})", table.name))
+            .expect("the table is there");
         let options = FormatOptions::default();
-        let columns: Vec<_> =
-            batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options).expect("a printable type")).collect();
+        let columns: Vec<_> = batch
+            .columns()
+            .iter()
+            .map(|column| ArrayFormatter::try_new(column, &options).expect("a printable type"))
+            .collect();
         for row in 0..batch.num_rows() {
             let values = columns.iter().map(|column| column.value(row).to_string());
             statement.execute(params_from_iter(values)).unwrap_or_else(|error| panic!("{}: {error}", table.name));
@@ -162,7 +169,8 @@ fn insert(database: &mut rusqlite::Connection, table: &Table) {
 
 fn write_parquet(path: &Path, batches: &[RecordBatch]) {
     let file = File::create(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let mut writer = ArrowWriter::try_new(file, batches[0].schema(), None).expect("the schema can be written to Parquet");
+    let mut writer =
+        ArrowWriter::try_new(file, batches[0].schema(), None).expect("the schema can be written to Parquet");
     for batch in batches {
         writer.write(batch).expect("rows can be written to Parquet");
     }

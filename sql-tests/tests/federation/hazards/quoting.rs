@@ -46,7 +46,8 @@ async fn text_with_quotes_and_backslashes_in_a_literal_finds_just_its_row() {
         for (id, value) in VALUES.iter().enumerate() {
             for test in [format!("s = {}", literal(value)), format!("s IN ({}, 'no such text')", literal(value))] {
                 let query = format!("SELECT id, s FROM {service}.t WHERE {test}");
-                let found = both_ways(&everywhere.engine, &query).await.unwrap_or_else(|error| panic!("{query}: {error}"));
+                let found =
+                    both_ways(&everywhere.engine, &query).await.unwrap_or_else(|error| panic!("{query}: {error}"));
                 assert_eq!(found.texts(), [[&id.to_string() as &str, value]], "{query}");
             }
         }
@@ -75,7 +76,23 @@ async fn text_with_quotes_and_backslashes_as_a_parameter_finds_just_its_row() {
 async fn like_with_escapes_and_wildcards_matches_as_locally() {
     let everywhere = everywhere().await;
     let reference = everywhere.reference().await;
-    let patterns = ["%\\%%", "%\\_%", "_", "%", "", "a''%", "%\\\\", "%\\\\%", "x__", "%\"%", "A%", "%B", "line%", "line_break", "_bom"];
+    let patterns = [
+        "%\\%%",
+        "%\\_%",
+        "_",
+        "%",
+        "",
+        "a''%",
+        "%\\\\",
+        "%\\\\%",
+        "x__",
+        "%\"%",
+        "A%",
+        "%B",
+        "line%",
+        "line_break",
+        "_bom",
+    ];
     for pattern in patterns {
         for operator in ["LIKE", "NOT LIKE", "ILIKE"] {
             let query = format!("SELECT id FROM {{t}} WHERE s {operator} {}", literal(pattern));
@@ -90,7 +107,9 @@ async fn like_with_escapes_and_wildcards_matches_as_locally() {
 async fn alias_that_closes_its_quotes_is_only_a_name() {
     let everywhere = everywhere().await;
     let reference = everywhere.reference().await;
-    for alias in ["a\\\", (SELECT version()) --", "a\"b", "a`b", "a'b", "c0", "", " ", "select", "\\", "\u{1F600}", "a.b"] {
+    for alias in
+        ["a\\\", (SELECT version()) --", "a\"b", "a`b", "a'b", "c0", "", " ", "select", "\\", "\u{1F600}", "a.b"]
+    {
         if alias.is_empty() {
             continue;
         }
@@ -108,8 +127,26 @@ async fn alias_that_closes_its_quotes_is_only_a_name() {
 }
 
 const NAMES: &[&str] = &[
-    "a\"b", "a`b", "a'b", "a\\b", "a b", " a", "a.b", "A", "a", "select", "from", "$1", "?", "a;--", "\u{DC}n\u{EF}", "\u{1F600}", "c0", "%s",
-    "{0}", "/*",
+    "a\"b",
+    "a`b",
+    "a'b",
+    "a\\b",
+    "a b",
+    " a",
+    "a.b",
+    "A",
+    "a",
+    "select",
+    "from",
+    "$1",
+    "?",
+    "a;--",
+    "\u{DC}n\u{EF}",
+    "\u{1F600}",
+    "c0",
+    "%s",
+    "{0}",
+    "/*",
 ];
 
 #[tokio::test]
@@ -124,9 +161,15 @@ async fn column_with_an_odd_name_is_read_and_filtered_at_every_source() {
             let column = |name: &&str| format!("{quote}{}{quote} int", name.replace(quote, &quote.repeat(2)));
             names.iter().map(column).collect::<Vec<_>>().join(", ")
         };
-        let values = |row: usize| (0..names.len()).map(|index| (row * 100 + index).to_string()).collect::<Vec<_>>().join(", ");
+        let values =
+            |row: usize| (0..names.len()).map(|index| (row * 100 + index).to_string()).collect::<Vec<_>>().join(", ");
         let statements = |quote: &str| {
-            format!("CREATE TABLE t ({}); INSERT INTO t VALUES ({}); INSERT INTO t VALUES ({})", columns(quote), values(1), values(2))
+            format!(
+                "CREATE TABLE t ({}); INSERT INTO t VALUES ({}); INSERT INTO t VALUES ({})",
+                columns(quote),
+                values(1),
+                values(2)
+            )
         };
         let (postgres, mysql, lite) = match service {
             "pg" => (statements("\""), String::new(), String::new()),
@@ -137,7 +180,8 @@ async fn column_with_an_odd_name_is_read_and_filtered_at_every_source() {
         let everywhere = Everywhere::with(&or_nothing(postgres), &or_nothing(mysql), &or_nothing(lite)).await;
         for (index, name) in names.iter().enumerate() {
             let column = identifier(name);
-            let query = format!("SELECT {column} FROM {service}.t WHERE {column} > {} ORDER BY {column} LIMIT 1", 100 + index);
+            let query =
+                format!("SELECT {column} FROM {service}.t WHERE {column} > {} ORDER BY {column} LIMIT 1", 100 + index);
             let found = both_ways(&everywhere.engine, &query).await.unwrap_or_else(|error| panic!("{query}: {error}"));
             assert_eq!(found.column(), [(200 + index).to_string()], "{query}");
             assert_eq!(found.columns[0].0, *name);
@@ -169,14 +213,24 @@ async fn table_with_an_odd_name_is_read_at_every_source() {
 async fn value_with_nul_finds_what_it_finds_locally() {
     let everywhere = Everywhere::with_texts(&[Some("a"), Some("a\0b"), Some("a\0"), Some("\0"), None]).await;
     let reference = everywhere.reference().await;
-    for test in ["s = 'a\0b'", "s = 'a'", "s <> 'a\0'", "s IN ('a\0', 'a')", "s > 'a'", "s <= 'a\0'", "s LIKE 'a%'", "s LIKE 'a\0_'"] {
+    for test in [
+        "s = 'a\0b'",
+        "s = 'a'",
+        "s <> 'a\0'",
+        "s IN ('a\0', 'a')",
+        "s > 'a'",
+        "s <= 'a\0'",
+        "s LIKE 'a%'",
+        "s LIKE 'a\0_'",
+    ] {
         everywhere.agrees(&reference, &format!("SELECT id, s FROM {{t}} WHERE {test}")).await;
     }
 }
 
 #[tokio::test]
 async fn column_name_that_no_table_has_never_becomes_a_string_in_sqlite() {
-    let services = Services::new().with_sqlite("lite", "CREATE TABLE t (a TEXT, b TEXT); INSERT INTO t VALUES ('x', 'c')");
+    let services =
+        Services::new().with_sqlite("lite", "CREATE TABLE t (a TEXT, b TEXT); INSERT INTO t VALUES ('x', 'c')");
     let engine = services.engine().await;
     assert_eq!(both_ways(&engine, "SELECT b FROM lite.t WHERE b = 'c'").await.unwrap().column(), ["c"]);
     // The column goes away between planning and reading: SQLite would take "b" for a string.
