@@ -23,6 +23,17 @@ fn remote_lines(plan: &Rows) -> String {
         .join("\n")
 }
 
+/// The sizes of files written by another version of Arrow would differ.
+fn without_sizes(text: &str) -> String {
+    let mut parts = text.split("bytes=");
+    let mut kept = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        kept.push_str("bytes=N");
+        kept.push_str(part.trim_start_matches(|c: char| c.is_ascii_digit()));
+    }
+    kept
+}
+
 async fn everywhere() -> Everywhere {
     Everywhere::with(
         "CREATE TABLE t (id bigint PRIMARY KEY, s text COLLATE \"C\", loc text, d double precision, n numeric(10,2), j jsonb, day date, u uuid)",
@@ -100,9 +111,7 @@ async fn explain_shows_how_files_are_read() {
         shown.push(remote_lines(&rows(&engine, &format!("EXPLAIN {query}")).await));
     }
     let directory = services.directory().canonicalize().unwrap().display().to_string();
-    let mut settings = insta::Settings::clone_current();
-    settings.add_filter(r"bytes=\d+", "bytes=[bytes]");
-    settings.bind(|| insta::assert_snapshot!("explain_files", shown.join("\n").replace(&directory, "DIRECTORY")));
+    insta::assert_snapshot!("explain_files", without_sizes(&shown.join("\n").replace(&directory, "DIRECTORY")));
 }
 
 #[tokio::test]

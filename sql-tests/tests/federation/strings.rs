@@ -62,7 +62,7 @@ struct Case {
 fn case() -> impl Strategy<Value = Case> {
     let stored = prop::collection::vec(text(), 1..12);
     // Half of the probes are stored: a question that finds something.
-    let probes = stored.clone().prop_flat_map(|stored| {
+    let probes = stored.prop_flat_map(|stored| {
         let probe = prop_oneof![prop::sample::select(stored.clone()), text()];
         (Just(stored), prop::collection::vec(probe, 1..4))
     });

@@ -105,6 +105,7 @@ async fn sqlite_collations_never_fold_or_trim() {
     );
     let sqlite = services.sqlite("lite");
     for (id, text) in TEXTS.iter().enumerate() {
+        let id = i64::try_from(id).unwrap();
         sqlite.execute("INSERT INTO t VALUES (?1, ?2, ?2, ?2, ?2)", (id, text)).unwrap();
     }
     compare_all(&services.engine().await, "lite.t", &["bin", "nocase", "rtrim", "vc"]).await;
