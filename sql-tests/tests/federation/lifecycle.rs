@@ -13,8 +13,8 @@ use headwater::Engine;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// 3 million rows of some 100 bytes: more than any buffer on the way holds.
-const MANY: u64 = 3_000_000;
+/// A million rows of some 100 bytes: more than any buffer on the way holds.
+const MANY: u64 = 1_000_000;
 
 async fn large_postgres() -> PostgresDatabase {
     let statement = format!(
