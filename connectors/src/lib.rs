@@ -14,12 +14,20 @@
 
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod sql;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 use std::sync::Arc;
 
 use headwater_source::Connector;
 
+#[cfg(feature = "sqlite")]
+pub use self::sqlite::SqliteConnector;
+
 /// Every connector that this build has.
 pub fn all() -> Vec<Arc<dyn Connector>> {
-    vec![]
+    vec![
+        #[cfg(feature = "sqlite")]
+        Arc::new(SqliteConnector),
+    ]
 }
