@@ -12,6 +12,8 @@
 //!
 //! They implement `headwater_source::Connector` and know nothing of the engine.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod sql;
 #[cfg(feature = "sqlite")]

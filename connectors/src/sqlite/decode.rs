@@ -154,16 +154,12 @@ fn boolean(value: ValueRef<'_>) -> Result<bool, Misfit> {
 }
 
 fn float(value: ValueRef<'_>) -> Result<f64, Misfit> {
-    /// Every integer of at most so many bits is a double (IEEE 754 binary64).
-    const EXACT_BITS: u32 = 53;
     match value {
         ValueRef::Real(real) => Ok(real),
         ValueRef::Integer(integer) => {
-            // Trailing zeros are the exponent's.
-            let bits = integer.unsigned_abs();
-            let significant = u64::BITS - bits.leading_zeros() - bits.trailing_zeros().min(u64::BITS - 1);
-            if bits == 0 || significant <= EXACT_BITS {
-                Ok(integer as f64)
+            let real = integer as f64;
+            if real as i128 == i128::from(integer) {
+                Ok(real)
             } else {
                 Err("it is an INTEGER that no double holds exactly".to_owned())
             }
