@@ -19,8 +19,27 @@ const OPERATORS: [CompareOp; 6] = [
     CompareOp::GreaterOrEqual,
 ];
 
-const PATTERNS: &[&str] =
-    &["%", "", "a%", "A%", "%a", "%A%", "_", "__", "%\\%", "under\\_score", "%\\\\%", "%ß%", "é%", "%'%", "%\"%", "1%", "a ", "%\n%", "日_"];
+const PATTERNS: &[&str] = &[
+    "%",
+    "",
+    "a%",
+    "A%",
+    "%a",
+    "%A%",
+    "_",
+    "__",
+    "%\\%",
+    "under\\_score",
+    "%\\\\%",
+    "%ß%",
+    "é%",
+    "%'%",
+    "%\"%",
+    "1%",
+    "a ",
+    "%\n%",
+    "日_",
+];
 
 pub(super) async fn pushed_filters_obey_what_they_were_offered_as(subject: &Subject) -> Checked {
     let rows = subject.read_whole(RULE, &subject.all()).await?;
@@ -31,13 +50,15 @@ pub(super) async fn pushed_filters_obey_what_they_were_offered_as(subject: &Subj
 }
 
 async fn check(subject: &Subject, rows: &RecordBatch, filter: &Expr) -> Checked {
-    let Offer { filter: Some(pushed), support, .. } = subject.source.capabilities().offer(filter, &subject.table) else {
+    let Offer { filter: Some(pushed), support, .. } = subject.source.capabilities().offer(filter, &subject.table)
+    else {
         return Ok(());
     };
     let request = ScanRequest { projection: vec![subject.id()?], filters: vec![pushed], ..subject.all() };
     let batches = subject.read(RULE, &request).await?;
     let got = multiset(&request.schema(), &batches).map_err(broken(RULE))?;
-    let right = local::filter(filter, rows).and_then(|right| right.project(&[subject.id_or_first()])).map_err(broken(RULE))?;
+    let right =
+        local::filter(filter, rows).and_then(|right| right.project(&[subject.id_or_first()])).map_err(broken(RULE))?;
     let right = multiset(&request.schema(), &[right]).map_err(broken(RULE))?;
     let obeys = match support {
         Support::Exact => got == right,
@@ -93,7 +114,9 @@ fn edges(data_type: &DataType) -> Vec<ScalarValue> {
         DataType::Int64 => [i64::MIN, i64::MAX, 0, 50].map(ScalarValue::from).to_vec(),
         DataType::Float64 => [-0.0, 0.0, f64::NAN, f64::INFINITY, 0.3, f64::EPSILON].map(ScalarValue::from).to_vec(),
         DataType::Utf8 => ["A ", "É", "\0", "a\0", "\u{10ffff}", "zzz", "%"].map(ScalarValue::from).to_vec(),
-        DataType::Date32 => [i32::MIN, -719_529, 2_932_897, i32::MAX, 19_783].map(|days| ScalarValue::Date32(Some(days))).to_vec(),
+        DataType::Date32 => {
+            [i32::MIN, -719_529, 2_932_897, i32::MAX, 19_783].map(|days| ScalarValue::Date32(Some(days))).to_vec()
+        }
         DataType::Timestamp(_, zone) => [i64::MIN, -1_000_000, 1_709_210_096_123_457, i64::MAX]
             .map(|micros| ScalarValue::TimestampMicrosecond(Some(micros), zone.clone()))
             .to_vec(),
@@ -111,12 +134,17 @@ fn comparisons(index: usize, literals: &[ScalarValue]) -> Vec<Expr> {
         literals.iter().flat_map(|value| OPERATORS.into_iter().map(move |op| compare(op, value))).collect();
     // The literal on the left.
     let turned = literals.iter().take(1);
-    filters.extend(turned.map(|value| Expr::compare(CompareOp::Less, Expr::Literal(value.clone()), Expr::Column(index))));
+    filters
+        .extend(turned.map(|value| Expr::compare(CompareOp::Less, Expr::Literal(value.clone()), Expr::Column(index))));
     filters
 }
 
 fn lists(index: usize, literals: &[ScalarValue]) -> Vec<Expr> {
-    let list = |values: &[ScalarValue], negated| Expr::InList { expr: Box::new(Expr::Column(index)), values: values.to_vec(), negated };
+    let list = |values: &[ScalarValue], negated| Expr::InList {
+        expr: Box::new(Expr::Column(index)),
+        values: values.to_vec(),
+        negated,
+    };
     let odd: Vec<ScalarValue> = literals.iter().step_by(2).cloned().collect();
     let mut lists = Vec::new();
     for values in [&literals[..literals.len().min(1)], &odd, literals] {
@@ -129,7 +157,12 @@ fn lists(index: usize, literals: &[ScalarValue]) -> Vec<Expr> {
 
 fn patterns(index: usize) -> Vec<Expr> {
     let like = |pattern: &&str, negated| {
-        Expr::Like(Like { expr: Box::new(Expr::Column(index)), pattern: (*pattern).to_owned(), negated, case_insensitive: false })
+        Expr::Like(Like {
+            expr: Box::new(Expr::Column(index)),
+            pattern: (*pattern).to_owned(),
+            negated,
+            case_insensitive: false,
+        })
     };
     PATTERNS.iter().flat_map(|pattern| [like(pattern, false), like(pattern, true)]).collect()
 }

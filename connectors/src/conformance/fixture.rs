@@ -23,9 +23,45 @@ pub const CENTS: &[i128] = &[-999_999_999_999, -1, 0, 1, 10, 1250, 1250, 100_000
 pub const FLOATS: &[f64] = &[f64::MIN, -1.5, -0.0, 0.0, f64::MIN_POSITIVE, 0.1, 0.1 + 0.2, 1.5, 1e300, f64::MAX];
 /// Texts.
 pub const TEXTS: &[&str] = &[
-    "", " ", "a", "A", "a ", " a", "ab", "b", "B", "é", "É", "e\u{301}", "ss", "ß", "日本", "😀", "\u{fffd}", "it's", "''",
-    "say \"hi\"", "back\\slash", "\\", "\\') OR 1=1 -- ", "x'; DROP TABLE conformance; --", "100%", "under_score", "1", "1.0",
-    "01", "line\nbreak", "tab\t", "NULL", "true", "?1", "$1", ":a", "Straße", "2024-02-29", "zz",
+    "",
+    " ",
+    "a",
+    "A",
+    "a ",
+    " a",
+    "ab",
+    "b",
+    "B",
+    "é",
+    "É",
+    "e\u{301}",
+    "ss",
+    "ß",
+    "日本",
+    "😀",
+    "\u{fffd}",
+    "it's",
+    "''",
+    "say \"hi\"",
+    "back\\slash",
+    "\\",
+    "\\') OR 1=1 -- ",
+    "x'; DROP TABLE conformance; --",
+    "100%",
+    "under_score",
+    "1",
+    "1.0",
+    "01",
+    "line\nbreak",
+    "tab\t",
+    "NULL",
+    "true",
+    "?1",
+    "$1",
+    ":a",
+    "Straße",
+    "2024-02-29",
+    "zz",
 ];
 /// Days since 1970-01-01: years 1000 and 1582, both sides of 1970, two leap days, the last day of 9999.
 pub const DAYS: &[i32] = &[-354_285, -141_427, -1, 0, 11_016, 19_782, 19_782, 2_932_896];
@@ -57,14 +93,19 @@ pub fn rows() -> RecordBatch {
         ("raw", Arc::new(cycle(BYTES).collect::<BinaryArray>())),
     ];
     let (names, arrays): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
-    let fields: Vec<Field> =
-        names.iter().zip(&arrays).map(|(name, array): (&&str, &ArrayRef)| Field::new(*name, array.data_type().clone(), *name != "id")).collect();
+    let fields: Vec<Field> = names
+        .iter()
+        .zip(&arrays)
+        .map(|(name, array): (&&str, &ArrayRef)| Field::new(*name, array.data_type().clone(), *name != "id"))
+        .collect();
     RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).expect("Invariant: the columns are of one length")
 }
 
-
 fn decimals() -> Decimal128Array {
-    cycle(CENTS).collect::<Decimal128Array>().with_precision_and_scale(12, 2).expect("Invariant: 12 digits, 2 of them places")
+    cycle(CENTS)
+        .collect::<Decimal128Array>()
+        .with_precision_and_scale(12, 2)
+        .expect("Invariant: 12 digits, 2 of them places")
 }
 
 fn cycle<T: Copy>(values: &[T]) -> impl Iterator<Item = Option<T>> {

@@ -17,8 +17,12 @@ pub(super) async fn limit_yields_so_many_rows_of_the_right_ones(subject: &Subjec
             let request = ScanRequest { limit: Some(limit), batch_rows, ..subject.all() };
             let batches = subject.read(RULE, &request).await?;
             let rows = multiset(&request.schema(), &batches).map_err(broken(RULE))?;
-            ensure(RULE, rows.len() as u64 == limit.min(all.len() as u64), || format!("{} rows of {limit}", rows.len()))?;
-            ensure(RULE, rows.iter().all(|row| all.binary_search(row).is_ok()), || "a row that is not there".to_owned())?;
+            ensure(RULE, rows.len() as u64 == limit.min(all.len() as u64), || {
+                format!("{} rows of {limit}", rows.len())
+            })?;
+            ensure(RULE, rows.iter().all(|row| all.binary_search(row).is_ok()), || {
+                "a row that is not there".to_owned()
+            })?;
         }
     }
     limit_applies_after_the_filters(subject, RULE).await
@@ -37,8 +41,11 @@ async fn limit_applies_after_the_filters(subject: &Subject, rule: &'static str) 
 
 pub(super) async fn pushed_order_is_that_of_arrow(subject: &Subject) -> Checked {
     let orders = (0..subject.table.columns.len()).flat_map(|column| {
-        [(false, false), (false, true), (true, false), (true, true)]
-            .map(|(descending, nulls_first)| SortKey { column, descending, nulls_first })
+        [(false, false), (false, true), (true, false), (true, true)].map(|(descending, nulls_first)| SortKey {
+            column,
+            descending,
+            nulls_first,
+        })
     });
     for key in orders {
         if let ControlFlow::Continue(keys) = pushable(subject, key) {

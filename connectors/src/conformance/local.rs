@@ -3,8 +3,8 @@
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Scalar, UInt32Array};
 use arrow::compute::kernels::cmp;
 use arrow::compute::{
-    SortColumn, SortOptions, and_kleene, filter_record_batch, is_not_null, is_null, lexsort_to_indices, like, nlike, not,
-    or_kleene,
+    SortColumn, SortOptions, and_kleene, filter_record_batch, is_not_null, is_null, lexsort_to_indices, like, nlike,
+    not, or_kleene,
 };
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -92,7 +92,11 @@ fn compare_value(op: CompareOp, values: &ArrayRef, value: &ScalarValue) -> Resul
     compare_data(op, values, &scalar(value)?)
 }
 
-fn compare_data(op: CompareOp, left: &dyn arrow::array::Datum, right: &dyn arrow::array::Datum) -> Result<BooleanArray, ArrowError> {
+fn compare_data(
+    op: CompareOp,
+    left: &dyn arrow::array::Datum,
+    right: &dyn arrow::array::Datum,
+) -> Result<BooleanArray, ArrowError> {
     match op {
         CompareOp::Equal => cmp::eq(left, right),
         CompareOp::NotEqual => cmp::neq(left, right),
@@ -103,7 +107,12 @@ fn compare_data(op: CompareOp, left: &dyn arrow::array::Datum, right: &dyn arrow
     }
 }
 
-fn in_list(expr: &Expr, values: &[ScalarValue], negated: bool, batch: &RecordBatch) -> Result<BooleanArray, ArrowError> {
+fn in_list(
+    expr: &Expr,
+    values: &[ScalarValue],
+    negated: bool,
+    batch: &RecordBatch,
+) -> Result<BooleanArray, ArrowError> {
     let column = column(expr, batch)?;
     let mut truth = BooleanArray::from(vec![false; column.len()]);
     for value in values {

@@ -3,7 +3,7 @@
 //! A connector joins with a table that holds the rows of [`fixture::rows`] at its source, made by the test itself, and one
 //! function in the test binary:
 //!
-//! ```ignore
+//! ```text
 //! #[tokio::test]
 //! async fn postgres_conforms() {
 //!     let (server, source) = start_with_fixture().await;   // CREATE TABLE conformance (...); INSERT ...

@@ -11,9 +11,11 @@ pub(super) async fn table_is_described_alike_by_both_ways(subject: &Subject) -> 
     const RULE: &str = "the list of tables and a table by its name describe it alike";
     let tables = subject.persist(RULE, || subject.source.tables()).await?;
     let listed = tables.iter().find(|table| table.path == subject.table.path);
-    ensure(RULE, listed.is_some_and(|table| table.columns == subject.table.columns && table.key == subject.table.key), || {
-        format!("listed {listed:?}, by name {:?}", subject.table)
-    })?;
+    ensure(
+        RULE,
+        listed.is_some_and(|table| table.columns == subject.table.columns && table.key == subject.table.key),
+        || format!("listed {listed:?}, by name {:?}", subject.table),
+    )?;
     let names: BTreeSet<&str> = subject.table.columns.iter().map(|column| column.name.as_str()).collect();
     ensure(RULE, names.len() == subject.table.columns.len(), || "two columns have one name".to_owned())?;
     let by_path = subject.persist(RULE, || async { subject.source.table(&subject.table.full_name()).await }).await?;
@@ -63,7 +65,9 @@ pub(super) async fn every_projection_has_the_schema_of_its_request(subject: &Sub
         let request = ScanRequest { projection: projection.clone(), ..subject.all() };
         let batches = subject.read(RULE, &request).await?;
         let rows: usize = batches.iter().map(|batch| batch.num_rows()).sum();
-        ensure(RULE, rows == whole.num_rows(), || format!("{rows} rows for {projection:?}, all are {}", whole.num_rows()))?;
+        ensure(RULE, rows == whole.num_rows(), || {
+            format!("{rows} rows for {projection:?}, all are {}", whole.num_rows())
+        })?;
         if projection.is_empty() {
             continue;
         }

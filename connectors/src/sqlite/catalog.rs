@@ -67,9 +67,9 @@ struct Catalog<'a> {
 /// Shadow tables of virtual tables are not listed: they are storage, not data.
 fn list(connection: &Connection, name: Option<&str>) -> rusqlite::Result<Vec<Listed>> {
     let mut statement = connection.prepare(
-        "SELECT name, type, wr, strict FROM pragma_table_list \
+        "SELECT name, type, wr, strict FROM pragma_table_list(?1) \
          WHERE schema = 'main' AND type IN ('table', 'view', 'virtual') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' \
-         AND (?1 IS NULL OR name = ?1 COLLATE NOCASE) ORDER BY name",
+         ORDER BY name",
     )?;
     statement.query_map([name], listed)?.collect()
 }
@@ -104,7 +104,10 @@ impl<'a> Catalog<'a> {
     }
 
     fn describe(&self, listed: &Listed) -> rusqlite::Result<TableDef> {
-        let described = self.described(&listed.name)?;
+        let mut described = self.described(&listed.name)?;
+        if listed.shape == Shape::View {
+            self.undeclare(&listed.name, &mut described)?;
+        }
         let alias = self.rowid_alias(listed, &described)?;
         let columns = described
             .iter()
@@ -136,6 +139,19 @@ impl<'a> Catalog<'a> {
             })
         })?;
         rows.collect()
+    }
+
+    /// Takes back the type BLOB where SQLite means "none" by it: `table_xinfo` gives it to a view's columns that come from
+    /// columns without a type, or from several of different affinities.
+    fn undeclare(&self, view: &str, columns: &mut [Described]) -> rusqlite::Result<()> {
+        let statement = self.connection.prepare(&format!("SELECT * FROM \"{}\"", view.replace('"', "\"\"")))?;
+        for (column, selected) in columns.iter_mut().zip(statement.columns()) {
+            let declared = selected.decl_type().is_some_and(|name| Kind::of(name) == Kind::Blob);
+            if column.declared == "BLOB" && !declared {
+                column.declared.clear();
+            }
+        }
+        Ok(())
     }
 
     fn column(&self, listed: &Listed, column: &Described, alias: bool) -> rusqlite::Result<ColumnDef> {

@@ -34,6 +34,18 @@ pub(super) fn parse(text: &str, precision: u8, scale: i8) -> Result<i256, &'stat
     i256::from_string(&format!("{sign}{units}")).ok_or(NOT_A_NUMBER)
 }
 
+/// The decimal that a double stands for: the shortest digits that read back as the same double.
+///
+/// Beyond 2^52 units, neighbouring decimals of the scale become one double, so the double no longer says which it was.
+pub(super) fn of_double(double: f64, precision: u8, scale: i8) -> Result<i256, &'static str> {
+    const UNITS_MAX: i256 = i256::from_i128(1 << 52);
+    let units = parse(&format!("{double:e}"), precision, scale)?;
+    if units > UNITS_MAX || units < -UNITS_MAX {
+        return Err("it is stored as REAL, which does not tell apart decimals of so many digits");
+    }
+    Ok(units)
+}
+
 const NOT_A_NUMBER: &str = "it is not a decimal number";
 
 /// Digits times 10^shift, as digits without leading zeros.
@@ -98,6 +110,19 @@ mod tests {
         ] {
             assert_eq!(units(text, 10, 2), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn double_is_the_decimal_that_alone_rounds_to_it() {
+        let units = |double: f64| of_double(double, 38, 2).ok().and_then(i256::to_i128);
+        assert_eq!(units(12.5), Some(1250));
+        assert_eq!(units(9_999_999_999.99), Some(999_999_999_999));
+        assert_eq!(units(45_035_996_273_704.96), Some(1 << 52));
+        assert_eq!(units(45_035_996_273_704.97), None);
+        assert_eq!(units(1e20), None);
+        assert_eq!(units(0.1 + 0.2), None);
+        assert_eq!(units(f64::INFINITY), None);
+        assert_eq!(units(-0.0), Some(0));
     }
 
     #[test]

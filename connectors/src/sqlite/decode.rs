@@ -171,8 +171,7 @@ fn float(value: ValueRef<'_>) -> Result<f64, Misfit> {
 fn units(value: ValueRef<'_>, precision: u8, scale: i8) -> Result<i256, Misfit> {
     let parsed = match value {
         ValueRef::Integer(integer) => decimal::parse(&integer.to_string(), precision, scale),
-        // The shortest digits that read back as the same double.
-        ValueRef::Real(real) => decimal::parse(&format!("{real:e}"), precision, scale),
+        ValueRef::Real(real) => decimal::of_double(real, precision, scale),
         ValueRef::Text(_) => decimal::parse(text(value)?, precision, scale),
         other => return Err(storage(other, "INTEGER, REAL or TEXT")),
     };

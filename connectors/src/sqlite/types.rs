@@ -24,8 +24,8 @@
 //! - A name that SQLite gives INTEGER affinity only by the letters INT in it (`POINT`, `INTERVAL`) is read as text.
 //! - `CHAR(n)` is read as it is stored: SQLite never pads, so there is no padding to take away.
 //! - SQLite itself turns the text `12.50` in a `DECIMAL` column into the double 12.5 when it is stored, and digits beyond the
-//!   15th can be lost there. What is stored is what is read; a double such as 0.30000000000000004 in `DECIMAL(10,2)` is an
-//!   error rather than a rounded number.
+//!   15th are lost there. A double is read where only one decimal of the declared scale rounds to it: 0.30000000000000004 in
+//!   `DECIMAL(10,2)` is an error rather than a rounded number, and so is a double of more than 2^52 units.
 //! - An INTEGER in a `DATE` or `TIMESTAMP` column may be seconds, milliseconds or a Julian day: it is an error, not a guess.
 //! - A fraction of a second finer than microseconds is an error unless its further digits are zeros.
 //! - An expression in a view has no declared type, so it is read as text.
