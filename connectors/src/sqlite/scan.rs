@@ -11,7 +11,7 @@ use arrow::array::RecordBatchOptions;
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use headwater_source::futures::Stream;
-use headwater_source::{BatchStream, Error, RemoteStatement, Result, Scan, ScanRequest, ServiceName};
+use headwater_source::{BatchStream, Cause, Error, RemoteStatement, Result, Scan, ScanRequest, ServiceName};
 use rusqlite::{Row, Statement};
 use tokio::sync::{mpsc, oneshot};
 
@@ -70,7 +70,11 @@ impl Scan for SqliteScan {
         let (started, starting) = oneshot::channel();
         let (sender, receiver) = mpsc::channel(QUEUE_BATCHES);
         let (pool, job) = (Arc::clone(&self.pool), Arc::clone(&self.job));
-        tokio::task::spawn_blocking(move || job.run(&pool, permit, control, started, &sender));
+        // A thread of its own, not tokio's blocking pool: a scan lasts as long as its reader, and the pool is for short work.
+        std::thread::Builder::new()
+            .name("sqlite-scan".to_owned())
+            .spawn(move || job.run(&pool, permit, control, started, &sender))
+            .map_err(|error| self.job.interrupted(Box::new(error)))?;
         starting.await.map_err(|_| self.job.vanished())??;
         Ok(Box::pin(Batches { receiver, job: Arc::clone(&self.job), done: false, _cancel: cancel }))
     }
@@ -207,11 +211,11 @@ impl Job {
 
     /// The error of a thread that ended without a word.
     fn vanished(&self) -> Error {
-        Error::Interrupted {
-            service: self.service.clone(),
-            table: self.request.table.name.clone(),
-            cause: "the thread that reads it ended early".into(),
-        }
+        self.interrupted("the thread that reads it ended early".into())
+    }
+
+    fn interrupted(&self, cause: Cause) -> Error {
+        Error::Interrupted { service: self.service.clone(), table: self.request.table.name.clone(), cause }
     }
 }
 
@@ -269,12 +273,7 @@ impl<'a> BatchBuilder<'a> {
         let arrays = self.columns.iter_mut().map(ColumnBuilder::finish).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(self.rows));
         (self.rows, self.bytes) = (0, 0);
-        RecordBatch::try_new_with_options(self.job.request.schema(), arrays, &options).map_err(|error| {
-            Error::Interrupted {
-                service: self.job.service.clone(),
-                table: self.job.request.table.name.clone(),
-                cause: Box::new(error),
-            }
-        })
+        RecordBatch::try_new_with_options(self.job.request.schema(), arrays, &options)
+            .map_err(|error| self.job.interrupted(Box::new(error)))
     }
 }

@@ -5,7 +5,10 @@ use arrow::array::{ArrayRef, AsArray, Date32Array, Float64Array, Int64Array, Rec
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Float64Type, Schema};
 use headwater_connectors::conformance::{self, Expectations, Flaky, FlakyPlan, Throttled, fixture};
-use headwater_source::ScalarValue;
+use headwater_source::{
+    Capabilities, Operator, Result, Rule, ScalarValue, Scan, ScanRequest, Source, Support, TableDef, ValueClass,
+    async_trait,
+};
 use rusqlite::types::Value;
 
 use super::{Database, service};
@@ -94,6 +97,56 @@ async fn suite_finds_a_missing_row_and_a_changed_value() {
     assert!(conformance::check(database.source(), &expectations).await.is_err());
     database.run("DELETE FROM conformance WHERE id = 50");
     assert!(conformance::check(database.source(), &expectations).await.is_err());
+}
+
+/// A source that promises more than it keeps.
+#[derive(Debug)]
+struct Boastful(Arc<dyn Source>, Capabilities);
+
+#[async_trait]
+impl Source for Boastful {
+    fn location(&self) -> String {
+        self.0.location()
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.1
+    }
+
+    async fn tables(&self) -> Result<Vec<TableDef>> {
+        self.0.tables().await
+    }
+
+    async fn table(&self, from: &str) -> Result<TableDef> {
+        self.0.table(from).await
+    }
+
+    async fn prepare(&self, request: ScanRequest) -> Result<Arc<dyn Scan>> {
+        self.0.prepare(request).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn suite_finds_every_capability_that_is_too_good() {
+    let create = format!("CREATE TABLE conformance ({})", COLUMNS.replace("label TEXT", "label TEXT COLLATE NOCASE"));
+    let database = database(&create, &fixture::rows());
+    const BOASTS: &[&[Rule]] = &[
+        &[(Operator::Equal, ValueClass::TextFolded, Support::Exact)],
+        &[(Operator::NotEqual, ValueClass::TextFolded, Support::Superset)],
+        &[(Operator::Like, ValueClass::TextFolded, Support::Exact)],
+        &[(Operator::NotLike, ValueClass::TextFolded, Support::Superset)],
+        &[(Operator::Sort, ValueClass::TextFolded, Support::Exact)],
+        &[(Operator::Equal, ValueClass::Timestamp, Support::Exact)],
+        &[(Operator::Order, ValueClass::Timestamp, Support::Exact)],
+        &[(Operator::Equal, ValueClass::Float, Support::Exact)],
+        &[(Operator::NotEqual, ValueClass::Float, Support::Superset)],
+        &[(Operator::Sort, ValueClass::Timestamp, Support::Exact)],
+    ];
+    for rules in BOASTS {
+        let boastful = Boastful(database.source(), Capabilities::new("boastful", rules));
+        let checked = conformance::check(Arc::new(boastful), &Expectations::new("conformance", stored())).await;
+        assert!(checked.is_err(), "{rules:?} passed");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -93,6 +93,23 @@ async fn lock_that_is_released_in_time_is_not_noticed() {
 }
 
 #[tokio::test]
+async fn reader_who_leaves_while_the_file_is_locked_frees_the_connection() {
+    let database = Database::new("CREATE TABLE t (id INTEGER PRIMARY KEY)");
+    // Were the first reader to hold on to the only connection, the second would give up waiting for it.
+    let limits =
+        [("pool_size", 1), ("connect_timeout_ms", 400), ("statement_timeout_ms", 1500), ("busy_timeout_ms", 60_000)];
+    let source = database.source_with(&limits);
+    let all = request(&source, "t").await;
+    database.run("BEGIN EXCLUSIVE");
+    let scan = source.prepare(all).await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(20), scan.open(0)).await.is_err());
+    match source.tables().await {
+        Err(Error::Timeout { what, .. }) => assert_eq!(what, "the statement", "it got the connection and met the lock"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
 async fn wal_database_is_read_while_its_writer_is_busy_and_shows_what_is_committed() {
     let database =
         Database::new("PRAGMA journal_mode = WAL; CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1)");

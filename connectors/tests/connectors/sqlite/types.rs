@@ -77,19 +77,45 @@ async fn floats_keep_every_bit() {
 
 #[tokio::test]
 async fn integer_in_a_float_column_of_a_view_is_read_where_a_double_holds_it() {
-    let view = |integer: i64| {
-        format!(
-            "CREATE TABLE a (c REAL); INSERT INTO a VALUES (0.5); CREATE TABLE b (c INTEGER); INSERT INTO b VALUES ({integer}); \
-             CREATE VIEW v AS SELECT c FROM a UNION ALL SELECT c FROM b"
-        )
-    };
-    let database = Database::new(&view(7));
+    let database = Database::new(
+        "CREATE TABLE a (c REAL); INSERT INTO a VALUES (0.5); CREATE TABLE b (c INTEGER); INSERT INTO b VALUES (7); \
+         CREATE VIEW v AS SELECT c FROM a UNION ALL SELECT c FROM b",
+    );
     let source = database.source();
-    assert_eq!(printed(&read(&source, &request(&source, "v").await).await.unwrap(), 0), ["0.5", "7.0"]);
-    let database = Database::new(&view((1 << 53) + 1));
+    let batch = read(&source, &request(&source, "v").await).await.unwrap();
+    assert_eq!(
+        (batch.column(0).data_type(), printed(&batch, 0)),
+        (&DataType::Float64, vec!["0.5".into(), "7.0".into()])
+    );
+}
+
+#[tokio::test]
+async fn expression_of_a_view_is_text_unless_it_is_cast() {
+    let database = Database::new(
+        "CREATE TABLE t (a INT); INSERT INTO t VALUES (NULL), (4); \
+         CREATE VIEW v AS SELECT a + 1 AS sum, CAST(a AS INTEGER) AS whole, CAST(a AS REAL) AS ratio, CAST(a AS TEXT) AS label FROM t",
+    );
     let source = database.source();
-    let error = read(&source, &request(&source, "v").await).await.unwrap_err();
-    assert!(error.to_string().contains("in row 2 as read it is an INTEGER that no double holds"), "{error}");
+    let all = request(&source, "v").await;
+    let types: Vec<DataType> = all.table.columns.iter().map(|column| column.data_type.clone()).collect();
+    assert_eq!(types, [DataType::Utf8, DataType::Int64, DataType::Float64, DataType::Utf8]);
+    let batch = read(&source, &all).await.unwrap();
+    let second: Vec<String> = (0..4).map(|column| printed(&batch, column)[1].clone()).collect();
+    assert_eq!(second, ["5", "4", "4.0", "4"]);
+}
+
+#[tokio::test]
+async fn row_that_has_no_rowid_is_named_by_its_place() {
+    let database = Database::new(
+        "CREATE TABLE t (k TEXT PRIMARY KEY, n INT) WITHOUT ROWID; INSERT INTO t VALUES ('a', 1), ('b', 'x'); \
+         CREATE TABLE r (rowid TEXT, _rowid_ TEXT, oid TEXT, n INT); INSERT INTO r VALUES (1, 2, 3, 'x'); \
+         CREATE VIEW v AS SELECT n FROM t",
+    );
+    let source = database.source();
+    for (table, place) in [("t", "in row 2 as read"), ("v", "in row 2 as read"), ("r", "in row 1 as read")] {
+        let error = read(&source, &request(&source, table).await).await.unwrap_err().to_string();
+        assert!(error.contains(place), "{table}: {error}");
+    }
 }
 
 #[tokio::test]
