@@ -10,6 +10,8 @@
 //! Each folder has the same parts: `config` (the manifest's keys), `connect` (connections, pool, TLS), `types` (the type table,
 //! decoding), `dialect` (the capability table and how statements are written), `scan` (streams) and `error`.
 //!
+//! The feature `conformance` adds the suite that each of them passes, and the wrappers it is run through.
+//!
 //! They implement `headwater_source::Connector` and know nothing of the engine.
 
 #[cfg(feature = "conformance")]

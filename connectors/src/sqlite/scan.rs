@@ -29,6 +29,9 @@ const QUEUE_BATCHES: usize = 2;
 /// How many bytes of text and blobs end a batch before its rows are full.
 const BATCH_BYTES_MAX: usize = 16 << 20;
 
+/// The most values of one statement: SQLITE_MAX_VARIABLE_NUMBER.
+const VARIABLES_MAX: usize = 32_766;
+
 /// A prepared scan.
 #[derive(Debug)]
 pub(super) struct SqliteScan {
@@ -50,6 +53,11 @@ impl SqliteScan {
         let service = pool.service.clone();
         let request = lower(request);
         let statement = render(&Sqlite::of(&request.table, &service)?, &service, &request)?;
+        let binds = statement.binds.len();
+        if binds > VARIABLES_MAX {
+            let reason = format!("the filters bind {binds} values together, SQLite takes {VARIABLES_MAX}");
+            return Err(Error::Unsupported { service, reason });
+        }
         Ok(Self { pool, job: Arc::new(Job { service, request, statement }) })
     }
 }

@@ -45,8 +45,8 @@ fn value(rows: &RecordBatch, column: usize, row: usize) -> Value {
         _ => {
             let text = cast(array, &DataType::Utf8).unwrap().as_string::<i32>().value(row).to_owned();
             // Every form that is read: both separators, with and without Z.
-            let text = if row % 2 == 0 { text.replace('T', " ") } else { text };
-            Value::Text(if row % 3 == 0 && text.contains(':') { format!("{text}Z") } else { text })
+            let text = if row.is_multiple_of(2) { text.replace('T', " ") } else { text };
+            Value::Text(if row.is_multiple_of(3) && text.contains(':') { format!("{text}Z") } else { text })
         }
     }
 }

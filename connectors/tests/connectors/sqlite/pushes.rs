@@ -143,6 +143,32 @@ async fn sort_goes_down_only_where_nothing_odd_can_stand() {
 }
 
 #[tokio::test]
+async fn long_list_is_bound_whole_and_too_many_of_them_are_refused() {
+    let database = Database::new(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, n INT); \
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) INSERT INTO t SELECT i, i FROM n",
+    );
+    let source = database.source();
+    let all = request(&source, "t").await;
+    let limit = source.capabilities().max_binds();
+    let values: Vec<ScalarValue> = (1..=limit as i64).map(|n| ScalarValue::from(n * 2)).collect();
+    let list = |column| Expr::InList { expr: Box::new(Expr::Column(column)), values: values.clone(), negated: false };
+    for column in [0, 1] {
+        let (support, answer) = pushed(&source, all.clone(), &list(column)).await;
+        assert_ne!(support, Support::No);
+        assert_eq!(answer.unwrap().num_rows(), 10_000);
+    }
+    let longer = Expr::InList {
+        expr: Box::new(Expr::Column(0)),
+        values: vec![ScalarValue::from(1_i64); limit + 1],
+        negated: false,
+    };
+    assert_eq!(source.capabilities().offer(&longer, &all.table).support, Support::No);
+    let request = ScanRequest { filters: vec![list(0), list(1), list(0)], ..all };
+    assert!(matches!(source.prepare(request).await, Err(Error::Unsupported { .. })));
+}
+
+#[tokio::test]
 async fn custom_collation_that_only_the_service_knows_needs_no_definition_here() {
     let database = Database::new("CREATE TABLE t (id INTEGER PRIMARY KEY, s TEXT COLLATE NOCASE)");
     database.run("INSERT INTO t VALUES (1, 'ab'), (2, 'cd')");

@@ -105,6 +105,17 @@ async fn expression_of_a_view_is_text_unless_it_is_cast() {
 }
 
 #[tokio::test]
+async fn null_in_a_column_that_is_declared_not_null_is_an_error() {
+    let database = Database::new(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, n INT); INSERT INTO t VALUES (1, 1), (2, NULL); PRAGMA writable_schema = ON; \
+         UPDATE sqlite_schema SET sql = replace(sql, 'n INT', 'n INT NOT NULL')",
+    );
+    let source = database.source();
+    let error = read(&source, &request(&source, "t").await).await.unwrap_err().to_string();
+    assert!(error.contains("rowid 2 it is NULL"), "{error}");
+}
+
+#[tokio::test]
 async fn row_that_has_no_rowid_is_named_by_its_place() {
     let database = Database::new(
         "CREATE TABLE t (k TEXT PRIMARY KEY, n INT) WITHOUT ROWID; INSERT INTO t VALUES ('a', 1), ('b', 'x'); \
