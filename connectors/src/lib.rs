@@ -12,6 +12,8 @@
 //!
 //! They implement `headwater_source::Connector` and know nothing of the engine.
 
+#[cfg(feature = "files")]
+pub mod files;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod sql;
 
@@ -21,5 +23,8 @@ use headwater_source::Connector;
 
 /// Every connector that this build has.
 pub fn all() -> Vec<Arc<dyn Connector>> {
-    vec![]
+    vec![
+        #[cfg(feature = "files")]
+        Arc::new(files::FilesConnector),
+    ]
 }
