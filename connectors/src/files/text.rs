@@ -265,10 +265,10 @@ fn lines(
                     begun = memchr(&chunk).is_some();
                     chunk.advance(skipped);
                     position += skipped as u64;
-                }
-                // A line that begins at the range's end or later belongs to the next range.
-                if begun && position >= range.end {
-                    return Ok(None);
+                    // A line that begins at the range's end or later belongs to the next range.
+                    if begun && position >= range.end {
+                        return Ok(None);
+                    }
                 }
                 let (chunk, last) = cut(chunk, position, range.end);
                 position += chunk.len() as u64;

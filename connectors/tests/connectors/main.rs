@@ -1,0 +1,4 @@
+//! Every connector against its real source.
+
+#[cfg(feature = "files")]
+mod files;
