@@ -97,6 +97,10 @@ impl Config {
         if infer_rows == 0 {
             return Err(Error::config("key \"infer_rows\" in \"source\" takes a whole number above 0"));
         }
+        if options.text("endpoint").is_some_and(|endpoint| !plain_endpoint(endpoint)) {
+            let reason = "key \"endpoint\" in \"source\" takes an http or https URL without user, password and query";
+            return Err(Error::config(reason));
+        }
         Ok(Self {
             service: context.service.clone(),
             place: Place::parse(url, context)?,
@@ -135,6 +139,17 @@ fn store_options(context: OpenContext<'_>, options: &Options) -> StoreOptions {
         azure_key: secret("azure_key"),
         connect_timeout: Duration::from_millis(options.count("connect_timeout_ms", CONNECT_TIMEOUT_MS)),
     }
+}
+
+/// Whether an endpoint is a URL that holds no credential, so that it may be printed.
+fn plain_endpoint(endpoint: &str) -> bool {
+    url::Url::parse(endpoint).is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+    })
 }
 
 fn byte(options: &Options, key: &str) -> Result<Option<u8>> {

@@ -49,11 +49,12 @@ pub(super) async fn shape(
 ) -> Result<Shape, Failure> {
     let pinned = Arc::new(Pinned::new(store, file.meta.clone()));
     let shape = match format {
-        Format::Parquet => parquet(&pinned, file).await?,
-        Format::Arrow => ipc(pinned, file).await?,
-        Format::Csv => csv(config, pinned, file).await?,
-        Format::Json => json(config, &pinned, file).await?,
+        Format::Parquet => parquet(&pinned, file).await,
+        Format::Arrow => ipc(Arc::clone(&pinned), file).await,
+        Format::Csv => csv(config, Arc::clone(&pinned), file).await,
+        Format::Json => json(config, &pinned, file).await,
     };
+    let shape = shape.map_err(|failure| pinned.explain(failure))?;
     match duplicate(&shape.schema) {
         Some(name) => Err(sentence(format!("it has two columns named \"{name}\""))),
         None => Ok(shape),

@@ -13,18 +13,42 @@ use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
     PutOptions, PutPayload, PutResult, Result,
 };
+use parking_lot::Mutex;
+
+use super::error::Failure;
 
 /// One file of a store, pinned to a version.
 #[derive(Debug)]
 pub(super) struct Pinned {
     store: Arc<dyn ObjectStore>,
     meta: ObjectMeta,
+    /// Why a read failed, for decoders keep only the text of a store's error.
+    fault: Mutex<Option<Fault>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    Replaced,
+    Gone,
+    Denied,
 }
 
 impl Pinned {
     /// Pins a file to the version that the listing showed.
     pub(super) fn new(store: Arc<dyn ObjectStore>, meta: ObjectMeta) -> Self {
-        Self { store, meta }
+        Self { store, meta, fault: Mutex::new(None) }
+    }
+
+    /// What a decoder's failure was before the decoder put it in its own words.
+    pub(super) fn explain(&self, failure: Failure) -> Failure {
+        let path = self.meta.location.to_string();
+        let fault = *self.fault.lock();
+        match (fault, failure) {
+            (Some(Fault::Replaced), _) => Failure::Replaced,
+            (Some(Fault::Gone), Failure::Other(source)) => Failure::Store(Error::NotFound { path, source }),
+            (Some(Fault::Denied), Failure::Other(source)) => Failure::Store(Error::PermissionDenied { path, source }),
+            (_, failure) => failure,
+        }
     }
 
     /// Fails unless the file is still the version that was listed.
@@ -41,11 +65,13 @@ impl Pinned {
 impl ObjectStore for Pinned {
     async fn get_opts(&self, location: &Path, mut options: GetOptions) -> Result<GetResult> {
         options.if_match.clone_from(&self.meta.e_tag);
-        let result = self.store.get_opts(location, options).await?;
-        match same_version(&self.meta, &result.meta) {
-            true => Ok(result),
-            false => Err(self.replaced()),
+        let result = self.store.get_opts(location, options).await.and_then(|result| {
+            if same_version(&self.meta, &result.meta) { Ok(result) } else { Err(self.replaced()) }
+        });
+        if let Err(error) = &result {
+            *self.fault.lock() = fault(error);
         }
+        result
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
@@ -88,6 +114,15 @@ pub(super) fn same_version(listed: &ObjectMeta, now: &ObjectMeta) -> bool {
         _ => listed.last_modified.timestamp() == now.last_modified.timestamp(),
     };
     same_tag && listed.size == now.size
+}
+
+fn fault(error: &Error) -> Option<Fault> {
+    match error {
+        Error::Precondition { .. } => Some(Fault::Replaced),
+        Error::NotFound { .. } => Some(Fault::Gone),
+        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => Some(Fault::Denied),
+        _ => None,
+    }
 }
 
 fn read_only() -> Error {

@@ -90,7 +90,7 @@ impl Reader {
         let file = self.table.listing.files[piece.file].clone();
         let pinned = Arc::new(Pinned::new(Arc::clone(&self.store), file.meta));
         let (adapter, columns) = self.adapter(piece.file)?;
-        let raw = self.raw(&piece, Arc::clone(&pinned), columns).await?;
+        let raw = self.raw(&piece, Arc::clone(&pinned), columns).await.map_err(|failure| pinned.explain(failure))?;
         let finish = Finish {
             adapter,
             filter: self.filter.clone(),
@@ -98,6 +98,8 @@ impl Reader {
             schema: self.request.schema(),
             batch_rows: self.request.batch_rows.max(1),
         };
+        let explain = Arc::clone(&pinned);
+        let raw = raw.map_err(move |failure| explain.explain(failure));
         let rows = raw.map(move |batch| batch.and_then(|batch| finish.apply(&batch)));
         let rows = rows.map_ok(|batches| stream::iter(batches.into_iter().map(Ok))).try_flatten();
         let verified = stream::once(async move { pinned.verify().await.map_err(Failure::from) });

@@ -98,7 +98,7 @@ impl Place {
             Self::Local(path) => format!("file://{}", path.display()),
             Self::Remote { vendor, bucket, account, prefix } => {
                 let account = account.as_ref().map(|account| format!(" of account {account}")).unwrap_or_default();
-                let endpoint = endpoint.map(|endpoint| format!(" at {}", bare(endpoint))).unwrap_or_default();
+                let endpoint = endpoint.map(|endpoint| format!(" at {}", endpoint.trim_end_matches('/'))).unwrap_or_default();
                 format!("{}://{bucket}/{prefix}{account}{endpoint}", vendor.scheme())
             }
         }
@@ -186,17 +186,6 @@ fn absolute(path: &FilePath) -> Result<Place> {
 
 fn local_error(error: std::io::Error) -> object_store::Error {
     object_store::Error::Generic { store: "local", source: error.into() }
-}
-
-/// An endpoint without user, password and query.
-fn bare(endpoint: &str) -> String {
-    match Url::parse(endpoint) {
-        Ok(url) => {
-            let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-            format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default())
-        }
-        Err(_) => "an endpoint of its own".to_owned(),
-    }
 }
 
 fn client(options: &StoreOptions) -> ClientOptions {

@@ -59,7 +59,7 @@ impl Translator<'_> {
         joined.map_or_else(|| datafusion::common::plan_err!("an empty {operator}"), Ok)
     }
 
-    /// Sets of floats are compared one by one: a hashed set may take -0.0 for 0.0, which Arrow's `=` does not.
+    /// Sets of floats are compared one by one, so that IN says of -0.0 and 0.0 what `=` says.
     fn in_list(&self, expr: &Expr, values: &[ScalarValue], negated: bool) -> Result<Arc<dyn PhysicalExpr>> {
         let tested = self.expr(expr)?;
         let literals = values.iter().map(|value| lit(value.clone()));

@@ -45,8 +45,6 @@ async fn parquet_and_ipc_types_become_the_house_types() {
     shop.ipc("i.arrow", &batch);
     for from in ["t.parquet", "i.arrow"] {
         let table = shop.table(from).await;
-        // Parquet has no seconds.
-        let seconds = if from == "t.parquet" { TimeUnit::Millisecond } else { TimeUnit::Second };
         let expected = [
             DataType::Utf8,
             DataType::Utf8,
@@ -54,7 +52,7 @@ async fn parquet_and_ipc_types_become_the_house_types() {
             DataType::Binary,
             DataType::Binary,
             DataType::Float64,
-            DataType::Timestamp(seconds, None),
+            DataType::Timestamp(TimeUnit::Second, None),
             DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into())),
             DataType::Time64(TimeUnit::Microsecond),
             DataType::Decimal128(38, 10),

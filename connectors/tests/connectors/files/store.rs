@@ -16,7 +16,7 @@ fn location(url: &str, options: &[(&str, OptionValue)]) -> Result<String, Error>
 
 #[test]
 fn location_is_absolute_and_without_secrets() {
-    let secret = [("secret_access_key", text("canary")), ("access_key_id", text("canary")), ("endpoint", text("http://u:canary@h:9000/x?k=canary"))];
+    let secret = [("secret_access_key", text("canary")), ("access_key_id", text("canary")), ("endpoint", text("http://h:9000/"))];
     assert_eq!(location("s3://bucket/a/b/", &secret).unwrap(), "s3://bucket/a/b at http://h:9000");
     assert_eq!(location("gs://bucket", &[]).unwrap(), "gs://bucket/");
     assert_eq!(location("abfss://box@account.dfs.core.windows.net/p", &[]).unwrap(), "az://box/p of account account");
@@ -33,9 +33,9 @@ fn wrong_urls_and_options_are_refused_without_printing_them() {
         assert!(matches!(error, Error::Config { .. }), "{url}");
         assert!(!error.report().contains("canary"), "{error}");
     }
-    for (key, value) in [("delimiter", text("ab")), ("quote", text("ä")), ("infer_rows", OptionValue::Count(0)), ("format", text("xml"))] {
+    for (key, value) in [("delimiter", text("ab")), ("quote", text("ä")), ("infer_rows", OptionValue::Count(0)), ("format", text("xml")), ("endpoint", text("http://u:canary@h"))] {
         let error = location("x", &[(key, value)]).unwrap_err();
-        assert!(error.to_string().contains(key), "{error}");
+        assert!(error.to_string().contains(key) && !error.to_string().contains("canary"), "{error}");
     }
 }
 
