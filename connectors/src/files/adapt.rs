@@ -39,7 +39,9 @@ impl Adapter {
             columns.push(match origin {
                 Origin::File(index) => convert(batch.column(*index), field.name(), field.data_type())?,
                 Origin::Missing => new_null_array(field.data_type(), rows),
-                Origin::Partition(value) => Arc::new(StringArray::from_iter(std::iter::repeat_n(value.as_deref(), rows))),
+                Origin::Partition(value) => {
+                    Arc::new(StringArray::from_iter(std::iter::repeat_n(value.as_deref(), rows)))
+                }
             });
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));

@@ -10,15 +10,46 @@ use super::store::{Place, StoreOptions};
 
 /// The keys that may stand beside `connector: files`.
 pub(super) const OPTIONS: &[OptionDef] = &[
-    OptionDef { required: true, ..option("url", OptionKind::Secret, "Where the files are: a directory (relative to the manifest), file://, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or abfss://container@account.dfs.core.windows.net/prefix.") },
-    option("format", OptionKind::Word(&["parquet", "csv", "json", "arrow"]), "The format of every file. Default: by each file's extension."),
-    option("delimiter", OptionKind::Text, "CSV: the one-byte character between fields; \\t is a tab. Default: a comma, for .tsv a tab."),
+    OptionDef {
+        required: true,
+        ..option(
+            "url",
+            OptionKind::Secret,
+            "Where the files are: a directory (relative to the manifest), file://, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or abfss://container@account.dfs.core.windows.net/prefix.",
+        )
+    },
+    option(
+        "format",
+        OptionKind::Word(&["parquet", "csv", "json", "arrow"]),
+        "The format of every file. Default: by each file's extension.",
+    ),
+    option(
+        "delimiter",
+        OptionKind::Text,
+        "CSV: the one-byte character between fields; \\t is a tab. Default: a comma, for .tsv a tab.",
+    ),
     option("quote", OptionKind::Text, "CSV: the one-byte character around fields. Default: \"."),
-    option("escape", OptionKind::Text, "CSV: the one-byte escape character inside quotes. Default: none, a quote is doubled."),
-    option("header", OptionKind::Flag, "CSV: whether the first row names the columns. Default true; without it they are column_1, column_2, ..."),
+    option(
+        "escape",
+        OptionKind::Text,
+        "CSV: the one-byte escape character inside quotes. Default: none, a quote is doubled.",
+    ),
+    option(
+        "header",
+        OptionKind::Flag,
+        "CSV: whether the first row names the columns. Default true; without it they are column_1, column_2, ...",
+    ),
     option("null_value", OptionKind::Text, "CSV: a text that is read as NULL, beside the empty field."),
-    option("newlines_in_values", OptionKind::Flag, "CSV: whether quoted fields may hold line breaks. Default true; false lets one large file be read in parallel."),
-    option("infer_rows", OptionKind::Count, "CSV and JSON: how many of a file's first rows decide the columns' types. Default 10000."),
+    option(
+        "newlines_in_values",
+        OptionKind::Flag,
+        "CSV: whether quoted fields may hold line breaks. Default true; false lets one large file be read in parallel.",
+    ),
+    option(
+        "infer_rows",
+        OptionKind::Count,
+        "CSV and JSON: how many of a file's first rows decide the columns' types. Default 10000.",
+    ),
     option("region", OptionKind::Text, "S3: the region. Default: from the environment."),
     option("endpoint", OptionKind::Text, "S3, Azure and GCS: the URL of a compatible store."),
     option("allow_http", OptionKind::Flag, "Object stores: whether the endpoint may be plain http. Default false."),
@@ -26,11 +57,23 @@ pub(super) const OPTIONS: &[OptionDef] = &[
     option("secret_access_key", OptionKind::Secret, "S3: the secret key. Default: from the environment."),
     option("session_token", OptionKind::Secret, "S3: the session token of temporary credentials."),
     option("skip_signature", OptionKind::Flag, "Object stores: read anonymously. Default false."),
-    option("google_service_account", OptionKind::Text, "GCS: the path of a service account's JSON file. Default: from the environment."),
+    option(
+        "google_service_account",
+        OptionKind::Text,
+        "GCS: the path of a service account's JSON file. Default: from the environment.",
+    ),
     option("azure_account", OptionKind::Text, "Azure: the storage account. Default: from the URL or the environment."),
     option("azure_key", OptionKind::Secret, "Azure: the storage account's key. Default: from the environment."),
-    option("connect_timeout_ms", OptionKind::Count, "Object stores: how long connecting may take, in milliseconds. Default 5000."),
-    option("statement_timeout_ms", OptionKind::Count, "How long reading one table may take, in milliseconds. Default 0: no limit."),
+    option(
+        "connect_timeout_ms",
+        OptionKind::Count,
+        "Object stores: how long connecting may take, in milliseconds. Default 5000.",
+    ),
+    option(
+        "statement_timeout_ms",
+        OptionKind::Count,
+        "How long reading one table may take, in milliseconds. Default 0: no limit.",
+    ),
 ];
 
 /// The connect timeout where the manifest gives none, in milliseconds.

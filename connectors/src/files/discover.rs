@@ -189,7 +189,9 @@ impl Root {
             match &first {
                 Some((known, other)) if *known != found => {
                     let (a, b) = (known.word(), found.word());
-                    return Err(sentence(format!("file \"{other}\" is {a} and file \"{name}\" is {b}; a table has one format")));
+                    return Err(sentence(format!(
+                        "file \"{other}\" is {a} and file \"{name}\" is {b}; a table has one format"
+                    )));
                 }
                 Some(_) => {}
                 None => first = Some((found, name.clone())),
@@ -295,7 +297,11 @@ fn listed(meta: ObjectMeta, name: String, format: Format) -> Result<Listed, Fail
 
 fn partitions(name: &str) -> Vec<(String, Option<String>)> {
     let Some((directories, _)) = name.rsplit_once('/') else { return vec![] };
-    directories.split('/').filter_map(|part| part.split_once('=')).map(|(key, value)| (decoded(key), hive_value(value))).collect()
+    directories
+        .split('/')
+        .filter_map(|part| part.split_once('='))
+        .map(|(key, value)| (decoded(key), hive_value(value)))
+        .collect()
 }
 
 fn hive_value(value: &str) -> Option<String> {
@@ -308,7 +314,10 @@ fn decoded(text: &str) -> String {
     let mut rest = text.as_bytes();
     while let Some((first, tail)) = rest.split_first() {
         let code = tail.get(..2).filter(|_| *first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
-        match code.filter(|code| code.bytes().all(|b| b.is_ascii_hexdigit())).and_then(|code| u8::from_str_radix(code, 16).ok()) {
+        match code
+            .filter(|code| code.bytes().all(|b| b.is_ascii_hexdigit()))
+            .and_then(|code| u8::from_str_radix(code, 16).ok())
+        {
             Some(byte) => {
                 bytes.push(byte);
                 rest = &tail[2..];
@@ -370,7 +379,10 @@ fn class(inside: &str) -> String {
         Some(members) => ("^/", members),
         None => ("", inside),
     };
-    let escaped: String = members.chars().map(|c| if matches!(c, '\\' | '[' | '^' | '&' | '~') { format!("\\{c}") } else { c.to_string() }).collect();
+    let escaped: String = members
+        .chars()
+        .map(|c| if matches!(c, '\\' | '[' | '^' | '&' | '~') { format!("\\{c}") } else { c.to_string() })
+        .collect();
     format!("[{negated}{escaped}]")
 }
 

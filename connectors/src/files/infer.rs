@@ -14,7 +14,7 @@ use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
-use object_store::ObjectStore;
+use object_store::{GetOptions, ObjectMeta, ObjectStore};
 
 use super::config::Config;
 use super::discover::{Format, Listed};
@@ -28,6 +28,9 @@ pub(super) const INT96_UNIT: TimeUnit = TimeUnit::Microsecond;
 /// The most bytes of a JSON file, and of a CSV file's header, that are looked at.
 const SAMPLE_BYTES: usize = 16 * 1024 * 1024;
 
+/// So many lines hold the header of a CSV file, which may have line breaks in its names.
+const LINES_OF_A_HEADER: usize = 256;
+
 /// The most significant digits that a decimal text has and a 64-bit float gives back.
 const FLOAT_DIGITS: usize = 17;
 
@@ -38,6 +41,15 @@ pub(super) struct Shape {
     pub(super) schema: SchemaRef,
     /// How many rows it has, where that costs nothing to know.
     pub(super) rows: Option<u64>,
+}
+
+/// The two formats of Arrow IPC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// With a footer.
+    File,
+    /// One message after the other.
+    Stream,
 }
 
 /// Looks at a file.
@@ -72,7 +84,30 @@ async fn parquet(pinned: &Pinned, file: &Listed) -> Result<Shape, Failure> {
     Ok(Shape { schema: Arc::new(schema), rows })
 }
 
+/// Which of the two Arrow IPC formats a file has.
+///
+/// The lengths in a stream are believed by the decoder, which sets so much memory aside: one that is longer than the file is refused here.
+pub(super) async fn framing(pinned: &Pinned, meta: &ObjectMeta) -> Result<Framing, Failure> {
+    let head = match meta.size {
+        0 => bytes::Bytes::new(),
+        size => {
+            let options = GetOptions { range: Some((0..size.min(8)).into()), ..GetOptions::default() };
+            pinned.get_opts(&meta.location, options).await?.bytes().await?
+        }
+    };
+    if head.starts_with(b"ARROW1") {
+        return Ok(Framing::File);
+    }
+    match head.as_ref() {
+        [0xff, 0xff, 0xff, 0xff, a, b, c, d] if u64::from(u32::from_le_bytes([*a, *b, *c, *d])) < meta.size => {
+            Ok(Framing::Stream)
+        }
+        _ => Err(sentence("it is neither an Arrow IPC file nor an Arrow IPC stream")),
+    }
+}
+
 async fn ipc(pinned: Arc<Pinned>, file: &Listed) -> Result<Shape, Failure> {
+    framing(&pinned, &file.meta).await?;
     let store: Arc<dyn ObjectStore> = pinned;
     let state = SessionContext::new().state();
     let schema = ArrowFormat.infer_schema(&state, &store, std::slice::from_ref(&file.meta)).await?;
@@ -94,7 +129,9 @@ async fn csv(config: &Config, pinned: Arc<Pinned>, file: &Listed) -> Result<Shap
     let mut left = config.infer_rows;
     if !guesses.is_empty() {
         let mut batches = text::batches(pinned, file.clone(), None, decode).await?;
-        while left > 0 && let Some(batch) = batches.try_next().await? {
+        while left > 0
+            && let Some(batch) = batches.try_next().await?
+        {
             let rows = left.min(batch.num_rows());
             for (guess, column) in guesses.iter_mut().zip(batch.columns()) {
                 guess.look(column.slice(0, rows).as_string());
@@ -102,7 +139,8 @@ async fn csv(config: &Config, pinned: Arc<Pinned>, file: &Listed) -> Result<Shap
             left -= rows;
         }
     }
-    let typed = schema.fields().iter().zip(guesses).map(|(field, guess)| Field::new(field.name(), guess.data_type(), true));
+    let typed =
+        schema.fields().iter().zip(guesses).map(|(field, guess)| Field::new(field.name(), guess.data_type(), true));
     Ok(Shape { schema: Arc::new(Schema::new(typed.collect::<Vec<_>>())), rows: None })
 }
 
@@ -117,7 +155,13 @@ async fn csv_names(config: &Config, pinned: &Pinned, file: &Listed) -> Result<Ve
     }
     let (schema, _) = format.infer_schema(sample.reader(), Some(0))?;
     let names = schema.fields().iter().enumerate();
-    Ok(names.map(|(index, field)| if field.name().is_empty() { format!("column_{}", index + 1) } else { field.name().clone() }).collect())
+    Ok(names
+        .map(
+            |(index, field)| {
+                if field.name().is_empty() { format!("column_{}", index + 1) } else { field.name().clone() }
+            },
+        )
+        .collect())
 }
 
 async fn json(config: &Config, pinned: &Pinned, file: &Listed) -> Result<Shape, Failure> {
@@ -128,7 +172,8 @@ async fn json(config: &Config, pinned: &Pinned, file: &Listed) -> Result<Shape, 
     }
     let inferred = arrow::json::reader::infer_json_schema(&sample[..end], Some(config.infer_rows));
     // The decoder's own message quotes the row.
-    let (schema, _) = inferred.map_err(|_| sentence("its rows are not one JSON object per line, each key of one kind"))?;
+    let (schema, _) =
+        inferred.map_err(|_| sentence("its rows are not one JSON object per line, each key of one kind"))?;
     Ok(Shape { schema: Arc::new(Schema::new(ordered(schema.fields()))), rows: None })
 }
 
@@ -147,14 +192,17 @@ async fn sample(pinned: &Pinned, file: &Listed, lines: Option<usize>) -> Result<
     Ok((sample, true))
 }
 
-/// So many lines hold the header of a CSV file, which may have line breaks in its names.
-const LINES_OF_A_HEADER: usize = 256;
-
 /// JSON objects have no order of their own, and the decoder's is random: columns are ordered by name.
 fn ordered(fields: &Fields) -> Fields {
     let mut fields: Vec<Field> = fields.iter().map(|field| field.as_ref().clone()).collect();
     fields.sort_by(|a, b| a.name().cmp(b.name()));
-    fields.into_iter().map(|field| { let data_type = ordered_type(field.data_type()); field.with_data_type(data_type) }).collect()
+    fields
+        .into_iter()
+        .map(|field| {
+            let data_type = ordered_type(field.data_type());
+            field.with_data_type(data_type)
+        })
+        .collect()
 }
 
 fn ordered_type(data_type: &DataType) -> DataType {
@@ -224,7 +272,8 @@ fn is_integer(text: &str) -> bool {
 fn is_float(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let mantissa = digits.split(['e', 'E']).next().unwrap_or_default();
-    let leading_zero = digits.len() > 1 && digits.starts_with('0') && !digits.starts_with("0.") && !digits.starts_with("0e");
+    let leading_zero =
+        digits.len() > 1 && digits.starts_with('0') && !digits.starts_with("0.") && !digits.starts_with("0e");
     let significant = mantissa.trim_start_matches(['0', '.']).bytes().filter(u8::is_ascii_digit).count();
     digits.starts_with(|c: char| c.is_ascii_digit())
         && !leading_zero
@@ -235,13 +284,19 @@ fn is_float(text: &str) -> bool {
 /// Whether a text is a date or a date and time without a zone, to the microsecond at most.
 pub(super) fn is_timestamp(text: &str) -> bool {
     let bytes = text.as_bytes();
-    let digits = |range: std::ops::Range<usize>| bytes.get(range).is_some_and(|part| part.iter().all(u8::is_ascii_digit));
+    let digits =
+        |range: std::ops::Range<usize>| bytes.get(range).is_some_and(|part| part.iter().all(u8::is_ascii_digit));
     let at = |index: usize, byte: u8| bytes.get(index) == Some(&byte);
     let date = digits(0..4) && at(4, b'-') && digits(5..7) && at(7, b'-') && digits(8..10);
     if !date || bytes.len() == 10 {
         return date && valid_date(text);
     }
-    let time = (at(10, b'T') || at(10, b' ')) && digits(11..13) && at(13, b':') && digits(14..16) && at(16, b':') && digits(17..19);
+    let time = (at(10, b'T') || at(10, b' '))
+        && digits(11..13)
+        && at(13, b':')
+        && digits(14..16)
+        && at(16, b':')
+        && digits(17..19);
     let fraction = match bytes.get(19..) {
         Some([]) => true,
         Some([b'.', rest @ ..]) => (1..=6).contains(&rest.len()) && rest.iter().all(u8::is_ascii_digit),

@@ -9,19 +9,19 @@
 //! - DataFusion's CSV and JSON scans: they ignore a NULL text, read 1.5 as the integer 1, and split quoted line breaks.
 //! - Sorting here: the engine sorts as well, and files have no index that would make a top-N cheaper.
 
-mod config;
-mod store;
-mod discover;
-mod infer;
-mod types;
-mod table;
-mod translate;
-mod scan;
-mod read;
-mod text;
 mod adapt;
-mod pinned;
+mod config;
+mod discover;
 mod error;
+mod infer;
+mod pinned;
+mod read;
+mod scan;
+mod store;
+mod table;
+mod text;
+mod translate;
+mod types;
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -120,6 +120,9 @@ const RULES: &[Rule] = &[
 
 const CAPABILITIES: Capabilities = Capabilities::new("files", RULES);
 
+/// By file and format: the version that was looked into, and what it holds.
+type Shapes = HashMap<(Path, Format), (ObjectMeta, Arc<Shape>)>;
+
 #[derive(Debug)]
 struct FilesSource {
     config: Config,
@@ -127,7 +130,7 @@ struct FilesSource {
     /// An object store's client, kept for its connections. A local directory is opened anew each time, so that it may come later.
     root: Mutex<Option<Root>>,
     /// What was found in a file, as long as it is the same version.
-    shapes: Mutex<HashMap<(Path, Format), (ObjectMeta, Arc<Shape>)>>,
+    shapes: Mutex<Shapes>,
 }
 
 #[async_trait]
@@ -188,11 +191,8 @@ impl Source for FilesSource {
             failure @ Failure::Store(_) => site.store(failure),
             failure => site.file(&from, failure),
         };
-        let changed = |change: String| Error::SchemaChanged {
-            service: self.config.service.clone(),
-            table: from.clone(),
-            change,
-        };
+        let changed =
+            |change: String| Error::SchemaChanged { service: self.config.service.clone(), table: from.clone(), change };
         let table = self.describe(&root, &from).await.map_err(failed)?;
         let table = table.ok_or_else(|| changed("its files are gone".to_owned()))?;
         if let Some(change) = table.change_since(&request.table) {
@@ -229,7 +229,8 @@ impl FilesSource {
     }
 
     async fn shapes(&self, root: &Root, listing: &Listing) -> Result<Vec<Arc<Shape>>, Failure> {
-        let looked = stream::iter(listing.files.clone()).map(|file| self.shape(Arc::clone(&root.store), file, listing.format));
+        let looked =
+            stream::iter(listing.files.clone()).map(|file| self.shape(Arc::clone(&root.store), file, listing.format));
         looked.buffered(INFER_AT_ONCE).try_collect().await
     }
 

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
-    PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use parking_lot::Mutex;
 
@@ -65,9 +65,10 @@ impl Pinned {
 impl ObjectStore for Pinned {
     async fn get_opts(&self, location: &Path, mut options: GetOptions) -> Result<GetResult> {
         options.if_match.clone_from(&self.meta.e_tag);
-        let result = self.store.get_opts(location, options).await.and_then(|result| {
-            if same_version(&self.meta, &result.meta) { Ok(result) } else { Err(self.replaced()) }
-        });
+        let result =
+            self.store.get_opts(location, options).await.and_then(|result| {
+                if same_version(&self.meta, &result.meta) { Ok(result) } else { Err(self.replaced()) }
+            });
         if let Err(error) = &result {
             *self.fault.lock() = fault(error);
         }

@@ -22,19 +22,17 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionConfig;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use headwater_source::{Expr, ScanRequest};
-use object_store::{GetOptions, ObjectStore};
+use object_store::ObjectStore;
 
 use super::adapt::{Adapter, Origin};
 use super::config::CsvDialect;
 use super::discover::Format;
 use super::error::Failure;
+use super::infer::{self, Framing};
 use super::pinned::Pinned;
 use super::table::Table;
 use super::text::{self, Decode};
 use super::translate::{Translator, conjuncts};
-
-/// The first bytes of an Arrow IPC file; a stream has none.
-const IPC_MAGIC: &[u8] = b"ARROW1";
 
 /// A file or a part of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,8 +131,11 @@ impl Reader {
         match format {
             Format::Parquet => self.scan(piece, pinned, &columns, self.parquet(piece.file, &schema)?),
             Format::Arrow => {
-                let source = ipc(&pinned, &self.table.listing.files[piece.file].meta.location, schema).await?;
-                self.scan(piece, pinned, &columns, source)
+                let source = match infer::framing(&pinned, &self.table.listing.files[piece.file].meta).await? {
+                    Framing::File => ArrowSource::new_file_source(schema),
+                    Framing::Stream => ArrowSource::new_stream_file_source(schema),
+                };
+                self.scan(piece, pinned, &columns, Arc::new(source))
             }
             Format::Csv => self.text(piece, pinned, schema, columns).await,
             Format::Json => {
@@ -253,17 +254,4 @@ impl Finish {
         let starts = (0..batch.num_rows()).step_by(self.batch_rows);
         Ok(starts.map(|start| batch.slice(start, self.batch_rows.min(batch.num_rows() - start))).collect())
     }
-}
-
-async fn ipc(
-    pinned: &Pinned,
-    location: &object_store::path::Path,
-    schema: SchemaRef,
-) -> Result<Arc<dyn FileSource>, Failure> {
-    let options = GetOptions { range: Some((0..IPC_MAGIC.len() as u64).into()), ..GetOptions::default() };
-    let magic = pinned.get_opts(location, options).await?.bytes().await?;
-    Ok(Arc::new(match magic.as_ref() == IPC_MAGIC {
-        true => ArrowSource::new_file_source(schema),
-        false => ArrowSource::new_stream_file_source(schema),
-    }))
 }

@@ -154,7 +154,13 @@ fn remaining(table: &Table, request: &ScanRequest) -> Result<Vec<usize>, Failure
         return Ok((0..count).collect());
     };
     let passed = filter.evaluate(&batch)?.into_array(count)?;
-    Ok(passed.as_boolean().iter().enumerate().filter(|(_, passed)| *passed == Some(true)).map(|(index, _)| index).collect())
+    Ok(passed
+        .as_boolean()
+        .iter()
+        .enumerate()
+        .filter(|(_, passed)| *passed == Some(true))
+        .map(|(index, _)| index)
+        .collect())
 }
 
 /// Deals the files out to at most so many partitions of about one size. There is always one, perhaps without files.
@@ -220,7 +226,11 @@ fn describe(table: &Table, request: &ScanRequest, files: &[usize], partitions: u
     if let Some(limit) = request.limit {
         text.push_str(&format!(" limit={limit}"));
     }
-    text.push_str(&format!(" files={} of {} bytes={bytes} partitions={partitions}", files.len(), table.listing.files.len()));
+    text.push_str(&format!(
+        " files={} of {} bytes={bytes} partitions={partitions}",
+        files.len(),
+        table.listing.files.len()
+    ));
     statement.text = text;
     statement
 }

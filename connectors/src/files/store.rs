@@ -98,7 +98,8 @@ impl Place {
             Self::Local(path) => format!("file://{}", path.display()),
             Self::Remote { vendor, bucket, account, prefix } => {
                 let account = account.as_ref().map(|account| format!(" of account {account}")).unwrap_or_default();
-                let endpoint = endpoint.map(|endpoint| format!(" at {}", endpoint.trim_end_matches('/'))).unwrap_or_default();
+                let endpoint =
+                    endpoint.map(|endpoint| format!(" at {}", endpoint.trim_end_matches('/'))).unwrap_or_default();
                 format!("{}://{bucket}/{prefix}{account}{endpoint}", vendor.scheme())
             }
         }
@@ -107,7 +108,8 @@ impl Place {
     fn from_url(url: &Url, context: OpenContext<'_>) -> Result<Self> {
         let vendor = match url.scheme() {
             "file" => {
-                let path = url.to_file_path().map_err(|()| Error::config("key \"url\" in \"source\" is no file URL"))?;
+                let path =
+                    url.to_file_path().map_err(|()| Error::config("key \"url\" in \"source\" is no file URL"))?;
                 return absolute(&context.resolve(&path.to_string_lossy()));
             }
             "s3" | "s3a" => Vendor::S3,
@@ -115,7 +117,9 @@ impl Place {
             "az" | "azure" | "abfs" | "abfss" => Vendor::Azure,
             other => {
                 let known = "a directory, file://, s3://, gs://, az:// or abfss://";
-                return Err(Error::config(format!("key \"url\" in \"source\" has the scheme {other:?}; it takes {known}")));
+                return Err(Error::config(format!(
+                    "key \"url\" in \"source\" has the scheme {other:?}; it takes {known}"
+                )));
             }
         };
         Self::remote(vendor, url)
@@ -137,7 +141,11 @@ impl Place {
                 let account = host.split('.').next().unwrap_or_default().to_owned();
                 (container.to_owned(), Some(account))
             }
-            _ => return Err(Error::config("key \"url\" in \"source\" may not hold a user; give credentials by their own keys")),
+            _ => {
+                return Err(Error::config(
+                    "key \"url\" in \"source\" may not hold a user; give credentials by their own keys",
+                ));
+            }
         };
         Ok(Self::Remote { vendor, bucket, account, prefix })
     }
@@ -160,7 +168,9 @@ impl Root {
             let directory = std::fs::metadata(&path).map_err(local_error)?.is_dir();
             match directory {
                 true => LocalFileSystem::new_with_prefix(&path),
-                false => Err(local_error(std::io::Error::new(std::io::ErrorKind::NotADirectory, "it is not a directory"))),
+                false => {
+                    Err(local_error(std::io::Error::new(std::io::ErrorKind::NotADirectory, "it is not a directory")))
+                }
             }
         });
         let store = opened.await.map_err(|error| Failure::Other(Box::new(error)))??;
@@ -214,10 +224,8 @@ fn remote(
 }
 
 fn s3(bucket: &str, options: &StoreOptions) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
-    let mut builder = AmazonS3Builder::from_env()
-        .with_bucket_name(bucket)
-        .with_client_options(client(options))
-        .with_retry(retry());
+    let mut builder =
+        AmazonS3Builder::from_env().with_bucket_name(bucket).with_client_options(client(options)).with_retry(retry());
     // The builder keeps a flag of its own beside the client's.
     builder = builder.with_allow_http(options.allow_http);
     if options.skip_signature {

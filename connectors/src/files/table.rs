@@ -35,8 +35,11 @@ struct Column {
 impl Table {
     /// Joins the columns of all files.
     pub(super) fn build(listing: Listing, shapes: Vec<Arc<Shape>>, root: &str) -> Result<Self, Failure> {
-        let partitions: Vec<String> =
-            listing.files.first().map(|file| file.partitions.iter().map(|(key, _)| key.clone()).collect()).unwrap_or_default();
+        let partitions: Vec<String> = listing
+            .files
+            .first()
+            .map(|file| file.partitions.iter().map(|(key, _)| key.clone()).collect())
+            .unwrap_or_default();
         let mut columns: Vec<Column> = vec![];
         for (index, shape) in shapes.iter().enumerate() {
             for field in shape.schema.fields().iter().filter(|field| !partitions.contains(field.name())) {

@@ -41,7 +41,7 @@ pub(super) struct Decode<'a> {
 }
 
 enum Decoder {
-    Csv(CsvDecoder),
+    Csv(Box<CsvDecoder>),
     Json(JsonDecoder),
 }
 
@@ -128,7 +128,7 @@ impl Decode<'_> {
         if let Some(pattern) = null_pattern(self.csv)? {
             builder = builder.with_null_regex(pattern);
         }
-        Ok(Decoder::Csv(builder.build_decoder()))
+        Ok(Decoder::Csv(Box::new(builder.build_decoder())))
     }
 }
 
@@ -178,10 +178,16 @@ fn complaint(error: ArrowError, schema: &SchemaRef) -> Failure {
         // The innermost name is of a nested field; the column is the first.
         let column = first_field(text).unwrap_or(name);
         let data_type = schema.field_with_name(column).map(|field| field.data_type().to_string()).unwrap_or_default();
-        return Failure::Value { column: column.to_owned(), data_type, reason: "a JSON value of another kind in a row".to_owned() };
+        return Failure::Value {
+            column: column.to_owned(),
+            data_type,
+            reason: "a JSON value of another kind in a row".to_owned(),
+        };
     }
     if let Some(field) = column_number(text).and_then(|number| schema.fields().get(number)) {
-        let row = number_after(text, "at line ").map(|line| format!("text in line {line}")).unwrap_or_else(|| "text in a row".to_owned());
+        let row = number_after(text, "at line ")
+            .map(|line| format!("text in line {line}"))
+            .unwrap_or_else(|| "text in a row".to_owned());
         return Failure::Value { column: field.name().clone(), data_type: field.data_type().to_string(), reason: row };
     }
     match text.find("unequal lengths") {
@@ -312,7 +318,8 @@ mod tests {
                     let start = range.start.saturating_sub(1);
                     let rest = &text.as_bytes()[start as usize..];
                     let chunks: Vec<_> = rest.chunks(chunk).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
-                    let read: Vec<Bytes> = lines(stream::iter(chunks).boxed(), start, range).try_collect().await.unwrap();
+                    let read: Vec<Bytes> =
+                        lines(stream::iter(chunks).boxed(), start, range).try_collect().await.unwrap();
                     parts.push(read.concat());
                 }
                 let whole = [parts[0].as_slice(), parts[1].as_slice()].concat();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Schema};
+use arrow::datatypes::Schema;
 use datafusion::common::Result;
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::PhysicalExpr;
@@ -59,19 +59,10 @@ impl Translator<'_> {
         joined.map_or_else(|| datafusion::common::plan_err!("an empty {operator}"), Ok)
     }
 
-    /// Sets of floats are compared one by one, so that IN says of -0.0 and 0.0 what `=` says.
+    /// As DataFusion does it locally, also for floats: its sets compare bits, so that -0.0 is not in a set of 0.0.
     fn in_list(&self, expr: &Expr, values: &[ScalarValue], negated: bool) -> Result<Arc<dyn PhysicalExpr>> {
-        let tested = self.expr(expr)?;
-        let literals = values.iter().map(|value| lit(value.clone()));
-        if !matches!(tested.data_type(self.schema)?, DataType::Float32 | DataType::Float64) {
-            return in_list(tested, literals.collect(), &negated, self.schema);
-        }
-        let (compare, combine) = if negated { (Operator::NotEq, Operator::And) } else { (Operator::Eq, Operator::Or) };
-        let each = literals.map(|literal| -> Arc<dyn PhysicalExpr> {
-            Arc::new(BinaryExpr::new(Arc::clone(&tested), compare, literal))
-        });
-        let joined = each.reduce(|left, right| Arc::new(BinaryExpr::new(left, combine, right)));
-        joined.map_or_else(|| datafusion::common::plan_err!("an empty IN list"), Ok)
+        let literals = values.iter().map(|value| lit(value.clone())).collect();
+        in_list(self.expr(expr)?, literals, &negated, self.schema)
     }
 }
 

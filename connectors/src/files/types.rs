@@ -94,12 +94,10 @@ fn utc(zone: &str) -> bool {
 fn text_union(format: Format, a: &DataType, b: &DataType) -> Option<DataType> {
     match (a, b) {
         (DataType::Int64, DataType::Float64) | (DataType::Float64, DataType::Int64) => Some(DataType::Float64),
-        (DataType::Date32, timestamp @ DataType::Timestamp(..)) | (timestamp @ DataType::Timestamp(..), DataType::Date32) => {
-            Some(timestamp.clone())
-        }
-        (DataType::List(a), DataType::List(b)) => {
-            union(format, a.data_type(), b.data_type()).map(|item| DataType::List(Arc::new(Field::new("item", item, true))))
-        }
+        (DataType::Date32, timestamp @ DataType::Timestamp(..))
+        | (timestamp @ DataType::Timestamp(..), DataType::Date32) => Some(timestamp.clone()),
+        (DataType::List(a), DataType::List(b)) => union(format, a.data_type(), b.data_type())
+            .map(|item| DataType::List(Arc::new(Field::new("item", item, true)))),
         (a, b) if !a.is_nested() && !b.is_nested() => Some(DataType::Utf8),
         _ => None,
     }

@@ -20,7 +20,11 @@ async fn corrupt_files_are_named() {
         assert!(matches!(error, Error::Interrupted { .. }), "{name}: {error:?}");
         assert!(report.contains(name) && report.contains("suppliers"), "{report}");
     }
-    let whole = std::fs::read({ shop.parquet("cut.parquet", &people(0, 1000)); shop.path("cut.parquet") }).unwrap();
+    let whole = std::fs::read({
+        shop.parquet("cut.parquet", &people(0, 1000));
+        shop.path("cut.parquet")
+    })
+    .unwrap();
     shop.write("cut.parquet", &whole[..whole.len() / 2]);
     assert!(shop.error("cut.parquet").await.report().contains("cut.parquet"));
 }
@@ -70,10 +74,16 @@ async fn file_that_is_replaced_or_removed_after_planning_is_an_error() {
         let scan = shop.source.prepare(shop.request(name).await).await.unwrap();
         write(200);
         let error = first_error(&*scan).await;
-        assert!(matches!(&error, Some(Error::SchemaChanged { change, .. }) if change.contains(name)), "{name}: {error:?}");
+        assert!(
+            matches!(&error, Some(Error::SchemaChanged { change, .. }) if change.contains(name)),
+            "{name}: {error:?}"
+        );
         std::fs::remove_file(shop.path(name)).unwrap();
         let error = first_error(&*scan).await;
-        assert!(matches!(&error, Some(Error::SchemaChanged { change, .. }) if change.contains(name)), "{name}: {error:?}");
+        assert!(
+            matches!(&error, Some(Error::SchemaChanged { change, .. }) if change.contains(name)),
+            "{name}: {error:?}"
+        );
     }
 }
 
@@ -83,7 +93,8 @@ async fn file_that_is_replaced_or_cut_in_the_middle_of_a_scan_is_an_error() {
     let rows = "12345,some text that fills the line\n".repeat(200_000);
     for (name, cut) in [("replaced.csv", false), ("cut.csv", true)] {
         shop.write(name, format!("id,text\n{rows}"));
-        let scan = shop.source.prepare(ScanRequest::all(Arc::new(shop.source.table(name).await.unwrap()))).await.unwrap();
+        let scan =
+            shop.source.prepare(ScanRequest::all(Arc::new(shop.source.table(name).await.unwrap()))).await.unwrap();
         let mut stream = scan.open(0).await.unwrap();
         assert!(stream.next().await.unwrap().is_ok());
         match cut {

@@ -64,8 +64,23 @@ async fn parquet_and_ipc_types_become_the_house_types() {
         let floats = batches[0].column(5).as_any().downcast_ref::<Float64Array>().unwrap();
         assert_eq!(floats.value(0).to_bits(), (-0.0_f64).to_bits());
         assert_eq!(floats.value(1).to_bits(), f64::NAN.to_bits(), "one NaN for every connector");
-        assert!(lines(&batches)[1].starts_with("y|b|a long text that is not inlined|ff|6364|"), "{:?}", lines(&batches));
+        assert!(
+            lines(&batches)[1].starts_with("y|b|a long text that is not inlined|ff|6364|"),
+            "{:?}",
+            lines(&batches)
+        );
     }
+}
+
+#[tokio::test]
+async fn arrow_stream_is_read_like_an_arrow_file() {
+    let shop = Shop::new();
+    let file = std::fs::File::create(shop.path("s.arrows")).unwrap();
+    let mut writer = arrow::ipc::writer::StreamWriter::try_new(file, &people(1, 2).schema()).unwrap();
+    writer.write(&people(1, 2)).unwrap();
+    writer.write(&people(3, 1)).unwrap();
+    writer.finish().unwrap();
+    assert_eq!(shop.rows("s").await, ["1|name 1", "2|name 2", "3|"]);
 }
 
 #[tokio::test]
@@ -84,7 +99,10 @@ async fn nested_values_keep_their_shape_with_plain_types_inside() {
 #[tokio::test]
 async fn csv_keeps_quotes_line_breaks_and_leading_zeros() {
     let shop = Shop::new();
-    shop.write("c.csv", "\u{feff}zip,note,\"the \"\"name\"\"\"\n01234,\"two\nlines, \"\"quoted\"\"\",ä€𝄞\n99999,,\"\"\n");
+    shop.write(
+        "c.csv",
+        "\u{feff}zip,note,\"the \"\"name\"\"\"\n01234,\"two\nlines, \"\"quoted\"\"\",ä€𝄞\n99999,,\"\"\n",
+    );
     let table = shop.table("c.csv").await;
     assert_eq!(types(&table), ["zip Utf8", "note Utf8", "the \"name\" Utf8"]);
     let batches = shop.read(ScanRequest::all(table)).await.unwrap();
@@ -113,7 +131,10 @@ async fn csv_dialect_is_as_configured() {
 #[tokio::test]
 async fn csv_times_are_microseconds() {
     let shop = Shop::new();
-    shop.write("c.csv", "day,at,ok\n0001-01-01,9999-12-31T23:59:59.999999,true\n2024-02-29,2024-02-29 00:00:00,false\n");
+    shop.write(
+        "c.csv",
+        "day,at,ok\n0001-01-01,9999-12-31T23:59:59.999999,true\n2024-02-29,2024-02-29 00:00:00,false\n",
+    );
     let table = shop.table("c.csv").await;
     assert_eq!(table.columns[0].data_type, DataType::Date32);
     assert_eq!(table.columns[1].data_type, DataType::Timestamp(TimeUnit::Microsecond, None));
@@ -127,7 +148,8 @@ async fn csv_times_are_microseconds() {
 async fn compressed_text_is_read_by_its_extension() {
     // `printf 'id,name\n1,x\n2,y\n' | gzip -n`
     const GZIP: &str = "1f8b0800000000000003cb4cd1c94bcc4de532d4a9e032d2a9e402006c5af6c010000000";
-    let bytes: Vec<u8> = (0..GZIP.len()).step_by(2).map(|at| u8::from_str_radix(&GZIP[at..at + 2], 16).unwrap()).collect();
+    let bytes: Vec<u8> =
+        (0..GZIP.len()).step_by(2).map(|at| u8::from_str_radix(&GZIP[at..at + 2], 16).unwrap()).collect();
     let shop = Shop::new();
     shop.write("c.csv.gz", bytes);
     assert_eq!(shop.rows("c").await, ["1|x", "2|y"]);

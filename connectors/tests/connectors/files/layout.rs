@@ -70,7 +70,9 @@ async fn partitions_are_columns_and_prune_files_before_they_are_read() {
     assert_eq!(shop.rows("sales").await, ["1|2024-01-01|eu", "2|2024-01-02|São", "3|2024-01-02|"]);
 
     let mut request = shop.request("sales").await;
-    let equal = |column, value: &str| Expr::compare(CompareOp::Equal, Expr::Column(column), Expr::Literal(ScalarValue::from(value)));
+    let equal = |column, value: &str| {
+        Expr::compare(CompareOp::Equal, Expr::Column(column), Expr::Literal(ScalarValue::from(value)))
+    };
     request.filters = vec![equal(1, "2024-01-02"), Expr::IsNull(Box::new(Expr::Column(2)))];
     request.projection = vec![2, 0];
     let scan = shop.source.prepare(request.clone()).await.unwrap();
@@ -145,7 +147,11 @@ async fn missing_table_is_not_found_with_its_neighbour() {
 async fn directory_that_comes_later_works_once_it_is_there() {
     let parent = tempfile::tempdir().unwrap();
     let source = open(parent.path(), "./later", &[]).unwrap();
-    assert!(source.location().ends_with("/later") && source.location().starts_with("file:///"), "{}", source.location());
+    assert!(
+        source.location().ends_with("/later") && source.location().starts_with("file:///"),
+        "{}",
+        source.location()
+    );
     assert!(matches!(source.tables().await, Err(Error::Unavailable { .. })));
     std::fs::create_dir(parent.path().join("later")).unwrap();
     assert_eq!(source.tables().await.unwrap(), vec![]);

@@ -121,7 +121,8 @@ fn text(value: &str) -> OptionValue {
 fn lines(batches: &[RecordBatch]) -> Vec<String> {
     let printed = pretty_format_batches(batches).unwrap().to_string();
     let rows = printed.lines().skip(3).filter(|line| line.starts_with('|'));
-    let mut rows: Vec<String> = rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>().join("|")).collect();
+    let mut rows: Vec<String> =
+        rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>().join("|")).collect();
     rows.sort();
     rows
 }

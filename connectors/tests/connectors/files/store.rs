@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use headwater_source::{Error, OptionValue};
+use arrow::array::{ArrayRef, LargeStringArray, RecordBatch};
+use headwater_source::{CompareOp, Error, Expr, OptionValue, ScalarValue};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -16,7 +18,11 @@ fn location(url: &str, options: &[(&str, OptionValue)]) -> Result<String, Error>
 
 #[test]
 fn location_is_absolute_and_without_secrets() {
-    let secret = [("secret_access_key", text("canary")), ("access_key_id", text("canary")), ("endpoint", text("http://h:9000/"))];
+    let secret = [
+        ("secret_access_key", text("canary")),
+        ("access_key_id", text("canary")),
+        ("endpoint", text("http://h:9000/")),
+    ];
     assert_eq!(location("s3://bucket/a/b/", &secret).unwrap(), "s3://bucket/a/b at http://h:9000");
     assert_eq!(location("gs://bucket", &[]).unwrap(), "gs://bucket/");
     assert_eq!(location("abfss://box@account.dfs.core.windows.net/p", &[]).unwrap(), "az://box/p of account account");
@@ -33,7 +39,13 @@ fn wrong_urls_and_options_are_refused_without_printing_them() {
         assert!(matches!(error, Error::Config { .. }), "{url}");
         assert!(!error.report().contains("canary"), "{error}");
     }
-    for (key, value) in [("delimiter", text("ab")), ("quote", text("ä")), ("infer_rows", OptionValue::Count(0)), ("format", text("xml")), ("endpoint", text("http://u:canary@h"))] {
+    for (key, value) in [
+        ("delimiter", text("ab")),
+        ("quote", text("ä")),
+        ("infer_rows", OptionValue::Count(0)),
+        ("format", text("xml")),
+        ("endpoint", text("http://u:canary@h")),
+    ] {
         let error = location("x", &[(key, value)]).unwrap_err();
         assert!(error.to_string().contains(key) && !error.to_string().contains("canary"), "{error}");
     }
@@ -73,12 +85,38 @@ async fn bucket_is_read_as_a_directory_is() {
 
     let planned = bucket.request("people").await;
     let scan = bucket.source.prepare(planned).await.unwrap();
-    fake.denied.store(true, std::sync::atomic::Ordering::SeqCst);
+    fake.denied.store(true, Ordering::SeqCst);
     let denied = match scan.open(0).await {
         Ok(stream) => lines_or_error(stream).await,
         Err(error) => Some(error),
     };
     assert!(matches!(denied, Some(Error::AccessDenied { .. })), "{denied:?}");
+}
+
+#[tokio::test]
+async fn filter_and_projection_fetch_only_what_parquet_statistics_leave() {
+    let shop = Shop::new();
+    let ids = people(0, 100_000).column(0).clone();
+    let codes: LargeStringArray = (0..100_000).map(|id| Some(format!("code {id:06}"))).collect();
+    let columns = [("id", ids), ("code", Arc::new(codes) as ArrayRef)];
+    shop.parquet_in_groups("t.parquet", &RecordBatch::try_from_iter(columns).unwrap(), 10_000);
+    let size = std::fs::metadata(shop.path("t.parquet")).unwrap().len();
+    let fake = Arc::new(Fake::of(&shop));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(serve(listener, Arc::clone(&fake)));
+    let bucket = Shop { directory: tempfile::tempdir().unwrap(), source: s3(&endpoint) };
+
+    let whole = bucket.request("t").await;
+    let filters = [(0, ScalarValue::from(55_555_i64)), (1, ScalarValue::from("code 055555"))];
+    for (column, value) in filters {
+        let mut request = whole.clone();
+        request.filters = vec![Expr::compare(CompareOp::Equal, Expr::Column(column), Expr::Literal(value))];
+        let before = fake.served_bytes.load(Ordering::SeqCst);
+        assert_eq!(lines(&bucket.read(request).await.unwrap()), ["55555|code 055555"]);
+        let served = fake.served_bytes.load(Ordering::SeqCst) - before;
+        assert!(served < size / 4, "{served} bytes were fetched of {size}");
+    }
 }
 
 async fn lines_or_error(stream: headwater_source::BatchStream) -> Option<Error> {
@@ -102,7 +140,8 @@ fn s3(endpoint: &str) -> Arc<dyn headwater_source::Source> {
 #[derive(Debug, Default)]
 struct Fake {
     objects: BTreeMap<String, Vec<u8>>,
-    denied: std::sync::atomic::AtomicBool,
+    denied: AtomicBool,
+    served_bytes: AtomicU64,
 }
 
 impl Fake {
@@ -120,11 +159,11 @@ impl Fake {
                 objects.insert(format!("shop/{name}"), std::fs::read(&path).unwrap());
             }
         }
-        Self { objects, denied: false.into() }
+        Self { objects, ..Self::default() }
     }
 
     fn answer(&self, request: &str) -> (String, Vec<u8>) {
-        if self.denied.load(std::sync::atomic::Ordering::SeqCst) {
+        if self.denied.load(Ordering::SeqCst) {
             return ("HTTP/1.1 403 Forbidden\r\n".to_owned(), vec![]);
         }
         let target = request.split(' ').nth(1).unwrap();
@@ -143,7 +182,8 @@ impl Fake {
 
     fn object(request: &str, object: &[u8]) -> (String, Vec<u8>) {
         let etag = format!("ETag: \"{}\"\r\nLast-Modified: Wed, 21 Oct 2015 07:28:00 GMT\r\n", object.len());
-        let range = request.lines().find_map(|line| line.to_lowercase().strip_prefix("range: bytes=").map(str::to_owned));
+        let range =
+            request.lines().find_map(|line| line.to_lowercase().strip_prefix("range: bytes=").map(str::to_owned));
         let Some(range) = range else { return (format!("HTTP/1.1 200 OK\r\n{etag}"), object.to_vec()) };
         let (from, to) = range.trim().split_once('-').unwrap();
         let size = object.len();
@@ -175,7 +215,9 @@ impl Fake {
         for folder in folders {
             contents.push_str(&format!("<CommonPrefixes><Prefix>{folder}</Prefix></CommonPrefixes>"));
         }
-        format!("<?xml version=\"1.0\"?><ListBucketResult><IsTruncated>false</IsTruncated>{contents}</ListBucketResult>")
+        format!(
+            "<?xml version=\"1.0\"?><ListBucketResult><IsTruncated>false</IsTruncated>{contents}</ListBucketResult>"
+        )
     }
 }
 
@@ -203,6 +245,7 @@ async fn converse(mut stream: TcpStream, fake: Arc<Fake>) {
     let mut response = head.into_bytes();
     if !request.starts_with("HEAD") {
         response.extend_from_slice(&body);
+        fake.served_bytes.fetch_add(body.len() as u64, Ordering::SeqCst);
     }
     // A client that has gone needs no answer.
     let _gone = stream.write_all(&response).await;

@@ -10,7 +10,7 @@ use headwater_source::{Error, OptionValue, Scan};
 use super::{Shop, people};
 
 /// Enough for two partitions of the least size in every text format.
-const ROWS: i64 = 500_000;
+const ROWS: i64 = 400_000;
 
 async fn ids(scan: &dyn Scan) -> Vec<i64> {
     let mut ids = vec![];
