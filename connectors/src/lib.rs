@@ -18,6 +18,13 @@
 pub mod conformance;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod sql;
+
+#[cfg(feature = "files")]
+mod files;
+#[cfg(feature = "mysql")]
+mod mysql;
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
@@ -25,6 +32,12 @@ use std::sync::Arc;
 
 use headwater_source::Connector;
 
+#[cfg(feature = "files")]
+pub use self::files::FilesConnector;
+#[cfg(feature = "mysql")]
+pub use self::mysql::MysqlConnector;
+#[cfg(feature = "postgres")]
+pub use self::postgres::PostgresConnector;
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::SqliteConnector;
 
@@ -33,5 +46,11 @@ pub fn all() -> Vec<Arc<dyn Connector>> {
     vec![
         #[cfg(feature = "sqlite")]
         Arc::new(SqliteConnector),
+        #[cfg(feature = "files")]
+        Arc::new(FilesConnector),
+        #[cfg(feature = "postgres")]
+        Arc::new(PostgresConnector),
+        #[cfg(feature = "mysql")]
+        Arc::new(MysqlConnector),
     ]
 }
