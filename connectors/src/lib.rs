@@ -15,11 +15,20 @@
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod sql;
 
+#[cfg(feature = "mysql")]
+mod mysql;
+
 use std::sync::Arc;
 
 use headwater_source::Connector;
 
+#[cfg(feature = "mysql")]
+pub use self::mysql::MysqlConnector;
+
 /// Every connector that this build has.
 pub fn all() -> Vec<Arc<dyn Connector>> {
-    vec![]
+    vec![
+        #[cfg(feature = "mysql")]
+        Arc::new(MysqlConnector),
+    ]
 }
