@@ -79,7 +79,9 @@ mod tests {
 
     #[test]
     fn day_that_no_calendar_has_is_none() {
-        for (year, month, day) in [(2021, 2, 29), (1900, 2, 29), (2020, 13, 1), (2020, 0, 1), (2020, 1, 0), (2020, 4, 31)] {
+        for (year, month, day) in
+            [(2021, 2, 29), (1900, 2, 29), (2020, 13, 1), (2020, 0, 1), (2020, 1, 0), (2020, 4, 31)]
+        {
             assert_eq!(days(year, month, day), None, "{year}-{month}-{day}");
         }
         assert_eq!(days(2000, 2, 29), Some(11_016));

@@ -197,7 +197,8 @@ fn url_error(reason: &str) -> Error {
 fn take_query(url: &mut Url) -> Result<Vec<(String, String)>> {
     let query: Vec<(String, String)> = url.query_pairs().into_owned().collect();
     if let Some((key, _)) = query.iter().find(|(key, _)| !URL_KEYS.contains(&key.as_str())) {
-        let hint = nearest(key, URL_KEYS.iter().copied()).map(|name| format!("; did you mean {name:?}?")).unwrap_or_default();
+        let hint =
+            nearest(key, URL_KEYS.iter().copied()).map(|name| format!("; did you mean {name:?}?")).unwrap_or_default();
         return Err(Error::config(format!("unknown key {key:?} in the query of \"url\"{hint}")));
     }
     url.set_query(None);
@@ -276,9 +277,11 @@ mod tests {
 
     #[test]
     fn option_wins_over_the_url_and_paths_are_relative_to_the_manifest() {
-        let config =
-            parse("mysql://u@h/d?sslmode=disable&sslrootcert=url.pem", &[("sslmode", "verify-ca"), ("sslrootcert", "ca.pem")])
-                .unwrap();
+        let config = parse(
+            "mysql://u@h/d?sslmode=disable&sslrootcert=url.pem",
+            &[("sslmode", "verify-ca"), ("sslrootcert", "ca.pem")],
+        )
+        .unwrap();
         assert_eq!(config.tls.mode, SslMode::VerifyCa);
         assert_eq!(config.tls.root.as_deref(), Some(Path::new("/manifests/ca.pem")));
     }

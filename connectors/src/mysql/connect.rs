@@ -7,6 +7,7 @@
 //! Invariant: a source never holds more than `pool_size` leases; a lease counts until its connection is back or closed. Stopping a
 //! statement takes one more connection for a moment.
 
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -35,13 +36,12 @@ const SESSION: &[&str] = &[
 /// How long a connection that is thrown away may take to say goodbye.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The connections of one source.
-#[derive(Debug, Clone)]
+/// The connections of one source. Prints its configuration only: the driver's own types print the password.
+#[derive(Clone)]
 pub(super) struct Pool {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
 struct Inner {
     site: Site,
     config: Config,
@@ -52,7 +52,6 @@ struct Inner {
 }
 
 /// A connection that nobody else uses.
-#[derive(Debug)]
 pub(super) struct Lease {
     /// Invariant: there until the lease ends.
     conn: Option<Conn>,
@@ -208,6 +207,18 @@ impl Inner {
         let killed = killer.query_drop(format!("KILL QUERY {id}")).await;
         close(killer).await;
         killed.map_err(|error| self.site.describing(error))
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let idle = self.inner.idle.lock().len();
+        let free = self.inner.permits.available_permits();
+        f.debug_struct("Pool")
+            .field("config", &self.inner.config)
+            .field("idle", &idle)
+            .field("free", &free)
+            .finish_non_exhaustive()
     }
 }
 

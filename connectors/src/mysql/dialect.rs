@@ -2,8 +2,12 @@
 //!
 //! Both servers convert a value to the column's type, character set and collation only where that changes no answer here:
 //! - Decimals are bound as text and cast, because a bare text would be compared as a double.
+//! - A text compared with a column of another character set than utf8mb4 is converted to that set, with `?` for what the set lacks: the
+//!   server would refuse the comparison. The rows that then equal `?` are some too many, which is why such columns are never
+//!   more than [`ValueClass::TextFolded`].
 //! - `<` on text compares the UTF-8 bytes of both sides, which is Arrow's order whatever the collation; no index helps.
 //! - YEAR is cast, because a bare `y = 5` means the year 2005.
+//! - TIME is cast to its finest precision: MariaDB moves a value to the precision of the column's index, past rows that it should find.
 //! - NULL sorts first; where it must not, `col IS NULL` goes before the key.
 //!
 //! What is not pushed, and why: `<>` on folded text and dates (a superset of `<>` must not lose a row that only differs in case,
@@ -79,6 +83,9 @@ const RULES: &[Rule] = {
 
 const BINARY: &str = "varbinary";
 
+/// How the type of a bind starts that is converted to a character set.
+const IN_CHARSET: &str = "varchar character set ";
+
 impl Dialect for MysqlDialect {
     const QUOTE: char = '`';
 
@@ -86,7 +93,10 @@ impl Dialect for MysqlDialect {
         match remote_type {
             BINARY => "CAST(? AS BINARY)".to_owned(),
             decimal if decimal.starts_with("decimal(") => format!("CAST(? AS {decimal})"),
-            _ => "?".to_owned(),
+            text => match text.strip_prefix(IN_CHARSET) {
+                Some(charset) => format!("CONVERT(? USING {charset})"),
+                None => "?".to_owned(),
+            },
         }
     }
 
@@ -96,6 +106,7 @@ impl Dialect for MysqlDialect {
             Use::Equality | Use::Order if types::base(&column.remote_type) == "year" => {
                 format!("CAST({quoted} AS SIGNED)")
             }
+            Use::Equality | Use::Order if column.class == ValueClass::Time => format!("CAST({quoted} AS TIME(6))"),
             Use::Order if is_text(column.class) => format!("CAST(CONVERT({quoted} USING utf8mb4) AS BINARY)"),
             _ => quoted,
         }
@@ -105,7 +116,10 @@ impl Dialect for MysqlDialect {
         match &column.data_type {
             DataType::Binary => BINARY.to_owned(),
             DataType::Utf8 if purpose == Use::Order && is_text(column.class) => BINARY.to_owned(),
-            DataType::Utf8 => "varchar".to_owned(),
+            DataType::Utf8 => match types::charset(column) {
+                Some(charset) if charset != types::UTF8 => format!("{IN_CHARSET}{charset}"),
+                _ => "varchar".to_owned(),
+            },
             DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) => {
                 format!("decimal({precision},{scale})")
             }

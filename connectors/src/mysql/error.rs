@@ -81,11 +81,7 @@ impl Site {
     }
 
     fn denied(&self, error: DriverError) -> Error {
-        Error::AccessDenied {
-            service: self.service.clone(),
-            location: self.location.clone(),
-            cause: Box::new(error),
-        }
+        Error::AccessDenied { service: self.service.clone(), location: self.location.clone(), cause: Box::new(error) }
     }
 
     fn remote(&self, error: DriverError) -> Error {
@@ -111,8 +107,8 @@ fn server_kind(code: u16) -> Kind {
     match code {
         // Access denied: to a database, at all, to a statement, a column, by host, by plugin, expired, locked, by
         // require_secure_transport.
-        1044 | 1045 | 1130 | 1142 | 1143 | 1227 | 1251 | 1275 | 1370 | 1396 | 1449 | 1698 | 1820 | 1862 | 2049 | 3118 | 3159
-        | 4151 => Kind::Denied,
+        1044 | 1045 | 1130 | 1142 | 1143 | 1227 | 1251 | 1275 | 1370 | 1396 | 1449 | 1698 | 1820 | 1862 | 2049
+        | 3118 | 3159 | 4151 => Kind::Denied,
         // No such column, table, view that is invalid now, table that was altered, statement to prepare anew.
         1051 | 1054 | 1146 | 1356 | 1412 | 1615 => Kind::Schema,
         // MariaDB's max_statement_time, MySQL's max_execution_time.
@@ -120,7 +116,9 @@ fn server_kind(code: u16) -> Kind {
         // KILL QUERY, KILL CONNECTION.
         1317 | 1927 => Kind::Killed,
         // Too many connections, unknown database, shutdown, host blocked, per-user limits, network errors seen by the server.
-        1040 | 1042 | 1049 | 1053 | 1077 | 1079 | 1129 | 1152 | 1158..=1161 | 1184 | 1203 | 1226 | 4031 => Kind::Unavailable,
+        1040 | 1042 | 1049 | 1053 | 1077 | 1079 | 1129 | 1152 | 1158..=1161 | 1184 | 1203 | 1226 | 4031 => {
+            Kind::Unavailable
+        }
         _ => Kind::Statement,
     }
 }

@@ -13,22 +13,23 @@
 //! Rejected: the driver's own pool, because a connection that returns to it with rows still pending is read to the end of
 //! the table first; and the text protocol, in which a FLOAT loses digits.
 
-mod config;
-mod connect;
-mod tls;
-mod error;
-mod types;
-mod discover;
-mod dialect;
 mod bind;
 mod calendar;
+mod config;
+mod connect;
 mod decode;
+mod dialect;
+mod discover;
+mod error;
 mod scan;
+mod tls;
+mod types;
 
 use std::sync::Arc;
 
 use headwater_source::{
-    Capabilities, Connector, Error, OpenContext, OptionDef, Options, Result, Scan, ScanRequest, Source, TableDef, async_trait,
+    Capabilities, Connector, Error, OpenContext, OptionDef, Options, Result, Scan, ScanRequest, Source, TableDef,
+    async_trait,
 };
 use tokio::time::timeout;
 

@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use headwater_source::{BatchStream, ColumnDef, Error, RemoteStatement, Result, Scan, ScanRequest, async_trait, futures};
+use headwater_source::{
+    BatchStream, ColumnDef, Error, RemoteStatement, Result, Scan, ScanRequest, async_trait, futures,
+};
 use mysql_async::prelude::Queryable;
 use mysql_async::{BinaryProtocol, Params, QueryResult, Value};
 use tokio::time::{Instant, timeout_at};

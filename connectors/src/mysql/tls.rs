@@ -72,7 +72,8 @@ fn verified(root: Option<&Path>) -> Result<SslOpts> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|cause| Error::config(format!("cannot read the certificate or key file {path:?}: {cause}")))
+    std::fs::read(path)
+        .map_err(|cause| Error::config(format!("cannot read the certificate or key file {path:?}: {cause}")))
 }
 
 #[cfg(test)]

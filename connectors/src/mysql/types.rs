@@ -9,9 +9,9 @@
 //! | decimal(p,s) | Decimal128(p,s), from 39 digits Decimal256(p,s) | Decimal | p is at most 65 |
 //! | float, double | Float32, Float64 | Float | |
 //! | char(n) | Utf8 | TextPadded | without the padding, as the server sends it |
-//! | varchar, tinytext, text, mediumtext, longtext | Utf8 | Text under a `_nopad_bin` or `_0900_bin` collation, else TextFolded | MariaDB's json is a longtext |
+//! | varchar, tinytext, text, mediumtext, longtext | Utf8 | Text under utf8mb4_nopad_bin and utf8mb4_0900_bin, else TextFolded | MariaDB's json is a longtext |
 //! | any of these in another character set than Unicode, latin1 or ascii | Utf8 | Opaque | two encodings may stand for one character |
-//! | enum | Utf8 | Label | the label; the empty text for a value that was invalid when it was written |
+//! | enum | Utf8 | Label, or Opaque where a label is empty | the label; the empty text for a value that was invalid when it was written, which the server tells from an empty label and text does not |
 //! | set, json, inet4, inet6, unknown types | Utf8 | Opaque | as the server prints them |
 //! | uuid | Utf8 | Uuid | lower case with dashes |
 //! | binary(n), varbinary(n), tinyblob, blob, mediumblob, longblob | Binary | Bytes | binary(n) keeps its zero bytes |
@@ -45,8 +45,10 @@ pub(super) struct CatalogColumn {
 }
 
 /// Character sets in which every character has one encoding that the server converts to UTF-8 and back.
-const PLAIN_CHARSETS: &[&str] =
-    &["utf8mb4", "utf8mb3", "utf8", "ucs2", "utf16", "utf16le", "utf32", "latin1", "ascii"];
+const PLAIN_CHARSETS: &[&str] = &["utf8mb4", "utf8mb3", "utf8", "ucs2", "utf16", "utf16le", "utf32", "latin1", "ascii"];
+
+/// The character set of the connection.
+pub(super) const UTF8: &str = "utf8mb4";
 
 /// The zone of instants.
 pub(super) const UTC: &str = "UTC";
@@ -85,6 +87,7 @@ impl CatalogColumn {
                 let class = if bytewise { ValueClass::Text } else { ValueClass::TextFolded };
                 (DataType::Utf8, self.text_class(class))
             }
+            "enum" if has_empty_label(&self.full) => (DataType::Utf8, ValueClass::Opaque),
             "enum" => (DataType::Utf8, self.text_class(ValueClass::Label)),
             "uuid" => (DataType::Utf8, ValueClass::Uuid),
             "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => {
@@ -119,10 +122,22 @@ impl CatalogColumn {
     }
 }
 
-/// Whether equality under the collation is that of the bytes: binary, and not padded with spaces.
+/// Whether equality under the collation is that of the bytes: binary, not padded with spaces, and in the connection's own character
+/// set, so that no value is converted to be compared.
 fn is_bytewise(collation: &str) -> bool {
-    let collation = collation.to_ascii_lowercase();
-    collation.ends_with("_nopad_bin") || collation == "utf8mb4_0900_bin"
+    matches!(collation.to_ascii_lowercase().as_str(), "utf8mb4_nopad_bin" | "utf8mb4_0900_bin")
+}
+
+/// The character set of a column whose text may be compared: what stands before the first `_` of its collation.
+pub(super) fn charset(column: &ColumnDef) -> Option<&'static str> {
+    let collation = column.collation.as_ref()?.to_ascii_lowercase();
+    let name = collation.split('_').next()?;
+    PLAIN_CHARSETS.iter().copied().find(|charset| *charset == name)
+}
+
+/// Whether one of an enum's labels is empty, or might be: a quote inside of a label is doubled, too.
+fn has_empty_label(full: &str) -> bool {
+    ["('',", "('')", ",'',", ",'')"].iter().any(|part| full.contains(part))
 }
 
 /// Whether a column's type is one that the table above does not name: it is read as the text that the server makes of it.
@@ -132,9 +147,41 @@ pub(super) fn is_unknown(remote_type: &str) -> bool {
 }
 
 const KNOWN: &[&str] = &[
-    "tinyint", "smallint", "mediumint", "int", "integer", "bigint", "bit", "year", "decimal", "numeric", "float", "double",
-    "real", "char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set", "json", "inet4", "inet6", "uuid",
-    "binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "date", "datetime", "timestamp", "time",
+    "tinyint",
+    "smallint",
+    "mediumint",
+    "int",
+    "integer",
+    "bigint",
+    "bit",
+    "year",
+    "decimal",
+    "numeric",
+    "float",
+    "double",
+    "real",
+    "char",
+    "varchar",
+    "tinytext",
+    "text",
+    "mediumtext",
+    "longtext",
+    "enum",
+    "set",
+    "json",
+    "inet4",
+    "inet6",
+    "uuid",
+    "binary",
+    "varbinary",
+    "tinyblob",
+    "blob",
+    "mediumblob",
+    "longblob",
+    "date",
+    "datetime",
+    "timestamp",
+    "time",
 ];
 
 /// The first word of a type: `decimal` of `decimal(10,2) unsigned`.
@@ -181,6 +228,7 @@ mod tests {
         assert_eq!(class("varchar(9)", "utf8mb4", "utf8mb4_bin"), ValueClass::TextFolded, "it pads with spaces");
         assert_eq!(class("varchar(9)", "utf8mb4", "utf8mb4_nopad_bin"), ValueClass::Text);
         assert_eq!(class("text", "utf8mb4", "utf8mb4_0900_bin"), ValueClass::Text);
+        assert_eq!(class("text", "latin1", "latin1_nopad_bin"), ValueClass::TextFolded, "values are converted");
         assert_eq!(class("char(9)", "utf8mb4", "utf8mb4_nopad_bin"), ValueClass::TextPadded);
         assert_eq!(class("varchar(9)", "cp932", "cp932_nopad_bin"), ValueClass::Opaque, "two codes for one character");
         assert_eq!(class("enum('a')", "utf8mb4", "utf8mb4_bin"), ValueClass::Label);
