@@ -21,6 +21,9 @@ const URL_KEYS: &[&str] = &["sslmode", "sslrootcert", "sslcert", "sslkey", "sock
 const POOL_SIZE_DEFAULT: u64 = 8;
 const CONNECT_TIMEOUT_MS_DEFAULT: u64 = 5000;
 
+/// How long a connection may be silent before TCP asks whether the peer is there.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
 /// The keys beside `connector: mysql`.
 pub(super) const OPTIONS: &[OptionDef] = &[
     option(
@@ -116,20 +119,20 @@ impl Config {
             .db_name(database.clone())
             // The driver would otherwise ask a loopback server for its socket and move over to it.
             .prefer_socket(false)
+            // A peer that vanished in mid-scan is noticed.
+            .tcp_keepalive(Some(KEEPALIVE))
             .socket(socket)
             .into();
-        let pool_size = usize::try_from(options.count("pool_size", POOL_SIZE_DEFAULT)).unwrap_or(usize::MAX);
-        if pool_size == 0 {
-            return Err(Error::config("key \"pool_size\" in \"source\" must be at least 1"));
-        }
+        let pool_size = at_least_one(options, "pool_size", POOL_SIZE_DEFAULT)?;
+        let connect_timeout = at_least_one(options, "connect_timeout_ms", CONNECT_TIMEOUT_MS_DEFAULT)?;
         let statement_timeout = options.count("statement_timeout_ms", 0);
         Ok(Self {
             target,
             database,
             location,
             tls,
-            pool_size: pool_size.min(tokio::sync::Semaphore::MAX_PERMITS),
-            connect_timeout: Duration::from_millis(options.count("connect_timeout_ms", CONNECT_TIMEOUT_MS_DEFAULT)),
+            pool_size: usize::try_from(pool_size).unwrap_or(usize::MAX).min(tokio::sync::Semaphore::MAX_PERMITS),
+            connect_timeout: Duration::from_millis(connect_timeout),
             statement_timeout: (statement_timeout > 0).then(|| Duration::from_millis(statement_timeout)),
         })
     }
@@ -172,6 +175,13 @@ impl SslMode {
             "verify-full" => Ok(Self::VerifyFull),
             _ => Err(Error::config(format!("\"sslmode\" of a mysql url takes one of {}", SSL_MODES.join(", ")))),
         }
+    }
+}
+
+fn at_least_one(options: &Options, key: &str, default: u64) -> Result<u64> {
+    match options.count(key, default) {
+        0 => Err(Error::config(format!("key \"{key}\" in \"source\" must be at least 1"))),
+        count => Ok(count),
     }
 }
 

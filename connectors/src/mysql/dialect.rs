@@ -5,7 +5,8 @@
 //! - A text compared with a column of another character set than utf8mb4 is converted to that set, with `?` for what the set lacks: the
 //!   server would refuse the comparison. The rows that then equal `?` are some too many, which is why such columns are never
 //!   more than [`ValueClass::TextFolded`].
-//! - `<` on text compares the UTF-8 bytes of both sides, which is Arrow's order whatever the collation; no index helps.
+//! - `<` on text compares the UTF-8 bytes of both sides, which is Arrow's order whatever the collation; an index helps only where the
+//!   collation is bytewise itself.
 //! - YEAR is cast, because a bare `y = 5` means the year 2005.
 //! - TIME is cast to its finest precision: MariaDB moves a value to the precision of the column's index, past rows that it should find.
 //! - NULL sorts first; where it must not, `col IS NULL` goes before the key.
@@ -107,7 +108,7 @@ impl Dialect for MysqlDialect {
                 format!("CAST({quoted} AS SIGNED)")
             }
             Use::Equality | Use::Order if column.class == ValueClass::Time => format!("CAST({quoted} AS TIME(6))"),
-            Use::Order if is_text(column.class) => format!("CAST(CONVERT({quoted} USING utf8mb4) AS BINARY)"),
+            Use::Order if is_collated(column.class) => format!("CAST(CONVERT({quoted} USING utf8mb4) AS BINARY)"),
             _ => quoted,
         }
     }
@@ -115,7 +116,7 @@ impl Dialect for MysqlDialect {
     fn bind_type(&self, column: &ColumnDef, purpose: Use) -> String {
         match &column.data_type {
             DataType::Binary => BINARY.to_owned(),
-            DataType::Utf8 if purpose == Use::Order && is_text(column.class) => BINARY.to_owned(),
+            DataType::Utf8 if purpose == Use::Order && is_collated(column.class) => BINARY.to_owned(),
             DataType::Utf8 => match types::charset(column) {
                 Some(charset) if charset != types::UTF8 => format!("{IN_CHARSET}{charset}"),
                 _ => "varchar".to_owned(),
@@ -149,6 +150,7 @@ impl Dialect for MysqlDialect {
     }
 }
 
-fn is_text(class: ValueClass) -> bool {
-    matches!(class, ValueClass::Text | ValueClass::TextFolded | ValueClass::TextPadded)
+/// Whether the server orders the class's text by a collation, and not by its bytes.
+fn is_collated(class: ValueClass) -> bool {
+    matches!(class, ValueClass::TextFolded | ValueClass::TextPadded)
 }

@@ -94,7 +94,7 @@ pub(super) async fn columns(conn: &mut Conn, database: &str, table: &str) -> Res
 
 async fn catalog_columns(conn: &mut Conn, scope: Scope<'_>) -> Result<Vec<(Path, ColumnDef)>> {
     let rows = rows(conn, &format!("{COLUMNS}{}{COLUMNS_ORDER}", scope.condition()), scope).await?;
-    Ok(rows.into_iter().filter_map(|row| column(row)).filter(|(path, _)| scope.holds(path)).collect())
+    Ok(rows.into_iter().filter_map(column).filter(|(path, _)| scope.holds(path)).collect())
 }
 
 async fn rows(conn: &mut Conn, statement: &str, scope: Scope<'_>) -> Result<Vec<Row>> {

@@ -24,6 +24,7 @@ mod error;
 mod scan;
 mod tls;
 mod types;
+mod value;
 
 use std::sync::Arc;
 

@@ -24,7 +24,7 @@ use headwater_connectors::MysqlConnector;
 use headwater_source::{
     Connector, OpenContext, OptionValue, Options, Result, ScanRequest, ServiceName, Source, TableDef,
 };
-use mysql_async::prelude::{FromValue, Queryable};
+use mysql_async::prelude::{FromRow, Queryable};
 use mysql_async::{Conn, OptsBuilder};
 use url::Url;
 
@@ -73,7 +73,7 @@ impl Database {
         }
     }
 
-    async fn ask<T: FromValue + Send + 'static>(&mut self, statement: &str) -> T {
+    async fn ask<T: FromRow + Send + 'static>(&mut self, statement: &str) -> T {
         self.admin.query_first(statement).await.unwrap().unwrap()
     }
 
