@@ -319,6 +319,17 @@ mod tests {
     }
 
     #[test]
+    fn every_option_and_its_default_is_documented() {
+        let page = include_str!("../../../docs/connectors/mysql.md");
+        for option in OPTIONS {
+            assert!(page.contains(&format!("`{}`", option.name)), "{} is not in the page", option.name);
+        }
+        for default in [POOL_SIZE_DEFAULT, CONNECT_TIMEOUT_MS_DEFAULT] {
+            assert!(page.contains(&format!("| {default} |")), "the default {default} is not in the page");
+        }
+    }
+
+    #[test]
     fn config_prints_no_password() {
         let printed = format!("{:?}", parse("mysql://u:canary@h/d", &[]).unwrap());
         assert!(printed.contains("u@h") && !printed.contains("canary"), "{printed}");

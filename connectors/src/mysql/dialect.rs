@@ -2,6 +2,8 @@
 //!
 //! Both servers convert a value to the column's type, character set and collation only where that changes no answer here:
 //! - Decimals are bound as text and cast, because a bare text would be compared as a double.
+//! - A text compared with a column is given the column's collation: beside a view's constant, it would otherwise be a matter of rank whose
+//!   collation decides, and the server refuses where it cannot tell.
 //! - A text compared with a column of another character set than utf8mb4 is converted to that set, with `?` for what the set lacks: the
 //!   server would refuse the comparison. The rows that then equal `?` are some too many, which is why such columns are never
 //!   more than [`ValueClass::TextFolded`].
@@ -84,8 +86,8 @@ const RULES: &[Rule] = {
 
 const BINARY: &str = "varbinary";
 
-/// How the type of a bind starts that is converted to a character set.
 const IN_CHARSET: &str = "varchar character set ";
+const COLLATED: &str = " collate ";
 
 impl Dialect for MysqlDialect {
     const QUOTE: char = '`';
@@ -94,10 +96,7 @@ impl Dialect for MysqlDialect {
         match remote_type {
             BINARY => "CAST(? AS BINARY)".to_owned(),
             decimal if decimal.starts_with("decimal(") => format!("CAST(? AS {decimal})"),
-            text => match text.strip_prefix(IN_CHARSET) {
-                Some(charset) => format!("CONVERT(? USING {charset})"),
-                None => "?".to_owned(),
-            },
+            text => text_placeholder(text),
         }
     }
 
@@ -117,10 +116,7 @@ impl Dialect for MysqlDialect {
         match &column.data_type {
             DataType::Binary => BINARY.to_owned(),
             DataType::Utf8 if purpose == Use::Order && is_collated(column.class) => BINARY.to_owned(),
-            DataType::Utf8 => match types::charset(column) {
-                Some(charset) if charset != types::UTF8 => format!("{IN_CHARSET}{charset}"),
-                _ => "varchar".to_owned(),
-            },
+            DataType::Utf8 => text_type(column),
             DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) => {
                 format!("decimal({precision},{scale})")
             }
@@ -153,4 +149,22 @@ impl Dialect for MysqlDialect {
 /// Whether the server orders the class's text by a collation, and not by its bytes.
 fn is_collated(class: ValueClass) -> bool {
     matches!(class, ValueClass::TextFolded | ValueClass::TextPadded)
+}
+
+/// The type of a text that is compared with a column: in its character set, under its collation.
+fn text_type(column: &ColumnDef) -> String {
+    match types::charset(column) {
+        Some((charset, collation)) => format!("{IN_CHARSET}{charset}{COLLATED}{collation}"),
+        None => "varchar".to_owned(),
+    }
+}
+
+/// A value of a type that [`text_type`] wrote.
+fn text_placeholder(remote_type: &str) -> String {
+    let collated = remote_type.strip_prefix(IN_CHARSET).and_then(|rest| rest.split_once(COLLATED));
+    match collated {
+        Some((types::UTF8, collation)) => format!("? COLLATE {collation}"),
+        Some((charset, collation)) => format!("CONVERT(? USING {charset}) COLLATE {collation}"),
+        None => "?".to_owned(),
+    }
 }

@@ -128,11 +128,15 @@ fn is_bytewise(collation: &str) -> bool {
     matches!(collation.to_ascii_lowercase().as_str(), "utf8mb4_nopad_bin" | "utf8mb4_0900_bin")
 }
 
-/// The character set of a column whose text may be compared: what stands before the first `_` of its collation.
-pub(super) fn charset(column: &ColumnDef) -> Option<&'static str> {
-    let collation = column.collation.as_ref()?.to_ascii_lowercase();
+/// The character set and the collation of a column whose text may be compared. The set is what stands before the first `_` of
+/// the collation.
+pub(super) fn charset(column: &ColumnDef) -> Option<(&'static str, &str)> {
+    let collation = column.collation.as_deref()?;
     let name = collation.split('_').next()?;
-    PLAIN_CHARSETS.iter().copied().find(|charset| *charset == name)
+    let charset = PLAIN_CHARSETS.iter().copied().find(|charset| charset.eq_ignore_ascii_case(name))?;
+    // It goes into a statement bare: anything but a word is none.
+    let word = collation.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    word.then_some((charset, collation))
 }
 
 /// Whether one of an enum's labels is empty, or might be: a quote inside of a label is doubled, too.

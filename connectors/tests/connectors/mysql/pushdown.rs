@@ -309,6 +309,26 @@ async fn text_of_every_collation_and_character_set_compares_by_its_bytes() {
 }
 
 #[tokio::test]
+async fn constants_of_views_compare_under_their_own_collation() {
+    let mut database = Database::new().await;
+    let source = database.source();
+    for (index, collation) in
+        ["utf8mb4_nopad_bin", "utf8mb4_bin", "utf8mb4_unicode_ci", "latin1_swedish_ci"].iter().enumerate()
+    {
+        let charset = collation.split('_').next().unwrap();
+        database.run(&format!("SET NAMES {charset} COLLATE {collation}")).await;
+        database.run(&format!("CREATE VIEW v{index} AS SELECT 1 AS id, 'abc' AS v, CURRENT_USER() AS u")).await;
+        database.run("SET NAMES utf8mb4").await;
+        let described = table(&source, &format!("v{index}")).await;
+        assert_eq!(described.columns[V].collation.as_deref(), Some(*collation));
+        let all = read(&source, ScanRequest::all(Arc::clone(&described))).await.unwrap();
+        for filter in filters(&["abc", "ABC", "abc ", "abd", "日本"].map(ScalarValue::from)) {
+            check(&source, &described, &all, &filter).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn like_loses_no_row_and_knows_one_escape_character() {
     let mut database = Database::new().await;
     let source = database.source();
