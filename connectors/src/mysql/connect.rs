@@ -118,16 +118,22 @@ impl Drop for Lease {
 }
 
 impl Inner {
-    /// An idle connection that still answers. Those that do not are thrown away.
+    /// An idle connection that still answers. Where one does not, the server has gone or was restarted: then none of the others is
+    /// waited for, either.
     async fn idle_conn(&self) -> Option<Conn> {
-        loop {
-            // The guard falls at the end of this line: a lock is never held over an await.
-            let mut conn = self.idle.lock().pop()?;
-            if matches!(timeout(self.config.connect_timeout, conn.ping()).await, Ok(Ok(()))) {
-                return Some(conn);
-            }
-            close(conn).await;
+        // The guard falls at the end of this line: a lock is never held over an await.
+        let mut conn = self.idle.lock().pop()?;
+        if matches!(timeout(self.config.connect_timeout, conn.ping()).await, Ok(Ok(()))) {
+            return Some(conn);
         }
+        let mut dead = std::mem::take(&mut *self.idle.lock());
+        dead.push(conn);
+        tokio::spawn(async move {
+            for conn in dead {
+                close(conn).await;
+            }
+        });
+        None
     }
 
     /// A new connection with its session set up, within the limit.

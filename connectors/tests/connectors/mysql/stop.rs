@@ -197,3 +197,48 @@ async fn slow_reader_makes_the_server_wait() {
     drop(stream);
     database.wait_for(&running(&database), 0).await;
 }
+
+#[tokio::test]
+async fn many_scans_at_once_take_turns_on_few_connections() {
+    let mut database = Database::new().await;
+    database.run("CREATE VIEW some AS SELECT CAST(seq AS SIGNED) AS id FROM seq_1_to_1000").await;
+    let source = database.source_with(&[("pool_size", count(3))]);
+    let scan = scan(&source, "some").await;
+    let reads = (0..30).map(|_| {
+        let scan = Arc::clone(&scan);
+        async move {
+            let batches = scan.open(0).await?.try_collect::<Vec<_>>().await?;
+            Ok::<usize, Error>(batches.iter().map(|batch| batch.num_rows()).sum())
+        }
+    });
+    let rows = futures::future::try_join_all(reads).await.unwrap();
+    assert_eq!(rows, [1000; 30]);
+    let connections: i64 = database.ask(&connected(&database)).await;
+    assert!(connections <= 3, "{connections}");
+}
+
+#[tokio::test]
+async fn every_connection_of_the_pool_died_and_the_next_query_works() {
+    let mut database = Database::new().await;
+    database.run("CREATE TABLE t (id INT NOT NULL)").await;
+    let source = database.source_with(&[("pool_size", count(3))]);
+    let scan = scan(&source, "t").await;
+    let reads = (0..3).map(|_| scan.open(0));
+    drop(futures::future::try_join_all(reads).await.unwrap());
+    for _ in 0..3 {
+        read_all(&source, "t").await;
+    }
+    let idle = format!(
+        "SELECT COALESCE(MAX(ID), 0) FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID() AND DB = '{}'",
+        database.name
+    );
+    loop {
+        let id: i64 = database.ask(&idle).await;
+        if id == 0 {
+            break;
+        }
+        // It may have gone by itself.
+        let _ = mysql_async::prelude::Queryable::query_drop(&mut database.admin, format!("KILL CONNECTION {id}")).await;
+    }
+    read_all(&source, "t").await;
+}
