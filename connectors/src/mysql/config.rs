@@ -21,6 +21,9 @@ const URL_KEYS: &[&str] = &["sslmode", "sslrootcert", "sslcert", "sslkey", "sock
 const POOL_SIZE_DEFAULT: u64 = 8;
 const CONNECT_TIMEOUT_MS_DEFAULT: u64 = 5000;
 
+/// The largest row that is read: what the servers allow at most.
+const ROW_BYTES_MAX: usize = 1 << 30;
+
 /// How long a connection may be silent before TCP asks whether the peer is there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -119,6 +122,8 @@ impl Config {
             .db_name(database.clone())
             // The driver would otherwise ask a loopback server for its socket and move over to it.
             .prefer_socket(false)
+            // The driver would otherwise refuse rows larger than what the server takes, though it sends them.
+            .max_allowed_packet(Some(ROW_BYTES_MAX))
             // A peer that vanished in mid-scan is noticed.
             .tcp_keepalive(Some(KEEPALIVE))
             .socket(socket)

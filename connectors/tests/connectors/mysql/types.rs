@@ -336,3 +336,18 @@ async fn batches_hold_no_more_rows_than_asked_for_and_no_more_bytes_than_the_lim
     let rows: Vec<usize> = scan.open(0).await.unwrap().map_ok(|batch| batch.num_rows()).try_collect().await.unwrap();
     assert_eq!(rows, [2, 2, 2, 1]);
 }
+
+#[tokio::test]
+async fn row_larger_than_the_servers_packet_is_read() {
+    let mut database = Database::new().await;
+    database.run("CREATE TABLE t (id INT NOT NULL, a LONGTEXT, b LONGTEXT, c LONGBLOB)").await;
+    let packet: u64 = database.ask("SELECT @@max_allowed_packet").await;
+    let length = packet / 2 + 1000;
+    database
+        .run(&format!("INSERT INTO t VALUES (1, REPEAT('a', {length}), REPEAT('b', {length}), REPEAT('c', {length})), (2, 'x', 'y', 'z')"))
+        .await;
+    let batch = read_all(&database.source(), "t").await;
+    assert_eq!(batch.num_rows(), 2);
+    let printed = array_value_to_string(column(&batch, "b"), 0).unwrap();
+    assert!(printed.len() as u64 == length && printed.bytes().all(|byte| byte == b'b'));
+}
