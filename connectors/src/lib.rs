@@ -15,11 +15,17 @@
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod sql;
 
+#[cfg(feature = "postgres")]
+pub mod postgres;
+
 use std::sync::Arc;
 
 use headwater_source::Connector;
 
 /// Every connector that this build has.
 pub fn all() -> Vec<Arc<dyn Connector>> {
-    vec![]
+    vec![
+        #[cfg(feature = "postgres")]
+        Arc::new(postgres::PostgresConnector),
+    ]
 }
