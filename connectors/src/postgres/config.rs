@@ -238,7 +238,8 @@ mod tests {
     fn parse(url: &str, more: &[(&str, &str)]) -> Result<Settings> {
         let service = ServiceName::parse("orders").unwrap();
         let context = OpenContext { service: &service, directory: Path::new("/etc/services") };
-        let pairs = more.iter().chain([&("url", url)]);
+        let url = [("url", url)];
+        let pairs = more.iter().chain(&url);
         let values: BTreeMap<_, _> =
             pairs.map(|(key, value)| ((*key).to_owned(), OptionValue::Text((*value).to_owned()))).collect();
         Settings::parse(context, &Options::check(OPTIONS, values)?)
