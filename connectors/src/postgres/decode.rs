@@ -114,7 +114,11 @@ impl Decoder {
             };
             if let Err(reason) = taken {
                 let (column, data_type) = (column.name.clone(), column.data_type.to_string());
-                return Err(Box::new(BadValue { column, data_type, reason: format!("{reason}, in row {row} of this scan") }));
+                return Err(Box::new(BadValue {
+                    column,
+                    data_type,
+                    reason: format!("{reason}, in row {row} of this scan"),
+                }));
             }
         }
         self.rows += 1;
@@ -392,6 +396,7 @@ fn interval(field: &[u8]) -> Result<IntervalMonthDayNano, Reason> {
     let mut rest = &bytes[8..];
     let (days, months) = (int(&mut rest)?, int(&mut rest)?);
     let micros = i64::from_be_bytes(fixed(&bytes[..8])?);
-    let nanos = micros.checked_mul(1000).ok_or("an interval of more than 292 years of hours, past 64 bits of nanoseconds")?;
+    let nanos =
+        micros.checked_mul(1000).ok_or("an interval of more than 292 years of hours, past 64 bits of nanoseconds")?;
     Ok(IntervalMonthDayNano::new(months, days, nanos))
 }

@@ -39,7 +39,9 @@ pub(super) async fn tables(lease: &Lease, place: &Place) -> Result<Vec<TableDef>
 pub(super) async fn table(lease: &Lease, place: &Place, from: &str) -> Result<Result<TableDef>> {
     let rows = match from.contains('\0') {
         true => vec![],
-        false => query(lease, &format!("{COLUMNS}{NAMED}{ORDER}"), &[&from]).await.map_err(|error| failed(place, error))?,
+        false => {
+            query(lease, &format!("{COLUMNS}{NAMED}{ORDER}"), &[&from]).await.map_err(|error| failed(place, error))?
+        }
     };
     let found = from_rows(&rows).map_err(|error| failed(place, error))?;
     match choose(found, from).transpose() {
@@ -49,20 +51,13 @@ pub(super) async fn table(lease: &Lease, place: &Place, from: &str) -> Result<Re
 }
 
 /// The table at a path as it is now, for a scan that was planned earlier; `None` where it is gone or hidden.
-pub(super) async fn described(
-    lease: &Lease,
-    path: &[String],
-) -> Result<Option<TableDef>, tokio_postgres::Error> {
+pub(super) async fn described(lease: &Lease, path: &[String]) -> Result<Option<TableDef>, tokio_postgres::Error> {
     let [schema, name] = path else { return Ok(None) };
     let rows = query(lease, &format!("{COLUMNS}{AT}{ORDER}"), &[schema, name]).await?;
     Ok(from_rows(&rows)?.pop())
 }
 
-async fn query(
-    lease: &Lease,
-    text: &str,
-    values: &[&(dyn ToSql + Sync)],
-) -> Result<Vec<Row>, tokio_postgres::Error> {
+async fn query(lease: &Lease, text: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, tokio_postgres::Error> {
     let statement = lease.prepare_cached(text).await?;
     lease.query(&statement, values).await
 }
@@ -90,11 +85,13 @@ async fn missing(lease: &Lease, place: &Place, from: &str) -> Result<Error> {
     let rows = query(lease, NAMES, &[]).await.map_err(|error| failed(place, error))?;
     let mut known = vec![];
     for row in rows {
-        let read = |row: &Row| Ok((row.try_get::<_, String>(0)?, row.try_get::<_, String>(1)?, row.try_get::<_, bool>(2)?));
+        let read =
+            |row: &Row| Ok((row.try_get::<_, String>(0)?, row.try_get::<_, String>(1)?, row.try_get::<_, bool>(2)?));
         let (schema, name, readable) = read(&row).map_err(|error| failed(place, error))?;
         let full = format!("{schema}.{name}");
         if !readable && (full == from || name == from) {
-            let cause = format!("the role may not select from {full:?}; GRANT SELECT on it and USAGE on its schema").into();
+            let cause =
+                format!("the role may not select from {full:?}; GRANT SELECT on it and USAGE on its schema").into();
             let (service, location) = (place.service.clone(), place.location.clone());
             return Ok(Error::AccessDenied { service, location, cause });
         }
@@ -113,7 +110,7 @@ fn from_rows(rows: &[Row]) -> Result<Vec<TableDef>, tokio_postgres::Error> {
     let mut tables: Vec<TableDef> = vec![];
     for row in rows {
         let (schema, name): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-        if !tables.last().is_some_and(|table| table.path == [schema.as_str(), name.as_str()]) {
+        if tables.last().is_none_or(|table| table.path != [schema.as_str(), name.as_str()]) {
             tables.push(table_of(row, schema, name)?);
         }
         let (Some(table), Some(column)) = (tables.last_mut(), column_of(row)?) else { continue };

@@ -20,6 +20,8 @@ pub(super) struct Place {
 /// How far a statement had come when it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
+    /// The statement is parsed: a name that is not there is one that was there when the query was planned.
+    Preparing,
     /// No row was read: the source may simply be down.
     Starting,
     /// Rows were being read: what came before is not an answer.
@@ -41,7 +43,7 @@ impl Place {
     /// An error while a connection was made.
     pub(super) fn connecting(&self, error: tokio_postgres::Error) -> Error {
         let denied = error.code().is_some_and(|code| code.code().starts_with("28") || code.code() == "42501")
-            || error.to_string() == "authentication error";
+            || refused_before_asking(&error);
         let (service, location, cause) = (self.service.clone(), self.location.clone(), cause(error));
         match denied {
             true => Error::AccessDenied { service, location, cause },
@@ -55,7 +57,9 @@ impl Place {
         let Some(code) = error.code().cloned() else { return self.lost(table, phase, cause(error)) };
         match code.code() {
             "42501" => Error::AccessDenied { service, location: self.location.clone(), cause: cause(error) },
-            "42P01" | "42703" | "42704" | "3F000" | "42883" => self.changed(table, server_message(&error)),
+            "42P01" | "42703" | "42704" | "3F000" if phase == Phase::Preparing => {
+                self.changed(table, server_message(&error))
+            }
             "57014" if self.limit_reached(started) => self.statement_timeout(),
             "57014" => Error::Interrupted { service, table: table.to_owned(), cause: cause(error) },
             text if lost_connection(text) => self.lost(table, phase, cause(error)),
@@ -67,7 +71,7 @@ impl Place {
     pub(super) fn lost(&self, table: &str, phase: Phase, cause: Cause) -> Error {
         let service = self.service.clone();
         match phase {
-            Phase::Starting => Error::Unavailable { service, location: self.location.clone(), cause },
+            Phase::Preparing | Phase::Starting => Error::Unavailable { service, location: self.location.clone(), cause },
             Phase::Reading => Error::Interrupted { service, table: table.to_owned(), cause },
         }
     }
@@ -97,6 +101,13 @@ impl Place {
     fn limit_reached(&self, started: Instant) -> bool {
         self.statement_timeout.is_some_and(|limit| started.elapsed() + CLOCK_SLACK >= limit)
     }
+}
+
+/// Whether authentication failed on our side: no password where one is asked for, or a server that cannot prove that it knows it.
+/// The driver tells these from other errors only by their words.
+fn refused_before_asking(error: &tokio_postgres::Error) -> bool {
+    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    error.to_string() == "authentication error" || cause == "password missing"
 }
 
 /// Whether the SQLSTATE says that the server or the connection went away, or has no room for us.

@@ -12,16 +12,22 @@
 mod config;
 mod connect;
 mod tls;
+
 mod discover;
 mod types;
+
 mod dialect;
 mod range;
+
 mod bind;
 mod scan;
+
 mod rows;
+
 mod copy;
 mod decode;
 mod numeric;
+
 mod error;
 
 use std::fmt;

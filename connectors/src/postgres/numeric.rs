@@ -117,7 +117,10 @@ mod tests {
         assert_eq!(read::<i128>(&encoded(-2, POSITIVE, &[5]), 8), Ok(5));
         assert_eq!(read::<i128>(&encoded(2, POSITIVE, &[7]), 0), Ok(700_000_000));
         assert_eq!(read::<i128>(&encoded(0, POSITIVE, &[]), 4), Ok(0));
-        assert_eq!(read::<i256>(&encoded(18, POSITIVE, &[9999; 19]), 0).map(|value| value.to_string()), Ok("9".repeat(76)));
+        assert_eq!(
+            read::<i256>(&encoded(18, POSITIVE, &[9999; 19]), 0).map(|value| value.to_string()),
+            Ok("9".repeat(76))
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use headwater_source::{CompareOp, Expr, ScalarValue};
 
-/// Days from 1970-01-01 to 4713-11-24 BC, the first date that Postgres has, and to 5874897-12-31, the last.
+/// Days from 1970-01-01 to 4714-11-24 BC, the first date that Postgres has, and to 5874897-12-31, the last.
 const DATES: (i32, i32) = (-2_440_588, 2_145_042_905);
 /// The first timestamp that Postgres has, in microseconds from 1970-01-01; the last is behind 64 bits.
 const TIMESTAMPS: (i64, i64) = (-210_866_803_200_000_000, i64::MAX - 1);

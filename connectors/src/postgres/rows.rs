@@ -32,7 +32,7 @@ pub(super) enum Trouble {
     /// The bytes of a copy are not one, or not all of it.
     Copy(Malformed),
     /// A value does not fit its column.
-    Value(BadValue),
+    Value(Box<BadValue>),
 }
 
 impl Rows {
@@ -54,7 +54,7 @@ impl Rows {
                 None => Ok(More::No),
             },
             Self::Copied(stream, rows) => match rows.next_row().map_err(Trouble::Copy)? {
-                Some(row) => decoder.push(fields(&row)).map_err(bad).map(|()| More::Yes),
+                Some(row) => decoder.push(fields(&row)).map_err(Trouble::Value).map(|()| More::Yes),
                 None => feed(stream, rows).await,
             },
         }
@@ -74,11 +74,7 @@ async fn feed(stream: &mut Pin<Box<CopyOutStream>>, rows: &mut CopyRows) -> Resu
 
 fn push_row(row: &Row, decoder: &mut Decoder) -> Result<(), Trouble> {
     // `get` panics on an index past the row and on a type that is not accepted: neither can be.
-    decoder.push((0..row.len()).map(|index| row.get::<_, Raw<'_>>(index).0)).map_err(bad)
-}
-
-fn bad(value: Box<BadValue>) -> Trouble {
-    Trouble::Value(*value)
+    decoder.push((0..row.len()).map(|index| row.get::<_, Raw<'_>>(index).0)).map_err(Trouble::Value)
 }
 
 /// A field as it came.

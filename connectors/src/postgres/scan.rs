@@ -67,13 +67,17 @@ impl PostgresScan {
         let place = &self.connections.place;
         let table = self.request.table.full_name();
         let failed = |error| place.statement(&table, Phase::Starting, started, error);
+        let unprepared = |error| place.statement(&table, Phase::Preparing, started, error);
         let text = &self.statement.text;
         if !self.parameters.is_empty() {
             // One round trip: the driver sends in the order of the first polls, and the server works in that order.
-            let (begun, statement, now) =
-                tokio::join!(lease.batch_execute(BEGIN), lease.prepare(text), described(lease, &self.request.table.path));
+            let (begun, statement, now) = tokio::join!(
+                lease.batch_execute(BEGIN),
+                lease.prepare(text),
+                described(lease, &self.request.table.path)
+            );
             begun.map_err(failed)?;
-            let statement = statement.map_err(failed)?;
+            let statement = statement.map_err(unprepared)?;
             self.verify(&statement, now.map_err(failed)?.as_ref())?;
             let rows = lease.query_raw(&statement, self.parameters.iter()).await.map_err(failed)?;
             return Ok(Rows::bound(rows));
@@ -86,8 +90,8 @@ impl PostgresScan {
             described(lease, &self.request.table.path)
         );
         begun.map_err(failed)?;
-        let statement = statement.map_err(failed)?;
-        let copy = copy.map_err(failed)?;
+        let statement = statement.map_err(unprepared)?;
+        let copy = copy.map_err(unprepared)?;
         self.verify(&statement, now.map_err(failed)?.as_ref())?;
         let stream = lease.copy_out(&copy).await.map_err(failed)?;
         Ok(Rows::copied(stream, statement.columns().len()))
@@ -112,7 +116,8 @@ impl PostgresScan {
             expected.push(Type::INT4);
         }
         let actual: Vec<&Type> = statement.columns().iter().map(|column| column.type_()).collect();
-        (expected.iter().collect::<Vec<_>>() != actual).then(|| format!("it yields {actual:?} where {expected:?} is expected"))
+        (expected.iter().collect::<Vec<_>>() != actual)
+            .then(|| format!("it yields {actual:?} where {expected:?} is expected"))
     }
 }
 
@@ -135,7 +140,10 @@ fn column_difference(planned: &ColumnDef, now: &ColumnDef) -> Option<String> {
     let alike = (&planned.data_type, planned.class, &planned.collation) == (&now.data_type, now.class, &now.collation);
     if !alike {
         let collation = now.collation.as_ref().map(|name| format!(" collation {name}")).unwrap_or_default();
-        return Some(format!("column \"{}\" was {} and is {}{collation}", planned.name, planned.remote_type, now.remote_type));
+        return Some(format!(
+            "column \"{}\" was {} and is {}{collation}",
+            planned.name, planned.remote_type, now.remote_type
+        ));
     }
     (now.nullable && !planned.nullable).then(|| format!("column \"{}\" may be NULL now", planned.name))
 }
@@ -223,7 +231,8 @@ impl Reading {
         match trouble {
             Trouble::Server(error) => self.place.statement(&self.table, Phase::Reading, self.started, error),
             Trouble::Copy(error) => self.place.lost(&self.table, Phase::Reading, Box::new(error)),
-            Trouble::Value(BadValue { column, data_type, reason }) => {
+            Trouble::Value(bad) => {
+                let BadValue { column, data_type, reason } = *bad;
                 let (service, table) = (self.place.service.clone(), self.table.clone());
                 Error::Value { service, table, column, data_type, reason }
             }

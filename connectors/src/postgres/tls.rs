@@ -143,7 +143,9 @@ impl TlsSettings {
             }
         }
         if roots.is_empty() {
-            return Err(Error::config("there are no certificate authorities to verify the server with; set \"sslrootcert\""));
+            return Err(Error::config(
+                "there are no certificate authorities to verify the server with; set \"sslrootcert\"",
+            ));
         }
         Ok(roots)
     }

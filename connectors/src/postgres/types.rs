@@ -26,9 +26,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{
-    DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType, Field, IntervalUnit, TimeUnit,
-};
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType, Field, IntervalUnit, TimeUnit};
 use headwater_source::{ColumnDef, ValueClass};
 use tokio_postgres::types::{Oid, Type};
 
@@ -93,9 +91,7 @@ fn scalar(base: &CatalogType, order: TextOrder) -> Option<(DataType, ValueClass)
         Type::DATE => (DataType::Date32, ValueClass::Date),
         Type::TIME => (DataType::Time64(TimeUnit::Microsecond), ValueClass::Time),
         Type::TIMESTAMP => (DataType::Timestamp(TimeUnit::Microsecond, None), ValueClass::Timestamp),
-        Type::TIMESTAMPTZ => {
-            (DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), ValueClass::TimestampTz)
-        }
+        Type::TIMESTAMPTZ => (DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), ValueClass::TimestampTz),
         Type::INTERVAL => (DataType::Interval(IntervalUnit::MonthDayNano), ValueClass::Opaque),
         Type::UUID => (DataType::Utf8, ValueClass::Uuid),
         Type::JSON | Type::JSONB => (DataType::Utf8, ValueClass::Opaque),
@@ -112,11 +108,13 @@ fn decimal(modifier: i32) -> (DataType, ValueClass) {
         _ => (precision.max(scale), scale),
     };
     let (Ok(precision), Ok(scale)) = (u8::try_from(precision), i8::try_from(scale)) else { return as_text };
-    match precision {
-        0..=DECIMAL128_MAX_PRECISION => (DataType::Decimal128(precision, scale), ValueClass::Decimal),
-        0..=DECIMAL256_MAX_PRECISION => (DataType::Decimal256(precision, scale), ValueClass::Decimal),
-        _ => as_text,
+    if precision <= DECIMAL128_MAX_PRECISION {
+        return (DataType::Decimal128(precision, scale), ValueClass::Decimal);
     }
+    if precision <= DECIMAL256_MAX_PRECISION {
+        return (DataType::Decimal256(precision, scale), ValueClass::Decimal);
+    }
+    as_text
 }
 
 /// As numeric.c packs them: precision above 16 bits, scale in 11 bits with a sign, all plus 4.

@@ -60,13 +60,14 @@ async fn encrypted(url: &str, options: &[(&str, OptionValue)]) -> Result<bool, E
     let ssl = super::column(&batch, "ssl");
     let activity = super::read_all(&source, "pg_catalog.pg_stat_activity").await;
     let mine = (0..activity.num_rows()).find(|row| {
-        let text = |name| headwater_source::ScalarValue::try_from_array(&super::column(&activity, name), *row).unwrap().to_string();
+        let text = |name| {
+            headwater_source::ScalarValue::try_from_array(&super::column(&activity, name), *row).unwrap().to_string()
+        };
         text("query").contains("pg_stat_activity") && text("state") == "active"
     });
     let pids = super::column(&activity, "pid");
-    let row = mine.and_then(|mine| {
-        (0..batch.num_rows()).find(|row| pid.slice(*row, 1).as_ref() == pids.slice(mine, 1).as_ref())
-    });
+    let row = mine
+        .and_then(|mine| (0..batch.num_rows()).find(|row| pid.slice(*row, 1).as_ref() == pids.slice(mine, 1).as_ref()));
     let row = row.expect("the connection sees itself");
     Ok(headwater_source::ScalarValue::try_from_array(&ssl, row).unwrap().to_string() == "true")
 }
@@ -127,7 +128,8 @@ async fn server_that_lost_its_connections_is_reached_again() {
     let source = database.source();
     read_all(&source, "t").await;
     let admin = client(&server_url()).await;
-    let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND application_name = 'headwater'";
+    let sql =
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND application_name = 'headwater'";
     admin.query(sql, &[&database.name]).await.unwrap();
     let deadline = Instant::now() + Duration::from_secs(5);
     while let Err(error) = source.tables().await {

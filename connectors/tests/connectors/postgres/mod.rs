@@ -1,6 +1,8 @@
 //! The Postgres connector against a real server: `HEADWATER_TEST_POSTGRES_URL`, a role that may create databases and roles, and
 //! `HEADWATER_TEST_POSTGRES_CA`, the authority of its certificate for localhost and 127.0.0.1.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests may")]
+
 mod access;
 mod catalog;
 mod change;
@@ -76,7 +78,10 @@ impl Database {
     async fn with(options: &str) -> Self {
         let name = unique("hw");
         let server = client(&server_url()).await;
-        server.batch_execute(&format!("CREATE DATABASE {name} {options}")).await.expect("the role may create databases");
+        server
+            .batch_execute(&format!("CREATE DATABASE {name} {options}"))
+            .await
+            .expect("the role may create databases");
         let client = client(&database_url(&name)).await;
         Self { name, client }
     }

@@ -9,9 +9,8 @@ use proptest::test_runner::TestRunner;
 
 use super::{Database, column, read, read_all, table};
 
-const NAMES: [&str; 12] = [
-    "select", "Order", "a b", "a\"b", "a\"\"; DROP TABLE t; --", "日本", "a.b", "'x'", "$1", "\\", "ctid2", "%s",
-];
+const NAMES: [&str; 12] =
+    ["select", "Order", "a b", "a\"b", "a\"\"; DROP TABLE t; --", "日本", "a.b", "'x'", "$1", "\\", "ctid2", "%s"];
 
 #[tokio::test]
 async fn odd_names_of_schemas_tables_and_columns_are_read() {
@@ -34,7 +33,9 @@ async fn odd_names_of_schemas_tables_and_columns_are_read() {
     for name in NAMES {
         let path = format!("{name}.{name}");
         let mut request = ScanRequest::all(table(&source, &path).await);
-        let filter = |index| Expr::compare(CompareOp::GreaterOrEqual, Expr::Column(index), Expr::Literal(ScalarValue::from(0_i32)));
+        let filter = |index| {
+            Expr::compare(CompareOp::GreaterOrEqual, Expr::Column(index), Expr::Literal(ScalarValue::from(0_i32)))
+        };
         request.filters = (0..NAMES.len()).map(filter).collect();
         let batch = read(&source, request).await;
         for (index, other) in NAMES.iter().enumerate() {
@@ -50,7 +51,10 @@ async fn any_string_is_found_by_equality_and_only_it() {
     let mut runner = TestRunner::deterministic();
     let strategy = proptest::string::string_regex("['\"\\\\$1?:;a%_é𝄞\\PC-]{0,6}").unwrap();
     let mut strings: BTreeSet<String> = (0..300).map(|_| strategy.new_tree(&mut runner).unwrap().current()).collect();
-    strings.extend(["\\') OR 1=1 -- ", "\\\\') OR 1=1 -- ", "x\\", "a''b", "a'b", "say \"hi\"", "$1", "/*", "\n\r\t"].map(str::to_owned));
+    strings.extend(
+        ["\\') OR 1=1 -- ", "\\\\') OR 1=1 -- ", "x\\", "a''b", "a'b", "say \"hi\"", "$1", "/*", "\n\r\t"]
+            .map(str::to_owned),
+    );
     let insert = database.client.prepare("INSERT INTO t VALUES ($1)").await.unwrap();
     for string in &strings {
         database.client.execute(&insert, &[string]).await.unwrap();
@@ -62,7 +66,8 @@ async fn any_string_is_found_by_equality_and_only_it() {
     assert_eq!(stored, strings);
     for string in &strings {
         let mut request = ScanRequest::all(definition.clone());
-        request.filters = vec![Expr::compare(CompareOp::Equal, Expr::Column(0), Expr::Literal(ScalarValue::from(string.as_str())))];
+        request.filters =
+            vec![Expr::compare(CompareOp::Equal, Expr::Column(0), Expr::Literal(ScalarValue::from(string.as_str())))];
         let found = column(&read(&source, request).await, "v");
         assert_eq!(found.as_string::<i32>().iter().collect::<Vec<_>>(), [Some(string.as_str())]);
     }

@@ -31,7 +31,8 @@ const UUIDS: &str = "('00000000-0000-0000-0000-000000000000'), ('ffffffff-ffff-f
 
 const NUMBERS: &str = "(0), (1), (-1), (2), (10), (9), (100)";
 
-const DATES: &str = "('-infinity'), ('infinity'), ('4713-11-24 BC'), ('1969-12-31'), ('1970-01-01'), ('2000-01-01'), ('2024-02-29')";
+const DATES: &str =
+    "('-infinity'), ('infinity'), ('4714-11-24 BC'), ('1969-12-31'), ('1970-01-01'), ('2000-01-01'), ('2024-02-29')";
 
 /// A column's type, its rows without NULL, and its class.
 fn columns() -> Vec<(&'static str, String, ValueClass)> {
@@ -45,10 +46,18 @@ fn columns() -> Vec<(&'static str, String, ValueClass)> {
         ("bigint", format!("{NUMBERS}, (-9223372036854775808), (9223372036854775807)"), ValueClass::Integer),
         ("oid", "(0), (1), (2147483648), (4294967295)".to_owned(), ValueClass::Integer),
         ("real", format!("{NUMBERS}, ('-0'), ('NaN'), ('Infinity'), ('-Infinity'), (0.1)"), ValueClass::Float),
-        ("double precision", format!("{NUMBERS}, ('-0'), ('NaN'), ('Infinity'), ('-Infinity'), (0.1)"), ValueClass::Float),
+        (
+            "double precision",
+            format!("{NUMBERS}, ('-0'), ('NaN'), ('Infinity'), ('-Infinity'), (0.1)"),
+            ValueClass::Float,
+        ),
         ("numeric(12,2)", format!("{NUMBERS}, (9999999999.99), (-9999999999.99), (0.01), (1.10)"), ValueClass::Decimal),
         ("numeric(3,-2)", "(0), (99900), (-100)".to_owned(), ValueClass::Decimal),
-        ("numeric(60,30)", format!("{NUMBERS}, (0.000000000000000000000000000001), (123456789012345678901234567890.5)"), ValueClass::Decimal),
+        (
+            "numeric(60,30)",
+            format!("{NUMBERS}, (0.000000000000000000000000000001), (123456789012345678901234567890.5)"),
+            ValueClass::Decimal,
+        ),
         ("text", STRINGS.to_owned(), ValueClass::Text),
         ("varchar(30)", STRINGS.to_owned(), ValueClass::Text),
         ("name", STRINGS.to_owned(), ValueClass::Text),
@@ -203,8 +212,9 @@ async fn patterns_match_as_in_arrow() {
     let database = database().await;
     let source = database.source();
     let patterns = [
-        "", "%", "_", "__", "a%", "%b", "a_b", "a\\_b", "a\\%b", "\\%", "\\_", "\\\\", "a\\\\b", "%\\\\%", "%\n%", "_\n_", "日_", "_本", "A%", "%a%",
-        "\\a", "a\\b", "é", "%\u{301}", "a %", "%_ ", "_%_%_", "0%-%", "%''%", "[a]", "a.b", "^a", "(", "*", "z{1}",
+        "", "%", "_", "__", "a%", "%b", "a_b", "a\\_b", "a\\%b", "\\%", "\\_", "\\\\", "a\\\\b", "%\\\\%", "%\n%",
+        "_\n_", "日_", "_本", "A%", "%a%", "\\a", "a\\b", "é", "%\u{301}", "a %", "%_ ", "_%_%_", "0%-%", "%''%",
+        "[a]", "a.b", "^a", "(", "*", "z{1}",
     ];
     for (index, (sql_type, literals, class)) in columns().into_iter().enumerate() {
         if source.capabilities().support(Operator::Like, class) == Support::No {
@@ -213,7 +223,12 @@ async fn patterns_match_as_in_arrow() {
         let (definition, all) = prepared(&database, index, sql_type, &literals).await;
         for pattern in patterns {
             for negated in [false, true] {
-                let like = Like { expr: Box::new(Expr::Column(0)), pattern: pattern.to_owned(), negated, case_insensitive: false };
+                let like = Like {
+                    expr: Box::new(Expr::Column(0)),
+                    pattern: pattern.to_owned(),
+                    negated,
+                    case_insensitive: false,
+                };
                 compare(&source, &definition, &all, &Expr::Like(like)).await;
             }
         }
@@ -276,7 +291,8 @@ async fn limit_and_empty_projection_yield_rows_without_columns() {
     request.limit = Some(7);
     assert_eq!(read(&source, request.clone()).await.num_rows(), 7);
     request.limit = None;
-    request.filters = vec![Expr::compare(CompareOp::Greater, Expr::Column(0), Expr::Literal(ScalarValue::from(90_i32)))];
+    request.filters =
+        vec![Expr::compare(CompareOp::Greater, Expr::Column(0), Expr::Literal(ScalarValue::from(90_i32)))];
     assert_eq!(read(&source, request).await.num_rows(), 10);
 }
 

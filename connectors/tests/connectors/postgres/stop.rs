@@ -11,14 +11,17 @@ const SECOND: Duration = Duration::from_secs(1);
 
 async fn million() -> Database {
     let database = Database::new().await;
-    database.run("CREATE TABLE million AS SELECT n AS id, md5(n::text) AS name FROM generate_series(1, 1000000) n").await;
+    database
+        .run("CREATE TABLE million AS SELECT n AS id, md5(n::text) AS name FROM generate_series(1, 1000000) n")
+        .await;
     database
 }
 
 async fn started(source: &std::sync::Arc<dyn headwater_source::Source>, filtered: bool) -> BatchStream {
     let mut request = ScanRequest::all(table(source, "million").await);
     if filtered {
-        request.filters = vec![Expr::compare(CompareOp::Greater, Expr::Column(0), Expr::Literal(ScalarValue::from(0_i32)))];
+        request.filters =
+            vec![Expr::compare(CompareOp::Greater, Expr::Column(0), Expr::Literal(ScalarValue::from(0_i32)))];
     }
     let mut stream = source.prepare(request).await.unwrap().open(0).await.unwrap();
     assert_eq!(stream.next().await.unwrap().unwrap().num_rows(), ScanRequest::DEFAULT_BATCH_ROWS);
@@ -41,16 +44,20 @@ async fn dropped_stream_stops_its_statement_and_frees_its_connection() {
     }
 }
 
+async fn sleeping(database: &Database) -> bool {
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
+    database.client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) == 1
+}
+
 #[tokio::test]
 async fn statement_that_yields_nothing_yet_stops_too() {
     let database = Database::new().await;
     database.run("CREATE VIEW slow AS SELECT pg_sleep(60)::text AS v").await;
     let source = database.source();
     let scan = source.prepare(ScanRequest::all(table(&source, "slow").await)).await.unwrap();
-    let mut stream = scan.open(0).await.unwrap();
-    assert!(tokio::time::timeout(Duration::from_millis(100), stream.next()).await.is_err());
-    assert_eq!(database.running("slow").await, 1);
-    drop(stream);
+    let opening = tokio::spawn(async move { scan.open(0).await.map(|_| ()) });
+    eventually("the statement sleeps", 5 * SECOND, async || sleeping(&database).await).await;
+    opening.abort();
     eventually("the statement is gone", SECOND, async || database.running("slow").await == 0).await;
 }
 
@@ -113,10 +120,11 @@ async fn statement_cancelled_by_another_is_interrupted() {
     database.run("CREATE VIEW slow AS SELECT pg_sleep(60)::text AS v").await;
     let source = database.source();
     let scan = source.prepare(ScanRequest::all(table(&source, "slow").await)).await.unwrap();
-    let mut stream = scan.open(0).await.unwrap();
+    let opening = tokio::spawn(async move { scan.open(0).await.map(|_| ()) });
+    eventually("the statement sleeps", 5 * SECOND, async || sleeping(&database).await).await;
     let sql = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'headwater'";
     database.client.query(sql, &[]).await.unwrap();
-    let error = failure(stream.next().await.unwrap());
+    let error = failure(opening.await.unwrap());
     assert!(matches!(error, Error::Interrupted { .. }), "{}", error.report());
 }
 
