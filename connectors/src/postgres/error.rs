@@ -71,7 +71,9 @@ impl Place {
     pub(super) fn lost(&self, table: &str, phase: Phase, cause: Cause) -> Error {
         let service = self.service.clone();
         match phase {
-            Phase::Preparing | Phase::Starting => Error::Unavailable { service, location: self.location.clone(), cause },
+            Phase::Preparing | Phase::Starting => {
+                Error::Unavailable { service, location: self.location.clone(), cause }
+            }
             Phase::Reading => Error::Interrupted { service, table: table.to_owned(), cause },
         }
     }

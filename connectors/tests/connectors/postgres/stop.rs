@@ -119,12 +119,12 @@ async fn statement_cancelled_by_another_is_interrupted() {
     let database = Database::new().await;
     database.run("CREATE VIEW slow AS SELECT pg_sleep(60)::text AS v").await;
     let source = database.source();
-    let scan = source.prepare(ScanRequest::all(table(&source, "slow").await)).await.unwrap();
-    let opening = tokio::spawn(async move { scan.open(0).await.map(|_| ()) });
+    let request = ScanRequest::all(table(&source, "slow").await);
+    let reading = tokio::spawn(async move { try_read(&source, request).await });
     eventually("the statement sleeps", 5 * SECOND, async || sleeping(&database).await).await;
     let sql = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'headwater'";
     database.client.query(sql, &[]).await.unwrap();
-    let error = failure(opening.await.unwrap());
+    let error = failure(reading.await.unwrap());
     assert!(matches!(error, Error::Interrupted { .. }), "{}", error.report());
 }
 
