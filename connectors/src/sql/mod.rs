@@ -7,7 +7,8 @@
 //! other is [`Error::Unsupported`], not a guess.
 
 use headwater_source::{
-    Bind, ColumnDef, CompareOp, Error, Expr, Like, RemoteStatement, Result, ScalarValue, ScanRequest, ServiceName, SortKey,
+    Bind, ColumnDef, CompareOp, Error, Expr, Like, RemoteStatement, Result, ScalarValue, ScanRequest, ServiceName,
+    SortKey,
 };
 
 /// What a column is rendered for. A dialect may have to spell a column differently for each.

@@ -1,1 +1,30 @@
-//! placeholder
+//! From a catalog of services to remote statements.
+//!
+//! A question goes: [`SessionCatalog`] resolves a name to a [`RemoteTable`]; DataFusion plans and optimizes over it; [`TopN`]
+//! marks scans that may be cut short; the table offers its filters to the source ([`translate`]) and becomes a [`RemoteScanExec`],
+//! which streams what the source sends and shows in EXPLAIN what was asked of it and what stayed local, and why.
+//!
+//! Invariant: pushdown never changes an answer. A filter that the source only does as a superset, or not at all, stays in
+//! the local plan; an order is only pushed beneath a local sort; a limit only where no local filter stands above the scan.
+//!
+//! The crate names no connector: what a source can do is data ([`headwater_source::Capabilities`]).
+
+mod catalog;
+mod error;
+mod information;
+mod report;
+mod scan;
+mod service;
+mod settings;
+mod table;
+mod top_n;
+mod translate;
+
+pub use catalog::{CATALOG, Catalog, SEARCH_PATH_SCHEMA, SessionCatalog};
+pub use error::{source_error, to_datafusion};
+pub use report::{RemoteLog, RemoteStatementReport};
+pub use scan::RemoteScanExec;
+pub use service::{Published, Service, Tables};
+pub use settings::{Pushdown, Settings, SharedSettings};
+pub use table::RemoteTable;
+pub use top_n::TopN;

@@ -194,7 +194,14 @@ impl Capabilities {
         })
     }
 
-    fn offer_in_list(&self, filter: &Expr, expr: &Expr, values: &[ScalarValue], negated: bool, table: &TableDef) -> Offer {
+    fn offer_in_list(
+        &self,
+        filter: &Expr,
+        expr: &Expr,
+        values: &[ScalarValue],
+        negated: bool,
+        table: &TableDef,
+    ) -> Offer {
         let Expr::Column(index) = expr else { return Offer::no("IN of a computed value") };
         let column = &table.columns[*index];
         let operator = if negated { Operator::NotEqual } else { Operator::Equal };
@@ -270,7 +277,8 @@ impl Offer {
 }
 
 fn join_reasons(parts: &[Offer]) -> String {
-    let reasons: Vec<&str> = parts.iter().map(|part| part.reason.as_str()).filter(|reason| !reason.is_empty()).collect();
+    let reasons: Vec<&str> =
+        parts.iter().map(|part| part.reason.as_str()).filter(|reason| !reason.is_empty()).collect();
     reasons.join("; ")
 }
 

@@ -93,7 +93,9 @@ impl Options {
             definition.check(value)?;
         }
         match definitions.iter().find(|definition| definition.required && !values.contains_key(definition.name)) {
-            Some(missing) => Err(Error::config(format!("\"source\" lacks the key \"{}\": {}", missing.name, missing.doc))),
+            Some(missing) => {
+                Err(Error::config(format!("\"source\" lacks the key \"{}\": {}", missing.name, missing.doc)))
+            }
             None => Ok(Self(values)),
         }
     }
@@ -123,19 +125,27 @@ impl Options {
     }
 }
 
+impl OptionKind {
+    /// What a value of this kind is, for "takes ...".
+    pub fn expected(&self) -> String {
+        match self {
+            Self::Text | Self::Secret => "text".to_owned(),
+            Self::Count => "a whole number".to_owned(),
+            Self::Flag => "true or false".to_owned(),
+            Self::Word(words) => format!("one of {}", words.join(", ")),
+        }
+    }
+}
+
 impl OptionDef {
     fn check(&self, value: &OptionValue) -> Result<()> {
-        let expected = match (self.kind, value) {
+        match (self.kind, value) {
             (OptionKind::Text | OptionKind::Secret, OptionValue::Text(_))
             | (OptionKind::Count, OptionValue::Count(_))
-            | (OptionKind::Flag, OptionValue::Flag(_)) => return Ok(()),
-            (OptionKind::Word(words), OptionValue::Text(text)) if words.contains(&text.as_str()) => return Ok(()),
-            (OptionKind::Word(words), _) => format!("one of {}", words.join(", ")),
-            (OptionKind::Text | OptionKind::Secret, _) => "text".to_owned(),
-            (OptionKind::Count, _) => "a whole number".to_owned(),
-            (OptionKind::Flag, _) => "true or false".to_owned(),
-        };
-        Err(Error::config(format!("key \"{}\" in \"source\" takes {expected}", self.name)))
+            | (OptionKind::Flag, OptionValue::Flag(_)) => Ok(()),
+            (OptionKind::Word(words), OptionValue::Text(text)) if words.contains(&text.as_str()) => Ok(()),
+            _ => Err(Error::config(format!("key \"{}\" in \"source\" takes {}", self.name, self.kind.expected()))),
+        }
     }
 }
 
@@ -171,7 +181,8 @@ mod tests {
 
     #[test]
     fn unknown_missing_and_misshapen_options_are_named() {
-        let message = |values: &[(&str, OptionValue)]| check(values).err().map(|error| error.to_string()).unwrap_or_default();
+        let message =
+            |values: &[(&str, OptionValue)]| check(values).err().map(|error| error.to_string()).unwrap_or_default();
         assert_eq!(message(&[("ulr", text("x"))]), "unknown key \"ulr\" in \"source\"; did you mean \"url\"?");
         assert_eq!(message(&[]), "\"source\" lacks the key \"url\": Where.");
         assert_eq!(

@@ -55,7 +55,9 @@ pub enum Error {
         known: Vec<String>,
     },
     /// The table's columns are no longer those that the query was planned with: ask again.
-    #[error("table \"{table}\" of service \"{service}\" has changed since the query was planned ({change}); run the query again")]
+    #[error(
+        "table \"{table}\" of service \"{service}\" has changed since the query was planned ({change}); run the query again"
+    )]
     SchemaChanged {
         /// The service.
         service: ServiceName,
@@ -65,7 +67,9 @@ pub enum Error {
         change: String,
     },
     /// A value can't be represented in the column's Arrow type.
-    #[error("column \"{column}\" of table \"{table}\" of service \"{service}\" holds a value that {data_type} cannot represent: {reason}")]
+    #[error(
+        "column \"{column}\" of table \"{table}\" of service \"{service}\" holds a value that {data_type} cannot represent: {reason}"
+    )]
     Value {
         /// The service.
         service: ServiceName,
@@ -79,7 +83,9 @@ pub enum Error {
         reason: String,
     },
     /// A named limit was passed.
-    #[error("service \"{service}\" did not finish {what} within {limit_ms} ms; raise {option} in its manifest or ask for less")]
+    #[error(
+        "service \"{service}\" did not finish {what} within {limit_ms} ms; raise {option} in its manifest or ask for less"
+    )]
     Timeout {
         /// The service.
         service: ServiceName,

@@ -143,7 +143,12 @@ impl TableDef {
 
 impl ColumnDef {
     /// A nullable column without collation or comment.
-    pub fn new(name: impl Into<String>, data_type: DataType, remote_type: impl Into<String>, class: ValueClass) -> Self {
+    pub fn new(
+        name: impl Into<String>,
+        data_type: DataType,
+        remote_type: impl Into<String>,
+        class: ValueClass,
+    ) -> Self {
         Self {
             name: name.into(),
             data_type,

@@ -1,0 +1,91 @@
+//! `information_schema` over what was last seen of the services.
+//!
+//! DataFusion fills it by opening every table, and one service that is down would fail it all. Here a table that was
+//! never seen is listed without columns, and nothing is asked of a source.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::information_schema::InformationSchemaProvider;
+use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
+use datafusion::common::Result;
+use datafusion::logical_expr::TableType;
+use headwater_source::TableKind;
+
+use crate::{CATALOG, Catalog, Pushdown, RemoteTable};
+
+/// The schema provider of `information_schema`.
+pub(crate) fn information_schema(catalog: Arc<Catalog>) -> Arc<dyn SchemaProvider> {
+    Arc::new(InformationSchemaProvider::new(Arc::new(Remembered { catalog })))
+}
+
+/// The catalog from memory.
+#[derive(Debug, Clone)]
+struct Remembered {
+    catalog: Arc<Catalog>,
+}
+
+#[derive(Debug)]
+struct RememberedSchema {
+    catalog: Arc<Catalog>,
+    name: String,
+}
+
+impl CatalogProviderList for Remembered {
+    fn register_catalog(&self, _: String, _: Arc<dyn CatalogProvider>) -> Option<Arc<dyn CatalogProvider>> {
+        None
+    }
+
+    fn catalog_names(&self) -> Vec<String> {
+        vec![CATALOG.to_owned()]
+    }
+
+    fn catalog(&self, _: &str) -> Option<Arc<dyn CatalogProvider>> {
+        Some(Arc::new(self.clone()))
+    }
+}
+
+impl CatalogProvider for Remembered {
+    fn schema_names(&self) -> Vec<String> {
+        self.catalog.schema_names()
+    }
+
+    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        Some(Arc::new(RememberedSchema { catalog: Arc::clone(&self.catalog), name: name.to_owned() }))
+    }
+}
+
+#[async_trait]
+impl SchemaProvider for RememberedSchema {
+    fn table_names(&self) -> Vec<String> {
+        match self.catalog.service(&self.name) {
+            Some(service) => service.table_names(),
+            None => {
+                self.catalog.local_schema(&self.name).map(|tables| tables.into_keys().collect()).unwrap_or_default()
+            }
+        }
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        let Some(service) = self.catalog.service(&self.name) else {
+            return Ok(self.catalog.local_schema(&self.name).and_then(|tables| tables.get(name).cloned()));
+        };
+        Ok(service.last_seen(name).map(|table| -> Arc<dyn TableProvider> {
+            Arc::new(RemoteTable::new(Arc::clone(service), name, table, Pushdown::On))
+        }))
+    }
+
+    async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
+        let Some(service) = self.catalog.service(&self.name) else {
+            return Ok(self.table(name).await?.map(|table| table.table_type()));
+        };
+        Ok(Some(match service.last_seen(name).map(|table| table.kind) {
+            Some(TableKind::View) => TableType::View,
+            Some(TableKind::Table) | None => TableType::Base,
+        }))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.table_names().iter().any(|known| known == name)
+    }
+}

@@ -1,0 +1,258 @@
+//! The engine: services opened once and shared by all sessions.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use futures::future::join_all;
+use headwater_federation::{Catalog, Published, Service, Settings, Tables};
+use headwater_source::{Connector, Error as SourceError, OpenContext, ServiceName, Source, TableDef, TableKind};
+use tracing::warn;
+
+use crate::manifest::{Fault, Manifest, Publishes, read_directory};
+use crate::{Answer, Error, Result, Session};
+
+/// Services, opened and ready to be asked. Cheap to clone; clones share everything.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    catalog: Arc<Catalog>,
+    runtime: Arc<RuntimeEnv>,
+    search_path: Vec<String>,
+}
+
+/// Collects what an [`Engine`] is made of.
+#[derive(Debug, Default)]
+pub struct EngineBuilder {
+    directories: Vec<PathBuf>,
+    connectors: Vec<Arc<dyn Connector>>,
+    sources: Vec<(String, Arc<dyn Source>, Tables)>,
+    search_path: Vec<String>,
+}
+
+/// A table as the catalog lists it.
+#[derive(Debug, Clone)]
+pub struct TableInfo {
+    /// The service: its schema in SQL.
+    pub service: String,
+    /// The table's name in SQL.
+    pub name: String,
+    /// `BASE TABLE` or `VIEW`.
+    pub kind: &'static str,
+    /// The columns; `None` while the service was never reached.
+    pub schema: Option<SchemaRef>,
+    /// The primary key's columns, where the source or the manifest declares one.
+    pub key: Option<Vec<String>>,
+    /// The source's comment.
+    pub comment: Option<String>,
+}
+
+impl EngineBuilder {
+    /// Opens the services of a directory of manifests. May be given more than once.
+    pub fn services_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.directories.push(directory.into());
+        self
+    }
+
+    /// The connectors that manifests may name; usually `headwater_connectors::all()`.
+    pub fn connectors(mut self, connectors: impl IntoIterator<Item = Arc<dyn Connector>>) -> Self {
+        self.connectors.extend(connectors);
+        self
+    }
+
+    /// A service of the program's own, without a manifest.
+    pub fn source(mut self, service: impl Into<String>, source: Arc<dyn Source>, tables: Tables) -> Self {
+        self.sources.push((service.into(), source, tables));
+        self
+    }
+
+    /// The services in which new sessions look up unqualified table names, in order.
+    pub fn search_path<S: Into<String>>(mut self, services: impl IntoIterator<Item = S>) -> Self {
+        self.search_path = services.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Opens everything. Nothing is connected yet: a service that is down fails the queries that need it, and no others.
+    ///
+    /// # Errors
+    /// [`Error::Manifests`] with every fault of every manifest; a name in the search path that is no service.
+    pub async fn build(self) -> Result<Engine> {
+        let (mut services, faults) = self.open_directories();
+        if !faults.is_empty() {
+            return Err(Error::Manifests(faults));
+        }
+        for (name, source, tables) in self.sources {
+            services.push(Service::new(ServiceName::parse(&name)?, source, tables));
+        }
+        let mut names: Vec<&ServiceName> = services.iter().map(|service| service.name()).collect();
+        names.sort();
+        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(SourceError::config(format!("service \"{}\" is defined twice", pair[0])).into());
+        }
+        let engine = Engine {
+            catalog: Catalog::new(services),
+            runtime: Arc::new(RuntimeEnv::default()),
+            search_path: self.search_path,
+        };
+        engine.check_search_path()?;
+        Ok(engine)
+    }
+
+    fn open_directories(&self) -> (Vec<Arc<Service>>, Vec<Fault>) {
+        let (mut services, mut faults) = (Vec::new(), Vec::new());
+        for directory in &self.directories {
+            let (manifests, wrong) = read_directory(directory, &self.connectors, &|name| std::env::var(name).ok());
+            faults.extend(wrong);
+            for manifest in manifests {
+                match open(&manifest, &self.connectors) {
+                    Ok(service) => services.push(service),
+                    Err(fault) => faults.push(fault),
+                }
+            }
+        }
+        (services, faults)
+    }
+}
+
+impl Engine {
+    /// Starts an engine without services.
+    pub fn builder() -> EngineBuilder {
+        EngineBuilder::default()
+    }
+
+    /// A new session with the engine's defaults.
+    pub fn session(&self) -> Session {
+        let settings = Settings { search_path: self.search_path.clone(), ..Settings::default() };
+        Session::new(Arc::clone(&self.catalog), Arc::clone(&self.runtime), settings)
+    }
+
+    /// Plans one statement in a session of its own.
+    pub async fn sql(&self, text: &str) -> Result<Answer> {
+        self.session().sql(text).await
+    }
+
+    /// Registers a table of the program itself as `schema.name`, in a schema that no service has.
+    pub fn register_table(&self, schema: &str, name: &str, table: Arc<dyn TableProvider>) -> Result<()> {
+        Ok(self.catalog.register_local(&ServiceName::parse(schema)?, name, table)?)
+    }
+
+    /// The services' names, in order.
+    pub fn services(&self) -> Vec<String> {
+        self.catalog.services().map(|service| service.name().to_string()).collect()
+    }
+
+    /// Every published table. Services that were not asked yet are asked now, all at once; of one that is down the tables
+    /// that its manifest names are listed without columns.
+    pub async fn catalog(&self) -> Vec<TableInfo> {
+        discover_unseen(&self.catalog).await;
+        let mut tables = Vec::new();
+        for service in self.catalog.services() {
+            for name in service.table_names() {
+                tables.push(TableInfo::new(service.name().as_str(), &name, service.last_seen(&name).as_deref()));
+            }
+        }
+        tables.extend(self.local_tables());
+        tables
+    }
+
+    /// Asks every service for its tables now. Returns a line for each table or service that fails.
+    pub async fn discover(&self) -> Vec<String> {
+        join_all(self.catalog.services().map(|service| faults_of(service))).await.into_iter().flatten().collect()
+    }
+
+    fn local_tables(&self) -> Vec<TableInfo> {
+        self.catalog
+            .local_tables()
+            .into_iter()
+            .map(|(schema, name, table)| TableInfo {
+                service: schema,
+                name,
+                kind: "BASE TABLE",
+                schema: Some(table.schema()),
+                key: None,
+                comment: None,
+            })
+            .collect()
+    }
+
+    fn check_search_path(&self) -> Result<()> {
+        let known = self.catalog.schema_names();
+        match self.search_path.iter().find(|name| !known.contains(name)) {
+            Some(strange) => {
+                let hint = headwater_source::nearest(strange, known.iter().map(String::as_str))
+                    .map(|name| format!("; did you mean \"{name}\"?"))
+                    .unwrap_or_default();
+                Err(SourceError::config(format!("search path names \"{strange}\", which is no service{hint}")).into())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl TableInfo {
+    fn new(service: &str, name: &str, table: Option<&TableDef>) -> Self {
+        Self {
+            service: service.to_owned(),
+            name: name.to_owned(),
+            kind: match table.map(|table| table.kind) {
+                Some(TableKind::View) => "VIEW",
+                _ => "BASE TABLE",
+            },
+            schema: table.map(TableDef::schema),
+            key: table.and_then(|table| table.key.clone()),
+            comment: table.and_then(|table| table.comment.clone()),
+        }
+    }
+}
+
+/// Checks a directory of manifests and reaches every source: one line for each fault, none where all is well.
+pub async fn check(directory: &Path, connectors: &[Arc<dyn Connector>]) -> Vec<String> {
+    let (manifests, faults) = read_directory(directory, connectors, &|name| std::env::var(name).ok());
+    let mut lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    let reached = manifests.iter().map(|manifest| async {
+        match open(manifest, connectors) {
+            Ok(service) => {
+                let faults = faults_of(&service).await;
+                faults.into_iter().map(|fault| format!("{}: {fault}", manifest.file.display())).collect()
+            }
+            Err(fault) => vec![fault.to_string()],
+        }
+    });
+    lines.extend(join_all(reached).await.into_iter().flatten());
+    lines
+}
+
+/// Asks each service of which nothing was seen yet for its tables, all at once. What fails stays unseen.
+pub(crate) async fn discover_unseen(catalog: &Catalog) {
+    let unseen = catalog.services().filter(|service| service.is_unseen());
+    for fault in join_all(unseen.map(|service| faults_of(service))).await.into_iter().flatten() {
+        warn!(fault, "service not described");
+    }
+}
+
+async fn faults_of(service: &Arc<Service>) -> Vec<String> {
+    let discovered = service.discover().await;
+    discovered.into_iter().filter_map(|(_, table)| table.err()).map(|error| error.report()).collect()
+}
+
+fn open(manifest: &Manifest, connectors: &[Arc<dyn Connector>]) -> Result<Arc<Service>, Fault> {
+    let fault = |message: String| Fault { file: manifest.file.clone(), line: 1, key: "source".to_owned(), message };
+    let connector = connectors
+        .iter()
+        .find(|connector| connector.kind() == manifest.connector)
+        .ok_or_else(|| fault(format!("this build has no connector \"{}\"", manifest.connector)))?;
+    let directory = manifest.file.parent().unwrap_or(Path::new("."));
+    let context = OpenContext { service: &manifest.service, directory };
+    let source = connector.open(context, &manifest.options).map_err(|error| fault(error.report()))?;
+    let tables = match &manifest.publishes {
+        Publishes::All => Tables::All,
+        Publishes::Tables(tables) => Tables::Named(
+            tables
+                .iter()
+                .map(|table| Published { name: table.name.clone(), from: table.from.clone(), key: table.key.clone() })
+                .collect(),
+        ),
+    };
+    Ok(Service::new(manifest.service.clone(), source, tables))
+}

@@ -1,0 +1,153 @@
+//! The JSON Schema of a manifest, for editors and for checks in a service's own repository.
+//!
+//! It is made from the tables that the parser reads, so the two know the same keys. What a schema can't say is left to the
+//! parser: repeated keys, values of variables, and that a service has one file.
+
+use std::sync::Arc;
+
+use headwater_source::{Connector, OptionDef, OptionKind, ServiceName};
+use serde_json::{Map, Value, json};
+
+use super::keys::{self, Key};
+
+/// A `${` that is not escaped: the text holds a variable.
+const HOLDS_VARIABLE: &str = r"(?:^|[^$])\$\{";
+
+/// A text in which each variable is well formed; see the `variables` module.
+const WELL_FORMED: &str = r"^(?:[^$]|\$\$+\{|\$(?!\{)|\$\{[A-Za-z_][A-Za-z0-9_]*(?::-(?:[^$}]|\$(?!\{))*)?\})*$";
+
+/// The same for a text that names something: not empty, without NUL.
+const WITHOUT_NUL: &str = r"^[^\u0000]+$";
+
+/// The JSON Schema (2020-12) of a manifest for a build with these connectors, pretty-printed, with sorted keys.
+pub fn schema(connectors: &[Arc<dyn Connector>]) -> String {
+    let mut definitions = Map::new();
+    definitions.insert("text".to_owned(), text());
+    definitions.insert("variable".to_owned(), variable());
+    definitions.insert("name".to_owned(), name());
+    for connector in connectors {
+        definitions.insert(source_name(connector.kind()), source_of(connector.as_ref()));
+    }
+    let mut schema = section(keys::OF_MANIFEST, |key| match key {
+        keys::SERVICE => service(),
+        keys::OWNER => section(keys::OF_OWNER, |_| reference("name")),
+        keys::SOURCE => source(connectors),
+        _ => publishes(),
+    });
+    set(&mut schema, "$schema", json!("https://json-schema.org/draft/2020-12/schema"));
+    set(&mut schema, "title", json!("Headwater service manifest"));
+    set(
+        &mut schema,
+        "description",
+        json!("What a service owns, where it is kept and what others may read. One file per service."),
+    );
+    set(&mut schema, "$defs", Value::Object(definitions));
+    // The order of keys does not depend on which features of serde_json the build has.
+    schema.sort_all_objects();
+    format!("{schema:#}\n")
+}
+
+/// An object that has these keys and no other.
+fn section(keys: &[Key], value: impl Fn(&str) -> Value) -> Value {
+    let properties: Map<String, Value> =
+        keys.iter().map(|key| (key.name.to_owned(), described(value(key.name), key.doc))).collect();
+    let required: Vec<&str> = keys.iter().filter(|key| key.required).map(|key| key.name).collect();
+    json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
+}
+
+fn service() -> Value {
+    let pattern = format!("^[a-z][a-z0-9_]{{0,{}}}$", ServiceName::MAX_BYTES - 1);
+    json!({"anyOf": [{"type": "string", "pattern": pattern, "not": {"const": "information_schema"}}, reference("variable")]})
+}
+
+fn source(connectors: &[Arc<dyn Connector>]) -> Value {
+    let kinds: Vec<&str> = connectors.iter().map(|connector| connector.kind()).collect();
+    let choices: Vec<Value> = kinds
+        .iter()
+        .map(|kind| {
+            let chosen = json!({"properties": {keys::CONNECTOR: {"const": kind}}, "required": [keys::CONNECTOR]});
+            json!({"if": chosen, "then": reference(&source_name(kind))})
+        })
+        .collect();
+    let connector = json!({"anyOf": [{"enum": kinds}, reference("variable")]});
+    let properties: Map<String, Value> =
+        keys::OF_SOURCE.iter().map(|key| (key.name.to_owned(), described(connector.clone(), key.doc))).collect();
+    let mut source = json!({"type": "object", "properties": properties, "required": keys::names(keys::OF_SOURCE)});
+    if !choices.is_empty() {
+        set(&mut source, "allOf", Value::Array(choices));
+    }
+    source
+}
+
+fn source_name(kind: &str) -> String {
+    format!("source_{kind}")
+}
+
+fn source_of(connector: &dyn Connector) -> Value {
+    let options = connector.options();
+    let mut properties: Map<String, Value> =
+        options.iter().map(|option| (option.name.to_owned(), described(option_value(option), option.doc))).collect();
+    properties.insert(keys::CONNECTOR.to_owned(), json!({"const": connector.kind()}));
+    let required: Vec<&str> =
+        options.iter().filter(|option| option.required).map(|option| option.name).chain([keys::CONNECTOR]).collect();
+    json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
+}
+
+fn option_value(option: &OptionDef) -> Value {
+    match option.kind {
+        OptionKind::Text => reference("text"),
+        // Editors hide such values.
+        OptionKind::Secret => json!({"$ref": "#/$defs/text", "writeOnly": true}),
+        OptionKind::Count => json!({"anyOf": [{"type": "integer", "minimum": 0}, reference("variable")]}),
+        OptionKind::Flag => json!({"anyOf": [{"type": "boolean"}, reference("variable")]}),
+        OptionKind::Word(words) => json!({"anyOf": [{"enum": words}, reference("variable")]}),
+    }
+}
+
+fn publishes() -> Value {
+    let columns = json!({"type": "array", "items": reference("name"), "minItems": 1, "uniqueItems": true});
+    let mut table = section(keys::OF_TABLE, |key| if key == keys::KEY { columns.clone() } else { reference("name") });
+    set(&mut table, "type", json!(["object", "null"]));
+    json!({"anyOf": [
+        {"const": keys::EVERY_TABLE},
+        {
+            "type": "object",
+            "propertyNames": {"pattern": WITHOUT_NUL},
+            "additionalProperties": table,
+            "minProperties": 1,
+        },
+    ]})
+}
+
+fn text() -> Value {
+    json!({
+        "type": "string",
+        "pattern": WELL_FORMED,
+        "description": "Text. ${NAME} is an environment variable, ${NAME:-default} one with a default, $${ the characters ${.",
+    })
+}
+
+fn variable() -> Value {
+    json!({"allOf": [reference("text"), {"pattern": HOLDS_VARIABLE}], "description": "A text with a ${VARIABLE}."})
+}
+
+fn name() -> Value {
+    json!({"allOf": [reference("text"), {"pattern": WITHOUT_NUL}], "description": "A name: text that is not empty."})
+}
+
+fn reference(definition: &str) -> Value {
+    json!({"$ref": format!("#/$defs/{definition}")})
+}
+
+fn described(value: Value, doc: &str) -> Value {
+    let mut value = value;
+    set(&mut value, "description", json!(doc));
+    value
+}
+
+/// Sets a key of a value that was made as an object here.
+fn set(object: &mut Value, key: &str, value: Value) {
+    if let Value::Object(map) = object {
+        map.insert(key.to_owned(), value);
+    }
+}

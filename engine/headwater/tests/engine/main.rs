@@ -1,0 +1,7 @@
+//! The engine over a source that is in the test's hands: what goes down, what stays, what a failing service does.
+
+mod availability;
+mod catalog;
+mod pushdown;
+mod sheet;
+mod statements;
