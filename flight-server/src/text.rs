@@ -1,8 +1,8 @@
-//! SQL as text: where statements end, and what their placeholders are called.
+//! SQL as text: where statements end, and which of them set something.
 //!
-//! The terminal and scripts hand over several statements at once, JDBC and ADBC write `?` where the engine knows `$1`. Both
-//! need the tokens of a text, not its meaning, and both take them from the tokenizer that the engine parses with:
-//! a semicolon in a string, a comment or a dollar quote is none.
+//! The terminal and scripts hand over several statements at once, and the server must tell a SET before it plans it. Both need
+//! the tokens of a text, not its meaning, and take them from the tokenizer that the engine parses with: a semicolon in a string, a
+//! comment or a dollar quote is none.
 
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -50,34 +50,6 @@ pub(crate) fn split(text: &str) -> Statements {
 pub(crate) fn is_set(text: &str) -> bool {
     let first = tokens(text).into_iter().map(|token| token.token).find(|token| !matches!(token, Token::Whitespace(_)));
     matches!(first, Some(Token::Word(word)) if matches!(word.keyword, Keyword::SET | Keyword::RESET))
-}
-
-/// Writes the placeholders `?` as `$1`, `$2`, in their order; a text without them stays as it is.
-///
-/// `?` and `$1` in one statement are refused: which value belongs where would be a guess.
-pub(crate) fn number_placeholders(text: &str) -> Result<String, String> {
-    let tokens = tokens(text);
-    let (questions, numbered): (Vec<_>, Vec<_>) = tokens
-        .iter()
-        .filter(|token| matches!(token.token, Token::Placeholder(_)))
-        .partition(|token| token.token == Token::Placeholder("?".to_owned()));
-    if questions.is_empty() {
-        return Ok(text.to_owned());
-    }
-    if !numbered.is_empty() {
-        return Err("the statement mixes the placeholders ? and $1; use one kind".to_owned());
-    }
-    let lines = Lines::new(text);
-    let mut result = String::with_capacity(text.len() + questions.len());
-    let mut copied = 0;
-    for (index, question) in questions.iter().enumerate() {
-        let start = lines.offset(question.span.start);
-        result.push_str(&text[copied..start]);
-        result.push_str(&format!("${}", index + 1));
-        copied = start + 1;
-    }
-    result.push_str(&text[copied..]);
-    Ok(result)
 }
 
 /// The tokens of a text, up to the first that the tokenizer can't finish.
@@ -145,15 +117,5 @@ mod tests {
         assert!(is_set("RESET search_path"));
         assert!(!is_set("SELECT 'SET'"));
         assert!(!is_set(""));
-    }
-
-    #[test]
-    fn question_marks_are_numbered_outside_quotes_only() {
-        assert_eq!(
-            number_placeholders("SELECT '?', \"?\" -- ?\n FROM t WHERE é = ? AND b IN (?,?)").as_deref(),
-            Ok("SELECT '?', \"?\" -- ?\n FROM t WHERE é = $1 AND b IN ($2,$3)")
-        );
-        assert_eq!(number_placeholders("SELECT $1").as_deref(), Ok("SELECT $1"));
-        assert!(number_placeholders("SELECT ? + $1").is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! What may be typed after `headwater`.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -9,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[command(
     name = "headwater",
     about = "One SQL surface over the stores of many services; the data stays with the service that owns it.",
-    version = version(),
+    version = VERSION.as_str(),
     disable_help_subcommand = true,
     subcommand_required = true,
     arg_required_else_help = true,
@@ -126,14 +127,10 @@ pub(crate) enum Format {
     Arrow,
 }
 
-fn version() -> String {
-    format!(
-        "{} (DataFusion {}, Arrow {})",
-        env!("CARGO_PKG_VERSION"),
-        datafusion::DATAFUSION_VERSION,
-        arrow::ARROW_VERSION
-    )
-}
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let (datafusion, arrow) = (datafusion::DATAFUSION_VERSION, arrow::ARROW_VERSION);
+    format!("{} (DataFusion {datafusion}, Arrow {arrow})", env!("CARGO_PKG_VERSION"))
+});
 
 #[cfg(test)]
 mod tests {

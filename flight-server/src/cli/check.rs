@@ -5,7 +5,7 @@ use std::path::Path;
 use super::failure::Failure;
 
 pub(super) async fn run(dir: &Path) -> Result<(), Failure> {
-    let faults = headwater::check(dir, headwater_connectors::all()).await;
+    let faults = headwater::check(dir, &headwater_connectors::all()).await;
     for fault in &faults {
         eprintln!("error: {fault}");
     }

@@ -2,9 +2,7 @@
 //!
 //! Every format writes batch by batch: nothing but a table's first rows is held back.
 
-#[cfg(test)]
-use std::io;
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
@@ -15,6 +13,8 @@ use arrow::ipc::writer::StreamWriter;
 use arrow::json;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
+use parking_lot::Mutex;
+
 use super::args::Format;
 use super::failure::Failure;
 use super::table::Table;
@@ -22,34 +22,50 @@ use super::table::Table;
 /// Writes one result to `out`.
 pub(super) struct Output<W> {
     encoder: Encoder,
+    encoded: Encoded,
     out: W,
 }
 
-/// The encoders write into memory and hand their bytes over after each batch, so that a failure to write is told from one to encode.
 enum Encoder {
     Table(Table),
-    Csv(csv::Writer<Vec<u8>>, SchemaRef),
-    Json(json::Writer<Vec<u8>, json::writer::LineDelimited>),
-    Arrow(StreamWriter<Vec<u8>>),
+    Csv(csv::Writer<Encoded>, SchemaRef),
+    Json(json::Writer<Encoded, json::writer::LineDelimited>),
+    Arrow(StreamWriter<Encoded>),
+}
+
+/// What the encoders write into: memory that is handed over after each batch, so that a failure to write is told from one to encode.
+#[derive(Clone, Default)]
+struct Encoded(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Encoded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl<W: Write> Output<W> {
     pub(super) fn new(format: Format, schema: &SchemaRef, out: W) -> Result<Self, Failure> {
+        let encoded = Encoded::default();
         let encoder = match format {
             Format::Table => Encoder::Table(Table::new(schema)),
             Format::Csv => {
-                let mut writer = csv::WriterBuilder::new().with_header(true).build(Vec::new());
+                let mut writer = csv::WriterBuilder::new().with_header(true).build(encoded.clone());
                 let schema = flat_schema(schema);
                 // The header is written with the first batch, and there may be none.
                 writer.write(&RecordBatch::new_empty(Arc::clone(&schema))).map_err(|error| encoding(&error))?;
                 Encoder::Csv(writer, schema)
             }
             Format::Json => {
-                Encoder::Json(json::WriterBuilder::new().with_explicit_nulls(true).build(Vec::new()))
+                Encoder::Json(json::WriterBuilder::new().with_explicit_nulls(true).build(encoded.clone()))
             }
-            Format::Arrow => Encoder::Arrow(StreamWriter::try_new(Vec::new(), schema).map_err(|error| encoding(&error))?),
+            Format::Arrow => Encoder::Arrow(StreamWriter::try_new(encoded.clone(), schema).map_err(|error| encoding(&error))?),
         };
-        Ok(Self { encoder, out })
+        Ok(Self { encoder, encoded, out })
     }
 
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<(), Failure> {
@@ -77,16 +93,9 @@ impl<W: Write> Output<W> {
     }
 
     fn hand_over(&mut self) -> Result<(), Failure> {
-        let bytes = match &mut self.encoder {
-            Encoder::Table(_) => None,
-            Encoder::Csv(writer, _) => Some(writer.get_mut()),
-            Encoder::Json(writer) => Some(writer.get_mut()),
-            Encoder::Arrow(writer) => Some(writer.get_mut()),
-        };
-        if let Some(bytes) = bytes {
-            self.out.write_all(bytes).map_err(|error| Failure::writing(&error))?;
-            bytes.clear();
-        }
+        let mut bytes = self.encoded.0.lock();
+        self.out.write_all(&bytes).map_err(|error| Failure::writing(&error))?;
+        bytes.clear();
         self.out.flush().map_err(|error| Failure::writing(&error))
     }
 }

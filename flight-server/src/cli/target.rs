@@ -77,7 +77,7 @@ impl Target {
             Self::Embedded { session, .. } => {
                 let answer = session.sql(text).await?;
                 let (schema, log) = (answer.schema(), answer.remote_statements());
-                let batches = answer.into_stream().map_err(|error| Failure::from(headwater::Error::from(error)));
+                let batches = answer.into_stream()?.map_err(|error| Failure::from(headwater::Error::from(error)));
                 Ok(Running { schema, batches: Box::pin(batches), log: Some(log) })
             }
             Self::Remote(client) => {

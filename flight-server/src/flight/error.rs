@@ -38,6 +38,9 @@ fn code(kind: ErrorKind) -> Code {
         ErrorKind::Denied => Code::PermissionDenied,
         ErrorKind::Timeout => Code::DeadlineExceeded,
         ErrorKind::ResourcesExhausted => Code::ResourceExhausted,
+        ErrorKind::Execution => Code::FailedPrecondition,
+        ErrorKind::Changed => Code::Aborted,
+        ErrorKind::Unsupported => Code::Unimplemented,
         _ => Code::Internal,
     }
 }

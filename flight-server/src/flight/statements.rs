@@ -191,7 +191,7 @@ impl Statements {
             return Err(no_cookie());
         }
         let batches = match waiting.run {
-            Run::Once(answer) => batches_of(*answer),
+            Run::Once(answer) => batches_of(*answer)?,
             Run::PerRow(statement, rows) => per_row(statement, rows, Arc::clone(&waiting.schema)),
         };
         Ok((waiting.schema, batches))
@@ -203,12 +203,11 @@ impl Statements {
     }
 
     async fn planned(&self, key: SessionKey, text: &str) -> Result<PreparedStatement, Status> {
-        let text = text::number_placeholders(text).map_err(Status::invalid_argument)?;
-        let plan = match text::is_set(&text) {
+        let plan = match text::is_set(text) {
             true => None,
-            false => Some(self.session(key).prepare(&text).await.map_err(|error| status(&error))?),
+            false => Some(self.session(key).prepare(text).await.map_err(|error| status(&error))?),
         };
-        Ok(PreparedStatement { text, plan, bound: Mutex::new(None) })
+        Ok(PreparedStatement { text: text.to_owned(), plan, bound: Mutex::new(None) })
     }
 
     /// The session with the client's settings, or one without any.
@@ -249,8 +248,9 @@ fn no_cookie() -> Status {
     )
 }
 
-fn batches_of(answer: Answer) -> Batches {
-    Box::pin(answer.into_stream().map_err(|error| status(&headwater::Error::from(error))))
+fn batches_of(answer: Answer) -> Result<Batches, Status> {
+    let stream = answer.into_stream().map_err(|error| status(&error))?;
+    Ok(Box::pin(stream.map_err(|error| status(&headwater::Error::from(error)))))
 }
 
 /// The results for each row of parameters, one after the other. An execution begins when the one before has ended.
@@ -265,7 +265,7 @@ fn per_row(statement: Arc<PreparedStatement>, rows: Vec<Row>, schema: SchemaRef)
                 let message = "the bound values change the result's types; give the parameters types with CAST";
                 return Err(Status::invalid_argument(message));
             }
-            Ok(batches_of(answer))
+            batches_of(answer)
         }
     });
     Box::pin(runs.try_flatten())
