@@ -20,5 +20,6 @@
 //! [`cli`] is the `headwater` command: `demo`, `serve`, `sql` and `check`. Only this crate knows gRPC and the terminal.
 
 pub mod cli;
+mod detached;
 pub mod flight;
 mod text;

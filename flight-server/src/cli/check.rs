@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::failure::Failure;
+use super::failure::{Failure, say};
 
 pub(super) async fn run(dir: &Path) -> Result<(), Failure> {
     let faults = headwater::check(dir, &headwater_connectors::all()).await;
@@ -12,6 +12,5 @@ pub(super) async fn run(dir: &Path) -> Result<(), Failure> {
     if !faults.is_empty() {
         return Err(Failure::Told);
     }
-    println!("{}: no faults", dir.display());
-    Ok(())
+    say(&format!("{}: no faults", dir.display()))
 }

@@ -1,6 +1,6 @@
 //! How a command fails.
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// Why a command did not do what it was asked.
@@ -71,4 +71,9 @@ impl From<headwater::Error> for Failure {
     fn from(error: headwater::Error) -> Self {
         Self::failed(error.report())
     }
+}
+
+/// Prints a line on stdout, where `println!` would panic if nobody reads it any more.
+pub(super) fn say(text: &str) -> Result<(), Failure> {
+    writeln!(io::stdout(), "{text}").map_err(|error| Failure::writing(&error))
 }

@@ -40,7 +40,12 @@ pub fn main() -> ExitCode {
     });
     let result = Runtime::new()
         .map_err(|error| Failure::failed(format!("the async runtime can't start: {error}")))
-        .and_then(|runtime| runtime.block_on(dispatch(cli.command)));
+        .and_then(|runtime| {
+            let result = runtime.block_on(dispatch(cli.command));
+            // A cancelled query that computes without a pause is not waited for.
+            runtime.shutdown_background();
+            result
+        });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.print(),
@@ -57,10 +62,11 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
 }
 
 fn log(default: &str) {
-    let filter = std::env::var(LOG_VARIABLE)
-        .ok()
-        .and_then(|text| EnvFilter::try_new(text).ok())
-        .unwrap_or_else(|| EnvFilter::new(default));
+    let wanted = std::env::var(LOG_VARIABLE).unwrap_or_else(|_| default.to_owned());
+    let filter = EnvFilter::try_new(&wanted).unwrap_or_else(|error| {
+        eprintln!("warning: {LOG_VARIABLE} is not understood: {error}");
+        EnvFilter::new(default)
+    });
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

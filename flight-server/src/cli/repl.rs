@@ -13,6 +13,7 @@ use rustyline::hint::Hinter;
 use rustyline::history::DefaultHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Config, Context, Editor, Helper};
+use tokio::task::JoinHandle;
 
 use super::args::Format;
 use super::failure::Failure;
@@ -46,7 +47,7 @@ pub(super) async fn run(target: Target, display: Display) -> Result<(), Failure>
         let _absent = editor.load_history(file);
     }
     println!("headwater {}: \\? for help, \\q to leave", env!("CARGO_PKG_VERSION"));
-    let mut prompt = Prompt { target: Arc::new(target), display, names, interrupts: Interrupts::listen() };
+    let mut prompt = Prompt { target: Arc::new(target), display, names, interrupts: Interrupts::listen(), learning: None };
     prompt.learn_names();
     loop {
         match editor.readline("headwater> ") {
@@ -106,18 +107,20 @@ struct Prompt {
     display: Display,
     names: Arc<RwLock<Names>>,
     interrupts: Interrupts,
+    /// The first look at the catalog, while it lasts.
+    learning: Option<JoinHandle<()>>,
 }
 
 impl Prompt {
     /// Asks for the catalog while the user begins to type.
-    fn learn_names(&self) {
+    fn learn_names(&mut self) {
         let (target, names) = (Arc::clone(&self.target), Arc::clone(&self.names));
-        tokio::spawn(async move {
+        self.learning = Some(tokio::spawn(async move {
             // Completion without names is still completion; a query will say what is wrong.
             if let Ok(relations) = target.relations().await {
                 *names.write() = Names::new(relations);
             }
-        });
+        }));
     }
 
     async fn handle(&mut self, line: &str) -> Then {
@@ -161,8 +164,16 @@ impl Prompt {
     }
 
     /// Every table, asked for anew; `None` where that failed or was cancelled, which is said.
-    async fn relations(&self) -> Option<Vec<Relation>> {
-        let asked = self.interrupts.cancellable(self.target.relations()).await;
+    async fn relations(&mut self) -> Option<Vec<Relation>> {
+        let learning = self.learning.take();
+        let asked = async {
+            // Two looks at once would each see half.
+            if let Some(learning) = learning {
+                let _failed = learning.await;
+            }
+            self.target.relations().await
+        };
+        let asked = self.interrupts.cancellable(asked).await;
         match asked.unwrap_or(Err(Failure::Cancelled)) {
             Ok(relations) => {
                 *self.names.write() = Names::new(relations.clone());
@@ -175,7 +186,7 @@ impl Prompt {
         }
     }
 
-    async fn list_tables(&self) {
+    async fn list_tables(&mut self) {
         let Some(relations) = self.relations().await else { return };
         let width = relations.iter().map(|relation| relation.service.len() + relation.name.len() + 1).max().unwrap_or(0);
         for relation in &relations {
@@ -188,7 +199,7 @@ impl Prompt {
         }
     }
 
-    async fn describe(&self, table: &str) {
+    async fn describe(&mut self, table: &str) {
         let Some(relations) = self.relations().await else { return };
         let plain = table.replace('"', "");
         let is_wanted = |relation: &&Relation| {

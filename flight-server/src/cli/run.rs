@@ -3,6 +3,7 @@
 use std::io::{BufWriter, IsTerminal};
 use std::time::{Duration, Instant};
 
+use arrow::datatypes::Schema;
 use futures::StreamExt;
 
 use super::args::Format;
@@ -53,13 +54,15 @@ async fn written(target: &Target, text: &str, display: Display) -> Result<(), Fa
     progress.end();
     output.finish()?;
     if display.format == Format::Table {
-        eprintln!("{}", summary(rows, started.elapsed(), display.timing));
+        eprintln!("{}", summary(rows, &running.schema, started.elapsed(), display.timing));
     }
     Ok(())
 }
 
-fn summary(rows: usize, elapsed: Duration, timing: Timing) -> String {
+fn summary(rows: usize, schema: &Schema, elapsed: Duration, timing: Timing) -> String {
     let rows = match rows {
+        // SET has no result.
+        0 if schema.fields().is_empty() => "done".to_owned(),
         1 => "1 row".to_owned(),
         rows => format!("{} rows", grouped(rows as u64)),
     };
@@ -79,12 +82,16 @@ pub(super) fn duration(elapsed: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use arrow::datatypes::{DataType, Field};
+
     use super::*;
 
     #[test]
     fn summary_counts_rows_and_time() {
-        assert_eq!(summary(1, Duration::from_micros(1250), Timing::On), "(1 row, 1.2 ms)");
-        assert_eq!(summary(12_345, Duration::from_millis(2345), Timing::On), "(12,345 rows, 2.35 s)");
-        assert_eq!(summary(0, Duration::ZERO, Timing::Off), "(0 rows)");
+        let schema = Schema::new(vec![Field::new("a", DataType::Int64, true)]);
+        assert_eq!(summary(1, &schema, Duration::from_micros(1250), Timing::On), "(1 row, 1.2 ms)");
+        assert_eq!(summary(12_345, &schema, Duration::from_millis(2340), Timing::On), "(12,345 rows, 2.34 s)");
+        assert_eq!(summary(0, &schema, Duration::ZERO, Timing::Off), "(0 rows)");
+        assert_eq!(summary(0, &Schema::empty(), Duration::ZERO, Timing::Off), "(done)");
     }
 }

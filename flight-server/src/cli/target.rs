@@ -18,6 +18,7 @@ use tonic::transport::{Channel, Endpoint};
 use super::args::TargetArgs;
 use super::failure::Failure;
 use super::serve::with_causes;
+use crate::detached::Detached;
 use crate::flight::session::new_cookie;
 
 /// How long a server may take to accept a connection.
@@ -78,7 +79,7 @@ impl Target {
                 let answer = session.sql(text).await?;
                 let (schema, log) = (answer.schema(), answer.remote_statements());
                 let batches = answer.into_stream()?.map_err(|error| Failure::from(headwater::Error::from(error)));
-                Ok(Running { schema, batches: Box::pin(batches), log: Some(log) })
+                Ok(Running { schema, batches: Box::pin(Detached::start(batches)), log: Some(log) })
             }
             Self::Remote(client) => {
                 let mut client = client.clone();

@@ -1,5 +1,6 @@
 //! The catalog as Flight SQL's metadata commands show it: one catalog, a schema per service, a table per published name.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int32Array, RecordBatch, StringArray};
@@ -22,10 +23,12 @@ pub(super) fn catalogs(command: CommandGetCatalogs) -> Result<RecordBatch> {
     builder.build()
 }
 
-pub(super) fn schemas(command: CommandGetDbSchemas, services: &[String]) -> Result<RecordBatch> {
+/// The services, and the schemas of tables that belong to the program itself.
+pub(super) fn schemas(command: CommandGetDbSchemas, services: &[String], tables: &[TableInfo]) -> Result<RecordBatch> {
     let mut builder = command.into_builder();
-    for service in services {
-        builder.append(CATALOG, service);
+    let names: BTreeSet<&String> = services.iter().chain(tables.iter().map(|table| &table.service)).collect();
+    for name in names {
+        builder.append(CATALOG, name);
     }
     builder.build()
 }
@@ -147,7 +150,9 @@ mod tests {
         let command = CommandGetTables { table_types: vec!["VIEW".to_owned()], ..CommandGetTables::default() };
         assert_eq!(tables(command, &all).unwrap().num_rows(), 0);
         let command = CommandGetDbSchemas { catalog: Some("other".to_owned()), ..CommandGetDbSchemas::default() };
-        assert_eq!(schemas(command, &["orders".to_owned()]).unwrap().num_rows(), 0);
+        assert_eq!(schemas(command, &["orders".to_owned()], &all).unwrap().num_rows(), 0);
+        let batch = schemas(CommandGetDbSchemas::default(), &["orders".to_owned(), "empty".to_owned()], &all).unwrap();
+        assert_eq!(batch.num_rows(), 3);
     }
 
     #[test]

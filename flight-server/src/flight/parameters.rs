@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::array::{Array, ArrayRef, RecordBatch, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow_flight::decode::FlightRecordBatchStream;
@@ -75,6 +75,9 @@ fn converted(column: &ArrayRef, parameter: &Field) -> Result<ArrayRef, Status> {
     let (from, to) = (column.data_type(), parameter.data_type());
     if from == to || to.is_null() {
         return Ok(Arc::clone(column));
+    }
+    if from.is_null() {
+        return Ok(new_null_array(to, column.len()));
     }
     let refused = |reason: &dyn std::fmt::Display| {
         let message = format!("parameter {} takes {to}, and the {from} bound to it does not fit: {reason}", parameter.name());

@@ -292,7 +292,7 @@ impl FlightSqlService for Service {
     }
 
     async fn do_get_schemas(&self, command: CommandGetDbSchemas, _: Request<Ticket>) -> GetResult {
-        self.batch(metadata::schemas(command, &self.engine.services()))
+        self.batch(metadata::schemas(command, &self.engine.services(), &self.engine.catalog().await))
     }
 
     async fn do_get_tables(&self, command: CommandGetTables, _: Request<Ticket>) -> GetResult {

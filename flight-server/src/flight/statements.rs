@@ -17,6 +17,7 @@ use super::parameters::Row;
 use super::session::SessionKey;
 use super::store::Store;
 use super::stream::Batches;
+use crate::detached::Detached;
 use crate::text;
 
 /// Everything that the server keeps for its clients.
@@ -250,7 +251,7 @@ fn no_cookie() -> Status {
 
 fn batches_of(answer: Answer) -> Result<Batches, Status> {
     let stream = answer.into_stream().map_err(|error| status(&error))?;
-    Ok(Box::pin(stream.map_err(|error| status(&headwater::Error::from(error)))))
+    Ok(Box::pin(Detached::start(stream.map_err(|error| status(&headwater::Error::from(error))))))
 }
 
 /// The results for each row of parameters, one after the other. An execution begins when the one before has ended.

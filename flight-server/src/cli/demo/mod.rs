@@ -16,7 +16,7 @@ use futures::TryStreamExt;
 use headwater::{Engine, RemoteStatementReport};
 
 use super::args::Format;
-use super::failure::Failure;
+use super::failure::{Failure, say};
 use super::output::Output;
 use super::progress::grouped;
 use super::run::duration;
@@ -38,23 +38,22 @@ LIMIT 8";
 pub(super) async fn run(dir: &Path) -> Result<(), Failure> {
     let started = Instant::now();
     match prepare(dir)? {
-        State::Ready => println!("The example shop is in {}.", dir.display()),
+        State::Ready => say(&format!("The example shop is in {}.", dir.display()))?,
         State::Empty => {
             let owned = dir.to_owned();
             let counts = tokio::task::spawn_blocking(move || directory::lay_out(&owned))
                 .await
                 .map_err(|error| Failure::failed(format!("the shop can't be laid out: {error}")))??;
-            println!("Laid out an example shop in {} ({}).", dir.display(), duration(started.elapsed()));
-            println!("  {counts}");
+            let elapsed = duration(started.elapsed());
+            say(&format!("Laid out an example shop in {} ({elapsed}).\n  {counts}", dir.display()))?;
         }
     }
-    println!("\nFour services, each with a store of its own:");
+    say("\nFour services, each with a store of its own:")?;
     for (service, store) in directory::SERVICES {
-        println!("  {service:<10} {store}");
+        say(&format!("  {service:<10} {store}"))?;
     }
     ask(dir).await?;
-    what_next(dir);
-    Ok(())
+    say(&what_next(dir))
 }
 
 async fn ask(dir: &Path) -> Result<(), Failure> {
@@ -63,7 +62,7 @@ async fn ask(dir: &Path) -> Result<(), Failure> {
         .connectors(headwater_connectors::all())
         .build()
         .await?;
-    println!("\nOne question to all of them: what do late deliveries to business customers touch?\n\n{QUESTION};\n");
+    say(&format!("\nOne question to all of them: what do late deliveries to business customers touch?\n\n{QUESTION};\n"))?;
     let started = Instant::now();
     let answer = engine.sql(QUESTION).await?;
     let (schema, log) = (answer.schema(), answer.remote_statements());
@@ -74,23 +73,23 @@ async fn ask(dir: &Path) -> Result<(), Failure> {
         output.write(batch)?;
     }
     output.finish()?;
-    tell(&log.statements(), elapsed);
+    tell(&log.statements(), elapsed)
+}
+
+fn tell(statements: &[RemoteStatementReport], elapsed: Duration) -> Result<(), Failure> {
+    say(&format!("\nAnswered in {}. What went to each store, and what came back:", duration(elapsed)))?;
+    for report in statements {
+        let (rows, kib) = (grouped(report.rows), grouped(report.bytes.div_ceil(1024)));
+        say(&format!("\n  {:<10} {rows} rows, {kib} KiB\n             {}", report.service, report.statement))?;
+    }
     Ok(())
 }
 
-fn tell(statements: &[RemoteStatementReport], elapsed: Duration) {
-    println!("\nAnswered in {}. What went to each store:", duration(elapsed));
-    for report in statements {
-        println!("\n  {:<10} {} rows, {} KiB", report.service, grouped(report.rows), grouped(report.bytes.div_ceil(1024)));
-        println!("             {}", report.statement);
-    }
-}
-
 /// Commands that work from where the user is.
-fn what_next(dir: &Path) {
+fn what_next(dir: &Path) -> String {
     let program = program();
     let services = quoted(&dir.join(directory::SERVICES_DIR).display().to_string());
-    println!(
+    format!(
         "
 What to type next:
 
@@ -107,7 +106,7 @@ What to type next:
   What a service says of itself:
     cat {services}/orders.yaml
     {program} check {services}"
-    );
+    )
 }
 
 /// The program as the user called it.
