@@ -144,14 +144,16 @@ async fn csv_times_are_microseconds() {
     );
 }
 
+/// `printf 'id,name\n1,x\n2,y\n' | gzip -n`
+pub(super) fn gzip() -> Vec<u8> {
+    const GZIP: &str = "1f8b0800000000000003cb4cd1c94bcc4de532d4a9e032d2a9e402006c5af6c010000000";
+    (0..GZIP.len()).step_by(2).map(|at| u8::from_str_radix(&GZIP[at..at + 2], 16).unwrap()).collect()
+}
+
 #[tokio::test]
 async fn compressed_text_is_read_by_its_extension() {
-    // `printf 'id,name\n1,x\n2,y\n' | gzip -n`
-    const GZIP: &str = "1f8b0800000000000003cb4cd1c94bcc4de532d4a9e032d2a9e402006c5af6c010000000";
-    let bytes: Vec<u8> =
-        (0..GZIP.len()).step_by(2).map(|at| u8::from_str_radix(&GZIP[at..at + 2], 16).unwrap()).collect();
     let shop = Shop::new();
-    shop.write("c.csv.gz", bytes);
+    shop.write("c.csv.gz", gzip());
     assert_eq!(shop.rows("c").await, ["1|x", "2|y"]);
 }
 
