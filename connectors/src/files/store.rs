@@ -290,3 +290,35 @@ fn azure(
     }
     Ok(Arc::new(builder.build()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_vendors_store_is_built_from_its_keys_without_io() {
+        let secret = |text: &str| Some(Secret(text.to_owned()));
+        let options = StoreOptions {
+            region: Some("eu-central-1".to_owned()),
+            endpoint: None,
+            allow_http: false,
+            access_key_id: secret("canary"),
+            secret_access_key: secret("canary"),
+            session_token: secret("canary"),
+            skip_signature: true,
+            google_service_account: None,
+            azure_account: Some("account".to_owned()),
+            azure_key: secret("Y2FuYXJ5"),
+            connect_timeout: Duration::from_secs(1),
+        };
+        assert!(!format!("{options:?}").contains("canary"));
+        for vendor in [Vendor::S3, Vendor::Google, Vendor::Azure] {
+            let store = remote(vendor, "bucket", None, &options);
+            let printed =
+                store.map(|store| format!("{store} {store:?}")).unwrap_or_else(|error| panic!("{vendor:?}: {error}"));
+            assert!(printed.contains("bucket"), "{printed}");
+        }
+        let no_account = StoreOptions { azure_account: None, ..options };
+        assert!(remote(Vendor::Azure, "bucket", Some("account"), &no_account).is_ok());
+    }
+}

@@ -30,6 +30,17 @@ async fn corrupt_files_are_named() {
 }
 
 #[tokio::test]
+async fn compressed_file_that_is_cut_is_an_error_and_no_short_answer() {
+    let shop = Shop::new();
+    for (name, bytes) in [("cut.csv.gz", super::formats::gzip()), ("cut.json.zst", vec![0x28, 0xb5, 0x2f, 0xfd, 0x04])]
+    {
+        shop.write(name, &bytes[..bytes.len() - 4]);
+        let report = shop.error(name).await.report();
+        assert!(report.contains(name), "{report}");
+    }
+}
+
+#[tokio::test]
 async fn value_beyond_the_sampled_rows_that_does_not_fit_names_file_and_column() {
     let shop = Shop::with(&[("infer_rows", OptionValue::Count(2))]);
     let rows = "1,2024-01-01T00:00:00\n2,2024-01-01T00:00:00\n";

@@ -73,6 +73,33 @@ async fn parquet_and_ipc_types_become_the_house_types() {
 }
 
 #[tokio::test]
+async fn int96_timestamps_reach_beyond_what_nanoseconds_hold() {
+    use datafusion::parquet::data_type::{Int96, Int96Type};
+    use datafusion::parquet::file::writer::SerializedFileWriter;
+    use datafusion::parquet::schema::parser::parse_message_type;
+
+    let shop = Shop::new();
+    let schema = Arc::new(parse_message_type("message m { required int96 at; }").unwrap());
+    let file = std::fs::File::create(shop.path("t.parquet")).unwrap();
+    let mut writer = SerializedFileWriter::new(file, schema, Default::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    // Nanoseconds of the day, then the Julian day: 1000-01-01, 1970-01-01 and 3000-01-01.
+    let days = [2_086_303, 2_440_588, 2_816_788].map(|day| {
+        let mut value = Int96::new();
+        value.set_data(1_000, 0, day);
+        value
+    });
+    column.typed::<Int96Type>().write_batch(&days, None, None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+    let expected = ["1000-01-01T00:00:00.000001", "1970-01-01T00:00:00.000001", "3000-01-01T00:00:00.000001"];
+    assert_eq!(shop.rows("t").await, expected);
+    assert_eq!(types(&*shop.table("t").await), ["at Timestamp(µs)"]);
+}
+
+#[tokio::test]
 async fn arrow_stream_is_read_like_an_arrow_file() {
     let shop = Shop::new();
     let file = std::fs::File::create(shop.path("s.arrows")).unwrap();
@@ -144,14 +171,16 @@ async fn csv_times_are_microseconds() {
     );
 }
 
+/// `printf 'id,name\n1,x\n2,y\n' | gzip -n`
+pub(super) fn gzip() -> Vec<u8> {
+    const GZIP: &str = "1f8b0800000000000003cb4cd1c94bcc4de532d4a9e032d2a9e402006c5af6c010000000";
+    (0..GZIP.len()).step_by(2).map(|at| u8::from_str_radix(&GZIP[at..at + 2], 16).unwrap()).collect()
+}
+
 #[tokio::test]
 async fn compressed_text_is_read_by_its_extension() {
-    // `printf 'id,name\n1,x\n2,y\n' | gzip -n`
-    const GZIP: &str = "1f8b0800000000000003cb4cd1c94bcc4de532d4a9e032d2a9e402006c5af6c010000000";
-    let bytes: Vec<u8> =
-        (0..GZIP.len()).step_by(2).map(|at| u8::from_str_radix(&GZIP[at..at + 2], 16).unwrap()).collect();
     let shop = Shop::new();
-    shop.write("c.csv.gz", bytes);
+    shop.write("c.csv.gz", gzip());
     assert_eq!(shop.rows("c").await, ["1|x", "2|y"]);
 }
 

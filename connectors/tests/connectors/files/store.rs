@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, LargeStringArray, RecordBatch};
+use futures::StreamExt;
 use headwater_source::{CompareOp, Error, Expr, OptionValue, ScalarValue};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -68,11 +70,7 @@ async fn bucket_is_read_as_a_directory_is() {
     shop.parquet_in_groups("people.parquet", &people(0, 1000), 100);
     shop.write("sales/dt=2024-01-01/a b.csv", "id\n1\n");
     shop.write("sales/dt=2024-01-02/ä.csv", "id\n2\n");
-    let fake = Arc::new(Fake::of(&shop));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(serve(listener, Arc::clone(&fake)));
-    let bucket = Shop { directory: tempfile::tempdir().unwrap(), source: s3(&endpoint) };
+    let (fake, bucket) = bucket_of(&shop).await;
 
     let mut names: Vec<String> = bucket.source.tables().await.unwrap().into_iter().map(|table| table.name).collect();
     names.sort();
@@ -101,11 +99,7 @@ async fn filter_and_projection_fetch_only_what_parquet_statistics_leave() {
     let columns = [("id", ids), ("code", Arc::new(codes) as ArrayRef)];
     shop.parquet_in_groups("t.parquet", &RecordBatch::try_from_iter(columns).unwrap(), 10_000);
     let size = std::fs::metadata(shop.path("t.parquet")).unwrap().len();
-    let fake = Arc::new(Fake::of(&shop));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(serve(listener, Arc::clone(&fake)));
-    let bucket = Shop { directory: tempfile::tempdir().unwrap(), source: s3(&endpoint) };
+    let (fake, bucket) = bucket_of(&shop).await;
 
     let whole = bucket.request("t").await;
     let filters = [(0, ScalarValue::from(55_555_i64)), (1, ScalarValue::from("code 055555"))];
@@ -117,6 +111,48 @@ async fn filter_and_projection_fetch_only_what_parquet_statistics_leave() {
         let served = fake.served_bytes.load(Ordering::SeqCst) - before;
         assert!(served < size / 4, "{served} bytes were fetched of {size}");
     }
+}
+
+#[tokio::test]
+async fn stream_that_is_dropped_stops_the_download_within_a_second() {
+    let shop = Shop::new();
+    let rows: String = (0..1_000_000).map(|id| format!("{id},some text that fills the line\n")).collect();
+    shop.write("t.csv", format!("id,text\n{rows}"));
+    let size = std::fs::metadata(shop.path("t.csv")).unwrap().len();
+    let (fake, bucket) = bucket_of(&shop).await;
+    let scan = bucket.source.prepare(bucket.request("t.csv").await).await.unwrap();
+    for limit in [None, Some(10)] {
+        let mut request = bucket.request("t.csv").await;
+        request.limit = limit;
+        let scan = if limit.is_some() { bucket.source.prepare(request).await.unwrap() } else { Arc::clone(&scan) };
+        // Finding the columns stops early too; its last answer may still be on its way.
+        stopped(&fake).await;
+        let before = fake.served_bytes.load(Ordering::SeqCst);
+        let mut stream = scan.open(0).await.unwrap();
+        assert!(stream.next().await.unwrap().unwrap().num_rows() > 0);
+        if limit.is_some() {
+            assert!(stream.next().await.is_none());
+        }
+        drop(stream);
+        stopped(&fake).await;
+        let served = fake.served_bytes.load(Ordering::SeqCst) - before;
+        assert!(served < size / 2, "{served} bytes were fetched of {size}");
+    }
+}
+
+async fn stopped(fake: &Fake) {
+    let mut open = fake.open.subscribe();
+    let waited = tokio::time::timeout(Duration::from_secs(1), open.wait_for(|open| *open == 0)).await;
+    assert!(waited.is_ok(), "the download goes on");
+}
+
+/// The shop's files behind S3's protocol.
+async fn bucket_of(shop: &Shop) -> (Arc<Fake>, Shop) {
+    let fake = Arc::new(Fake::of(shop));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(serve(listener, Arc::clone(&fake)));
+    (fake, Shop { directory: tempfile::tempdir().unwrap(), source: s3(&endpoint) })
 }
 
 async fn lines_or_error(stream: headwater_source::BatchStream) -> Option<Error> {
@@ -142,6 +178,8 @@ struct Fake {
     objects: BTreeMap<String, Vec<u8>>,
     denied: AtomicBool,
     served_bytes: AtomicU64,
+    /// How many answers are being written.
+    open: tokio::sync::watch::Sender<usize>,
 }
 
 impl Fake {
@@ -242,11 +280,15 @@ async fn converse(mut stream: TcpStream, fake: Arc<Fake>) {
     let request = String::from_utf8_lossy(&request).into_owned();
     let (head, body) = fake.answer(&request);
     let head = format!("{head}Content-Length: {}\r\nConnection: close\r\n\r\n", body.len());
-    let mut response = head.into_bytes();
-    if !request.starts_with("HEAD") {
-        response.extend_from_slice(&body);
-        fake.served_bytes.fetch_add(body.len() as u64, Ordering::SeqCst);
-    }
+    let body = if request.starts_with("HEAD") { vec![] } else { body };
+    fake.open.send_modify(|open| *open += 1);
     // A client that has gone needs no answer.
-    let _gone = stream.write_all(&response).await;
+    let mut gone = stream.write_all(head.as_bytes()).await.is_err();
+    for chunk in body.chunks(64 * 1024) {
+        gone = gone || stream.write_all(chunk).await.is_err();
+        if !gone {
+            fake.served_bytes.fetch_add(chunk.len() as u64, Ordering::SeqCst);
+        }
+    }
+    fake.open.send_modify(|open| *open -= 1);
 }

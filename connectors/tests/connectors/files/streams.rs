@@ -50,7 +50,7 @@ async fn partitions_of_a_large_file_hold_every_row_once() {
 }
 
 #[tokio::test]
-async fn stream_that_is_dropped_early_has_not_read_the_file() {
+async fn scan_is_read_anew_after_a_stream_was_dropped_early() {
     let shop = Shop::new();
     write_text(&shop, "t.csv", |id| format!("{id},row number {id}\n"), "id,name\n");
     let scan = shop.source.prepare(shop.request("t.csv").await).await.unwrap();
@@ -58,7 +58,6 @@ async fn stream_that_is_dropped_early_has_not_read_the_file() {
     let first: RecordBatch = stream.next().await.unwrap().unwrap();
     assert_eq!(first.num_rows(), 8192);
     drop(stream);
-    // Nothing runs on behind: the scan holds no task, and another read starts anew.
     assert_eq!(ids(&*scan).await.len(), ROWS as usize);
 }
 
