@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use headwater_source::Result;
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, DriverError, Opts, OptsBuilder};
+use mysql_async::{Conn, Opts, OptsBuilder};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -180,10 +180,9 @@ impl Inner {
             Ok(conn) => return Ok(conn),
             Err(error) => error,
         };
-        let no_tls = matches!(error, mysql_async::Error::Driver(DriverError::NoClientSslFlagFromServer));
         let ssl = options.ssl_opts().cloned();
         match (self.config.tls.mode, ssl) {
-            (SslMode::Prefer, _) if no_tls => Conn::new(self.config.target.clone()).await,
+            (SslMode::Prefer, _) if tls::is_refusal(&error) => Conn::new(self.config.target.clone()).await,
             (SslMode::VerifyCa, Some(ssl)) => match tls::presented_name(&error) {
                 Some(name) => {
                     let ssl = ssl.with_danger_tls_hostname_override(Some(name));

@@ -3,7 +3,7 @@
 //! | sslmode | encrypted | chain verified | host name verified |
 //! |---|---|---|---|
 //! | disable | no | | |
-//! | prefer | where the server offers it | no | no |
+//! | prefer | where the server offers it and it works | no | no |
 //! | require | yes | no, or as verify-ca where `sslrootcert` is given | no |
 //! | verify-ca | yes | yes | no |
 //! | verify-full | yes | yes | yes |
@@ -36,6 +36,16 @@ pub(super) fn options(tls: &Tls) -> Result<Option<SslOpts>> {
         None => None,
     };
     Ok(Some(options.with_client_identity(identity)))
+}
+
+/// Whether a connection failed because it would be encrypted: the server has no TLS, or none that this side speaks.
+pub(super) fn is_refusal(error: &mysql_async::Error) -> bool {
+    use mysql_async::{DriverError, Error, IoError};
+    match error {
+        Error::Driver(DriverError::NoClientSslFlagFromServer) | Error::Io(IoError::Tls(_)) => true,
+        Error::Io(IoError::Io(io)) => io.get_ref().is_some_and(|cause| cause.is::<rustls::Error>()),
+        _ => false,
+    }
 }
 
 /// The first name that a certificate bears, where the connection was refused only because it bears no other.

@@ -170,12 +170,14 @@ async fn server_that_says_nothing_is_given_up_on_in_time() {
 #[tokio::test]
 async fn server_without_tls_is_plain_under_prefer_and_refused_under_require() {
     let database = Database::new().await;
-    let url = relayed(&database, "127.0.0.1", Greeting::WithoutTls);
-    open(&url, &[mode("prefer")]).unwrap().tables().await.unwrap();
-    let secure = [vec![mode("require")], vec![mode("verify-ca"), root()], vec![mode("verify-full"), root()]];
-    for options in secure {
-        let error = open(&url, &options).unwrap().tables().await.unwrap_err();
-        assert!(matches!(&error, Error::Unavailable { .. }) && error.report().contains("SSL"), "{}", error.report());
+    for (greeting, said) in [(Greeting::WithoutTls, "SSL"), (Greeting::BrokenTls, "corrupt message")] {
+        let url = relayed(&database, "127.0.0.1", greeting);
+        open(&url, &[mode("prefer")]).unwrap().tables().await.unwrap();
+        let secure = [vec![mode("require")], vec![mode("verify-ca"), root()], vec![mode("verify-full"), root()]];
+        for options in secure {
+            let error = open(&url, &options).unwrap().tables().await.unwrap_err();
+            assert!(matches!(&error, Error::Unavailable { .. }) && error.report().contains(said), "{}", error.report());
+        }
     }
 }
 
@@ -197,6 +199,8 @@ enum Greeting {
     AsItIs,
     /// As of a server that has no TLS.
     WithoutTls,
+    /// As it is, but what follows a client's wish for TLS is none.
+    BrokenTls,
 }
 
 /// The database's url by way of a relay at an address of this machine.
@@ -226,6 +230,18 @@ fn relay(address: &str, greeting: Greeting) -> u16 {
                     let name = packet[5..].iter().position(|byte| *byte == 0).expect("the server's version ends");
                     packet[5 + name + 1 + 4 + 8 + 1 + 1] &= !0x08;
                     client.write_all(&packet[..length]).await?;
+                }
+                if greeting == Greeting::BrokenTls {
+                    let mut packet = vec![0; 4096];
+                    let length = upstream.read(&mut packet).await?;
+                    client.write_all(&packet[..length]).await?;
+                    let length = client.read(&mut packet).await?;
+                    // A wish for TLS has 32 bytes; a login has more.
+                    if packet[0] == 32 {
+                        client.write_all(b"no TLS is spoken here").await?;
+                        return Ok((0, 0));
+                    }
+                    upstream.write_all(&packet[..length]).await?;
                 }
                 tokio::io::copy_bidirectional(&mut client, &mut upstream).await
             });
