@@ -8,8 +8,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
 
+use arrow::array::RecordBatch;
+use datafusion::dataframe::DataFrameWriteOptions;
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
 use futures::TryStreamExt;
 use headwater::Engine;
@@ -97,12 +98,12 @@ async fn datafusion(parquet: &Path) -> Moved {
 async fn generate(directory: &Path) -> (PathBuf, PathBuf) {
     let lines = LineItemArrow::new(LineItemGenerator::new(SCALE_FACTOR, 1, 1)).with_batch_size(8192);
     let context = SessionContext::new();
-    let batches: Vec<_> = lines.collect();
+    let batches: Vec<RecordBatch> = lines.map(|batch| batch.expect("a batch is generated")).collect();
     let frame = context.read_batches(batches).expect("batches of one schema");
     let (csv, parquet) = (directory.join("lineitem.csv"), directory.join("lineitem.parquet"));
-    let options = datafusion::dataframe::DataFrameWriteOptions::new().with_single_file_output(true);
-    frame.clone().write_csv(&csv.to_string_lossy(), options.clone(), None).await.expect("CSV is written");
-    frame.write_parquet(&parquet.to_string_lossy(), options, None).await.expect("Parquet is written");
+    let options = || DataFrameWriteOptions::new().with_single_file_output(true);
+    frame.clone().write_csv(&csv.to_string_lossy(), options(), None).await.expect("CSV is written");
+    frame.write_parquet(&parquet.to_string_lossy(), options(), None).await.expect("Parquet is written");
     (csv, parquet)
 }
 

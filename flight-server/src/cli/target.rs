@@ -107,7 +107,8 @@ impl Target {
                 let mut client = client.clone();
                 let command = CommandGetTables { include_schema: true, ..CommandGetTables::default() };
                 let info = client.get_tables(command).await.map_err(|error| from_server(error.into()))?;
-                let batches: Vec<RecordBatch> = fetch(client, tickets(info)?).map_err(from_server).try_collect().await?;
+                let batches: Vec<RecordBatch> =
+                    fetch(client, tickets(info)?).map_err(from_server).try_collect().await?;
                 batches.iter().map(relations_of).collect::<Result<Vec<_>, _>>().map(|lists| lists.concat())
             }
         }
@@ -127,7 +128,9 @@ async fn connect(url: &str) -> Result<FlightSqlServiceClient<Channel>, Failure> 
         Some(("grpc+tls" | "grpcs" | "https", _)) => {
             return Err(Failure::usage(format!("--connect {url}: connections with TLS are not supported yet"), hint));
         }
-        Some((scheme, _)) => return Err(Failure::usage(format!("--connect does not know the scheme \"{scheme}\""), hint)),
+        Some((scheme, _)) => {
+            return Err(Failure::usage(format!("--connect does not know the scheme \"{scheme}\""), hint));
+        }
         None => url,
     };
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
