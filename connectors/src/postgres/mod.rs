@@ -1,7 +1,7 @@
 //! PostgreSQL 12 and later: tables, partitioned tables, views, materialized views and foreign tables.
 //!
-//! What a manifest's `source:` section may say is in [`config`], which types are read as what in [`types`], what may be
-//! pushed in [`dialect`]. Read-only in fact and not only by intent: every connection defaults to read-only transactions, and every
+//! What a manifest's `source:` section may say is in `config`, which types are read as what in `types`, what may be
+//! pushed in `dialect`. Read-only in fact and not only by intent: every connection defaults to read-only transactions, and every
 //! scan runs in one.
 //!
 //! A scan's operators and types are looked up in `pg_catalog` only (`search_path` is pinned). A view whose functions rely on another

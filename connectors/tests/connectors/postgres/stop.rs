@@ -87,6 +87,23 @@ async fn whole_scan_yields_every_row_in_batches_and_keeps_its_connection() {
 }
 
 #[tokio::test]
+async fn reader_that_pauses_holds_the_server_back() {
+    let database = million().await;
+    for filtered in [false, true] {
+        let source = database.source();
+        let stream = started(&source, filtered).await;
+        let sql =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'ClientWrite'";
+        eventually("the server waits for its reader", 10 * SECOND, async || {
+            database.client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) == 1
+        })
+        .await;
+        drop(stream);
+        eventually("the statement is gone", SECOND, async || database.running("million").await == 0).await;
+    }
+}
+
+#[tokio::test]
 async fn long_values_end_a_batch_before_its_rows_are_many() {
     let database = Database::new().await;
     database.run("CREATE TABLE wide AS SELECT repeat('x', 1000000) AS v FROM generate_series(1, 40)").await;
