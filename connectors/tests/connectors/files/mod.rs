@@ -17,7 +17,7 @@ use arrow::util::pretty::pretty_format_batches;
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::file::properties::WriterProperties;
 use futures::TryStreamExt;
-use headwater_connectors::files::FilesConnector;
+use headwater_connectors::FilesConnector;
 use headwater_source::{
     Connector, Error, OpenContext, OptionValue, Options, Result, ScanRequest, ServiceName, Source, TableDef,
 };

@@ -22,7 +22,7 @@ use arrow::array::ArrayRef;
 use arrow::compute::concat_batches;
 use arrow::record_batch::RecordBatch;
 use futures::TryStreamExt;
-use headwater_connectors::postgres::PostgresConnector;
+use headwater_connectors::PostgresConnector;
 use headwater_source::{
     Connector, Error, OpenContext, OptionValue, Options, Result, ScanRequest, ServiceName, Source, TableDef,
 };
