@@ -60,7 +60,8 @@ fn batch(number: usize) -> RecordBatch {
     let ids = (0..BATCH_ROWS).map(|row| (number * BATCH_ROWS + row) as i64);
     let keys: Int64Array = ids.clone().collect();
     let amounts: Float64Array = ids.clone().map(|id| id as f64 * 0.37).collect();
-    let times: TimestampMicrosecondArray = ids.clone().map(|id| 1_700_000_000_000_000 + id * 1_000_003).collect();
+    let times = ids.clone().map(|id| 1_700_000_000_000_000 + id * 1_000_003);
+    let times = TimestampMicrosecondArray::from_iter_values(times);
     let notes: StringArray = ids.map(|id| Some(format!("order {id} of customer {}", id % 997))).collect();
     RecordBatch::try_from_iter([
         ("id", Arc::new(keys) as _),
