@@ -10,16 +10,47 @@
 //! Each folder has the same parts: `config` (the manifest's keys), `connect` (connections, pool, TLS), `types` (the type table,
 //! decoding), `dialect` (the capability table and how statements are written), `scan` (streams) and `error`.
 //!
+//! The feature `conformance` adds the suite that each of them passes, and the wrappers it is run through.
+//!
 //! They implement `headwater_source::Connector` and know nothing of the engine.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod sql;
+
+#[cfg(feature = "files")]
+mod files;
+#[cfg(feature = "mysql")]
+mod mysql;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 use std::sync::Arc;
 
 use headwater_source::Connector;
 
+#[cfg(feature = "files")]
+pub use self::files::FilesConnector;
+#[cfg(feature = "mysql")]
+pub use self::mysql::MysqlConnector;
+#[cfg(feature = "postgres")]
+pub use self::postgres::PostgresConnector;
+#[cfg(feature = "sqlite")]
+pub use self::sqlite::SqliteConnector;
+
 /// Every connector that this build has.
 pub fn all() -> Vec<Arc<dyn Connector>> {
-    vec![]
+    vec![
+        #[cfg(feature = "sqlite")]
+        Arc::new(SqliteConnector),
+        #[cfg(feature = "files")]
+        Arc::new(FilesConnector),
+        #[cfg(feature = "postgres")]
+        Arc::new(PostgresConnector),
+        #[cfg(feature = "mysql")]
+        Arc::new(MysqlConnector),
+    ]
 }

@@ -1,1 +1,7 @@
-fn main() {}
+//! The `headwater` command. All of it is in [`headwater_server::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    headwater_server::cli::main()
+}

@@ -12,6 +12,7 @@
 mod catalog;
 mod error;
 mod information;
+mod keys;
 mod report;
 mod scan;
 mod service;

@@ -2,64 +2,97 @@
 //!
 //! It adds nothing to the rows: it counts them, carries the source's error, and drops the source's stream as soon as nobody
 //! reads on, which stops the remote statement.
+//!
+//! A scan that is the probe side of a hash join waits for the keys of the build side and sends them down with its statement (a
+//! bind join): see [`key_filter`]. Joins in a row chain: each scan waits for the join above it, whose build side may itself have
+//! waited.
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, Statistics, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::expressions::DynamicFilterPhysicalExpr;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::apply_expression_roots;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
+use datafusion::physical_plan::filter_pushdown::{
+    ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation, PushedDown,
+};
 use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet, Time};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use futures::stream::{self, StreamExt, TryStreamExt};
-use headwater_source::{BatchStream, Error, Scan};
+use headwater_source::{BatchStream, Error, RemoteStatement, Scan, ScanRequest};
+use tokio::sync::OnceCell;
+use tracing::debug;
 
+use crate::keys::{KeyFilter, key_filter, keys_of};
 use crate::{RemoteStatementReport, Service, to_datafusion};
 
 /// Reads a service's table by one remote statement for each partition.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct RemoteScanExec {
-    service: Arc<Service>,
-    /// The table's name in SQL.
-    table: String,
-    scan: Arc<dyn Scan>,
+    planned: Planned,
     schema: SchemaRef,
     statistics: Arc<Statistics>,
     /// What stayed local, and why; one sentence for each filter.
     notes: Vec<String>,
+    /// What the joins above will say of the keys that can match.
+    joins: Vec<Arc<dyn PhysicalExpr>>,
+    /// The scan that is really run, once the keys are known.
+    narrowed: Arc<OnceCell<Narrowed>>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
 
+/// The scan as it was planned, before any key is known.
+#[derive(Debug, Clone)]
+pub(crate) struct Planned {
+    pub(crate) service: Arc<Service>,
+    /// The table's name in SQL.
+    pub(crate) table: String,
+    pub(crate) request: ScanRequest,
+    pub(crate) scan: Arc<dyn Scan>,
+    /// Whether keys may be sent at all: not while the session has pushdown off.
+    pub(crate) pushes: bool,
+}
+
+/// The scan with the keys that came.
+#[derive(Debug)]
+enum Narrowed {
+    /// No key came: there is nothing to ask.
+    Empty,
+    /// Read so, with so many keys bound.
+    To { scan: Arc<dyn Scan>, keys: usize },
+}
+
 impl RemoteScanExec {
-    pub(crate) fn new(
-        service: Arc<Service>,
-        table: &str,
-        scan: Arc<dyn Scan>,
-        schema: SchemaRef,
-        statistics: Statistics,
-        notes: Vec<String>,
-    ) -> Self {
+    /// How long a scan waits for the keys of a join's other side before it reads without them. A build side that takes longer costs
+    /// more than the rows that the keys would have saved.
+    pub const KEYS_WAIT_MAX: Duration = Duration::from_secs(60);
+
+    pub(crate) fn new(planned: Planned, statistics: Statistics, notes: Vec<String>) -> Self {
+        let schema = planned.request.schema();
         let properties = PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(&schema)),
-            Partitioning::UnknownPartitioning(scan.partitions()),
+            Partitioning::UnknownPartitioning(planned.scan.partitions()),
             EmissionType::Incremental,
             Boundedness::Bounded,
         )
         // Its streams wait for the network and so yield to the runtime by themselves.
         .with_scheduling_type(SchedulingType::Cooperative);
         Self {
-            service,
-            table: table.to_owned(),
-            scan,
+            planned,
             schema,
             statistics: Arc::new(statistics),
             notes,
+            joins: vec![],
+            narrowed: Arc::default(),
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
         }
@@ -69,14 +102,58 @@ impl RemoteScanExec {
     pub fn report(&self) -> RemoteStatementReport {
         let metrics = self.metrics.clone_inner();
         let value = |name: &str| metrics.sum_by_name(name).map_or(0, |value| value.as_usize()) as u64;
+        let scan = match self.narrowed.get() {
+            Some(Narrowed::To { scan, .. }) => scan,
+            _ => &self.planned.scan,
+        };
         RemoteStatementReport {
-            service: self.service.name().to_string(),
-            table: self.table.clone(),
-            statement: self.scan.statement().to_string(),
+            service: self.planned.service.name().to_string(),
+            table: self.planned.table.clone(),
+            statement: scan.statement().to_string(),
             statements: value(STATEMENTS),
             rows: value(ROWS),
             bytes: value(BYTES),
             elapsed_ms: value(ELAPSED) / 1_000_000,
+        }
+    }
+
+    /// Waits for the keys and starts one partition.
+    async fn read(self, partition: usize) -> Result<Option<Reading>> {
+        let meter = self.meter(partition);
+        let narrowed = self.narrowed.get_or_try_init(|| self.narrow()).await?;
+        let Planned { service, table, .. } = self.planned;
+        match narrowed {
+            Narrowed::Empty => Ok(None),
+            Narrowed::To { scan, keys } => {
+                if *keys > 0 {
+                    MetricBuilder::new(&self.metrics).counter(KEYS, partition).add(*keys);
+                }
+                Reading::start(service, table, Arc::clone(scan), partition, meter).await.map(Some)
+            }
+        }
+    }
+
+    async fn narrow(&self) -> Result<Narrowed> {
+        let planned = Narrowed::To { scan: Arc::clone(&self.planned.scan), keys: 0 };
+        let mut filters = Vec::new();
+        for join in &self.joins {
+            if !is_complete(join).await {
+                debug!(service = %self.planned.service.name(), "a join's keys did not come in time; reading without them");
+                continue;
+            }
+            let request = &self.planned.request;
+            match key_filter(join, &request.table, &request.projection) {
+                KeyFilter::NoRow => return Ok(Narrowed::Empty),
+                KeyFilter::Rows(filter) => filters.push(filter),
+                KeyFilter::Nothing => {}
+            }
+        }
+        match self.planned.narrowed_by(filters).await? {
+            // The streams of a plan are fixed before the keys are known.
+            Some((scan, keys)) if scan.partitions() == self.planned.scan.partitions() => {
+                Ok(Narrowed::To { scan, keys })
+            }
+            _ => Ok(planned),
         }
     }
 
@@ -95,6 +172,40 @@ const ROWS: &str = "rows";
 const BYTES: &str = "bytes";
 const ELAPSED: &str = "elapsed";
 const STATEMENTS: &str = "statements";
+const KEYS: &str = "keys";
+
+/// Waits until a join has all its keys; whether they came in time.
+async fn is_complete(join: &Arc<dyn PhysicalExpr>) -> bool {
+    match join.downcast_ref::<DynamicFilterPhysicalExpr>() {
+        Some(filter) => tokio::time::timeout(RemoteScanExec::KEYS_WAIT_MAX, filter.wait_complete()).await.is_ok(),
+        None => false,
+    }
+}
+
+impl Planned {
+    /// The scan with these filters too, as far as the source can use them, and the number of keys in them.
+    async fn narrowed_by(&self, filters: Vec<headwater_source::Expr>) -> Result<Option<(Arc<dyn Scan>, usize)>> {
+        let source = self.service.source();
+        let capabilities = source.capabilities();
+        let mut request = self.request.clone();
+        let mut room = capabilities.max_binds().saturating_sub(self.scan.statement().binds.len());
+        let mut keys = 0;
+        for filter in filters {
+            let Some(filter) = capabilities.offer(&filter, &request.table).filter else { continue };
+            let binds = filter.literals();
+            if binds <= room {
+                room -= binds;
+                keys += keys_of(&filter);
+                request.filters.push(filter);
+            }
+        }
+        if request.filters.len() == self.request.filters.len() {
+            return Ok(None);
+        }
+        let scan = source.prepare(request).await.map_err(|error| failed(&self.service, &self.table, error))?;
+        Ok(Some((scan, keys)))
+    }
+}
 
 /// Counts what one partition reads.
 struct Meter {
@@ -169,9 +280,37 @@ impl ExecutionPlan for RemoteScanExec {
 
     fn apply_expressions(
         &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+        visit: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
     ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
+        // A join only tells its keys where it finds its filter among the expressions beneath it.
+        apply_expression_roots(&self.joins, visit)
+    }
+
+    /// Takes the dynamic filters of the joins above. They stay the joins' own to check.
+    fn handle_child_pushdown_result(
+        &self,
+        phase: FilterPushdownPhase,
+        child_pushdown_result: ChildPushdownResult,
+        _: &ConfigOptions,
+    ) -> Result<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
+        let offered: Vec<Arc<dyn PhysicalExpr>> =
+            child_pushdown_result.parent_filters.into_iter().map(|parent| parent.filter).collect();
+        let filters = vec![PushedDown::No; offered.len()];
+        let joins: Vec<_> = offered.into_iter().filter(|filter| filter.is::<DynamicFilterPhysicalExpr>()).collect();
+        // A cut scan must not be narrowed: the join would see other rows than the first.
+        let takes = self.planned.request.limit.is_none() && self.planned.pushes;
+        if !matches!(phase, FilterPushdownPhase::Post) || joins.is_empty() || !takes {
+            return Ok(FilterPushdownPropagation { filters, updated_node: None });
+        }
+        let mut node = self.clone();
+        node.joins.extend(joins);
+        node.narrowed = Arc::default();
+        Ok(FilterPushdownPropagation { filters, updated_node: Some(Arc::new(node)) })
+    }
+
+    /// Each run of a recursive query has keys of its own.
+    fn reset_state(self: Arc<Self>) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(Self { narrowed: Arc::default(), metrics: ExecutionPlanMetricsSet::new(), ..(*self).clone() }))
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
@@ -182,14 +321,12 @@ impl ExecutionPlan for RemoteScanExec {
     }
 
     fn execute(&self, partition: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let reading = Reading::start(
-            Arc::clone(&self.service),
-            self.table.clone(),
-            Arc::clone(&self.scan),
-            partition,
-            self.meter(partition),
-        );
-        let batches = stream::once(reading).map_ok(|reading| stream::try_unfold(reading, Reading::next)).try_flatten();
+        let batches = stream::once(self.clone().read(partition))
+            .map_ok(|reading| match reading {
+                Some(reading) => stream::try_unfold(reading, Reading::next).boxed(),
+                None => stream::empty().boxed(),
+            })
+            .try_flatten();
         Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches)))
     }
 
@@ -207,13 +344,31 @@ impl ExecutionPlan for RemoteScanExec {
 
 impl DisplayAs for RemoteScanExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RemoteScanExec: service={}, statement={}", self.service.name(), self.scan.statement())?;
-        if self.scan.partitions() > 1 {
-            write!(f, ", partitions={}", self.scan.partitions())?;
+        let Planned { service, scan, .. } = &self.planned;
+        write!(f, "RemoteScanExec: service={}, statement={}", service.name(), scan.statement())?;
+        if scan.partitions() > 1 {
+            write!(f, ", partitions={}", scan.partitions())?;
+        }
+        match (self.narrowed.get(), self.joins.is_empty()) {
+            (_, true) => {}
+            (None, false) => write!(f, ", keys=[from the join above, at run time]")?,
+            (Some(Narrowed::Empty), false) => write!(f, ", keys=[none came: not asked]")?,
+            (Some(Narrowed::To { scan, keys }), false) => {
+                write!(f, ", keys=[{keys} bound: {}]", brief(scan.statement()))?
+            }
         }
         if !self.notes.is_empty() {
             write!(f, ", local=[{}]", self.notes.join("; "))?;
         }
         Ok(())
+    }
+}
+
+/// A statement that may hold thousands of placeholders, cut to a length that a plan can show.
+fn brief(statement: &RemoteStatement) -> String {
+    const LONGEST: usize = 240;
+    match statement.text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &statement.text[..end]),
+        None => statement.text.clone(),
     }
 }

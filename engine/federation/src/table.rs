@@ -10,6 +10,7 @@ use datafusion::logical_expr::{Expr as Logical, TableProviderFilterPushDown, Tab
 use datafusion::physical_plan::ExecutionPlan;
 use headwater_source::{Expr, Offer, ScanRequest, SortKey, Support, TableDef, TableKind};
 
+use crate::scan::Planned;
 use crate::translate::translate;
 use crate::{Pushdown, RemoteScanExec, Service, to_datafusion};
 
@@ -86,7 +87,7 @@ impl RemoteTable {
         };
         let many = capabilities.max_binds() / Self::EXACT_BINDS_SHARE;
         match &offer.filter {
-            Some(filter) if offer.support == Support::Exact && binds(filter) > many => {
+            Some(filter) if offer.support == Support::Exact && filter.literals() > many => {
                 Offer { support: Support::Superset, reason: format!("it has more than {many} values"), ..offer }
             }
             _ => offer,
@@ -103,7 +104,7 @@ impl RemoteTable {
         let mut chosen = Vec::new();
         for decision in exact.into_iter().chain(others) {
             let Some(filter) = &decision.offer.filter else { continue };
-            let needed = binds(filter);
+            let needed = filter.literals();
             if needed > room && decision.offer.support != Support::Exact {
                 decision.offer.reason =
                     format!("{}; the statement has no room for its {needed} values", decision.offer.reason);
@@ -184,7 +185,7 @@ impl TableProvider for RemoteTable {
         request.batch_rows = state.config().batch_size();
         let rows = self.estimated_rows(request.filters.len(), request.limit);
         let schema = request.schema();
-        let scan = self.service.source().prepare(request).await.map_err(|error| {
+        let scan = self.service.source().prepare(request.clone()).await.map_err(|error| {
             if matches!(
                 error,
                 headwater_source::Error::SchemaChanged { .. } | headwater_source::Error::TableNotFound { .. }
@@ -196,7 +197,14 @@ impl TableProvider for RemoteTable {
         let mut statistics = Statistics::new_unknown(&schema);
         statistics.num_rows = rows;
         let notes = decisions.iter().filter_map(Decision::note).collect();
-        Ok(Arc::new(RemoteScanExec::new(Arc::clone(&self.service), &self.name, scan, schema, statistics, notes)))
+        let planned = Planned {
+            service: Arc::clone(&self.service),
+            table: self.name.clone(),
+            request,
+            scan,
+            pushes: self.pushdown == Pushdown::On,
+        };
+        Ok(Arc::new(RemoteScanExec::new(planned, statistics, notes)))
     }
 }
 
@@ -219,17 +227,5 @@ fn shape(filter: &Logical) -> String {
     match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
-    }
-}
-
-fn binds(filter: &Expr) -> usize {
-    match filter {
-        Expr::Literal(_) => 1,
-        Expr::Column(_) => 0,
-        Expr::Compare { left, right, .. } => binds(left) + binds(right),
-        Expr::And(parts) | Expr::Or(parts) => parts.iter().map(binds).sum(),
-        Expr::Not(inner) | Expr::IsNull(inner) | Expr::IsNotNull(inner) => binds(inner),
-        Expr::InList { values, .. } => values.len(),
-        _ => 1,
     }
 }

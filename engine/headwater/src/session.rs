@@ -264,6 +264,12 @@ impl Prepared {
     }
 }
 
+/// The most keys of a join's build side, for each partition, that are sent to the source of its probe side.
+const KEYS_MAX: usize = 4_096;
+
+/// The most bytes of such keys, for each partition.
+const KEYS_BYTES_MAX: usize = 1024 * 1024;
+
 fn config(settings: Settings) -> SessionConfig {
     let mut config = SessionConfig::new()
         .with_default_catalog_and_schema(CATALOG, SEARCH_PATH_SCHEMA)
@@ -273,6 +279,13 @@ fn config(settings: Settings) -> SessionConfig {
     let options = config.options_mut();
     // Every connector yields Utf8; a second layout of text would only add casts between them and at the clients.
     options.sql_parser.map_string_types_to_utf8view = false;
+    // A scan waits for a dynamic filter to be complete before it asks its source. A join's is once its build side is read; those of
+    // a top-k or an aggregate never are, and would only be waited for.
+    options.optimizer.enable_topk_dynamic_filter_pushdown = false;
+    options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
+    // Keys that cross the network are cheap beside the rows that they save: so many of them still go down as a list.
+    options.optimizer.hash_join_inlist_pushdown_max_distinct_values = KEYS_MAX;
+    options.optimizer.hash_join_inlist_pushdown_max_size = KEYS_BYTES_MAX;
     options.extensions.insert(settings);
     config
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use headwater::manifest::{read_directory, schema};
+use headwater::{read_directory, schema};
 use headwater_source::{Connector, Error, OpenContext, OptionDef, OptionKind, Options, Result, Source};
 use jsonschema::Validator;
 use saphyr::{LoadableYamlNode, Scalar, Yaml};

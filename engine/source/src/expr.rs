@@ -126,6 +126,18 @@ impl Expr {
         }
     }
 
+    /// How many values the expression holds: what a statement has to bind for it.
+    pub fn literals(&self) -> usize {
+        match self {
+            Self::Column(_) => 0,
+            Self::Literal(_) | Self::Like(_) => 1,
+            Self::Compare { left, right, .. } => left.literals() + right.literals(),
+            Self::And(parts) | Self::Or(parts) => parts.iter().map(Self::literals).sum(),
+            Self::Not(inner) | Self::IsNull(inner) | Self::IsNotNull(inner) => inner.literals(),
+            Self::InList { expr, values, .. } => expr.literals() + values.len(),
+        }
+    }
+
     /// Calls `visit` with the index of every column that the expression reads, as often as it reads it.
     pub fn visit_columns(&self, visit: &mut impl FnMut(usize)) {
         match self {

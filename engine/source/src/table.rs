@@ -86,13 +86,16 @@ pub enum ValueClass {
     Uuid,
     /// Labels of an enumeration, read as text.
     Label,
+    /// Integers, text or binary strings in a column whose declared type nothing enforces (SQLite outside STRICT tables): equal
+    /// values are found there, but values of other types may stand among them.
+    Loose,
     /// Anything else: read, but compared only locally.
     Opaque,
 }
 
 impl ValueClass {
     /// Every class, in declaration order; for generated documentation and for tests.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Boolean,
         Self::Integer,
         Self::Float,
@@ -107,6 +110,7 @@ impl ValueClass {
         Self::TimestampTz,
         Self::Uuid,
         Self::Label,
+        Self::Loose,
         Self::Opaque,
     ];
 }

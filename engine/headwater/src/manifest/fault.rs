@@ -1,12 +1,11 @@
 //! What is wrong in a manifest, said so that a person finds the place.
 //!
 //! Invariant: a fault never holds a value of the manifest or of the environment, since any may be a credential. Names of keys
-//! are shown only where they look like names: `{url:postgres://u:p@h}`, which lacks a space, is one long key.
+//! are shown only where they look like names: `{url:postgres://u:p@h}`, which lacks a space, is one long key, and in
+//! `{url: postgres://u:a,b,c@h}` the commas make keys without values of a password.
 
 use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
-
-use headwater_source::nearest;
 
 /// Something wrong in a manifest. Prints as one line: `file:line: key: message`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,18 +77,6 @@ pub(super) fn below(outer: &str, inner: &str) -> String {
         Some(inner) if outer.is_empty() => inner.to_owned(),
         Some(inner) => format!("{outer}.{inner}"),
         None => outer.to_owned(),
-    }
-}
-
-/// The message for a key that is none of the known.
-pub(super) fn unknown_key(key: &str, known: &[&str]) -> String {
-    let Some(key) = shown(key) else {
-        return "unknown key, not shown since it may hold a credential; write `key: value` with a space after the colon"
-            .to_owned();
-    };
-    match nearest(key, known.iter().copied()) {
-        Some(name) => format!("unknown key \"{key}\"; did you mean \"{name}\"?"),
-        None => format!("unknown key \"{key}\"; the keys here are {}", known.join(", ")),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use headwater_source::{Connector, OptionDef, OptionKind, OptionValue, Options, ServiceName, nearest};
 
-use super::fault::{Faults, below, shown, unknown_key};
+use super::fault::{Faults, below, shown};
 use super::keys::{self, Key};
 use super::variables::{self, Expanded};
 use super::yaml::{Entry, Node, Value};
@@ -94,7 +94,7 @@ impl Reader<'_> {
         for inner in entries.iter().filter(|inner| inner.key != keys::CONNECTOR) {
             let key = below(&entry.key, &inner.key);
             match definitions.iter().find(|definition| definition.name == inner.key) {
-                None => faults.add(inner.line, &key, unknown_option(&inner.key, definitions)),
+                None => unknown_key(&entry.key, inner, &option_names(definitions), faults),
                 Some(definition) => {
                     let value = self.option(&key, definition, inner, faults);
                     values.extend(value.map(|value| (inner.key.clone(), value)));
@@ -232,7 +232,7 @@ impl Reader<'_> {
             return None;
         };
         for entry in entries.iter().filter(|entry| !names.contains(&entry.key.as_str())) {
-            faults.add(entry.line, &below(path, &entry.key), unknown_key(&entry.key, &names));
+            unknown_key(path, entry, &names, faults);
         }
         for missing in known.iter().filter(|key| key.required) {
             if !entries.iter().any(|entry| entry.key == missing.name) {
@@ -300,10 +300,30 @@ fn printable(text: &Expanded) -> Option<&str> {
     if text.from_variable { None } else { shown(&text.text) }
 }
 
-fn unknown_option(key: &str, definitions: &[OptionDef]) -> String {
-    let known: Vec<&str> =
-        std::iter::once(keys::CONNECTOR).chain(definitions.iter().map(|definition| definition.name)).collect();
-    unknown_key(key, &known)
+/// The keys that may stand in `source`.
+fn option_names(definitions: &[OptionDef]) -> Vec<&'static str> {
+    std::iter::once(keys::CONNECTOR).chain(definitions.iter().map(|definition| definition.name)).collect()
+}
+
+/// Adds the fault for a key that is none of the known.
+fn unknown_key(outer: &str, entry: &Entry, known: &[&str], faults: &mut Faults) {
+    let name = shown(&entry.key);
+    let near = name.and_then(|name| nearest(name, known.iter().copied()));
+    let hint = match (near, &entry.node.value) {
+        (Some(near), _) => format!("did you mean \"{near}\"?"),
+        (None, Value::Nothing) => String::new(),
+        (None, _) => format!("the keys here are {}", known.join(", ")),
+    };
+    match name {
+        Some(name) if !hint.is_empty() => {
+            faults.add(entry.line, &below(outer, name), format!("unknown key \"{name}\"; {hint}"));
+        }
+        _ => faults.add(
+            entry.line,
+            outer,
+            "unknown key, not shown since it may be part of a credential; put values in quotes, after \": \"",
+        ),
+    }
 }
 
 fn unfit_name(name: &str) -> Option<&'static str> {

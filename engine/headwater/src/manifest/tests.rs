@@ -243,6 +243,8 @@ fn no_fault_shows_a_credential() {
         // The space after the colon is missing, so the address is a key.
         &with("{connector: cellar, url:cellar://u:hunter2@h/d}", "\"*\""),
         &with("{connector: cellar, url: {cellar://u:hunter2@h/d: }}", "\"*\""),
+        // The commas end the address, so what follows are keys without values.
+        &with("{connector: cellar, url: cellar://u:a,hunter2,b@h/d}", "\"*\""),
         // Not YAML at the credential.
         &with("{connector: cellar, url: \"cellar://u:hunter2@h/d}", "\"*\""),
         "service: orders\nsource:\n  url: 'x': hunter2: {\n",

@@ -2,6 +2,7 @@
 
 mod availability;
 mod catalog;
+mod joins;
 mod pushdown;
 mod sheet;
 mod statements;

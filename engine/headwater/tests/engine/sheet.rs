@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{BooleanArray, Int64Array, RecordBatch, Scalar, StringArray};
 use arrow::compute::kernels::cmp;
-use arrow::compute::{and_kleene, filter_record_batch, not, or_kleene};
+use arrow::compute::{and_kleene, filter_record_batch, is_null, not, or_kleene};
 use arrow::datatypes::DataType;
 use headwater::{Engine, ServiceName, Tables};
 use headwater_source::{
@@ -75,6 +75,11 @@ impl Sheet {
     /// Renames the column `name`.
     pub(crate) fn rename_name_to(&self, name: &str) {
         self.state.lock().table.columns[1].name = name.to_owned();
+    }
+
+    /// Forgets what was asked.
+    pub(crate) fn forget_asked(&self) {
+        self.state.lock().asked.clear();
     }
 
     /// The last scan that was prepared.
@@ -195,7 +200,18 @@ fn evaluate(filter: &Expr, batch: &RecordBatch) -> BooleanArray {
         Expr::And(parts) => return fold(parts, |a, b| and_kleene(a, b).unwrap()),
         Expr::Or(parts) => return fold(parts, |a, b| or_kleene(a, b).unwrap()),
         Expr::Not(inner) => return not(&evaluate(inner, batch)).unwrap(),
+        Expr::IsNull(inner) | Expr::IsNotNull(inner) => {
+            let Expr::Column(index) = **inner else { panic!("the sheet was offered {filter}") };
+            let nulls = is_null(batch.column(index)).unwrap();
+            return if matches!(filter, Expr::IsNull(_)) { nulls } else { not(&nulls).unwrap() };
+        }
         _ => {}
+    }
+    if let Expr::InList { expr, values, negated: false } = filter {
+        let equals = |value: &ScalarValue| {
+            evaluate(&Expr::compare(CompareOp::Equal, (**expr).clone(), Expr::Literal(value.clone())), batch)
+        };
+        return values.iter().map(equals).reduce(|a, b| or_kleene(&a, &b).unwrap()).unwrap();
     }
     let Expr::Compare { op, left, right } = filter else { panic!("the sheet was offered {filter}") };
     let (Expr::Column(index), Expr::Literal(value)) = (left.as_ref(), right.as_ref()) else { panic!("{filter}") };

@@ -1,0 +1,257 @@
+//! Reads one file, or a range of one, as the rows and columns that a request asks for.
+//!
+//! Parquet and Arrow IPC are read by DataFusion's own scans, CSV and JSON by [`text`]. The request's filters are always
+//! applied to the rows; what Parquet skips by its statistics is an optimization on top.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::AsArray;
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use datafusion::common::config::TableParquetOptions;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{ArrowSource, FileScanConfigBuilder, FileSource, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::execution::TaskContext;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::prelude::SessionConfig;
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use headwater_source::{Expr, ScanRequest};
+use object_store::ObjectStore;
+
+use super::adapt::{Adapter, Origin};
+use super::config::CsvDialect;
+use super::discover::Format;
+use super::error::Failure;
+use super::infer::{self, Framing};
+use super::pinned::Pinned;
+use super::table::Table;
+use super::text::{self, Decode};
+use super::translate::{Translator, conjuncts};
+
+/// A file or a part of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Piece {
+    /// The index of the file in the table's listing.
+    pub(super) file: usize,
+    /// The bytes to read; `None` for all.
+    pub(super) range: Option<Range<u64>>,
+}
+
+/// What is read of every file of a scan.
+#[derive(Debug)]
+pub(super) struct Reader {
+    /// The store.
+    pub(super) store: Arc<dyn ObjectStore>,
+    /// The table.
+    pub(super) table: Table,
+    /// The request.
+    pub(super) request: ScanRequest,
+    /// How CSV is written.
+    pub(super) csv: CsvDialect,
+    /// The columns that are read: the projected ones and those that filters need, with the table's types.
+    schema: SchemaRef,
+    /// The whole filter over `schema`.
+    filter: Option<Arc<dyn PhysicalExpr>>,
+    /// Where each projected column is in `schema`.
+    output: Vec<usize>,
+}
+
+type Batches = BoxStream<'static, Result<RecordBatch, Failure>>;
+
+impl Reader {
+    /// Plans the columns and filters of a request.
+    pub(super) fn new(
+        store: Arc<dyn ObjectStore>,
+        table: Table,
+        request: ScanRequest,
+        csv: CsvDialect,
+    ) -> Result<Self, Failure> {
+        let mut needed = request.projection.clone();
+        request.filters.iter().for_each(|filter| filter.visit_columns(&mut |index| needed.push(index)));
+        needed.sort_unstable();
+        needed.dedup();
+        let fields: Vec<_> = needed.iter().map(|index| request.table.columns[*index].field()).collect();
+        let schema = Arc::new(Schema::new(fields));
+        let output = request.projection.iter().filter_map(|index| needed.binary_search(index).ok()).collect();
+        let filter = Translator { table: &request.table, schema: &schema }.all(&request.filters)?;
+        Ok(Self { store, table, request, csv, schema, filter, output })
+    }
+
+    /// The rows of a piece, in the request's schema. Ends with an error unless the file is still what it was.
+    pub(super) async fn read(&self, piece: Piece) -> Result<Batches, Failure> {
+        let file = self.table.listing.files[piece.file].clone();
+        let pinned = Arc::new(Pinned::new(Arc::clone(&self.store), file.meta));
+        let (adapter, columns) = self.adapter(piece.file)?;
+        let raw = self.raw(&piece, Arc::clone(&pinned), columns).await.map_err(|failure| pinned.explain(failure))?;
+        let finish = Finish {
+            adapter,
+            filter: self.filter.clone(),
+            output: self.output.clone(),
+            schema: self.request.schema(),
+            batch_rows: self.request.batch_rows.max(1),
+        };
+        let explain = Arc::clone(&pinned);
+        let raw = raw.map_err(move |failure| explain.explain(failure));
+        let rows = raw.map(move |batch| batch.and_then(|batch| finish.apply(&batch)));
+        let rows = rows.map_ok(|batches| stream::iter(batches.into_iter().map(Ok))).try_flatten();
+        let verified = stream::once(async move { pinned.verify().await.map_err(Failure::from) });
+        Ok(rows.chain(verified.filter_map(|result| async { result.err().map(Err) })).boxed())
+    }
+
+    /// How a file's columns become the table's, and the indexes of the columns to read.
+    fn adapter(&self, file: usize) -> Result<(Adapter, Vec<usize>), Failure> {
+        let own = &self.table.shapes[file].schema;
+        let partitions = &self.table.listing.files[file].partitions;
+        let mut columns = vec![];
+        let mut origins = vec![];
+        for field in self.schema.fields() {
+            let partition = partitions.iter().find(|(key, _)| key == field.name());
+            origins.push(match (partition, own.index_of(field.name())) {
+                (Some((_, value)), _) => Origin::Partition(value.clone()),
+                (None, Ok(index)) => {
+                    columns.push(index);
+                    Origin::File(columns.len() - 1)
+                }
+                (None, Err(_)) => Origin::Missing,
+            });
+        }
+        Ok((Adapter { schema: Arc::clone(&self.schema), origins }, columns))
+    }
+
+    /// The file's own batches with the columns at the given indexes, in their order.
+    async fn raw(&self, piece: &Piece, pinned: Arc<Pinned>, columns: Vec<usize>) -> Result<Batches, Failure> {
+        let format = self.table.listing.format;
+        let schema = self.table.read_schema(piece.file);
+        match format {
+            Format::Parquet => self.scan(piece, pinned, &columns, self.parquet(piece.file, &schema)?),
+            Format::Arrow => {
+                let source = match infer::framing(&pinned, &self.table.listing.files[piece.file].meta).await? {
+                    Framing::File => ArrowSource::new_file_source(schema),
+                    Framing::Stream => ArrowSource::new_stream_file_source(schema),
+                };
+                self.scan(piece, pinned, &columns, Arc::new(source))
+            }
+            Format::Csv => self.text(piece, pinned, schema, columns).await,
+            Format::Json => {
+                let projected = Arc::new(schema.project(&columns)?);
+                let all = (0..columns.len()).collect();
+                self.text(piece, pinned, projected, all).await
+            }
+        }
+    }
+
+    async fn text(
+        &self,
+        piece: &Piece,
+        pinned: Arc<Pinned>,
+        schema: SchemaRef,
+        projection: Vec<usize>,
+    ) -> Result<Batches, Failure> {
+        let decode = Decode {
+            format: self.table.listing.format,
+            csv: &self.csv,
+            schema,
+            projection,
+            batch_rows: self.request.batch_rows.max(1),
+        };
+        text::batches(pinned, self.table.listing.files[piece.file].clone(), piece.range.clone(), decode).await
+    }
+
+    fn parquet(&self, file: usize, schema: &SchemaRef) -> Result<Arc<dyn FileSource>, Failure> {
+        let mut options = TableParquetOptions::default();
+        options.global.coerce_int96 = Some("us".to_owned());
+        options.global.schema_force_view_types = false;
+        let source = ParquetSource::new(Arc::clone(schema)).with_table_parquet_options(options);
+        Ok(Arc::new(match self.skipping(file, schema)? {
+            Some(predicate) => source.with_predicate(predicate),
+            None => source,
+        }))
+    }
+
+    /// The part of the filter by which Parquet may skip row groups and pages.
+    ///
+    /// Only columns that the file stores as the table reads them, and no floats: Parquet's statistics leave NaN out, which
+    /// Arrow orders above all numbers, and do not tell -0.0 from 0.0.
+    fn skipping(&self, file: usize, schema: &SchemaRef) -> Result<Option<Arc<dyn PhysicalExpr>>, Failure> {
+        let table = &self.request.table;
+        let partitions = &self.table.listing.files[file].partitions;
+        let usable = |index: usize| {
+            let column = &table.columns[index];
+            let stored = schema.field_with_name(&column.name).ok();
+            let partition = partitions.iter().any(|(key, _)| *key == column.name);
+            let float = matches!(column.data_type, DataType::Float32 | DataType::Float64);
+            !partition && !float && stored.is_some_and(|field| *field.data_type() == column.data_type)
+        };
+        let parts: Vec<&Expr> = conjuncts(&self.request.filters)
+            .into_iter()
+            .filter(|part| {
+                let mut all = true;
+                part.visit_columns(&mut |index| all &= usable(index));
+                all
+            })
+            .collect();
+        Ok(Translator { table, schema }.all(parts)?)
+    }
+
+    /// Runs DataFusion's scan of one file.
+    fn scan(
+        &self,
+        piece: &Piece,
+        pinned: Arc<Pinned>,
+        columns: &[usize],
+        source: Arc<dyn FileSource>,
+    ) -> Result<Batches, Failure> {
+        let url = ObjectStoreUrl::parse("files://source")?;
+        let runtime = RuntimeEnv::default();
+        runtime.register_object_store(url.as_ref(), pinned);
+        let mut file = PartitionedFile::new_from_meta(self.table.listing.files[piece.file].meta.clone());
+        if let Some(range) = &piece.range {
+            // Sizes of files fit i64.
+            file = file.with_range(range.start.cast_signed(), range.end.cast_signed());
+        }
+        let limit = self.request.limit.filter(|_| self.filter.is_none()).and_then(|limit| usize::try_from(limit).ok());
+        let batch_rows = self.request.batch_rows.max(1);
+        let config = FileScanConfigBuilder::new(url, source)
+            .with_file(file)
+            .with_limit(limit)
+            .with_batch_size(Some(batch_rows))
+            .with_projection_indices(Some(columns.to_vec()))?
+            .build();
+        let context = TaskContext::default()
+            .with_session_config(SessionConfig::new().with_batch_size(batch_rows))
+            .with_runtime(Arc::new(runtime));
+        let stream = DataSourceExec::from_data_source(config).execute(0, Arc::new(context))?;
+        Ok(stream.map_err(Failure::from).boxed())
+    }
+}
+
+/// What happens to each batch of a file.
+struct Finish {
+    adapter: Adapter,
+    filter: Option<Arc<dyn PhysicalExpr>>,
+    output: Vec<usize>,
+    schema: SchemaRef,
+    batch_rows: usize,
+}
+
+impl Finish {
+    /// The rows that pass, projected, in batches that are not too long.
+    fn apply(&self, batch: &RecordBatch) -> Result<Vec<RecordBatch>, Failure> {
+        let mut batch = self.adapter.adapt(batch)?;
+        if let Some(filter) = &self.filter {
+            let passed = filter.evaluate(&batch)?.into_array(batch.num_rows())?;
+            batch = filter_record_batch(&batch, passed.as_boolean())?;
+        }
+        let columns = self.output.iter().map(|index| Arc::clone(batch.column(*index))).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?;
+        let starts = (0..batch.num_rows()).step_by(self.batch_rows);
+        Ok(starts.map(|start| batch.slice(start, self.batch_rows.min(batch.num_rows() - start))).collect())
+    }
+}

@@ -1,0 +1,342 @@
+//! The keys of a manifest's `source:` section for MariaDB and MySQL, and the url's query.
+//!
+//! An option's own key wins over the same key in the url's query. Nothing here does I/O; the password stays in the driver's
+//! options, which [`Config`] never prints.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use headwater_source::{Error, OpenContext, OptionDef, OptionKind, Options, Result, nearest};
+use mysql_async::{Opts, OptsBuilder};
+use url::Url;
+
+/// The words of `sslmode`, as libpq means them.
+const SSL_MODES: &[&str] = &["disable", "prefer", "require", "verify-ca", "verify-full"];
+
+/// The keys that the url's query may hold.
+const URL_KEYS: &[&str] = &["sslmode", "sslrootcert", "sslcert", "sslkey", "socket"];
+
+const POOL_SIZE_DEFAULT: u64 = 8;
+const CONNECT_TIMEOUT_MS_DEFAULT: u64 = 5000;
+
+/// The largest row that is read: what the servers allow at most.
+const ROW_BYTES_MAX: usize = 1 << 30;
+
+/// How long a connection may be silent before TCP asks whether the peer is there.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// The keys beside `connector: mysql`.
+pub(super) const OPTIONS: &[OptionDef] = &[
+    option(
+        "url",
+        OptionKind::Secret,
+        true,
+        "Where the server is: mysql://user:password@host:3306/database, or mariadb://. Without a database, tables are named database.table. A Unix socket is ?socket=/path.",
+    ),
+    option("pool_size", OptionKind::Count, false, "The most connections held at once, at least 1. Default 8."),
+    option(
+        "connect_timeout_ms",
+        OptionKind::Count,
+        false,
+        "How long connecting, and waiting for a free connection, may take, in milliseconds. Default 5000.",
+    ),
+    option(
+        "statement_timeout_ms",
+        OptionKind::Count,
+        false,
+        "How long a statement may run, in milliseconds; 0 is no limit. Default 0.",
+    ),
+    option(
+        "sslmode",
+        OptionKind::Word(SSL_MODES),
+        false,
+        "How the connection is encrypted, in libpq's words. Default verify-full; on loopback addresses prefer.",
+    ),
+    option(
+        "sslrootcert",
+        OptionKind::Text,
+        false,
+        "A PEM file with the certificate authorities to trust instead of the system's, relative to the manifest.",
+    ),
+    option("sslcert", OptionKind::Text, false, "A PEM file with the client's certificate, relative to the manifest."),
+    option("sslkey", OptionKind::Text, false, "A PEM file with the client's private key, relative to the manifest."),
+];
+
+/// A source's settings.
+#[derive(Clone)]
+pub(super) struct Config {
+    /// Where and as whom to connect; holds the password.
+    pub(super) target: Opts,
+    /// The url's database, against which bare table names are resolved.
+    pub(super) database: Option<String>,
+    /// User, host and database for messages.
+    pub(super) location: String,
+    pub(super) tls: Tls,
+    /// The most connections at once; at least 1.
+    pub(super) pool_size: usize,
+    /// The limit of connecting and of waiting for a connection.
+    pub(super) connect_timeout: Duration,
+    /// The limit of a statement, where there is one.
+    pub(super) statement_timeout: Option<Duration>,
+}
+
+/// How connections are encrypted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Tls {
+    pub(super) mode: SslMode,
+    pub(super) root: Option<PathBuf>,
+    /// The client's certificate and key.
+    pub(super) identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// libpq's `sslmode`, without `allow`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SslMode {
+    Disable,
+    Prefer,
+    Require,
+    VerifyCa,
+    VerifyFull,
+}
+
+const fn option(name: &'static str, kind: OptionKind, required: bool, doc: &'static str) -> OptionDef {
+    OptionDef { name, kind, required, doc }
+}
+
+impl Config {
+    pub(super) fn parse(context: OpenContext<'_>, options: &Options) -> Result<Self> {
+        let mut url = parse_url(options.text("url").unwrap_or_default())?;
+        let query = take_query(&mut url)?;
+        let setting = |key: &str| options.text(key).or_else(|| query_value(&query, key));
+        let bare = Opts::from_url(url.as_str()).map_err(|cause| url_error(&cause.to_string()))?;
+        let socket = setting("socket").map(str::to_owned);
+        let tls = Tls::parse(context, &setting, bare.ip_or_hostname(), socket.is_some())?;
+        let location = location(&bare, socket.as_deref());
+        let database = bare.db_name().filter(|name| !name.is_empty()).map(str::to_owned);
+        let host = bare.ip_or_hostname().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let target = OptsBuilder::from_opts(bare)
+            // An IPv6 address stands in brackets only in a url.
+            .ip_or_hostname(host)
+            .db_name(database.clone())
+            // The driver would otherwise ask a loopback server for its socket and move over to it.
+            .prefer_socket(false)
+            // The driver would otherwise refuse rows larger than what the server takes, though it sends them.
+            .max_allowed_packet(Some(ROW_BYTES_MAX))
+            // A peer that vanished in mid-scan is noticed.
+            .tcp_keepalive(Some(KEEPALIVE))
+            .socket(socket)
+            .into();
+        let pool_size = at_least_one(options, "pool_size", POOL_SIZE_DEFAULT)?;
+        let connect_timeout = at_least_one(options, "connect_timeout_ms", CONNECT_TIMEOUT_MS_DEFAULT)?;
+        let statement_timeout = options.count("statement_timeout_ms", 0);
+        Ok(Self {
+            target,
+            database,
+            location,
+            tls,
+            pool_size: usize::try_from(pool_size).unwrap_or(usize::MAX).min(tokio::sync::Semaphore::MAX_PERMITS),
+            connect_timeout: Duration::from_millis(connect_timeout),
+            statement_timeout: (statement_timeout > 0).then(|| Duration::from_millis(statement_timeout)),
+        })
+    }
+}
+
+impl Tls {
+    fn parse<'a>(
+        context: OpenContext<'_>,
+        setting: &impl Fn(&str) -> Option<&'a str>,
+        host: &str,
+        socket: bool,
+    ) -> Result<Self> {
+        let path = |key: &str| setting(key).map(|path| context.resolve(path));
+        let root = path("sslrootcert");
+        let mode = match setting("sslmode") {
+            // As in libpq: a Unix socket is never encrypted.
+            _ if socket => SslMode::Disable,
+            Some(word) => SslMode::parse(word)?,
+            None if is_loopback(host) => SslMode::Prefer,
+            None => SslMode::VerifyFull,
+        };
+        // As in libpq: a root certificate makes `require` verify the chain.
+        let mode = if mode == SslMode::Require && root.is_some() { SslMode::VerifyCa } else { mode };
+        let identity = match (path("sslcert"), path("sslkey")) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            _ => return Err(Error::config("keys \"sslcert\" and \"sslkey\" in \"source\" go together")),
+        };
+        Ok(Self { mode, root, identity })
+    }
+}
+
+impl SslMode {
+    fn parse(word: &str) -> Result<Self> {
+        match word {
+            "disable" => Ok(Self::Disable),
+            "prefer" => Ok(Self::Prefer),
+            "require" => Ok(Self::Require),
+            "verify-ca" => Ok(Self::VerifyCa),
+            "verify-full" => Ok(Self::VerifyFull),
+            _ => Err(Error::config(format!("\"sslmode\" of a mysql url takes one of {}", SSL_MODES.join(", ")))),
+        }
+    }
+}
+
+fn at_least_one(options: &Options, key: &str, default: u64) -> Result<u64> {
+    match options.count(key, default) {
+        0 => Err(Error::config(format!("key \"{key}\" in \"source\" must be at least 1"))),
+        count => Ok(count),
+    }
+}
+
+fn parse_url(text: &str) -> Result<Url> {
+    let mut url = Url::parse(text).map_err(|cause| url_error(&cause.to_string()))?;
+    match url.scheme() {
+        "mysql" => {}
+        "mariadb" => url.set_scheme("mysql").map_err(|()| url_error("the scheme must be mysql or mariadb"))?,
+        _ => return Err(url_error("the scheme must be mysql or mariadb")),
+    }
+    if url.path().trim_start_matches('/').contains('/') {
+        return Err(url_error("the path must be one database's name"));
+    }
+    Ok(url)
+}
+
+/// Says what is wrong with the url without showing any of it.
+fn url_error(reason: &str) -> Error {
+    Error::config(format!("key \"url\" in \"source\" must be mysql://user:password@host:3306/database: {reason}"))
+}
+
+/// Takes the query off the url, refusing unknown keys.
+fn take_query(url: &mut Url) -> Result<Vec<(String, String)>> {
+    let query: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+    if let Some((key, _)) = query.iter().find(|(key, _)| !URL_KEYS.contains(&key.as_str())) {
+        let hint =
+            nearest(key, URL_KEYS.iter().copied()).map(|name| format!("; did you mean {name:?}?")).unwrap_or_default();
+        return Err(Error::config(format!("unknown key {key:?} in the query of \"url\"{hint}")));
+    }
+    url.set_query(None);
+    Ok(query)
+}
+
+fn query_value<'a>(query: &'a [(String, String)], key: &str) -> Option<&'a str> {
+    query.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn location(target: &Opts, socket: Option<&str>) -> String {
+    let user = target.user().map(|user| format!("{user}@")).unwrap_or_default();
+    let database = target.db_name().unwrap_or_default();
+    match socket {
+        Some(path) => format!("mysql://{user}{path}/{database}"),
+        None => format!("mysql://{user}{}:{}/{database}", target.ip_or_hostname(), target.tcp_port()),
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("location", &self.location)
+            .field("tls", &self.tls)
+            .field("pool_size", &self.pool_size)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("statement_timeout", &self.statement_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use headwater_source::{OptionValue, ServiceName};
+
+    use super::*;
+
+    fn parse(url: &str, more: &[(&str, &str)]) -> Result<Config> {
+        let service = ServiceName::parse("shop")?;
+        let mut values = BTreeMap::from([("url".to_owned(), OptionValue::Text(url.to_owned()))]);
+        for (key, value) in more {
+            values.insert((*key).to_owned(), OptionValue::Text((*value).to_owned()));
+        }
+        let options = Options::check(OPTIONS, values)?;
+        Config::parse(OpenContext { service: &service, directory: Path::new("/manifests") }, &options)
+    }
+
+    #[test]
+    fn url_of_either_scheme_names_user_host_port_and_database() {
+        for scheme in ["mysql", "mariadb"] {
+            let config = parse(&format!("{scheme}://us%40er:p%2Fw@db.example:3307/sh%20op"), &[]).unwrap();
+            assert_eq!(config.target.user(), Some("us@er"));
+            assert_eq!(config.target.pass(), Some("p/w"));
+            assert_eq!(config.database.as_deref(), Some("sh op"));
+            assert_eq!(config.location, "mysql://us@er@db.example:3307/sh op");
+            assert_eq!(config.tls.mode, SslMode::VerifyFull);
+        }
+    }
+
+    #[test]
+    fn loopback_may_be_plain_and_a_socket_is() {
+        for host in ["localhost", "127.0.0.1", "[::1]"] {
+            assert_eq!(parse(&format!("mysql://u@{host}/d"), &[]).unwrap().tls.mode, SslMode::Prefer, "{host}");
+        }
+        let config = parse("mysql://u@localhost/d?socket=/run/m.sock&sslmode=require", &[]).unwrap();
+        assert_eq!((config.tls.mode, config.target.socket()), (SslMode::Disable, Some("/run/m.sock")));
+    }
+
+    #[test]
+    fn option_wins_over_the_url_and_paths_are_relative_to_the_manifest() {
+        let config = parse(
+            "mysql://u@h/d?sslmode=disable&sslrootcert=url.pem",
+            &[("sslmode", "verify-ca"), ("sslrootcert", "ca.pem")],
+        )
+        .unwrap();
+        assert_eq!(config.tls.mode, SslMode::VerifyCa);
+        assert_eq!(config.tls.root.as_deref(), Some(Path::new("/manifests/ca.pem")));
+    }
+
+    #[test]
+    fn require_with_a_root_certificate_verifies_the_chain() {
+        assert_eq!(parse("mysql://u@h/d?sslmode=require", &[]).unwrap().tls.mode, SslMode::Require);
+        assert_eq!(parse("mysql://u@h/d?sslmode=require&sslrootcert=a", &[]).unwrap().tls.mode, SslMode::VerifyCa);
+    }
+
+    #[test]
+    fn faulty_url_is_refused_without_being_shown() {
+        for bad in [
+            "nonsense-canary",
+            "postgres://u:canary@h/d",
+            "mysql://u:canary@h/d?sslmod=require",
+            "mysql://u:canary@h/d?sslmode=maybe",
+            "mysql://u:canary@h/a/b",
+            "mysql://u:canary@h:port/d",
+            "mysql://u:canary@h/d?sslcert=only",
+        ] {
+            let message = parse(bad, &[]).unwrap_err().report();
+            assert!(!message.contains("canary"), "{message}");
+        }
+    }
+
+    #[test]
+    fn every_option_and_its_default_is_documented() {
+        let page = include_str!("../../../docs/connectors/mysql.md");
+        for option in OPTIONS {
+            assert!(page.contains(&format!("`{}`", option.name)), "{} is not in the page", option.name);
+        }
+        for default in [POOL_SIZE_DEFAULT, CONNECT_TIMEOUT_MS_DEFAULT] {
+            assert!(page.contains(&format!("| {default} |")), "the default {default} is not in the page");
+        }
+    }
+
+    #[test]
+    fn config_prints_no_password() {
+        let printed = format!("{:?}", parse("mysql://u:canary@h/d", &[]).unwrap());
+        assert!(printed.contains("u@h") && !printed.contains("canary"), "{printed}");
+    }
+}

@@ -1,0 +1,234 @@
+//! Connections: a bounded pool, the session's settings, and how a statement is stopped.
+//!
+//! A [`Lease`] is a connection with the right to use it. [`Lease::release`] gives a connection back that has no result pending;
+//! a lease that is dropped in any other way stops its statement at the server with KILL QUERY from a connection of its
+//! own and closes the connection: the driver alone would read a pending result to its end first.
+//!
+//! Invariant: a source never holds more than `pool_size` leases; a lease counts until its connection is back or closed. Stopping a
+//! statement takes one more connection for a moment.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use headwater_source::Result;
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Opts, OptsBuilder};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::config::{Config, SslMode};
+use super::error::Site;
+use super::tls;
+
+/// What a session is set to before its first statement, so that no server default can change an answer.
+const SESSION: &[&str] = &[
+    // Text travels as UTF-8 both ways; values compared with a column take the column's collation.
+    "SET NAMES utf8mb4 COLLATE utf8mb4_bin",
+    "SET SESSION sql_mode = '', time_zone = '+00:00', sql_auto_is_null = 0, sql_big_selects = 1, \
+     sql_select_limit = 18446744073709551615, autocommit = 1, net_write_timeout = 86400, net_read_timeout = 86400",
+    "SET SESSION TRANSACTION READ ONLY",
+];
+
+/// How long a connection that is thrown away may take to say goodbye.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The connections of one source. Prints its configuration only: the driver's own types print the password.
+#[derive(Clone)]
+pub(super) struct Pool {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    site: Site,
+    config: Config,
+    permits: Arc<Semaphore>,
+    idle: Mutex<Vec<Conn>>,
+    /// The driver's options with TLS; made once because it reads certificates.
+    options: OnceLock<Opts>,
+}
+
+/// A connection that nobody else uses.
+pub(super) struct Lease {
+    /// Invariant: there until the lease ends.
+    conn: Option<Conn>,
+    permit: Option<OwnedSemaphorePermit>,
+    pool: Arc<Inner>,
+    /// Where the statement is stopped from when the lease is dropped, perhaps outside of any task.
+    runtime: Handle,
+}
+
+impl Pool {
+    pub(super) fn new(site: Site, config: Config) -> Self {
+        let permits = Arc::new(Semaphore::new(config.pool_size));
+        Self { inner: Arc::new(Inner { site, config, permits, idle: Mutex::default(), options: OnceLock::new() }) }
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    pub(super) fn site(&self) -> &Site {
+        &self.inner.site
+    }
+
+    /// A connection that answers: an idle one, or else a new one.
+    pub(super) async fn lease(&self) -> Result<Lease> {
+        let limit = self.inner.config.connect_timeout;
+        let waited = timeout(limit, Arc::clone(&self.inner.permits).acquire_owned()).await;
+        let permit = match waited {
+            Ok(Ok(permit)) => permit,
+            Ok(Err(closed)) => return Err(self.inner.site.unavailable(closed)),
+            Err(_) => return Err(self.inner.site.timed_out("waiting for a connection", limit, "pool_size")),
+        };
+        let conn = match self.inner.idle_conn().await {
+            Some(conn) => conn,
+            None => self.inner.session().await?,
+        };
+        Ok(Lease { conn: Some(conn), permit: Some(permit), pool: Arc::clone(&self.inner), runtime: Handle::current() })
+    }
+}
+
+impl Lease {
+    pub(super) fn conn(&mut self) -> &mut Conn {
+        self.conn.as_mut().expect("Invariant: a lease holds its connection until it ends")
+    }
+
+    /// Gives the connection back. It must have no result pending.
+    pub(super) fn release(mut self) {
+        if let Some(conn) = self.conn.take().filter(|conn| !conn.is_disconnected()) {
+            self.pool.idle.lock().push(conn);
+        }
+        // The permit falls only now, so that whoever waits for it finds the connection.
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(conn) = self.conn.take() else { return };
+        let (pool, permit) = (Arc::clone(&self.pool), self.permit.take());
+        self.runtime.spawn(async move {
+            pool.stop(conn).await;
+            drop(permit);
+        });
+    }
+}
+
+impl Inner {
+    /// An idle connection that still answers. Where one does not, the server has gone or was restarted: then none of the others is
+    /// waited for, either.
+    async fn idle_conn(&self) -> Option<Conn> {
+        // The guard falls at the end of this line: a lock is never held over an await.
+        let mut conn = self.idle.lock().pop()?;
+        if matches!(timeout(self.config.connect_timeout, conn.ping()).await, Ok(Ok(()))) {
+            return Some(conn);
+        }
+        let mut dead = std::mem::take(&mut *self.idle.lock());
+        dead.push(conn);
+        tokio::spawn(async move {
+            for conn in dead {
+                close(conn).await;
+            }
+        });
+        None
+    }
+
+    /// A new connection with its session set up, within the limit.
+    async fn session(&self) -> Result<Conn> {
+        let limit = self.config.connect_timeout;
+        let options = self.options()?;
+        match timeout(limit, self.set_up(options)).await {
+            Ok(result) => result.map_err(|error| self.site.connecting(error)),
+            Err(_) => Err(self.site.timed_out("connecting", limit, "connect_timeout_ms")),
+        }
+    }
+
+    fn options(&self) -> Result<Opts> {
+        if let Some(options) = self.options.get() {
+            return Ok(options.clone());
+        }
+        let builder = OptsBuilder::from_opts(self.config.target.clone());
+        let options: Opts = builder.ssl_opts(tls::options(&self.config.tls)?).into();
+        Ok(self.options.get_or_init(|| options).clone())
+    }
+
+    async fn set_up(&self, options: Opts) -> mysql_async::Result<Conn> {
+        let mut conn = self.connect(options).await?;
+        for statement in SESSION {
+            conn.query_drop(*statement).await?;
+        }
+        if let Some(limit) = self.config.statement_timeout {
+            let version: Option<String> = conn.query_first("SELECT VERSION()").await?;
+            // Numbers of ours, not values of a query.
+            let statement = match version {
+                Some(version) if version.contains("MariaDB") => {
+                    format!("SET SESSION max_statement_time = {:.3}", limit.as_secs_f64())
+                }
+                _ => format!("SET SESSION max_execution_time = {}", limit.as_millis()),
+            };
+            conn.query_drop(statement).await?;
+        }
+        Ok(conn)
+    }
+
+    /// Connects as `sslmode` says (the module `tls` has the table).
+    async fn connect(&self, options: Opts) -> mysql_async::Result<Conn> {
+        let error = match Conn::new(options.clone()).await {
+            Ok(conn) => return Ok(conn),
+            Err(error) => error,
+        };
+        let ssl = options.ssl_opts().cloned();
+        match (self.config.tls.mode, ssl) {
+            (SslMode::Prefer, _) if tls::is_refusal(&error) => Conn::new(self.config.target.clone()).await,
+            (SslMode::VerifyCa, Some(ssl)) => match tls::presented_name(&error) {
+                Some(name) => {
+                    let ssl = ssl.with_danger_tls_hostname_override(Some(name));
+                    Conn::new(OptsBuilder::from_opts(options).ssl_opts(ssl)).await
+                }
+                None => Err(error),
+            },
+            _ => Err(error),
+        }
+    }
+
+    /// Stops what the connection is doing and closes it.
+    async fn stop(&self, conn: Conn) {
+        if !conn.is_disconnected() {
+            let stopped = timeout(self.config.connect_timeout, self.kill_query(conn.id())).await;
+            if !matches!(stopped, Ok(Ok(()))) {
+                debug!(service = %self.site.service, "statement could not be stopped with KILL QUERY; closing its connection");
+            }
+        }
+        close(conn).await;
+    }
+
+    async fn kill_query(&self, id: u32) -> Result<()> {
+        let options = self.options()?;
+        let mut killer = self.connect(options).await.map_err(|error| self.site.connecting(error))?;
+        // A number that the server gave us.
+        let killed = killer.query_drop(format!("KILL QUERY {id}")).await;
+        close(killer).await;
+        killed.map_err(|error| self.site.describing(error))
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let idle = self.inner.idle.lock().len();
+        let free = self.inner.permits.available_permits();
+        f.debug_struct("Pool")
+            .field("config", &self.inner.config)
+            .field("idle", &idle)
+            .field("free", &free)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Closes a connection; one that does not say goodbye in time loses its socket.
+async fn close(conn: Conn) {
+    // An error here leaves nothing to do: the connection is gone either way.
+    let _ = timeout(CLOSE_TIMEOUT, conn.disconnect()).await;
+}

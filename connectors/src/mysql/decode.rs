@@ -1,0 +1,252 @@
+//! Rows of the binary protocol into Arrow builders.
+//!
+//! The result's own columns say how the server sends each value. They must be of the family that the planned Arrow type is
+//! read from, or the table has changed; within a family (a view may send an `int` as a `bigint`) every value is checked.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayBuilder, ArrayRef, BinaryBuilder, Date32Builder, Decimal128Builder, Decimal256Builder,
+    DurationMicrosecondBuilder, Float32Builder, Float64Builder, Int8Builder, Int16Builder, Int32Builder, Int64Builder,
+    StringBuilder, TimestampMicrosecondBuilder, UInt8Builder, UInt16Builder, UInt32Builder, UInt64Builder,
+};
+use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use arrow::error::ArrowError;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use mysql_async::consts::ColumnType;
+use mysql_async::{Column, Row, Value};
+
+use super::value::{bytes, date, decimal128, decimal256, double, duration, integer, single, text, timestamp};
+
+/// Why a value did not become Arrow's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The column is not what was planned.
+    Changed(String),
+    /// The value does not fit.
+    Value(&'static str),
+}
+
+/// Gathers rows until they make a batch.
+#[derive(Debug)]
+pub(super) struct Decoder {
+    schema: SchemaRef,
+    builders: Vec<Builder>,
+    rows: usize,
+    bytes: usize,
+}
+
+/// A builder for each Arrow type of the type table.
+#[derive(Debug)]
+enum Builder {
+    Int8(Int8Builder),
+    Int16(Int16Builder),
+    Int32(Int32Builder),
+    Int64(Int64Builder),
+    UInt8(UInt8Builder),
+    UInt16(UInt16Builder),
+    UInt32(UInt32Builder),
+    UInt64(UInt64Builder),
+    Float32(Float32Builder),
+    Float64(Float64Builder),
+    Decimal128(Decimal128Builder, usize),
+    Decimal256(Decimal256Builder, usize),
+    Text(StringBuilder),
+    Binary(BinaryBuilder),
+    Date(Date32Builder),
+    Timestamp(TimestampMicrosecondBuilder),
+    Duration(DurationMicrosecondBuilder),
+}
+
+impl Decoder {
+    /// A decoder for rows of `schema`, or the type that it cannot read.
+    pub(super) fn new(schema: SchemaRef) -> Result<Self, DataType> {
+        let builders = schema.fields().iter().map(|field| Builder::new(field.data_type())).collect::<Result<_, _>>()?;
+        Ok(Self { schema, builders, rows: 0, bytes: 0 })
+    }
+
+    /// Checks that a result's columns are sent as the planned types are read.
+    ///
+    /// Where no column is asked for, the result has one constant, which is not looked at.
+    pub(super) fn check(&self, columns: &[Column]) -> Result<(), String> {
+        if columns.len() != self.builders.len().max(1) {
+            return Err(format!("{} columns came instead of {}", columns.len(), self.builders.len()));
+        }
+        for ((field, builder), column) in self.schema.fields().iter().zip(&self.builders).zip(columns) {
+            if !builder.reads(column.column_type()) {
+                return Err(format!("column \"{}\" is no longer read as {}", field.name(), field.data_type()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a row. On a fault, names the column's index.
+    pub(super) fn push(&mut self, mut row: Row) -> Result<(), (usize, Fault)> {
+        for (index, builder) in self.builders.iter_mut().enumerate() {
+            let value: Value = match row.take(index) {
+                Some(value) => value,
+                None => return Err((index, Fault::Changed("the row is short".to_owned()))),
+            };
+            if let Value::Bytes(bytes) = &value {
+                self.bytes += bytes.len();
+            }
+            let missing = builder.push(value).map_err(|reason| (index, Fault::Value(reason)))?;
+            if missing && !self.schema.field(index).is_nullable() {
+                return Err((index, Fault::Changed("a column that was NOT NULL holds NULL".to_owned())));
+            }
+        }
+        self.rows += 1;
+        Ok(())
+    }
+
+    /// Rows gathered.
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Bytes of text and binary strings gathered.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The batch of what was gathered.
+    pub(super) fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
+        let arrays =
+            self.builders.iter_mut().zip(self.schema.fields()).map(|(b, field)| b.finish(field.data_type())).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(self.rows));
+        (self.rows, self.bytes) = (0, 0);
+        RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)
+    }
+}
+
+impl Builder {
+    fn new(data_type: &DataType) -> Result<Self, DataType> {
+        Ok(match data_type {
+            DataType::Int8 => Self::Int8(Int8Builder::new()),
+            DataType::Int16 => Self::Int16(Int16Builder::new()),
+            DataType::Int32 => Self::Int32(Int32Builder::new()),
+            DataType::Int64 => Self::Int64(Int64Builder::new()),
+            DataType::UInt8 => Self::UInt8(UInt8Builder::new()),
+            DataType::UInt16 => Self::UInt16(UInt16Builder::new()),
+            DataType::UInt32 => Self::UInt32(UInt32Builder::new()),
+            DataType::UInt64 => Self::UInt64(UInt64Builder::new()),
+            DataType::Float32 => Self::Float32(Float32Builder::new()),
+            DataType::Float64 => Self::Float64(Float64Builder::new()),
+            DataType::Decimal128(_, scale) => {
+                Self::Decimal128(Decimal128Builder::new().with_data_type(data_type.clone()), digits(*scale, data_type)?)
+            }
+            DataType::Decimal256(_, scale) => {
+                Self::Decimal256(Decimal256Builder::new().with_data_type(data_type.clone()), digits(*scale, data_type)?)
+            }
+            DataType::Utf8 => Self::Text(StringBuilder::new()),
+            DataType::Binary => Self::Binary(BinaryBuilder::new()),
+            DataType::Date32 => Self::Date(Date32Builder::new()),
+            DataType::Timestamp(TimeUnit::Microsecond, _) => {
+                Self::Timestamp(TimestampMicrosecondBuilder::new().with_data_type(data_type.clone()))
+            }
+            DataType::Duration(TimeUnit::Microsecond) => Self::Duration(DurationMicrosecondBuilder::new()),
+            other => return Err(other.clone()),
+        })
+    }
+
+    /// Whether the server's type is of the family that this builder takes.
+    fn reads(&self, sent: ColumnType) -> bool {
+        use ColumnType as T;
+        let integer = matches!(
+            sent,
+            T::MYSQL_TYPE_TINY
+                | T::MYSQL_TYPE_SHORT
+                | T::MYSQL_TYPE_YEAR
+                | T::MYSQL_TYPE_INT24
+                | T::MYSQL_TYPE_LONG
+                | T::MYSQL_TYPE_LONGLONG
+        );
+        let decimal = matches!(sent, T::MYSQL_TYPE_NEWDECIMAL | T::MYSQL_TYPE_DECIMAL);
+        let float = matches!(sent, T::MYSQL_TYPE_FLOAT | T::MYSQL_TYPE_DOUBLE);
+        let date = matches!(sent, T::MYSQL_TYPE_DATE | T::MYSQL_TYPE_NEWDATE);
+        let moment = matches!(sent, T::MYSQL_TYPE_DATETIME | T::MYSQL_TYPE_TIMESTAMP);
+        let time = sent == T::MYSQL_TYPE_TIME;
+        let bit = sent == T::MYSQL_TYPE_BIT;
+        let bytes = !(integer || decimal || float || date || moment || time || bit);
+        if sent == T::MYSQL_TYPE_NULL {
+            return true;
+        }
+        match self {
+            Self::UInt64(_) => integer || bit,
+            Self::Int8(_) | Self::Int16(_) | Self::Int32(_) | Self::Int64(_) => integer,
+            Self::UInt8(_) | Self::UInt16(_) | Self::UInt32(_) => integer,
+            Self::Float32(_) | Self::Float64(_) => float,
+            Self::Decimal128(..) | Self::Decimal256(..) => decimal,
+            // A decimal whose precision the catalog does not say is read as text.
+            Self::Text(_) => bytes || decimal,
+            Self::Binary(_) => bytes,
+            Self::Date(_) => date,
+            Self::Timestamp(_) => moment,
+            Self::Duration(_) => time,
+        }
+    }
+
+    /// Adds a value; says whether it was NULL.
+    fn push(&mut self, value: Value) -> Result<bool, &'static str> {
+        let missing = match self {
+            Self::Int8(builder) => append!(builder, integer(value)?),
+            Self::Int16(builder) => append!(builder, integer(value)?),
+            Self::Int32(builder) => append!(builder, integer(value)?),
+            Self::Int64(builder) => append!(builder, integer(value)?),
+            Self::UInt8(builder) => append!(builder, integer(value)?),
+            Self::UInt16(builder) => append!(builder, integer(value)?),
+            Self::UInt32(builder) => append!(builder, integer(value)?),
+            Self::UInt64(builder) => append!(builder, integer(value)?),
+            Self::Float32(builder) => append!(builder, single(value)?),
+            Self::Float64(builder) => append!(builder, double(value)?),
+            Self::Decimal128(builder, scale) => append!(builder, decimal128(value, *scale)?),
+            Self::Decimal256(builder, scale) => append!(builder, decimal256(value, *scale)?),
+            Self::Text(builder) => append!(builder, text(value)?),
+            Self::Binary(builder) => append!(builder, bytes(value)?),
+            Self::Date(builder) => append!(builder, date(value)?),
+            Self::Timestamp(builder) => append!(builder, timestamp(value)?),
+            Self::Duration(builder) => append!(builder, duration(value)?),
+        };
+        Ok(missing)
+    }
+
+    fn finish(&mut self, data_type: &DataType) -> ArrayRef {
+        let builder: &mut dyn ArrayBuilder = match self {
+            Self::Int8(builder) => builder,
+            Self::Int16(builder) => builder,
+            Self::Int32(builder) => builder,
+            Self::Int64(builder) => builder,
+            Self::UInt8(builder) => builder,
+            Self::UInt16(builder) => builder,
+            Self::UInt32(builder) => builder,
+            Self::UInt64(builder) => builder,
+            Self::Float32(builder) => builder,
+            Self::Float64(builder) => builder,
+            Self::Decimal128(builder, _) => builder,
+            Self::Decimal256(builder, _) => builder,
+            Self::Text(builder) => builder,
+            Self::Binary(builder) => builder,
+            Self::Date(builder) => builder,
+            Self::Timestamp(builder) => builder,
+            Self::Duration(builder) => builder,
+        };
+        let array = builder.finish();
+        debug_assert_eq!(array.data_type(), data_type);
+        array
+    }
+}
+
+/// Appends an optional value to a builder; says whether it was NULL.
+macro_rules! append {
+    ($builder:expr, $value:expr) => {{
+        let value = $value;
+        let missing = value.is_none();
+        $builder.append_option(value);
+        missing
+    }};
+}
+use append;
+
+fn digits(scale: i8, data_type: &DataType) -> Result<usize, DataType> {
+    usize::try_from(scale).map_err(|_| data_type.clone())
+}

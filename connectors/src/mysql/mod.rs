@@ -1,0 +1,153 @@
+//! MariaDB and MySQL.
+//!
+//! A source is one server and role, with a bounded pool of connections. It reads by prepared statements in the binary
+//! protocol, streamed row by row into Arrow arrays. Its sessions are read-only, in UTC and UTF-8, with the `sql_mode` and limits fixed,
+//! so that no server's defaults can change an answer. It refuses what the capability table in `dialect` does not
+//! list, and it never writes.
+//!
+//! A manifest's `source:` for it:
+//! ```yaml
+//! source: {connector: mysql, url: "mysql://reader:${SHOP_PASSWORD}@db.example:3306/shop"}
+//! ```
+//!
+//! Rejected: the driver's own pool, because a connection that returns to it with rows still pending is read to the end of
+//! the table first; and the text protocol, in which a FLOAT loses digits.
+
+mod bind;
+mod calendar;
+mod config;
+mod connect;
+mod decode;
+mod dialect;
+mod discover;
+mod error;
+mod scan;
+mod tls;
+mod types;
+mod value;
+
+use std::sync::Arc;
+
+use headwater_source::{
+    Capabilities, Connector, Error, OpenContext, OptionDef, Options, Result, Scan, ScanRequest, Source, TableDef,
+    async_trait,
+};
+use tokio::time::timeout;
+
+use self::config::Config;
+use self::connect::{Lease, Pool};
+use self::discover::Scope;
+use self::error::Site;
+use self::scan::MysqlScan;
+
+/// The connector that a manifest calls `mysql`: MariaDB and MySQL.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MysqlConnector;
+
+#[derive(Debug)]
+struct MysqlSource {
+    pool: Pool,
+}
+
+impl Connector for MysqlConnector {
+    fn kind(&self) -> &'static str {
+        "mysql"
+    }
+
+    fn options(&self) -> &'static [OptionDef] {
+        config::OPTIONS
+    }
+
+    fn open(&self, context: OpenContext<'_>, options: &Options) -> Result<Arc<dyn Source>> {
+        let config = Config::parse(context, options)?;
+        let site = Site {
+            service: context.service.clone(),
+            location: config.location.clone(),
+            statement_timeout: config.statement_timeout,
+        };
+        Ok(Arc::new(MysqlSource { pool: Pool::new(site, config) }))
+    }
+}
+
+#[async_trait]
+impl Source for MysqlSource {
+    fn location(&self) -> String {
+        self.pool.site().location.clone()
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        &dialect::CAPABILITIES
+    }
+
+    async fn tables(&self) -> Result<Vec<TableDef>> {
+        let mut lease = self.pool.lease().await?;
+        let tables = self.describe(&mut lease, self.scope()).await?;
+        lease.release();
+        Ok(tables)
+    }
+
+    async fn table(&self, from: &str) -> Result<TableDef> {
+        let mut lease = self.pool.lease().await?;
+        let table = self.find(&mut lease, from).await;
+        if matches!(table, Ok(_) | Err(Error::TableNotFound { .. })) {
+            lease.release();
+        }
+        table
+    }
+
+    async fn prepare(&self, request: ScanRequest) -> Result<Arc<dyn Scan>> {
+        Ok(Arc::new(MysqlScan::prepare(self.pool.clone(), request)?))
+    }
+}
+
+impl MysqlSource {
+    fn database(&self) -> Option<&str> {
+        self.pool.config().database.as_deref()
+    }
+
+    fn scope(&self) -> Scope<'_> {
+        self.database().map_or(Scope::Server, Scope::Database)
+    }
+
+    async fn find(&self, lease: &mut Lease, from: &str) -> Result<TableDef> {
+        for (database, name) in readings(self.database(), from) {
+            if let Some(table) = self.describe(lease, Scope::Table(database, name)).await?.pop() {
+                return Ok(table);
+            }
+        }
+        let short = self.database().is_some();
+        let tables = self.describe(lease, self.scope()).await?;
+        let known = tables.into_iter().map(|table| if short { table.name } else { table.full_name() }).collect();
+        Err(Error::TableNotFound { service: self.pool.site().service.clone(), table: from.to_owned(), known })
+    }
+
+    async fn describe(&self, lease: &mut Lease, scope: Scope<'_>) -> Result<Vec<TableDef>> {
+        let site = self.pool.site();
+        let tables = discover::tables(lease.conn(), scope);
+        let result = match self.pool.config().statement_timeout {
+            Some(limit) => timeout(limit, tables).await.map_err(|_| site.statement_timed_out())?,
+            None => tables.await,
+        };
+        result.map_err(|error| site.describing(error))
+    }
+}
+
+/// The databases and tables that a manifest's `from` may mean, likeliest first. Names may hold dots themselves.
+fn readings<'a>(database: Option<&'a str>, from: &'a str) -> Vec<(&'a str, &'a str)> {
+    let own = database.map(|database| (database, from));
+    let dotted = from.match_indices('.').map(|(dot, _)| (&from[..dot], &from[dot + 1..]));
+    own.into_iter().chain(dotted).filter(|(database, table)| !database.is_empty() && !table.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_is_a_table_of_the_urls_database_or_starts_with_a_database() {
+        assert_eq!(readings(Some("shop"), "orders"), [("shop", "orders")]);
+        assert_eq!(readings(Some("shop"), "a.b.c"), [("shop", "a.b.c"), ("a", "b.c"), ("a.b", "c")]);
+        assert_eq!(readings(None, "shop.orders"), [("shop", "orders")]);
+        assert!(readings(None, "orders").is_empty());
+    }
+}

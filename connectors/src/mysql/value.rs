@@ -1,0 +1,166 @@
+//! A value of the binary protocol as the native value of an Arrow type, or why it is none.
+
+use arrow::datatypes::i256;
+use mysql_async::Value;
+
+use super::calendar;
+
+const OTHER_TYPE: &str = "the server sent a value of another type";
+const OUT_OF_RANGE: &str = "a number out of range";
+
+pub(super) fn integer<T: TryFrom<i64> + TryFrom<u64>>(value: Value) -> Result<Option<T>, &'static str> {
+    match value {
+        Value::NULL => Ok(None),
+        Value::Int(number) => T::try_from(number).map(Some).map_err(|_| OUT_OF_RANGE),
+        Value::UInt(number) => T::try_from(number).map(Some).map_err(|_| OUT_OF_RANGE),
+        // BIT: big endian, up to eight bytes.
+        Value::Bytes(bytes) if bytes.len() <= 8 => {
+            let number = bytes.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+            T::try_from(number).map(Some).map_err(|_| OUT_OF_RANGE)
+        }
+        _ => Err(OTHER_TYPE),
+    }
+}
+
+pub(super) fn single(value: Value) -> Result<Option<f32>, &'static str> {
+    match value {
+        Value::NULL => Ok(None),
+        Value::Float(number) => Ok(Some(number)),
+        Value::Double(number) => {
+            // A view may send a float as a double; it is a float's value then.
+            #[expect(clippy::cast_possible_truncation, reason = "the line below refuses what was truncated")]
+            let narrow = number as f32;
+            if f64::from(narrow) == number { Ok(Some(narrow)) } else { Err("a double where a float was expected") }
+        }
+        _ => Err(OTHER_TYPE),
+    }
+}
+
+pub(super) fn double(value: Value) -> Result<Option<f64>, &'static str> {
+    match value {
+        Value::NULL => Ok(None),
+        Value::Float(number) => Ok(Some(f64::from(number))),
+        Value::Double(number) => Ok(Some(number)),
+        _ => Err(OTHER_TYPE),
+    }
+}
+
+pub(super) fn decimal128(value: Value, scale: usize) -> Result<Option<i128>, &'static str> {
+    match value {
+        Value::NULL => Ok(None),
+        Value::Bytes(text) => unscaled(&text, scale)?.parse().map(Some).map_err(|_| OUT_OF_RANGE),
+        _ => Err(OTHER_TYPE),
+    }
+}
+
+pub(super) fn decimal256(value: Value, scale: usize) -> Result<Option<i256>, &'static str> {
+    match value {
+        Value::NULL => Ok(None),
+        Value::Bytes(text) => i256::from_string(&unscaled(&text, scale)?).map(Some).ok_or(OUT_OF_RANGE),
+        _ => Err(OTHER_TYPE),
+    }
+}
+
+/// A decimal's digits without the point, with exactly `scale` of them after it.
+fn unscaled(text: &[u8], scale: usize) -> Result<String, &'static str> {
+    const MALFORMED: &str = "the server sent a malformed decimal";
+    let text = std::str::from_utf8(text).map_err(|_| MALFORMED)?;
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    if fraction.len() > scale && fraction[scale..].bytes().any(|digit| digit != b'0') {
+        return Err("a decimal with more digits after the point than the column has");
+    }
+    let mut digits = String::with_capacity(whole.len() + scale);
+    digits.push_str(whole);
+    digits.push_str(&fraction[..fraction.len().min(scale)]);
+    digits.extend(std::iter::repeat_n('0', scale.saturating_sub(fraction.len())));
+    let bare = digits.strip_prefix('-').unwrap_or(&digits);
+    if bare.is_empty() || !bare.bytes().all(|digit| digit.is_ascii_digit()) {
+        return Err(MALFORMED);
+    }
+    Ok(digits)
+}
+
+pub(super) fn text(value: Value) -> Result<Option<String>, &'static str> {
+    match value {
+        Value::NULL => Ok(None),
+        Value::Bytes(bytes) => String::from_utf8(bytes).map(Some).map_err(|_| "text that is not UTF-8"),
+        _ => Err(OTHER_TYPE),
+    }
+}
+
+pub(super) fn bytes(value: Value) -> Result<Option<Vec<u8>>, &'static str> {
+    match value {
+        Value::NULL => Ok(None),
+        Value::Bytes(bytes) => Ok(Some(bytes)),
+        _ => Err(OTHER_TYPE),
+    }
+}
+
+pub(super) fn date(value: Value) -> Result<Option<i32>, &'static str> {
+    match value {
+        Value::NULL => Ok(None),
+        // A zero date.
+        Value::Date(_, 0, ..) | Value::Date(_, _, 0, ..) => Ok(None),
+        Value::Date(year, month, day, ..) => {
+            calendar::days(year, month, day).map(Some).ok_or("a date that the calendar does not have")
+        }
+        _ => Err(OTHER_TYPE),
+    }
+}
+
+pub(super) fn timestamp(value: Value) -> Result<Option<i64>, &'static str> {
+    let clock = match value {
+        Value::Date(_, _, _, hour, minute, second, micros) => clock_us(hour, minute, second, micros),
+        _ => 0,
+    };
+    Ok(date(value)?.map(|days| i64::from(days) * calendar::DAY_US + clock))
+}
+
+pub(super) fn duration(value: Value) -> Result<Option<i64>, &'static str> {
+    match value {
+        Value::NULL => Ok(None),
+        Value::Time(negative, days, hour, minute, second, micros) => {
+            let size = i64::from(days) * calendar::DAY_US + clock_us(hour, minute, second, micros);
+            Ok(Some(if negative { -size } else { size }))
+        }
+        _ => Err(OTHER_TYPE),
+    }
+}
+
+fn clock_us(hour: u8, minute: u8, second: u8, micros: u32) -> i64 {
+    (i64::from(hour) * 3600 + i64::from(minute) * 60 + i64::from(second)) * 1_000_000 + i64::from(micros)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimal_gains_or_loses_zeros_and_never_digits() {
+        assert_eq!(unscaled(b"-12.5", 3).as_deref(), Ok("-12500"));
+        assert_eq!(unscaled(b"12.500", 1).as_deref(), Ok("125"));
+        assert!(unscaled(b"12.501", 1).is_err());
+        for malformed in ["", "-", ".", "1e3", "1.2.3", "NaN"] {
+            assert!(unscaled(malformed.as_bytes(), 0).is_err(), "{malformed:?}");
+        }
+    }
+
+    #[test]
+    fn number_that_does_not_fit_is_refused() {
+        assert_eq!(integer::<i8>(Value::Int(-128)), Ok(Some(-128)));
+        assert!(integer::<i8>(Value::Int(128)).is_err());
+        assert!(integer::<u64>(Value::Int(-1)).is_err());
+        assert_eq!(integer::<u64>(Value::UInt(u64::MAX)), Ok(Some(u64::MAX)));
+        assert_eq!(integer::<u64>(Value::Bytes(vec![1, 0])), Ok(Some(256)));
+        assert!(single(Value::Double(0.1)).is_err());
+    }
+
+    #[test]
+    fn zero_date_is_null_and_a_missing_day_is_refused() {
+        for zero in [(0, 0, 0), (2020, 0, 15), (2020, 1, 0)] {
+            assert_eq!(date(Value::Date(zero.0, zero.1, zero.2, 0, 0, 0, 0)), Ok(None));
+        }
+        assert!(date(Value::Date(2020, 2, 31, 0, 0, 0, 0)).is_err());
+        assert_eq!(timestamp(Value::Date(1969, 12, 31, 23, 59, 59, 999_999)), Ok(Some(-1)));
+    }
+}

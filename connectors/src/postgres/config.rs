@@ -1,0 +1,303 @@
+//! The keys of a manifest's `source:` section for `connector: postgres`, and the url.
+//!
+//! The url is libpq's (`postgres://user:password@host:5432/database?...`), several hosts and unix sockets
+//! (`postgres:///database?host=/run/postgresql`) included. What stands in its query is honoured; a key of the manifest wins.
+//! No message quotes any part of the url: a password may be in the wrong place of a malformed one.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use headwater_source::{Error, OpenContext, OptionDef, OptionKind, Options, Result};
+use tokio_postgres::config::Host;
+
+use super::tls::{SslMode, TlsSettings};
+
+/// Every key, for the manifest's parser and its schema.
+pub(super) const OPTIONS: &[OptionDef] = &[
+    OptionDef {
+        name: "url",
+        kind: OptionKind::Secret,
+        required: true,
+        doc: "postgres://user:password@host:5432/database. Percent-encode special characters in user and password.",
+    },
+    OptionDef {
+        name: "pool_size",
+        kind: OptionKind::Count,
+        required: false,
+        doc: "The most connections that are open at a time. Default 8.",
+    },
+    OptionDef {
+        name: "pool_wait_ms",
+        kind: OptionKind::Count,
+        required: false,
+        doc: "How long a scan waits for a free connection, in milliseconds. Default 60000.",
+    },
+    OptionDef {
+        name: "connect_timeout_ms",
+        kind: OptionKind::Count,
+        required: false,
+        doc: "How long connecting may take, TLS and authentication included, in milliseconds. Default 5000.",
+    },
+    OptionDef {
+        name: "statement_timeout_ms",
+        kind: OptionKind::Count,
+        required: false,
+        doc: "How long a statement may run from its start to its last row, in milliseconds. Default 0: the role's own limit.",
+    },
+    OptionDef {
+        name: "sslmode",
+        kind: OptionKind::Word(SslMode::WORDS),
+        required: false,
+        doc: "TLS, as libpq's sslmode. Default verify-full; prefer where every host is loopback. Unix sockets never use TLS.",
+    },
+    OptionDef {
+        name: "sslrootcert",
+        kind: OptionKind::Text,
+        required: false,
+        doc: "Path of a PEM file with the certificate authorities to trust. Default \"system\": those of the operating system.",
+    },
+    OptionDef {
+        name: "sslcert",
+        kind: OptionKind::Text,
+        required: false,
+        doc: "Path of a PEM file with the client's certificate chain.",
+    },
+    OptionDef {
+        name: "sslkey",
+        kind: OptionKind::Text,
+        required: false,
+        doc: "Path of a PEM file with the client's key.",
+    },
+];
+
+const POOL_SIZE: u64 = 8;
+const POOL_SIZE_MAX: u64 = 10_000;
+const POOL_WAIT_MS: u64 = 60_000;
+const CONNECT_TIMEOUT_MS: u64 = 5_000;
+
+/// What the server shows of us in pg_stat_activity, where the url does not say otherwise.
+const APPLICATION_NAME: &str = "headwater";
+
+/// How long a connection may be silent before the operating system probes it.
+const KEEPALIVES_IDLE: Duration = Duration::from_secs(60);
+
+/// A source's configuration, checked.
+pub(super) struct Settings {
+    pub(super) postgres: tokio_postgres::Config,
+    /// `postgres://user@host:port/database`.
+    pub(super) location: String,
+    pub(super) tls: TlsSettings,
+    pub(super) pool_size: usize,
+    pub(super) pool_wait: Duration,
+    pub(super) connect_timeout: Duration,
+    pub(super) statement_timeout: Option<Duration>,
+}
+
+impl Settings {
+    /// Reads the options. Touches no file and no network.
+    pub(super) fn parse(context: OpenContext<'_>, options: &Options) -> Result<Self> {
+        let url = options.text("url").ok_or_else(|| Error::config("\"source\" lacks the key \"url\""))?;
+        let Url { mut postgres, parameters } = Url::parse(url)?;
+        let text = |key: &str| options.text(key).or_else(|| parameters.get(key)).map(str::to_owned);
+        let path = |key: &str| text(key).map(|path| context.resolve(&path));
+        let mode = text("sslmode").map(|word| SslMode::parse(&word)).transpose()?;
+        let tls = TlsSettings {
+            mode: SslMode::effective(mode, &postgres),
+            root: text("sslrootcert").filter(|root| root != "system").map(|path| context.resolve(&path)),
+            client: client_certificate(path("sslcert"), path("sslkey"))?,
+        };
+        let pool_size = match options.count("pool_size", POOL_SIZE) {
+            size @ 1..=POOL_SIZE_MAX => usize::try_from(size).unwrap_or(usize::MAX),
+            _ => return Err(Error::config(format!("key \"pool_size\" in \"source\" takes 1 to {POOL_SIZE_MAX}"))),
+        };
+        let url_timeout = postgres.get_connect_timeout().copied().unwrap_or(Duration::from_millis(CONNECT_TIMEOUT_MS));
+        let connect_timeout = match options.count("connect_timeout_ms", 0) {
+            0 => url_timeout,
+            limit => Duration::from_millis(limit),
+        };
+        if postgres.get_application_name().is_none() {
+            postgres.application_name(APPLICATION_NAME);
+        }
+        postgres.connect_timeout(connect_timeout).keepalives_idle(KEEPALIVES_IDLE);
+        Ok(Self {
+            location: location(&postgres),
+            postgres,
+            tls,
+            pool_size,
+            pool_wait: Duration::from_millis(options.count("pool_wait_ms", POOL_WAIT_MS)),
+            connect_timeout,
+            statement_timeout: statement_timeout(options)?,
+        })
+    }
+}
+
+/// Shows where, never as whom or with what.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("location", &self.location)
+            .field("pool_size", &self.pool_size)
+            .finish_non_exhaustive()
+    }
+}
+
+fn statement_timeout(options: &Options) -> Result<Option<Duration>> {
+    match options.count("statement_timeout_ms", 0) {
+        0 => Ok(None),
+        // The server keeps the limit as a signed 32-bit number of milliseconds.
+        limit if limit <= i32::MAX.unsigned_abs().into() => Ok(Some(Duration::from_millis(limit))),
+        _ => Err(Error::config(format!("key \"statement_timeout_ms\" in \"source\" takes at most {}", i32::MAX))),
+    }
+}
+
+fn client_certificate(certificate: Option<PathBuf>, key: Option<PathBuf>) -> Result<Option<(PathBuf, PathBuf)>> {
+    match (certificate, key) {
+        (Some(certificate), Some(key)) => Ok(Some((certificate, key))),
+        (None, None) => Ok(None),
+        _ => Err(Error::config("keys \"sslcert\" and \"sslkey\" in \"source\" need each other")),
+    }
+}
+
+/// A url, with what the driver does not know taken out of its query.
+struct Url {
+    postgres: tokio_postgres::Config,
+    parameters: Parameters,
+}
+
+/// The TLS parameters of a url's query.
+struct Parameters(Vec<(String, String)>);
+
+impl Parameters {
+    const KNOWN: [&'static str; 4] = ["sslmode", "sslrootcert", "sslcert", "sslkey"];
+
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+}
+
+impl Url {
+    fn parse(url: &str) -> Result<Self> {
+        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+            return Err(malformed("it starts with neither postgres:// nor postgresql://"));
+        }
+        let (base, query) = url.split_once('?').unwrap_or((url, ""));
+        let mut parameters = Parameters(vec![]);
+        let mut rest = vec![];
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let key = pair.split_once('=').map_or(pair, |(key, _)| key);
+            match Parameters::KNOWN.contains(&key) {
+                true => parameters.0.push(decoded(pair)),
+                false => rest.push(pair),
+            }
+        }
+        let plain = format!("{base}?{}", rest.join("&"));
+        let postgres: tokio_postgres::Config = plain.parse().map_err(|_| malformed("it cannot be parsed"))?;
+        if postgres.get_hosts().is_empty() && postgres.get_hostaddrs().is_empty() {
+            return Err(malformed("it names no host; for a unix socket add ?host=/run/postgresql"));
+        }
+        Ok(Self { postgres, parameters })
+    }
+}
+
+/// Percent-decodes a pair. A plus is a plus in libpq's urls.
+fn decoded(pair: &str) -> (String, String) {
+    let pair = pair.replace('+', "%2B");
+    url::form_urlencoded::parse(pair.as_bytes())
+        .next()
+        .map(|(key, value)| (key.into_owned(), value.into_owned()))
+        .unwrap_or_default()
+}
+
+fn malformed(what: &str) -> Error {
+    Error::config(format!(
+        "key \"url\" in \"source\" is not a Postgres url: {what}; write postgres://user:password@host:5432/database and \
+         percent-encode special characters in user and password"
+    ))
+}
+
+fn location(postgres: &tokio_postgres::Config) -> String {
+    let count = postgres.get_hosts().len().max(postgres.get_hostaddrs().len());
+    let hosts: Vec<String> = (0..count).map(|index| host_and_port(postgres, index)).collect();
+    let user = postgres.get_user().map(|user| format!("{user}@")).unwrap_or_default();
+    let database = postgres.get_dbname().or(postgres.get_user()).unwrap_or_default();
+    format!("postgres://{user}{}/{database}", hosts.join(","))
+}
+
+fn host_and_port(postgres: &tokio_postgres::Config, index: usize) -> String {
+    let host = match postgres.get_hosts().get(index) {
+        Some(Host::Tcp(host)) => host.clone(),
+        Some(Host::Unix(path)) => path.display().to_string(),
+        None => postgres.get_hostaddrs().get(index).map(ToString::to_string).unwrap_or_default(),
+    };
+    let port = postgres.get_ports().get(index).or(postgres.get_ports().first()).copied().unwrap_or(5432);
+    format!("{host}:{port}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use headwater_source::{OptionValue, ServiceName};
+
+    use super::*;
+
+    fn parse(url: &str, more: &[(&str, &str)]) -> Result<Settings> {
+        let service = ServiceName::parse("orders").unwrap();
+        let context = OpenContext { service: &service, directory: Path::new("/etc/services") };
+        let url = [("url", url)];
+        let pairs = more.iter().chain(&url);
+        let values: BTreeMap<_, _> =
+            pairs.map(|(key, value)| ((*key).to_owned(), OptionValue::Text((*value).to_owned()))).collect();
+        Settings::parse(context, &Options::check(OPTIONS, values)?)
+    }
+
+    fn mode(url: &str, more: &[(&str, &str)]) -> SslMode {
+        parse(url, more).unwrap().tls.mode
+    }
+
+    #[test]
+    fn remote_host_is_verified_and_loopback_may_be_plain_where_nothing_is_said() {
+        assert_eq!(mode("postgres://u@db.example/d", &[]), SslMode::VerifyFull);
+        assert_eq!(mode("postgres://u@127.0.0.1,db.example/d", &[]), SslMode::VerifyFull);
+        assert_eq!(mode("postgres://u@localhost/d?hostaddr=10.0.0.1", &[]), SslMode::VerifyFull);
+        for loopback in ["127.0.0.1", "localhost", "[::1]", "127.8.8.8"] {
+            assert_eq!(mode(&format!("postgresql://u@{loopback}/d"), &[]), SslMode::Prefer);
+        }
+        assert_eq!(mode("postgres://u@/d?host=/run/postgresql", &[]), SslMode::Disable);
+        assert_eq!(mode("postgres://u@/d?host=/run/postgresql&sslmode=verify-full", &[]), SslMode::Disable);
+    }
+
+    #[test]
+    fn key_of_the_manifest_wins_over_the_url() {
+        assert_eq!(mode("postgres://u@h/d?sslmode=require", &[]), SslMode::Require);
+        assert_eq!(mode("postgres://u@h/d?sslmode=require", &[("sslmode", "verify-ca")]), SslMode::VerifyCa);
+        let settings = parse("postgres://u@h/d?sslrootcert=ca%20of+us.pem", &[]).unwrap();
+        assert_eq!(settings.tls.root.as_deref(), Some(Path::new("/etc/services/ca of+us.pem")));
+        assert_eq!(parse("postgres://u@h/d?sslrootcert=system", &[]).unwrap().tls.root, None);
+    }
+
+    #[test]
+    fn location_names_user_host_and_database_and_no_password() {
+        let settings = parse("postgres://ann:canary@db.example:6432,other/shop", &[]).unwrap();
+        assert_eq!(settings.location, "postgres://ann@db.example:6432,other:5432/shop");
+        assert!(!format!("{settings:?}").contains("canary"));
+    }
+
+    #[test]
+    fn malformed_url_is_refused_without_quoting_it() {
+        for url in [
+            "mysql://u:canary@h/d",
+            "canary",
+            "postgres://u:canary@h:port/d",
+            "postgres://u:canary@h/d?unknown=canary",
+            "postgres://u:canary@/d",
+            "postgres://u:canary@h/d?sslmode=canary",
+            "postgres://u@h/d?password=canary&sslcert=x",
+        ] {
+            let error = parse(url, &[]).unwrap_err().report();
+            assert!(!error.contains("canary"), "{error}");
+        }
+    }
+}

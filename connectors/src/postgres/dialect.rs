@@ -1,0 +1,196 @@
+//! What Postgres can do with a pushed expression, and how it is written there.
+//!
+//! Text is compared bytewise only under COLLATE "C" in a UTF-8 database; `=` and `<>` are bytewise under every deterministic
+//! collation, and stay plain so that an index is used. Labels compare in the order of their declaration and are compared as text.
+//! An enum, json or composite `IS NULL` asks whether the datum is there, not whether a composite's fields are.
+
+use headwater_source::{Capabilities, ColumnDef, Operator, Rule, SortKey, Support, ValueClass};
+
+use super::types::{read_cast, sql_type};
+use crate::sql::{Dialect, Use};
+
+/// The protocol counts binds in 16 bits.
+const MAX_BINDS: usize = 65_535;
+
+/// The capability table. What is missing stays local.
+pub(super) const CAPABILITIES: Capabilities = Capabilities::new("Postgres", RULES).with_max_binds(MAX_BINDS);
+
+const RULES: &[Rule] = {
+    use Operator::{Equal, IsNull, Like, NotEqual, NotLike, Order, Sort};
+    use Support::{Exact, Superset};
+    use ValueClass::{
+        Boolean, Bytes, Date, Decimal, Float, Integer, Label, Opaque, Text, TextFolded, TextPadded, Time, Timestamp,
+        TimestampTz, Uuid,
+    };
+    &[
+        (Equal, Boolean, Exact),
+        (NotEqual, Boolean, Exact),
+        (Order, Boolean, Exact),
+        (IsNull, Boolean, Exact),
+        (Sort, Boolean, Exact),
+        (Equal, Integer, Exact),
+        (NotEqual, Integer, Exact),
+        (Order, Integer, Exact),
+        (IsNull, Integer, Exact),
+        (Sort, Integer, Exact),
+        // -0.0 equals 0.0 in Postgres and is less in Arrow.
+        (Equal, Float, Superset),
+        (Order, Float, Superset),
+        (IsNull, Float, Exact),
+        (Equal, Decimal, Exact),
+        (NotEqual, Decimal, Exact),
+        (Order, Decimal, Exact),
+        (IsNull, Decimal, Exact),
+        (Sort, Decimal, Exact),
+        (Equal, Text, Exact),
+        (NotEqual, Text, Exact),
+        (Order, Text, Exact),
+        (IsNull, Text, Exact),
+        (Like, Text, Exact),
+        (NotLike, Text, Exact),
+        (Sort, Text, Exact),
+        // Equality by the collation, which an index serves; all else by bytes.
+        (Equal, TextFolded, Superset),
+        (Order, TextFolded, Exact),
+        (IsNull, TextFolded, Exact),
+        (Like, TextFolded, Exact),
+        (NotLike, TextFolded, Exact),
+        (Sort, TextFolded, Exact),
+        // Equality ignores trailing spaces, of the value too.
+        (Equal, TextPadded, Superset),
+        (Order, TextPadded, Exact),
+        (IsNull, TextPadded, Exact),
+        (Like, TextPadded, Exact),
+        (NotLike, TextPadded, Exact),
+        (Sort, TextPadded, Exact),
+        (Equal, Bytes, Exact),
+        (NotEqual, Bytes, Exact),
+        (Order, Bytes, Exact),
+        (IsNull, Bytes, Exact),
+        (Sort, Bytes, Exact),
+        (Equal, Date, Exact),
+        (NotEqual, Date, Exact),
+        (Order, Date, Exact),
+        (IsNull, Date, Exact),
+        (Sort, Date, Exact),
+        (Equal, Time, Exact),
+        (NotEqual, Time, Exact),
+        (Order, Time, Exact),
+        (IsNull, Time, Exact),
+        (Sort, Time, Exact),
+        (Equal, Timestamp, Exact),
+        (NotEqual, Timestamp, Exact),
+        (Order, Timestamp, Exact),
+        (IsNull, Timestamp, Exact),
+        (Sort, Timestamp, Exact),
+        (Equal, TimestampTz, Exact),
+        (NotEqual, TimestampTz, Exact),
+        (Order, TimestampTz, Exact),
+        (IsNull, TimestampTz, Exact),
+        (Sort, TimestampTz, Exact),
+        // Lower-case text with dashes sorts as the bytes do.
+        (Equal, Uuid, Exact),
+        (NotEqual, Uuid, Exact),
+        (Order, Uuid, Exact),
+        (IsNull, Uuid, Exact),
+        (Like, Uuid, Exact),
+        (NotLike, Uuid, Exact),
+        (Sort, Uuid, Exact),
+        (Equal, Label, Exact),
+        (NotEqual, Label, Exact),
+        (Order, Label, Exact),
+        (IsNull, Label, Exact),
+        (Like, Label, Exact),
+        (NotLike, Label, Exact),
+        (Sort, Label, Exact),
+        (IsNull, Opaque, Exact),
+    ]
+};
+
+/// Postgres's SQL.
+pub(super) struct Postgres;
+
+impl Dialect for Postgres {
+    const QUOTE: char = '"';
+
+    fn placeholder(&self, number: usize, remote_type: &str) -> String {
+        format!("${number}::{remote_type}")
+    }
+
+    fn column(&self, column: &ColumnDef, quoted: String, purpose: Use) -> String {
+        use ValueClass::{Label, Opaque, Text, TextFolded, TextPadded, Uuid};
+        match (purpose, column.class) {
+            (Use::Read, _) => match read_cast(column) {
+                Some(cast) => format!("{quoted}::{cast}"),
+                None => quoted,
+            },
+            // A composite whose fields are all NULL is NULL to IS NULL, and is read as "(,)".
+            (Use::IsNull, Opaque) => format!("NULLIF(num_nulls({quoted}), 1)"),
+            (Use::IsNull, _) => quoted,
+            (Use::Equality | Use::Order | Use::Sort | Use::Like, Label) => format!("{quoted}::text COLLATE \"C\""),
+            (Use::Order | Use::Sort, Text | TextFolded | TextPadded) => format!("{quoted}::text COLLATE \"C\""),
+            (Use::Like, TextFolded | TextPadded) => format!("{quoted}::text COLLATE \"C\""),
+            (Use::Like, Text | Uuid) | (Use::Equality, TextFolded) => format!("{quoted}::text"),
+            _ => quoted,
+        }
+    }
+
+    fn bind_type(&self, column: &ColumnDef, purpose: Use) -> String {
+        match (purpose, column.class) {
+            (Use::Equality, ValueClass::TextPadded) => "bpchar",
+            (Use::Equality | Use::Order, ValueClass::Uuid) => "uuid",
+            _ => sql_type(&column.data_type),
+        }
+        .to_owned()
+    }
+
+    fn sort_key(&self, expression: &str, key: SortKey) -> String {
+        let direction = if key.descending { "DESC" } else { "ASC" };
+        let nulls = if key.nulls_first { "FIRST" } else { "LAST" };
+        format!("{expression} {direction} NULLS {nulls}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::datatypes::DataType;
+    use headwater_source::{CompareOp, Expr, Like, ScalarValue, ScanRequest, ServiceName, TableDef};
+
+    use super::*;
+    use crate::sql::render;
+
+    #[test]
+    fn statement_casts_binds_and_compares_text_bytewise() {
+        let columns = vec![
+            ColumnDef::new("id", DataType::Int64, "bigint", ValueClass::Integer),
+            ColumnDef::new("na\"me", DataType::Utf8, "text", ValueClass::Text),
+            ColumnDef::new("mood", DataType::Utf8, "public.mood", ValueClass::Label),
+            ColumnDef::new("box", DataType::Utf8, "public.box", ValueClass::Opaque),
+        ];
+        let mut request = ScanRequest::all(Arc::new(TableDef::new(["public", "t"], columns)));
+        let text = |text: &str| Expr::Literal(ScalarValue::from(text));
+        request.filters = vec![
+            Expr::compare(CompareOp::Equal, Expr::Column(1), text("a")),
+            Expr::compare(CompareOp::Less, Expr::Column(1), text("b")),
+            Expr::compare(CompareOp::NotEqual, Expr::Column(2), text("ok")),
+            Expr::Like(Like {
+                expr: Box::new(Expr::Column(1)),
+                pattern: "a%".into(),
+                negated: true,
+                case_insensitive: false,
+            }),
+            Expr::IsNull(Box::new(Expr::Column(3))),
+        ];
+        request.sort = vec![SortKey { column: 1, descending: true, nulls_first: false }];
+        let statement = render(&Postgres, &ServiceName::parse("s").unwrap(), &request).unwrap();
+        assert_eq!(
+            statement.text,
+            "SELECT \"id\", \"na\"\"me\"::text, \"mood\"::text, \"box\"::text FROM \"public\".\"t\" \
+             WHERE \"na\"\"me\" = $1::text AND \"na\"\"me\"::text COLLATE \"C\" < $2::text \
+             AND \"mood\"::text COLLATE \"C\" <> $3::text AND \"na\"\"me\"::text NOT LIKE $4::text \
+             AND NULLIF(num_nulls(\"box\"), 1) IS NULL ORDER BY \"na\"\"me\"::text COLLATE \"C\" DESC NULLS LAST"
+        );
+    }
+}

@@ -1,0 +1,185 @@
+//! Tables and columns, from pg_catalog, in one query per call.
+//!
+//! Shown are tables, partitioned tables, views, materialized views and foreign tables of which the role may select at least one
+//! column, with the columns that it may select. A partition is part of its table: it is found by name, and not listed.
+
+use headwater_source::{ColumnDef, Error, Result, TableDef, TableKind, ValueClass};
+use tokio_postgres::Row;
+use tokio_postgres::types::{Oid, ToSql};
+
+use super::connect::Lease;
+use super::error::{Phase, Place};
+use super::types::{CatalogType, TextOrder, map};
+
+const COLUMNS: &str = include_str!("discover.sql");
+const LISTED: &str = r" AND NOT c.relispartition AND n.nspname NOT LIKE 'pg\_%' AND n.nspname <> 'information_schema'";
+/// The dotted name splits between schema and table wherever that finds something: either may hold dots.
+const NAMED: &str = r" AND (pg_catalog.concat(n.nspname, '.', c.relname) = $1::text
+    OR c.relname = $1::text AND n.nspname NOT LIKE 'pg\_%' AND n.nspname <> 'information_schema')";
+const AT: &str = " AND n.nspname = $1::text AND c.relname = $2::text";
+const ORDER: &str = " ORDER BY n.nspname, c.relname, a.attnum";
+
+/// Every relation's dotted name, and whether the role may read it.
+const NAMES: &str = r"SELECT n.nspname::text, c.relname::text,
+    pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_any_column_privilege(c.oid, 'SELECT')
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname NOT LIKE 'pg\_%' AND n.nspname <> 'information_schema'
+    ORDER BY n.nspname, c.relname";
+
+/// The schema that a name without one is looked for in first.
+const FIRST_SCHEMA: &str = "public";
+
+/// Every table that the role may read.
+pub(super) async fn tables(lease: &Lease, place: &Place) -> Result<Vec<TableDef>> {
+    let rows = query(lease, &format!("{COLUMNS}{LISTED}{ORDER}"), &[]).await.map_err(|error| failed(place, error))?;
+    from_rows(&rows).map_err(|error| failed(place, error))
+}
+
+/// The table that a manifest calls `from`, or why there is none. The outer error is the connection's.
+pub(super) async fn table(lease: &Lease, place: &Place, from: &str) -> Result<Result<TableDef>> {
+    let rows = match from.contains('\0') {
+        true => vec![],
+        false => {
+            query(lease, &format!("{COLUMNS}{NAMED}{ORDER}"), &[&from]).await.map_err(|error| failed(place, error))?
+        }
+    };
+    let found = from_rows(&rows).map_err(|error| failed(place, error))?;
+    match choose(found, from).transpose() {
+        Some(chosen) => Ok(chosen),
+        None => Ok(Err(missing(lease, place, from).await?)),
+    }
+}
+
+/// The table at a path as it is now, for a scan that was planned earlier; `None` where it is gone or hidden.
+pub(super) async fn described(lease: &Lease, path: &[String]) -> Result<Option<TableDef>, tokio_postgres::Error> {
+    let [schema, name] = path else { return Ok(None) };
+    let rows = query(lease, &format!("{COLUMNS}{AT}{ORDER}"), &[schema, name]).await?;
+    Ok(from_rows(&rows)?.pop())
+}
+
+async fn query(lease: &Lease, text: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, tokio_postgres::Error> {
+    let statement = lease.prepare_cached(text).await?;
+    lease.query(&statement, values).await
+}
+
+fn failed(place: &Place, error: tokio_postgres::Error) -> Error {
+    place.statement("pg_catalog", Phase::Starting, std::time::Instant::now(), error)
+}
+
+/// A dotted name wins, then the first schema, then the only one.
+fn choose(mut found: Vec<TableDef>, from: &str) -> Result<Option<TableDef>> {
+    if found.iter().any(|table| table.full_name() == from) {
+        found.retain(|table| table.full_name() == from);
+    } else if found.iter().any(|table| table.path[0] == FIRST_SCHEMA) {
+        found.retain(|table| table.path[0] == FIRST_SCHEMA);
+    }
+    if found.len() > 1 {
+        let names: Vec<String> = found.iter().map(|table| format!("{:?}", table.path)).collect();
+        return Err(Error::config(format!("table {from:?} is ambiguous: there are {}", names.join(" and "))));
+    }
+    Ok(found.pop())
+}
+
+/// Why there is no such table: it is hidden from the role, or it does not exist.
+async fn missing(lease: &Lease, place: &Place, from: &str) -> Result<Error> {
+    let rows = query(lease, NAMES, &[]).await.map_err(|error| failed(place, error))?;
+    let mut known = vec![];
+    for row in rows {
+        let read =
+            |row: &Row| Ok((row.try_get::<_, String>(0)?, row.try_get::<_, String>(1)?, row.try_get::<_, bool>(2)?));
+        let (schema, name, readable) = read(&row).map_err(|error| failed(place, error))?;
+        let full = format!("{schema}.{name}");
+        if !readable && (full == from || name == from) {
+            let cause =
+                format!("the role may not select from {full:?}; GRANT SELECT on it and USAGE on its schema").into();
+            let (service, location) = (place.service.clone(), place.location.clone());
+            return Ok(Error::AccessDenied { service, location, cause });
+        }
+        if readable && schema == FIRST_SCHEMA {
+            known.push(name);
+        }
+        if readable {
+            known.push(full);
+        }
+    }
+    Ok(Error::TableNotFound { service: place.service.clone(), table: from.to_owned(), known })
+}
+
+/// Rows come by table and column number; a table without columns has one row without a column.
+fn from_rows(rows: &[Row]) -> Result<Vec<TableDef>, tokio_postgres::Error> {
+    let mut tables: Vec<TableDef> = vec![];
+    for row in rows {
+        let (schema, name): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        if tables.last().is_none_or(|table| table.path != [schema.as_str(), name.as_str()]) {
+            tables.push(table_of(row, schema, name)?);
+        }
+        let (Some(table), Some(column)) = (tables.last_mut(), column_of(row)?) else { continue };
+        table.columns.push(column);
+    }
+    for table in &mut tables {
+        let visible = |name: &String| table.columns.iter().any(|column| &column.name == name);
+        table.key = table.key.take().filter(|key| key.iter().all(visible));
+    }
+    Ok(tables)
+}
+
+fn table_of(row: &Row, schema: String, name: String) -> Result<TableDef, tokio_postgres::Error> {
+    let kind: String = row.try_get(2)?;
+    let rows: Option<f64> = row.try_get(5)?;
+    let key: Option<Vec<String>> = row.try_get(6)?;
+    Ok(TableDef {
+        path: vec![schema, name.clone()],
+        name,
+        kind: if matches!(kind.as_str(), "v" | "m") { TableKind::View } else { TableKind::Table },
+        columns: vec![],
+        key: if inherited(row)? { None } else { key },
+        comment: row.try_get(4)?,
+        // An estimate: what a float cannot say exactly does not matter.
+        rows_estimate: rows.map(|rows| rows.max(0.0) as u64),
+    })
+}
+
+/// Whether the relation also shows the rows of children that its constraints do not bind (inheritance, not partitions).
+fn inherited(row: &Row) -> Result<bool, tokio_postgres::Error> {
+    Ok(row.try_get::<_, String>(2)? == "r" && row.try_get::<_, bool>(3)?)
+}
+
+fn column_of(row: &Row) -> Result<Option<ColumnDef>, tokio_postgres::Error> {
+    let Some(name) = row.try_get::<_, Option<String>>(7)? else { return Ok(None) };
+    let base = CatalogType {
+        oid: row.try_get(11)?,
+        name: row.try_get(12)?,
+        kind: row.try_get(13)?,
+        modifier: row.try_get(14)?,
+    };
+    let element = match row.try_get::<_, Option<Oid>>(15)? {
+        Some(oid) => {
+            Some(CatalogType { oid, name: row.try_get(16)?, kind: row.try_get(17)?, modifier: row.try_get(18)? })
+        }
+        None => None,
+    };
+    let (data_type, class) = map(&base, element.as_ref(), text_order(row)?);
+    // A foreign table's NOT NULL is a claim about a store that Postgres does not check.
+    let checked = row.try_get::<_, String>(2)? != "f" && !inherited(row)?;
+    Ok(Some(ColumnDef {
+        name,
+        nullable: !(row.try_get::<_, bool>(8)? && checked),
+        remote_type: row.try_get(9)?,
+        collation: match class {
+            ValueClass::Text | ValueClass::TextFolded | ValueClass::TextPadded => row.try_get(19)?,
+            _ => None,
+        },
+        data_type,
+        class,
+        comment: row.try_get(10)?,
+    }))
+}
+
+fn text_order(row: &Row) -> Result<TextOrder, tokio_postgres::Error> {
+    let (deterministic, encoding): (bool, String) = (row.try_get(20)?, row.try_get(21)?);
+    Ok(match (encoding.as_str(), deterministic) {
+        ("UTF8", true) => TextOrder::Deterministic,
+        ("UTF8", false) => TextOrder::Folded,
+        _ => TextOrder::OtherEncoding,
+    })
+}

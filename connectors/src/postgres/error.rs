@@ -1,0 +1,129 @@
+//! What Postgres and its driver report, as the contract's errors: by what the caller can do next.
+//!
+//! A cause keeps the server's message and SQLSTATE and drops DETAIL and HINT, which may quote a row's values.
+
+use std::time::{Duration, Instant};
+
+use headwater_source::{Cause, Error, ServiceName};
+use tokio_postgres::error::SqlState;
+
+/// Who is blamed, and the limits under which it worked.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub(super) service: ServiceName,
+    pub(super) location: String,
+    pub(super) connect_timeout: Duration,
+    pub(super) pool_wait: Duration,
+    pub(super) statement_timeout: Option<Duration>,
+}
+
+/// How far a statement had come when it failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The statement is parsed: a name that is not there is one that was there when the query was planned.
+    Preparing,
+    /// No row was read: the source may simply be down.
+    Starting,
+    /// Rows were being read: what came before is not an answer.
+    Reading,
+}
+
+/// How much earlier than the limit the server's clock may end a statement and still count as the limit.
+const CLOCK_SLACK: Duration = Duration::from_millis(50);
+
+/// The server's own words without the parts that may quote data.
+#[derive(Debug, thiserror::Error)]
+#[error("{message} (SQLSTATE {code})")]
+struct ServerError {
+    message: String,
+    code: String,
+}
+
+impl Place {
+    /// An error while a connection was made.
+    pub(super) fn connecting(&self, error: tokio_postgres::Error) -> Error {
+        let denied = error.code().is_some_and(|code| code.code().starts_with("28") || code.code() == "42501")
+            || refused_before_asking(&error);
+        let (service, location, cause) = (self.service.clone(), self.location.clone(), cause(error));
+        match denied {
+            true => Error::AccessDenied { service, location, cause },
+            false => Error::Unavailable { service, location, cause },
+        }
+    }
+
+    /// An error of a statement over `table` that began at `started`.
+    pub(super) fn statement(&self, table: &str, phase: Phase, started: Instant, error: tokio_postgres::Error) -> Error {
+        let service = self.service.clone();
+        let Some(code) = error.code().cloned() else { return self.lost(table, phase, cause(error)) };
+        match code.code() {
+            "42501" => Error::AccessDenied { service, location: self.location.clone(), cause: cause(error) },
+            "42P01" | "42703" | "42704" | "3F000" if phase == Phase::Preparing => {
+                self.changed(table, server_message(&error))
+            }
+            "57014" if self.limit_reached(started) => self.statement_timeout(),
+            "57014" => Error::Interrupted { service, table: table.to_owned(), cause: cause(error) },
+            text if lost_connection(text) => self.lost(table, phase, cause(error)),
+            text => Error::Remote { service, code: Some(text.to_owned()), cause: cause(error) },
+        }
+    }
+
+    /// The connection went away.
+    pub(super) fn lost(&self, table: &str, phase: Phase, cause: Cause) -> Error {
+        let service = self.service.clone();
+        match phase {
+            Phase::Preparing | Phase::Starting => {
+                Error::Unavailable { service, location: self.location.clone(), cause }
+            }
+            Phase::Reading => Error::Interrupted { service, table: table.to_owned(), cause },
+        }
+    }
+
+    /// The table is not what the query was planned with.
+    pub(super) fn changed(&self, table: &str, change: String) -> Error {
+        Error::SchemaChanged { service: self.service.clone(), table: table.to_owned(), change }
+    }
+
+    /// The statement ran longer than the manifest allows.
+    pub(super) fn statement_timeout(&self) -> Error {
+        let limit = self.statement_timeout.unwrap_or_default();
+        self.timeout("the statement", limit, "statement_timeout_ms")
+    }
+
+    /// A named limit was passed.
+    pub(super) fn timeout(&self, what: &'static str, limit: Duration, option: &'static str) -> Error {
+        let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        Error::Timeout { service: self.service.clone(), what, limit_ms, option }
+    }
+
+    /// The request asks for what was not offered.
+    pub(super) fn unsupported(&self, reason: impl Into<String>) -> Error {
+        Error::Unsupported { service: self.service.clone(), reason: reason.into() }
+    }
+
+    fn limit_reached(&self, started: Instant) -> bool {
+        self.statement_timeout.is_some_and(|limit| started.elapsed() + CLOCK_SLACK >= limit)
+    }
+}
+
+/// Whether authentication failed on our side: no password where one is asked for, or a server that cannot prove that it knows it.
+/// The driver tells these from other errors only by their words.
+fn refused_before_asking(error: &tokio_postgres::Error) -> bool {
+    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    error.to_string() == "authentication error" || cause == "password missing"
+}
+
+/// Whether the SQLSTATE says that the server or the connection went away, or has no room for us.
+fn lost_connection(code: &str) -> bool {
+    code.starts_with("08") || code.starts_with("57P") || code == SqlState::TOO_MANY_CONNECTIONS.code()
+}
+
+fn server_message(error: &tokio_postgres::Error) -> String {
+    error.as_db_error().map_or_else(|| error.to_string(), |db| db.message().to_owned())
+}
+
+fn cause(error: tokio_postgres::Error) -> Cause {
+    match error.as_db_error() {
+        Some(db) => Box::new(ServerError { message: db.message().to_owned(), code: db.code().code().to_owned() }),
+        None => Box::new(error),
+    }
+}

@@ -1,0 +1,109 @@
+//! PostgreSQL 12 and later: tables, partitioned tables, views, materialized views and foreign tables.
+//!
+//! What a manifest's `source:` section may say is in `config`, which types are read as what in `types`, what may be
+//! pushed in `dialect`. Read-only in fact and not only by intent: every connection defaults to read-only transactions, and every
+//! scan runs in one.
+//!
+//! A scan's operators and types are looked up in `pg_catalog` only (`search_path` is pinned). A view whose functions rely on another
+//! `search_path` fails here; let the functions set their own.
+//!
+//! Connections hold session settings and named statements: behind a pooler, use its session mode.
+
+mod config;
+mod connect;
+mod tls;
+
+mod discover;
+mod types;
+
+mod dialect;
+mod range;
+
+mod bind;
+mod scan;
+
+mod rows;
+
+mod copy;
+mod decode;
+mod numeric;
+
+mod error;
+
+use std::fmt;
+use std::sync::Arc;
+
+use headwater_source::{
+    Capabilities, Connector, OpenContext, OptionDef, Options, Result, Scan, ScanRequest, Source, TableDef, async_trait,
+};
+
+use config::Settings;
+use connect::Connections;
+use error::Place;
+use scan::PostgresScan;
+
+/// Opens PostgreSQL databases: `connector: postgres`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PostgresConnector;
+
+impl Connector for PostgresConnector {
+    fn kind(&self) -> &'static str {
+        "postgres"
+    }
+
+    fn options(&self) -> &'static [OptionDef] {
+        config::OPTIONS
+    }
+
+    fn open(&self, context: OpenContext<'_>, options: &Options) -> Result<Arc<dyn Source>> {
+        let settings = Settings::parse(context, options)?;
+        let place = Place {
+            service: context.service.clone(),
+            location: settings.location.clone(),
+            connect_timeout: settings.connect_timeout,
+            pool_wait: settings.pool_wait,
+            statement_timeout: settings.statement_timeout,
+        };
+        Ok(Arc::new(PostgresSource { connections: Arc::new(Connections::new(settings, place)) }))
+    }
+}
+
+/// One database under one role.
+struct PostgresSource {
+    connections: Arc<Connections>,
+}
+
+impl fmt::Debug for PostgresSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PostgresSource({})", self.connections.place.location)
+    }
+}
+
+#[async_trait]
+impl Source for PostgresSource {
+    fn location(&self) -> String {
+        self.connections.place.location.clone()
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        &dialect::CAPABILITIES
+    }
+
+    async fn tables(&self) -> Result<Vec<TableDef>> {
+        let lease = self.connections.lease().await?;
+        let tables = discover::tables(&lease, &self.connections.place).await?;
+        lease.release();
+        Ok(tables)
+    }
+
+    async fn table(&self, from: &str) -> Result<TableDef> {
+        let lease = self.connections.lease().await?;
+        let found = discover::table(&lease, &self.connections.place, from).await?;
+        lease.release();
+        found
+    }
+
+    async fn prepare(&self, request: ScanRequest) -> Result<Arc<dyn Scan>> {
+        Ok(Arc::new(PostgresScan::new(self.connections.clone(), request)?))
+    }
+}

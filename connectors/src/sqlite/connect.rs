@@ -1,0 +1,175 @@
+//! Connections: opened when they are needed, read-only, bounded, and kept while their file is the same.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use headwater_source::{Error, Result, ServiceName};
+use parking_lot::Mutex;
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::config::Config;
+use super::control::{self, Control, Stop};
+use super::error::{Stage, classify, millis};
+
+/// The connections of one source.
+#[derive(Debug)]
+pub(super) struct Pool {
+    pub(super) service: ServiceName,
+    pub(super) config: Config,
+    idle: Mutex<Vec<Idle>>,
+    permits: Arc<Semaphore>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    connection: Connection,
+    file: FileIdentity,
+}
+
+/// What tells one file from another that took its path: device and inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FileIdentity(u64, u64);
+
+/// The right to one connection.
+pub(super) type Permit = OwnedSemaphorePermit;
+
+/// A connection inside a read transaction: all that it reads is one state of the file.
+///
+/// Dropping it closes the connection; [`Lease::give_back`] keeps it for the next scan.
+#[derive(Debug)]
+pub(super) struct Lease {
+    connection: Connection,
+    file: FileIdentity,
+    control: Arc<Control>,
+    pool: Arc<Pool>,
+    // Last: the permit is free only once the connection is closed.
+    _permit: Permit,
+}
+
+impl Pool {
+    pub(super) fn new(service: ServiceName, config: Config) -> Self {
+        let permits = Arc::new(Semaphore::new(config.pool_size));
+        Self { service, config, idle: Mutex::new(Vec::new()), permits }
+    }
+
+    /// Waits for the right to a connection, not longer than `connect_timeout_ms`.
+    pub(super) async fn permit(&self) -> Result<Permit> {
+        let limit = self.config.connect_timeout;
+        let timeout = || Error::Timeout {
+            service: self.service.clone(),
+            what: "waiting for a connection",
+            limit_ms: millis(limit),
+            option: "connect_timeout_ms",
+        };
+        let permit = tokio::time::timeout(limit, Arc::clone(&self.permits).acquire_owned()).await;
+        permit.map_err(|_| timeout())?.map_err(|_| timeout())
+    }
+
+    /// Opens or reuses a connection and starts a read transaction. Blocks.
+    pub(super) fn lease(self: &Arc<Self>, permit: Permit, control: Arc<Control>) -> Result<Lease> {
+        let file = self.identify()?;
+        let connection = match self.take_idle(file) {
+            Some(connection) => connection,
+            None => self.open().map_err(|error| self.error(Stage::Open, error))?,
+        };
+        let mut lease = Lease { connection, file, control, pool: Arc::clone(self), _permit: permit };
+        lease.begin().map_err(|error| lease.error(Stage::Open, error))?;
+        Ok(lease)
+    }
+
+    /// The error of a stage where no statement runs.
+    fn error(&self, stage: Stage<'_>, error: rusqlite::Error) -> Error {
+        classify(&self.service, &self.config, stage, error)
+    }
+
+    /// Looks at the file without opening it: closing any descriptor of it would drop the POSIX locks that this process holds
+    /// on the database (<https://www.sqlite.org/howtocorrupt.html>, section 2.2).
+    fn identify(&self) -> Result<FileIdentity> {
+        identity(&self.config.path).map_err(|error| {
+            let (service, location) = (self.service.clone(), self.config.location());
+            let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
+            let cause = Box::new(error);
+            if denied {
+                Error::AccessDenied { service, location, cause }
+            } else {
+                Error::Unavailable { service, location, cause }
+            }
+        })
+    }
+
+    /// A kept connection to this very file; those to a file that is no longer there are closed.
+    fn take_idle(&self, file: FileIdentity) -> Option<Connection> {
+        let mut idle = self.idle.lock();
+        idle.retain(|kept| kept.file == file);
+        idle.pop().map(|kept| kept.connection)
+    }
+
+    fn open(&self) -> rusqlite::Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_PRIVATE_CACHE
+            | OpenFlags::SQLITE_OPEN_EXRESCODE;
+        let connection = Connection::open_with_flags(&self.config.path, flags)?;
+        connection.pragma_update(None, "query_only", true)?;
+        Ok(connection)
+    }
+}
+
+impl Lease {
+    /// The connection, to read with.
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Ends the transaction and keeps the connection, where that works; otherwise closes it.
+    pub(super) fn give_back(self) {
+        let Self { mut connection, file, pool, _permit, .. } = self;
+        let ended = connection.execute_batch("COMMIT").and_then(|()| control::release(&mut connection));
+        if ended.is_ok() {
+            pool.idle.lock().push(Idle { connection, file });
+        }
+    }
+
+    /// The error of a stage, or that of the limit which caused it.
+    pub(super) fn error(&self, stage: Stage<'_>, error: rusqlite::Error) -> Error {
+        let stoppable = matches!(
+            error.sqlite_error_code(),
+            Some(rusqlite::ErrorCode::OperationInterrupted | rusqlite::ErrorCode::DatabaseBusy)
+        );
+        match self.control.stop() {
+            Some(Stop::TimedOut) if stoppable => self.timed_out(),
+            _ => self.pool.error(stage, error),
+        }
+    }
+
+    /// The error of a scan whose time is over.
+    pub(super) fn timed_out(&self) -> Error {
+        Error::Timeout {
+            service: self.pool.service.clone(),
+            what: "the statement",
+            limit_ms: self.pool.config.statement_timeout.map(millis).unwrap_or_default(),
+            option: "statement_timeout_ms",
+        }
+    }
+
+    fn begin(&mut self) -> rusqlite::Result<()> {
+        self.control.attach(&mut self.connection, self.pool.config.busy_timeout)?;
+        self.connection.execute_batch("BEGIN")?;
+        // BEGIN alone takes no lock: the first read fixes the state that the transaction sees.
+        self.connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
+    }
+}
+
+#[cfg(unix)]
+fn identity(path: &Path) -> std::io::Result<FileIdentity> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = std::fs::metadata(path)?;
+    Ok(FileIdentity(metadata.dev(), metadata.ino()))
+}
+
+/// Elsewhere than on Unix an open file can't be replaced, so all files of a path are the same.
+#[cfg(not(unix))]
+fn identity(path: &Path) -> std::io::Result<FileIdentity> {
+    std::fs::metadata(path).map(|_| FileIdentity(0, 0))
+}

@@ -1,0 +1,290 @@
+//! The capability table, and how SQLite's statements are written.
+//!
+//! Outside STRICT tables any value may stand in any column, and where it is compared it has an order of its own: numbers before
+//! texts before blobs. So a filter is exact only where SQLite makes sure of the storage class: in STRICT tables and on the
+//! rowid. Elsewhere ([`ValueClass::Loose`]) it is a superset, and the engine checks again. A row that passes is then
+//! always decoded, and a value that does not fit is an error, never counted as a match. A row that does not pass is
+//! not read, so a misfit in it is not met: a pushed filter can make a query succeed that would fail as a full scan, and
+//! never makes it answer with other rows.
+//!
+//! | on | `=` | `<>` | `<` | IS NULL | LIKE | ORDER BY |
+//! |---|---|---|---|---|---|---|
+//! | rowid; INTEGER, TEXT (BINARY collation), BLOB of STRICT tables | exact | exact | exact | exact | no | exact |
+//! | integers, text, blobs elsewhere | superset | superset | superset | superset | no | no |
+//! | text with collation NOCASE or RTRIM | superset | no | no | superset | no | no |
+//! | floats | superset | no | superset | superset | no | no |
+//! | dates | superset | superset | superset | superset | no | no |
+//! | timestamps | superset | no | superset | superset | no | no |
+//! | booleans | superset | superset | no | superset | no | no |
+//! | decimals, times, instants, any other | no | no | no | superset | no | no |
+//!
+//! - Text is compared with `COLLATE BINARY` (memcmp, as Arrow does) unless that is the column's own collation, or the column
+//!   folds, where its own collation lets its index be used and finds at least what equals.
+//! - Every date that is read starts with `YYYY-MM-DD`, so days compare as texts. Timestamps have several forms, so they
+//!   are compared by their day, which is a superset.
+//! - `<>` on floats: SQLite holds -0.0 and 0.0 for equal, Arrow does not. `<>` on a folding column would lose rows too.
+//! - LIKE ignores case in SQLite and ends at NUL.
+//! - Decimals are stored as doubles, integers or text, which compare with each other in no useful way.
+//! - Databases in UTF-16 order text otherwise; in compound views and virtual tables it is open how a comparison converts its
+//!   sides. Nothing but IS NULL is pushed on these.
+//! - Columns are written `"table"."column"`: SQLite takes an unknown name in double quotes for a string, but not a qualified one.
+
+use headwater_source::{
+    Bind, Capabilities, ColumnDef, CompareOp, Error, Expr, Operator, Result, Rule, ScalarValue, ScanRequest,
+    ServiceName, SortKey, Support, TableDef, ValueClass,
+};
+use rusqlite::types::Value;
+
+use super::temporal::{DAY_MICROS, format_date};
+use crate::sql::{Dialect, Use, quote};
+
+/// The most values of one scan. SQLite takes 32766; a timestamp takes two.
+const BINDS_MAX: usize = 16_000;
+
+/// How many parts of AND or OR stand in one row. SQLite refuses expressions more than 1000 deep, and a chain is as deep as
+/// it is long, so longer ones are nested.
+const CHAIN_MAX: usize = 100;
+
+const RULES: &[Rule] = &[
+    (Operator::Equal, ValueClass::Integer, Support::Exact),
+    (Operator::NotEqual, ValueClass::Integer, Support::Exact),
+    (Operator::Order, ValueClass::Integer, Support::Exact),
+    (Operator::IsNull, ValueClass::Integer, Support::Exact),
+    (Operator::Sort, ValueClass::Integer, Support::Exact),
+    (Operator::Equal, ValueClass::Text, Support::Exact),
+    (Operator::NotEqual, ValueClass::Text, Support::Exact),
+    (Operator::Order, ValueClass::Text, Support::Exact),
+    (Operator::IsNull, ValueClass::Text, Support::Exact),
+    (Operator::Sort, ValueClass::Text, Support::Exact),
+    (Operator::Equal, ValueClass::Bytes, Support::Exact),
+    (Operator::NotEqual, ValueClass::Bytes, Support::Exact),
+    (Operator::Order, ValueClass::Bytes, Support::Exact),
+    (Operator::IsNull, ValueClass::Bytes, Support::Exact),
+    (Operator::Sort, ValueClass::Bytes, Support::Exact),
+    (Operator::Equal, ValueClass::Loose, Support::Superset),
+    (Operator::NotEqual, ValueClass::Loose, Support::Superset),
+    (Operator::Order, ValueClass::Loose, Support::Superset),
+    (Operator::IsNull, ValueClass::Loose, Support::Superset),
+    (Operator::Equal, ValueClass::TextFolded, Support::Superset),
+    (Operator::IsNull, ValueClass::TextFolded, Support::Superset),
+    (Operator::Equal, ValueClass::Float, Support::Superset),
+    (Operator::Order, ValueClass::Float, Support::Superset),
+    (Operator::IsNull, ValueClass::Float, Support::Superset),
+    (Operator::Equal, ValueClass::Date, Support::Superset),
+    (Operator::NotEqual, ValueClass::Date, Support::Superset),
+    (Operator::Order, ValueClass::Date, Support::Superset),
+    (Operator::IsNull, ValueClass::Date, Support::Superset),
+    (Operator::Equal, ValueClass::Timestamp, Support::Superset),
+    (Operator::Order, ValueClass::Timestamp, Support::Superset),
+    (Operator::IsNull, ValueClass::Timestamp, Support::Superset),
+    (Operator::Equal, ValueClass::Boolean, Support::Superset),
+    (Operator::NotEqual, ValueClass::Boolean, Support::Superset),
+    (Operator::IsNull, ValueClass::Boolean, Support::Superset),
+    (Operator::IsNull, ValueClass::Decimal, Support::Superset),
+    (Operator::IsNull, ValueClass::Time, Support::Superset),
+    (Operator::IsNull, ValueClass::TimestampTz, Support::Superset),
+    (Operator::IsNull, ValueClass::Opaque, Support::Superset),
+];
+
+/// The capability table.
+pub(super) const CAPABILITIES: Capabilities = Capabilities::new("SQLite", RULES).with_max_binds(BINDS_MAX);
+
+/// Writes the statements on one table.
+pub(super) struct Sqlite {
+    table: String,
+}
+
+impl Sqlite {
+    /// The dialect of a table's statements.
+    pub(super) fn of(table: &TableDef, service: &ServiceName) -> Result<Self> {
+        Ok(Self { table: quote(&table.name, Self::QUOTE, service)? })
+    }
+}
+
+impl Dialect for Sqlite {
+    const QUOTE: char = '"';
+
+    fn placeholder(&self, number: usize, _: &str) -> String {
+        format!("?{number}")
+    }
+
+    fn column(&self, column: &ColumnDef, quoted: String, purpose: Use) -> String {
+        let qualified = format!("{}.{quoted}", self.table);
+        let compared = matches!(purpose, Use::Equality | Use::Order | Use::Sort);
+        let own = column.class == ValueClass::TextFolded || column.collation.as_deref() == Some("BINARY");
+        if compared && !own { format!("{qualified} COLLATE BINARY") } else { qualified }
+    }
+
+    fn bind_type(&self, column: &ColumnDef, _: Use) -> String {
+        match column.class {
+            ValueClass::Date | ValueClass::Timestamp => "text".to_owned(),
+            _ => column.remote_type.to_ascii_lowercase(),
+        }
+    }
+
+    fn sort_key(&self, expression: &str, key: SortKey) -> String {
+        let direction = if key.descending { "DESC" } else { "ASC" };
+        let nulls = if key.nulls_first { "FIRST" } else { "LAST" };
+        format!("{expression} {direction} NULLS {nulls}")
+    }
+}
+
+/// The request with its filters as SQLite evaluates them: days as text, timestamps as ranges of days, long chains nested.
+pub(super) fn lower(mut request: ScanRequest) -> ScanRequest {
+    let filters = std::mem::take(&mut request.filters);
+    let filters: Vec<Expr> = filters.into_iter().map(lower_filter).collect();
+    request.filters = if filters.len() > CHAIN_MAX { vec![nest(filters, Expr::And)] } else { filters };
+    request
+}
+
+/// A bound value as SQLite stores it.
+pub(super) fn bind_value(bind: &Bind, service: &ServiceName) -> Result<Value> {
+    match &bind.value {
+        ScalarValue::Boolean(Some(flag)) => Ok(Value::Integer(i64::from(*flag))),
+        ScalarValue::Int64(Some(integer)) => Ok(Value::Integer(*integer)),
+        ScalarValue::Float64(Some(real)) => Ok(Value::Real(*real)),
+        ScalarValue::Utf8(Some(text)) => Ok(Value::Text(text.clone())),
+        ScalarValue::Binary(Some(bytes)) => Ok(Value::Blob(bytes.clone())),
+        other => {
+            let reason = format!("a value of type {} cannot be bound", other.data_type());
+            Err(Error::Unsupported { service: service.clone(), reason })
+        }
+    }
+}
+
+fn lower_filter(filter: Expr) -> Expr {
+    let lower_all = |parts: Vec<Expr>| parts.into_iter().map(lower_filter).collect::<Vec<_>>();
+    match filter {
+        Expr::And(parts) => nest(lower_all(parts), Expr::And),
+        Expr::Or(parts) => nest(lower_all(parts), Expr::Or),
+        Expr::Not(inner) => Expr::Not(Box::new(lower_filter(*inner))),
+        Expr::Compare { op, left, right } => lower_compare(op, *left, *right),
+        Expr::InList { expr, values, negated } => lower_in_list(expr, values, negated),
+        other => other,
+    }
+}
+
+fn lower_compare(op: CompareOp, left: Expr, right: Expr) -> Expr {
+    match right {
+        Expr::Literal(ScalarValue::Date32(Some(days))) => {
+            Expr::compare(op, left, Expr::Literal(day_text(i64::from(days)).into()))
+        }
+        Expr::Literal(ScalarValue::TimestampMicrosecond(Some(micros), _)) => match op {
+            CompareOp::Less | CompareOp::LessOrEqual => until_day_of(micros, left),
+            CompareOp::Greater | CompareOp::GreaterOrEqual => from_day_of(micros, left),
+            _ => Expr::And(vec![from_day_of(micros, left.clone()), until_day_of(micros, left)]),
+        },
+        right => Expr::compare(op, left, right),
+    }
+}
+
+fn lower_in_list(expr: Box<Expr>, values: Vec<ScalarValue>, negated: bool) -> Expr {
+    let micros: Vec<i64> = values.iter().filter_map(micros).collect();
+    // Only IN is offered on timestamps, never NOT IN.
+    if let (Some(first), Some(last)) = (micros.iter().min(), micros.iter().max()) {
+        return Expr::And(vec![from_day_of(*first, (*expr).clone()), until_day_of(*last, *expr)]);
+    }
+    let values = values
+        .into_iter()
+        .map(|value| match value {
+            ScalarValue::Date32(Some(days)) => day_text(i64::from(days)).into(),
+            other => other,
+        })
+        .collect();
+    Expr::InList { expr, values, negated }
+}
+
+fn micros(value: &ScalarValue) -> Option<i64> {
+    match value {
+        ScalarValue::TimestampMicrosecond(micros, _) => *micros,
+        _ => None,
+    }
+}
+
+/// The text that compares with every date text as the day does; outside the years 0000 to 9999, one before or after them all.
+fn day_text(days: i64) -> String {
+    format_date(days).unwrap_or_else(|| if days < 0 { String::new() } else { AFTER.to_owned() })
+}
+
+/// Sorts after every character of a date or timestamp.
+const AFTER: &str = "~";
+
+fn from_day_of(micros: i64, column: Expr) -> Expr {
+    let first = day_text(micros.div_euclid(DAY_MICROS));
+    Expr::compare(CompareOp::GreaterOrEqual, column, Expr::Literal(first.into()))
+}
+
+fn until_day_of(micros: i64, column: Expr) -> Expr {
+    let last = format_date(micros.div_euclid(DAY_MICROS)).map(|day| format!("{day}{AFTER}"));
+    let last = last.unwrap_or_else(|| day_text(micros.div_euclid(DAY_MICROS)));
+    Expr::compare(CompareOp::LessOrEqual, column, Expr::Literal(last.into()))
+}
+
+fn nest(mut parts: Vec<Expr>, join: fn(Vec<Expr>) -> Expr) -> Expr {
+    while parts.len() > CHAIN_MAX {
+        let mut nested = Vec::with_capacity(parts.len() / CHAIN_MAX + 1);
+        let mut rest = parts.into_iter().peekable();
+        while rest.peek().is_some() {
+            nested.push(join(rest.by_ref().take(CHAIN_MAX).collect()));
+        }
+        parts = nested;
+    }
+    join(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::DataType;
+
+    use super::*;
+
+    fn column() -> Expr {
+        Expr::Column(0)
+    }
+
+    #[test]
+    fn timestamp_is_compared_by_its_day() {
+        let noon = Expr::Literal(ScalarValue::TimestampMicrosecond(Some(DAY_MICROS / 2), None));
+        let shown = |expr: Expr| format!("{expr:?}");
+        let less = shown(lower_compare(CompareOp::LessOrEqual, column(), noon.clone()));
+        assert!(less.contains("1970-01-01~"), "{less}");
+        let equal = shown(lower_compare(CompareOp::Equal, column(), noon));
+        assert!(equal.contains("\"1970-01-01\"") && equal.contains("1970-01-01~"), "{equal}");
+    }
+
+    #[test]
+    fn day_beyond_four_digits_compares_before_or_after_all_texts() {
+        assert_eq!(day_text(-719_529), "");
+        assert_eq!(day_text(2_932_897), "~");
+        assert!("9999-12-31" < "~");
+    }
+
+    #[test]
+    fn long_chain_is_nested() {
+        let parts = vec![column(); CHAIN_MAX * CHAIN_MAX + 1];
+        fn depth(expr: &Expr) -> usize {
+            match expr {
+                Expr::Or(parts) => parts.len().max(1) + parts.iter().map(depth).max().unwrap_or(0),
+                _ => 1,
+            }
+        }
+        let nested = nest(parts, Expr::Or);
+        assert!(depth(&nested) < 3 * CHAIN_MAX, "{}", depth(&nested));
+    }
+
+    #[test]
+    fn column_is_qualified_and_compared_bytewise() {
+        let service = ServiceName::parse("shop").unwrap();
+        let mut text = ColumnDef::new("na\"me", DataType::Utf8, "TEXT", ValueClass::Loose);
+        text.collation = Some("BINARY".to_owned());
+        let dialect = Sqlite::of(&TableDef::new(["t"], vec![text.clone()]), &service).unwrap();
+        let write =
+            |column: &ColumnDef, purpose| dialect.column(column, quote(&column.name, '"', &service).unwrap(), purpose);
+        assert_eq!(write(&text, Use::Equality), "\"t\".\"na\"\"me\"");
+        text.collation = Some("CUSTOM".to_owned());
+        assert_eq!(write(&text, Use::Order), "\"t\".\"na\"\"me\" COLLATE BINARY");
+        assert_eq!(write(&text, Use::Read), "\"t\".\"na\"\"me\"");
+        text.class = ValueClass::TextFolded;
+        assert_eq!(write(&text, Use::Equality), "\"t\".\"na\"\"me\"");
+    }
+}

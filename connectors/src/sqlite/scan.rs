@@ -1,0 +1,287 @@
+//! Reads a table: a thread steps through the rows and sends batches, as fast as they are taken.
+//!
+//! Invariant: a stream ends well only after the thread said that it has seen the last row. An error in the middle is the
+//! last item; a thread that vanished is an error too.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use arrow::array::RecordBatchOptions;
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+use headwater_source::futures::Stream;
+use headwater_source::{BatchStream, Cause, Error, RemoteStatement, Result, Scan, ScanRequest, ServiceName};
+use rusqlite::{Row, Statement};
+use tokio::sync::{mpsc, oneshot};
+
+use super::connect::{Lease, Permit, Pool};
+use super::control::{CancelOnDrop, Control, Stop};
+use super::decode::{ColumnBuilder, Misfit};
+use super::dialect::{Sqlite, bind_value, lower};
+use super::error::Stage;
+use super::{catalog, misfit, verify};
+use crate::sql::render;
+
+/// How many batches wait for the reader.
+const QUEUE_BATCHES: usize = 2;
+
+/// How many bytes of text and blobs end a batch before its rows are full.
+const BATCH_BYTES_MAX: usize = 16 << 20;
+
+/// The most values of one statement: SQLITE_MAX_VARIABLE_NUMBER.
+const VARIABLES_MAX: usize = 32_766;
+
+/// A prepared scan.
+#[derive(Debug)]
+pub(super) struct SqliteScan {
+    pool: Arc<Pool>,
+    job: Arc<Job>,
+}
+
+/// What the thread needs to know.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) service: ServiceName,
+    pub(super) request: ScanRequest,
+    pub(super) statement: RemoteStatement,
+}
+
+impl SqliteScan {
+    /// Writes the statement; does no I/O.
+    pub(super) fn new(pool: Arc<Pool>, request: ScanRequest) -> Result<Self> {
+        let service = pool.service.clone();
+        let request = lower(request);
+        let statement = render(&Sqlite::of(&request.table, &service)?, &service, &request)?;
+        let binds = statement.binds.len();
+        if binds > VARIABLES_MAX {
+            let reason = format!("the filters bind {binds} values together, SQLite takes {VARIABLES_MAX}");
+            return Err(Error::Unsupported { service, reason });
+        }
+        Ok(Self { pool, job: Arc::new(Job { service, request, statement }) })
+    }
+}
+
+#[async_trait]
+impl Scan for SqliteScan {
+    fn statement(&self) -> &RemoteStatement {
+        &self.job.statement
+    }
+
+    async fn open(&self, partition: usize) -> Result<BatchStream> {
+        if partition != 0 {
+            let reason = format!("partition {partition} of 1");
+            return Err(Error::Unsupported { service: self.job.service.clone(), reason });
+        }
+        let permit = self.pool.permit().await?;
+        let (control, cancel) = Control::start(self.pool.config.statement_timeout);
+        let (started, starting) = oneshot::channel();
+        let (sender, receiver) = mpsc::channel(QUEUE_BATCHES);
+        let (pool, job) = (Arc::clone(&self.pool), Arc::clone(&self.job));
+        // A thread of its own, not tokio's blocking pool: a scan lasts as long as its reader, and the pool is for short work.
+        std::thread::Builder::new()
+            .name("sqlite-scan".to_owned())
+            .spawn(move || job.run(&pool, permit, control, started, &sender))
+            .map_err(|error| self.job.interrupted(Box::new(error)))?;
+        starting.await.map_err(|_| self.job.vanished())??;
+        Ok(Box::pin(Batches { receiver, job: Arc::clone(&self.job), done: false, _cancel: cancel }))
+    }
+}
+
+enum Message {
+    Batch(RecordBatch),
+    Failed(Error),
+    /// Every row was sent.
+    End,
+}
+
+/// The reader's end.
+struct Batches {
+    receiver: mpsc::Receiver<Message>,
+    job: Arc<Job>,
+    done: bool,
+    _cancel: CancelOnDrop,
+}
+
+impl Stream for Batches {
+    type Item = Result<RecordBatch>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.done {
+            return Poll::Ready(None);
+        }
+        let message = ready!(self.receiver.poll_recv(context));
+        self.done = !matches!(message, Some(Message::Batch(_)));
+        Poll::Ready(match message {
+            Some(Message::Batch(batch)) => Some(Ok(batch)),
+            Some(Message::Failed(error)) => Some(Err(error)),
+            Some(Message::End) => None,
+            None => Some(Err(self.job.vanished())),
+        })
+    }
+}
+
+/// Whether the reader still wants rows.
+#[derive(PartialEq, Eq)]
+enum Reader {
+    Waiting,
+    Gone,
+}
+
+type Sender = mpsc::Sender<Message>;
+
+impl Job {
+    fn run(
+        &self,
+        pool: &Arc<Pool>,
+        permit: Permit,
+        control: Arc<Control>,
+        started: oneshot::Sender<Result<()>>,
+        sender: &Sender,
+    ) {
+        let lease = match pool.lease(permit, Arc::clone(&control)) {
+            Ok(lease) => lease,
+            // Failing to send means that the reader has left.
+            Err(error) => return drop(started.send(Err(error))),
+        };
+        match self.read(&lease, &control, started, sender) {
+            Ok(Reader::Waiting) => {
+                lease.give_back();
+                drop(sender.blocking_send(Message::End));
+            }
+            Ok(Reader::Gone) => lease.give_back(),
+            Err(error) => {
+                // The connection is closed: what state an error left it in need not be known.
+                drop(lease);
+                drop(sender.blocking_send(Message::Failed(error)));
+            }
+        }
+    }
+
+    /// Reads all rows. An error before the first step goes to `started`, any later one is returned.
+    fn read(
+        &self,
+        lease: &Lease,
+        control: &Control,
+        started: oneshot::Sender<Result<()>>,
+        sender: &Sender,
+    ) -> Result<Reader> {
+        let mut statement = match self.prepare(lease) {
+            Ok(statement) => statement,
+            Err(error) => {
+                drop(started.send(Err(error)));
+                return Ok(Reader::Gone);
+            }
+        };
+        if started.send(Ok(())).is_err() {
+            return Ok(Reader::Gone);
+        }
+        self.step(lease, control, &mut statement, sender)
+    }
+
+    /// Checks that the table is as planned and prepares the statement, in the transaction that will read it.
+    fn prepare<'l>(&self, lease: &'l Lease) -> Result<Statement<'l>> {
+        let fail = |error| lease.error(Stage::Prepare, error);
+        let now = catalog::table(lease.connection(), &self.request.table.name).map_err(fail)?;
+        verify::unchanged(&self.service, &self.request, now.as_ref())?;
+        let mut statement = lease.connection().prepare(&self.statement.text).map_err(fail)?;
+        for (index, bind) in self.statement.binds.iter().enumerate() {
+            let value = bind_value(bind, &self.service)?;
+            statement.raw_bind_parameter(index + 1, value).map_err(fail)?;
+        }
+        Ok(statement)
+    }
+
+    fn step(&self, lease: &Lease, control: &Control, statement: &mut Statement<'_>, sender: &Sender) -> Result<Reader> {
+        let mut batch = BatchBuilder::new(self);
+        let mut rows = statement.raw_query();
+        let fail = |error| lease.error(Stage::Read(&self.request.table.name), error);
+        while let Some(row) = rows.next().map_err(fail)? {
+            batch
+                .append(row, fail)?
+                .map_err(|(column, reason)| misfit::locate(self, lease, column, &reason, batch.rows_read))?;
+            if batch.is_full() {
+                if sender.blocking_send(Message::Batch(batch.finish()?)).is_err() {
+                    return Ok(Reader::Gone);
+                }
+                match control.stop() {
+                    Some(Stop::TimedOut) => return Err(lease.timed_out()),
+                    Some(Stop::Cancelled) => return Ok(Reader::Gone),
+                    None => {}
+                }
+            }
+        }
+        if batch.rows > 0 && sender.blocking_send(Message::Batch(batch.finish()?)).is_err() {
+            return Ok(Reader::Gone);
+        }
+        Ok(Reader::Waiting)
+    }
+
+    /// The error of a thread that ended without a word.
+    fn vanished(&self) -> Error {
+        self.interrupted("the thread that reads it ended early".into())
+    }
+
+    fn interrupted(&self, cause: Cause) -> Error {
+        Error::Interrupted { service: self.service.clone(), table: self.request.table.name.clone(), cause }
+    }
+}
+
+/// The rows of one batch.
+struct BatchBuilder<'a> {
+    job: &'a Job,
+    columns: Vec<ColumnBuilder>,
+    nullable: Vec<bool>,
+    rows: usize,
+    bytes: usize,
+    /// Of all batches, for messages.
+    rows_read: u64,
+}
+
+impl<'a> BatchBuilder<'a> {
+    fn new(job: &'a Job) -> Self {
+        let request = &job.request;
+        let projected = || request.projection.iter().map(|index| &request.table.columns[*index]);
+        Self {
+            job,
+            columns: projected().map(ColumnBuilder::new).collect(),
+            nullable: projected().map(|column| column.nullable).collect(),
+            rows: 0,
+            bytes: 0,
+            rows_read: 0,
+        }
+    }
+
+    /// Appends a row. The inner error is a value that does not fit, with the place of its column in the projection.
+    fn append(
+        &mut self,
+        row: &Row<'_>,
+        fail: impl Fn(rusqlite::Error) -> Error,
+    ) -> Result<Result<(), (usize, Misfit)>> {
+        self.rows += 1;
+        self.rows_read += 1;
+        for (index, builder) in self.columns.iter_mut().enumerate() {
+            let value = row.get_ref(index).map_err(&fail)?;
+            if !self.nullable[index] && value == rusqlite::types::ValueRef::Null {
+                return Ok(Err((index, misfit::NULL.to_owned())));
+            }
+            match builder.append(value) {
+                Ok(bytes) => self.bytes += bytes,
+                Err(reason) => return Ok(Err((index, reason))),
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn is_full(&self) -> bool {
+        self.rows >= self.job.request.batch_rows.max(1) || self.bytes >= BATCH_BYTES_MAX
+    }
+
+    fn finish(&mut self) -> Result<RecordBatch> {
+        let arrays = self.columns.iter_mut().map(ColumnBuilder::finish).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(self.rows));
+        (self.rows, self.bytes) = (0, 0);
+        RecordBatch::try_new_with_options(self.job.request.schema(), arrays, &options)
+            .map_err(|error| self.job.interrupted(Box::new(error)))
+    }
+}

@@ -1,0 +1,323 @@
+//! The keys of a join's other side, as a filter for the source.
+//!
+//! DataFusion's hash join knows the keys of its build side before it reads its probe side, and tells them in a dynamic filter: their
+//! range, and while they are few the keys themselves. [`key_filter`] turns what such a filter says into an expression that may
+//! travel. It may be weaker than the dynamic filter, never stronger: the join itself drops what does not match.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::Operator;
+use datafusion::physical_expr::expressions::{
+    BinaryExpr, CaseExpr, CastExpr, Column, DynamicFilterPhysicalExpr, InListExpr, Literal,
+};
+use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
+use headwater_source::{CompareOp, Expr, TableDef};
+
+/// What a dynamic filter says of a scan's rows.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum KeyFilter {
+    /// Nothing that a source could use.
+    Nothing,
+    /// No row can match: nothing need be asked.
+    NoRow,
+    /// Only rows for which this is true can match.
+    Rows(Expr),
+}
+
+/// Reads a dynamic filter over the scan of `table` that yields the columns of `projection`.
+pub(crate) fn key_filter(filter: &Arc<dyn PhysicalExpr>, table: &TableDef, projection: &[usize]) -> KeyFilter {
+    Reader { table, projection }.read(filter)
+}
+
+/// How many key values a filter holds.
+pub(crate) fn keys_of(filter: &Expr) -> usize {
+    match filter {
+        Expr::And(parts) | Expr::Or(parts) => parts.iter().map(keys_of).sum(),
+        Expr::InList { values, .. } => values.len(),
+        Expr::Compare { op: CompareOp::Equal, .. } => 1,
+        _ => 0,
+    }
+}
+
+struct Reader<'a> {
+    table: &'a TableDef,
+    projection: &'a [usize],
+}
+
+impl Reader<'_> {
+    fn read(&self, filter: &Arc<dyn PhysicalExpr>) -> KeyFilter {
+        if let Some(dynamic) = filter.downcast_ref::<DynamicFilterPhysicalExpr>() {
+            return dynamic.current().map_or(KeyFilter::Nothing, |current| self.read(&current));
+        }
+        if let Some(literal) = filter.downcast_ref::<Literal>() {
+            return match literal.value() {
+                ScalarValue::Boolean(Some(false)) => KeyFilter::NoRow,
+                _ => KeyFilter::Nothing,
+            };
+        }
+        if let Some(binary) = filter.downcast_ref::<BinaryExpr>() {
+            return self.binary(binary);
+        }
+        if let Some(case) = filter.downcast_ref::<CaseExpr>() {
+            return self.case(case);
+        }
+        if let Some(list) = filter.downcast_ref::<InListExpr>() {
+            return self.in_list(list);
+        }
+        KeyFilter::Nothing
+    }
+
+    fn binary(&self, binary: &BinaryExpr) -> KeyFilter {
+        match binary.op() {
+            Operator::And => both(self.read(binary.left()), self.read(binary.right())),
+            Operator::Or => either(self.read(binary.left()), self.read(binary.right())),
+            Operator::GtEq => self.bound(CompareOp::GreaterOrEqual, binary),
+            Operator::LtEq => self.bound(CompareOp::LessOrEqual, binary),
+            _ => KeyFilter::Nothing,
+        }
+    }
+
+    /// A partitioned join picks the branch by a hash of the key; a row may match if any branch lets it through.
+    fn case(&self, case: &CaseExpr) -> KeyFilter {
+        let branches = case.when_then_expr().iter().map(|(_, then)| then);
+        let Some(rest) = case.else_expr() else { return KeyFilter::Nothing };
+        branches.chain([rest]).map(|branch| self.read(branch)).reduce(either).unwrap_or(KeyFilter::Nothing)
+    }
+
+    fn bound(&self, op: CompareOp, binary: &BinaryExpr) -> KeyFilter {
+        let Some((index, value)) = self.column(binary.left()).zip(literal(binary.right())) else {
+            return KeyFilter::Nothing;
+        };
+        match value.cast_to(&self.table.columns[index].data_type) {
+            Ok(value) if !value.is_null() => {
+                KeyFilter::Rows(Expr::compare(op, Expr::Column(index), Expr::Literal(value)))
+            }
+            // A bound beyond the column's own range bounds nothing.
+            _ => KeyFilter::Nothing,
+        }
+    }
+
+    fn in_list(&self, list: &InListExpr) -> KeyFilter {
+        if list.negated() {
+            return KeyFilter::Nothing;
+        }
+        let Some(values) = list.list().iter().map(literal).collect::<Option<Vec<ScalarValue>>>() else {
+            return KeyFilter::Nothing;
+        };
+        if let Some(index) = self.column(list.expr()) {
+            return self.one_of(index, values);
+        }
+        match list.expr().downcast_ref::<ScalarFunctionExpr>() {
+            Some(function) if function.name() == "struct" => self.one_of_each(function.args(), &values),
+            _ => KeyFilter::Nothing,
+        }
+    }
+
+    fn one_of(&self, index: usize, values: Vec<ScalarValue>) -> KeyFilter {
+        let data_type = &self.table.columns[index].data_type;
+        let distinct: HashSet<ScalarValue> = values
+            .into_iter()
+            .filter(|value| !value.is_null())
+            // A key that the column's type can't hold matches none of its values.
+            .filter_map(|value| value.cast_to(data_type).ok().filter(|value| !value.is_null()))
+            .collect();
+        if distinct.is_empty() {
+            return KeyFilter::NoRow;
+        }
+        let expr = Box::new(Expr::Column(index));
+        KeyFilter::Rows(Expr::InList { expr, values: sorted(distinct), negated: false })
+    }
+
+    /// Keys of several columns: each column on its own, which lets more rows through than the pairs would.
+    fn one_of_each(&self, columns: &[Arc<dyn PhysicalExpr>], values: &[ScalarValue]) -> KeyFilter {
+        let part = |position: usize, column: &Arc<dyn PhysicalExpr>| {
+            let index = self.column(column)?;
+            let values = values.iter().map(|value| field(value, position)).collect::<Option<Vec<_>>>()?;
+            Some(self.one_of(index, values))
+        };
+        let parts = columns.iter().enumerate().filter_map(|(position, column)| part(position, column));
+        parts.reduce(both).unwrap_or(KeyFilter::Nothing)
+    }
+
+    /// The table's column behind an expression: itself, or a cast of an integer to a wider integer.
+    fn column(&self, expr: &Arc<dyn PhysicalExpr>) -> Option<usize> {
+        if let Some(column) = expr.downcast_ref::<Column>() {
+            return self.projection.get(column.index()).copied();
+        }
+        let cast = expr.downcast_ref::<CastExpr>()?;
+        let index = self.column(cast.expr())?;
+        widens(&self.table.columns[index].data_type, cast.cast_type()).then_some(index)
+    }
+}
+
+fn both(left: KeyFilter, right: KeyFilter) -> KeyFilter {
+    match (left, right) {
+        (KeyFilter::NoRow, _) | (_, KeyFilter::NoRow) => KeyFilter::NoRow,
+        (KeyFilter::Nothing, other) | (other, KeyFilter::Nothing) => other,
+        (KeyFilter::Rows(left), KeyFilter::Rows(right)) => KeyFilter::Rows(conjunction(left, right)),
+    }
+}
+
+fn either(left: KeyFilter, right: KeyFilter) -> KeyFilter {
+    match (left, right) {
+        (KeyFilter::Nothing, _) | (_, KeyFilter::Nothing) => KeyFilter::Nothing,
+        (KeyFilter::NoRow, other) | (other, KeyFilter::NoRow) => other,
+        (KeyFilter::Rows(left), KeyFilter::Rows(right)) => KeyFilter::Rows(disjunction(left, right)),
+    }
+}
+
+/// A list of keys makes their range superfluous.
+fn conjunction(left: Expr, right: Expr) -> Expr {
+    let mut parts = Vec::new();
+    for side in [left, right] {
+        match side {
+            Expr::And(inner) => parts.extend(inner),
+            other => parts.push(other),
+        }
+    }
+    let listed: HashSet<usize> = parts.iter().filter_map(listed_column).collect();
+    parts.retain(|part| !matches!(part, Expr::Compare { left, .. } if matches!(**left, Expr::Column(index) if listed.contains(&index))));
+    if parts.len() == 1 { parts.remove(0) } else { Expr::And(parts) }
+}
+
+/// Lists of keys of one column make one list.
+fn disjunction(left: Expr, right: Expr) -> Expr {
+    match (left, right) {
+        (Expr::InList { expr, values, negated: false }, Expr::InList { expr: other, values: more, negated: false })
+            if expr == other =>
+        {
+            let distinct: HashSet<ScalarValue> = values.into_iter().chain(more).collect();
+            Expr::InList { expr, values: sorted(distinct), negated: false }
+        }
+        (left, right) => Expr::Or(vec![left, right]),
+    }
+}
+
+/// In order: the same keys make the same statement, and an index is walked one way.
+fn sorted(values: HashSet<ScalarValue>) -> Vec<ScalarValue> {
+    let mut values: Vec<ScalarValue> = values.into_iter().collect();
+    values.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
+    values
+}
+
+fn listed_column(expr: &Expr) -> Option<usize> {
+    match expr {
+        Expr::InList { expr, .. } => match **expr {
+            Expr::Column(index) => Some(index),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn literal(expr: &Arc<dyn PhysicalExpr>) -> Option<ScalarValue> {
+    expr.downcast_ref::<Literal>().map(|literal| literal.value().clone())
+}
+
+fn field(value: &ScalarValue, position: usize) -> Option<ScalarValue> {
+    match value {
+        ScalarValue::Struct(row) => ScalarValue::try_from_array(row.column(position), 0).ok(),
+        _ => None,
+    }
+}
+
+/// Whether every value of one integer type is a value of the other.
+fn widens(from: &DataType, to: &DataType) -> bool {
+    let (Some((from_bits, from_signed)), Some((to_bits, to_signed))) = (integer(from), integer(to)) else {
+        return false;
+    };
+    match (from_signed, to_signed) {
+        (true, true) | (false, false) => from_bits <= to_bits,
+        (false, true) => from_bits < to_bits,
+        (true, false) => false,
+    }
+}
+
+fn integer(data_type: &DataType) -> Option<(u8, bool)> {
+    Some(match data_type {
+        DataType::Int8 => (8, true),
+        DataType::Int16 => (16, true),
+        DataType::Int32 => (32, true),
+        DataType::Int64 => (64, true),
+        DataType::UInt8 => (8, false),
+        DataType::UInt16 => (16, false),
+        DataType::UInt32 => (32, false),
+        DataType::UInt64 => (64, false),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::{Field, Schema};
+    use datafusion::physical_expr::expressions::{col, in_list, lit};
+    use headwater_source::{ColumnDef, ValueClass};
+
+    use super::*;
+
+    fn table() -> TableDef {
+        let column = |name: &str, data_type| ColumnDef::new(name, data_type, "int", ValueClass::Integer);
+        TableDef::new(["t"], vec![column("other", DataType::Int64), column("id", DataType::Int32)])
+    }
+
+    fn schema() -> Schema {
+        Schema::new(vec![Field::new("id", DataType::Int32, true)])
+    }
+
+    fn read(filter: &Arc<dyn PhysicalExpr>) -> KeyFilter {
+        key_filter(filter, &table(), &[1])
+    }
+
+    fn id() -> Arc<dyn PhysicalExpr> {
+        col("id", &schema()).unwrap()
+    }
+
+    fn and(left: Arc<dyn PhysicalExpr>, right: Arc<dyn PhysicalExpr>) -> Arc<dyn PhysicalExpr> {
+        Arc::new(BinaryExpr::new(left, Operator::And, right))
+    }
+
+    fn ids(values: &[i32]) -> Expr {
+        let values = values.iter().map(|value| ScalarValue::from(*value)).collect();
+        Expr::InList { expr: Box::new(Expr::Column(1)), values, negated: false }
+    }
+
+    #[test]
+    fn list_of_keys_is_sorted_distinct_and_replaces_their_range() {
+        let list = in_list(id(), vec![lit(7), lit(3), lit(7)], &false, &schema()).unwrap();
+        let range: Arc<dyn PhysicalExpr> = Arc::new(BinaryExpr::new(id(), Operator::GtEq, lit(3)));
+        assert_eq!(read(&and(range, list)), KeyFilter::Rows(ids(&[3, 7])));
+    }
+
+    #[test]
+    fn keys_that_the_column_cannot_hold_match_nothing() {
+        let wide: Arc<dyn PhysicalExpr> = Arc::new(CastExpr::new(id(), DataType::Int64, None));
+        let keys = vec![lit(5_i64), lit(5_000_000_000_i64), lit(ScalarValue::Int64(None))];
+        let list = in_list(Arc::clone(&wide), keys, &false, &schema()).unwrap();
+        assert_eq!(read(&list), KeyFilter::Rows(ids(&[5])));
+        let none = in_list(wide, vec![lit(5_000_000_000_i64)], &false, &schema()).unwrap();
+        assert_eq!(read(&none), KeyFilter::NoRow);
+    }
+
+    #[test]
+    fn what_is_not_understood_weakens_a_conjunction_and_voids_a_disjunction() {
+        let range: Arc<dyn PhysicalExpr> = Arc::new(BinaryExpr::new(id(), Operator::LtEq, lit(9)));
+        let strange: Arc<dyn PhysicalExpr> = Arc::new(BinaryExpr::new(id(), Operator::NotEq, lit(9)));
+        assert!(matches!(read(&and(Arc::clone(&range), Arc::clone(&strange))), KeyFilter::Rows(_)));
+        let or: Arc<dyn PhysicalExpr> = Arc::new(BinaryExpr::new(range, Operator::Or, strange));
+        assert_eq!(read(&or), KeyFilter::Nothing);
+        assert_eq!(read(&lit(false)), KeyFilter::NoRow);
+        assert_eq!(read(&lit(true)), KeyFilter::Nothing);
+    }
+
+    #[test]
+    fn branches_of_a_partitioned_join_are_united() {
+        let list = |key: i32| in_list(id(), vec![lit(key)], &false, &schema()).unwrap();
+        let case: Arc<dyn PhysicalExpr> = Arc::new(
+            CaseExpr::try_new(Some(id()), vec![(lit(0), list(1)), (lit(1), list(2))], Some(lit(false))).unwrap(),
+        );
+        assert_eq!(read(&case), KeyFilter::Rows(ids(&[1, 2])));
+    }
+}

@@ -1,0 +1,155 @@
+//! What may be typed after `headwater`.
+
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "headwater",
+    about = "One SQL surface over the stores of many services; the data stays with the service that owns it.",
+    version = VERSION.as_str(),
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "\
+New here? Run `headwater demo`: it lays out an example shop of four services and asks across them.
+
+Exit codes: 0 all went well, 1 a query or a check failed, 2 the command line was wrong.
+Set HEADWATER_LOG (error, warn, info, debug) to see more or less of the log on stderr."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Lay out an example shop of four services and ask across them
+    #[command(after_help = "\
+Examples:
+  headwater demo                 in ./headwater-demo
+  headwater demo /tmp/shop       somewhere else
+
+Running it again uses the shop that is there. Nothing is ever written into a directory that holds
+anything else.")]
+    Demo {
+        /// Where the shop goes
+        #[arg(value_name = "DIR", default_value = "headwater-demo")]
+        dir: PathBuf,
+    },
+    /// Serve the services over Arrow Flight SQL
+    #[command(after_help = "\
+Examples:
+  headwater serve --services services
+  headwater serve --services services --search-path orders,customers --flight-addr 127.0.0.1:9000
+
+A service that can't be reached does not stop the others. Ctrl-C or SIGTERM stops the server; running
+statements may finish within 10 seconds.")]
+    Serve(ServeArgs),
+    /// Ask SQL: embedded over a directory of services, or of a running server
+    #[command(after_help = "\
+Examples:
+  headwater sql --services services \"SELECT * FROM orders.orders LIMIT 10\"
+  headwater sql --services services                       a prompt, with history and completion
+  headwater sql --connect grpc://127.0.0.1:50051 --format csv \"SELECT ...\" > result.csv
+  headwater sql --services services < statements.sql
+
+Statements end with `;`. The first that fails ends the run. Ctrl-C cancels the running statement.")]
+    Sql(SqlArgs),
+    /// Check every manifest of a directory and reach its sources
+    #[command(after_help = "\
+Example:
+  headwater check services
+
+Prints one line per fault and exits with 1 if there is any.")]
+    Check {
+        /// The directory of manifests, one YAML file per service
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// The directory of manifests, one YAML file per service
+    #[arg(long, value_name = "DIR")]
+    pub(crate) services: PathBuf,
+    /// Services in which unqualified table names are looked up, in this order
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    pub(crate) search_path: Vec<String>,
+    /// The address for Arrow Flight SQL; port 0 takes a free one
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:50051")]
+    pub(crate) flight_addr: String,
+    /// Allow an address that other machines can reach: there is no authentication and no encryption yet
+    #[arg(long)]
+    pub(crate) insecure: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SqlArgs {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    /// Services in which unqualified table names are looked up, in this order
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    pub(crate) search_path: Vec<String>,
+    /// How results are written
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
+    /// One or more statements; without them a prompt, or the statements on stdin
+    #[arg(value_name = "SQL")]
+    pub(crate) statements: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct TargetArgs {
+    /// A directory of manifests, one YAML file per service; no server is needed
+    #[arg(long, value_name = "DIR")]
+    pub(crate) services: Option<PathBuf>,
+    /// A running server
+    #[arg(long, value_name = "grpc://HOST:PORT")]
+    pub(crate) connect: Option<String>,
+}
+
+/// How results are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Table,
+    /// With a header
+    Csv,
+    /// One object per line
+    Json,
+    /// An Arrow IPC stream
+    Arrow,
+}
+
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let (datafusion, arrow) = (datafusion::DATAFUSION_VERSION, arrow::ARROW_VERSION);
+    format!("{} (DataFusion {datafusion}, Arrow {arrow})", env!("CARGO_PKG_VERSION"))
+});
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn definition_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sql_needs_one_target() {
+        assert!(Cli::try_parse_from(["headwater", "sql", "SELECT 1"]).is_err());
+        assert!(Cli::try_parse_from(["headwater", "sql", "--services", "a", "--connect", "grpc://b:1"]).is_err());
+        let cli =
+            Cli::try_parse_from(["headwater", "sql", "--services", "a", "--search-path", "x,y", "SELECT 1"]).unwrap();
+        let Command::Sql(args) = cli.command else { panic!("sql expected") };
+        assert_eq!(args.search_path, ["x", "y"]);
+    }
+}

@@ -1,0 +1,54 @@
+//! Ctrl-C: once cancels what runs, with nothing running or for the second time it leaves.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+/// The exit code of a process that was interrupted: 128 + SIGINT.
+const INTERRUPTED: i32 = 130;
+
+/// How long a cancelled statement may take to tell its sources so before the process ends.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Ctrl-C, from now on.
+#[derive(Debug, Clone)]
+pub(super) struct Interrupts {
+    running: Arc<AtomicBool>,
+    cancel: Arc<Notify>,
+}
+
+impl Interrupts {
+    /// Begins to listen. Needs a runtime.
+    pub(super) fn listen() -> Self {
+        let interrupts = Self { running: Arc::default(), cancel: Arc::default() };
+        let listener = interrupts.clone();
+        tokio::spawn(async move {
+            while tokio::signal::ctrl_c().await.is_ok() {
+                if listener.running.swap(false, Ordering::SeqCst) {
+                    listener.cancel.notify_one();
+                } else {
+                    std::process::exit(INTERRUPTED);
+                }
+            }
+        });
+        interrupts
+    }
+
+    /// Runs work until it ends or Ctrl-C drops it; `None` where it was dropped.
+    pub(super) async fn cancellable<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        self.running.store(true, Ordering::SeqCst);
+        let result = tokio::select! {
+            result = work => Some(result),
+            () = self.cancel.notified() => None,
+        };
+        self.running.store(false, Ordering::SeqCst);
+        result
+    }
+
+    /// Gives cancelled statements the time to stop at their sources, before the process ends.
+    pub(super) async fn farewell(&self) {
+        tokio::time::sleep(FAREWELL).await;
+    }
+}

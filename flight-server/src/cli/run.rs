@@ -1,0 +1,97 @@
+//! Runs a statement and writes its result.
+
+use std::io::{BufWriter, IsTerminal};
+use std::time::{Duration, Instant};
+
+use arrow::datatypes::Schema;
+use futures::StreamExt;
+
+use super::args::Format;
+use super::failure::Failure;
+use super::interrupt::Interrupts;
+use super::output::Output;
+use super::progress::{Progress, grouped};
+use super::target::Target;
+
+/// How results are shown.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Display {
+    pub(super) format: Format,
+    pub(super) timing: Timing,
+}
+
+/// Whether the time is printed beside the number of rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Timing {
+    On,
+    Off,
+}
+
+/// Runs a statement to its end, to an error, or to Ctrl-C.
+pub(super) async fn run(target: &Target, text: &str, display: Display, interrupts: &Interrupts) -> Result<(), Failure> {
+    interrupts.cancellable(written(target, text, display)).await.unwrap_or(Err(Failure::Cancelled))
+}
+
+async fn written(target: &Target, text: &str, display: Display) -> Result<(), Failure> {
+    let started = Instant::now();
+    let progress = Progress::begin();
+    let mut running = target.run(text).await?;
+    progress.watch(running.log.take());
+    let stdout = std::io::stdout();
+    // What is shown on a terminal and the progress line would write over each other.
+    let shares_terminal = stdout.is_terminal();
+    let mut output = Output::new(display.format, &running.schema, BufWriter::new(stdout))?;
+    let mut rows = 0;
+    while let Some(batch) = running.batches.next().await {
+        let batch = batch?;
+        rows += batch.num_rows();
+        progress.add_rows(batch.num_rows());
+        if shares_terminal {
+            progress.end();
+        }
+        output.write(&batch)?;
+    }
+    progress.end();
+    output.finish()?;
+    if display.format == Format::Table {
+        eprintln!("{}", summary(rows, &running.schema, started.elapsed(), display.timing));
+    }
+    Ok(())
+}
+
+fn summary(rows: usize, schema: &Schema, elapsed: Duration, timing: Timing) -> String {
+    let rows = match rows {
+        // SET has no result.
+        0 if schema.fields().is_empty() => "done".to_owned(),
+        1 => "1 row".to_owned(),
+        rows => format!("{} rows", grouped(rows as u64)),
+    };
+    match timing {
+        Timing::On => format!("({rows}, {})", duration(elapsed)),
+        Timing::Off => format!("({rows})"),
+    }
+}
+
+/// A duration as people read it.
+pub(super) fn duration(elapsed: Duration) -> String {
+    match elapsed.as_secs_f64() {
+        seconds if seconds < 1.0 => format!("{:.1} ms", seconds * 1000.0),
+        seconds => format!("{seconds:.2} s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::{DataType, Field};
+
+    use super::*;
+
+    #[test]
+    fn summary_counts_rows_and_time() {
+        let schema = Schema::new(vec![Field::new("a", DataType::Int64, true)]);
+        assert_eq!(summary(1, &schema, Duration::from_micros(1250), Timing::On), "(1 row, 1.2 ms)");
+        assert_eq!(summary(12_345, &schema, Duration::from_millis(2340), Timing::On), "(12,345 rows, 2.34 s)");
+        assert_eq!(summary(0, &schema, Duration::ZERO, Timing::Off), "(0 rows)");
+        assert_eq!(summary(0, &Schema::empty(), Duration::ZERO, Timing::Off), "(done)");
+    }
+}

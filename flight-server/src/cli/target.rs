@@ -1,0 +1,203 @@
+//! Who answers the statements of `headwater sql`: an engine in this process, or a server.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow_flight::error::FlightError;
+use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::sql::CommandGetTables;
+use arrow_flight::sql::client::FlightSqlServiceClient;
+use arrow_flight::{FlightInfo, IpcMessage, Ticket};
+use futures::{Stream, StreamExt, TryStreamExt};
+use headwater::{Engine, RemoteLog, Session};
+use tonic::transport::{Channel, Endpoint};
+
+use super::args::TargetArgs;
+use super::failure::Failure;
+use super::serve::with_causes;
+use crate::detached::Detached;
+use crate::flight::session::new_cookie;
+
+/// How long a server may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Who answers.
+pub(super) enum Target {
+    Embedded { engine: Engine, session: Session },
+    Remote(FlightSqlServiceClient<Channel>),
+}
+
+/// A statement that runs. Dropping it cancels it.
+pub(super) struct Running {
+    pub(super) schema: SchemaRef,
+    pub(super) batches: Pin<Box<dyn Stream<Item = Result<RecordBatch, Failure>> + Send>>,
+    /// What goes to the sources; only an engine in this process tells.
+    pub(super) log: Option<RemoteLog>,
+}
+
+/// A table, for completion and `\d`.
+#[derive(Debug, Clone)]
+pub(super) struct Relation {
+    pub(super) service: String,
+    pub(super) name: String,
+    pub(super) kind: String,
+    /// None where the source can't be reached.
+    pub(super) schema: Option<SchemaRef>,
+}
+
+impl Target {
+    /// Opens the directory or connects to the server.
+    pub(super) async fn open(args: &TargetArgs, search_path: &[String]) -> Result<Self, Failure> {
+        match (&args.services, &args.connect) {
+            (Some(dir), _) => {
+                let engine = Engine::builder()
+                    .services_dir(dir)
+                    .connectors(headwater_connectors::all())
+                    .search_path(search_path.iter().cloned())
+                    .build()
+                    .await?;
+                Ok(Self::Embedded { session: engine.session(), engine })
+            }
+            (None, Some(url)) => {
+                let target = Self::Remote(connect(url).await?);
+                if !search_path.is_empty() {
+                    target.set_search_path(search_path).await?;
+                }
+                Ok(target)
+            }
+            (None, None) => Err(Failure::usage("nobody to ask", "give --services DIR or --connect grpc://host:port")),
+        }
+    }
+
+    /// Plans a statement and begins to run it.
+    pub(super) async fn run(&self, text: &str) -> Result<Running, Failure> {
+        match self {
+            Self::Embedded { session, .. } => {
+                let answer = session.sql(text).await?;
+                let (schema, log) = (answer.schema(), answer.remote_statements());
+                let batches = answer.into_stream()?.map_err(|error| Failure::from(headwater::Error::from(error)));
+                Ok(Running { schema, batches: Box::pin(Detached::start(batches)), log: Some(log) })
+            }
+            Self::Remote(client) => {
+                let mut client = client.clone();
+                let info = client.execute(text.to_owned(), None).await.map_err(from_server)?;
+                let schema = info.clone().try_decode_schema().map_err(|error| unreadable(&error))?;
+                let batches = fetch(client, tickets(info)?).map_err(from_server);
+                Ok(Running { schema: Arc::new(schema), batches: Box::pin(batches), log: None })
+            }
+        }
+    }
+
+    /// Every table, with its columns.
+    pub(super) async fn relations(&self) -> Result<Vec<Relation>, Failure> {
+        match self {
+            Self::Embedded { engine, .. } => {
+                let tables = engine.catalog().await.into_iter().map(|table| Relation {
+                    service: table.service,
+                    name: table.name,
+                    kind: table.kind.to_owned(),
+                    schema: table.schema,
+                });
+                Ok(tables.collect())
+            }
+            Self::Remote(client) => {
+                let mut client = client.clone();
+                let command = CommandGetTables { include_schema: true, ..CommandGetTables::default() };
+                let info = client.get_tables(command).await.map_err(|error| from_server(error.into()))?;
+                let batches: Vec<RecordBatch> =
+                    fetch(client, tickets(info)?).map_err(from_server).try_collect().await?;
+                batches.iter().map(relations_of).collect::<Result<Vec<_>, _>>().map(|lists| lists.concat())
+            }
+        }
+    }
+
+    async fn set_search_path(&self, names: &[String]) -> Result<(), Failure> {
+        let quoted: Vec<String> = names.iter().map(|name| format!("\"{}\"", name.replace('"', "\"\""))).collect();
+        let running = self.run(&format!("SET search_path = {}", quoted.join(", "))).await?;
+        running.batches.try_collect::<Vec<_>>().await.map(|_| ())
+    }
+}
+
+async fn connect(url: &str) -> Result<FlightSqlServiceClient<Channel>, Failure> {
+    let hint = "give it as grpc://host:port, for example grpc://127.0.0.1:50051";
+    let address = match url.split_once("://") {
+        Some(("grpc" | "grpc+tcp" | "http", address)) => address,
+        Some(("grpc+tls" | "grpcs" | "https", _)) => {
+            return Err(Failure::usage(format!("--connect {url}: connections with TLS are not supported yet"), hint));
+        }
+        Some((scheme, _)) => {
+            return Err(Failure::usage(format!("--connect does not know the scheme \"{scheme}\""), hint));
+        }
+        None => url,
+    };
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|error| Failure::usage(format!("--connect {url} is no address: {error}"), hint))?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true);
+    let channel = endpoint.connect().await.map_err(|error| {
+        Failure::with_hint(
+            format!("no server answers at grpc://{address}: {}", with_causes(&error)),
+            "start one with: headwater serve --services DIR",
+        )
+    })?;
+    // One wide row is one message, however wide.
+    let client = FlightServiceClient::new(channel).max_decoding_message_size(usize::MAX);
+    let mut client = FlightSqlServiceClient::new_from_inner(client);
+    client.set_header("cookie", new_cookie());
+    Ok(client)
+}
+
+fn tickets(info: FlightInfo) -> Result<Vec<Ticket>, Failure> {
+    info.endpoint
+        .into_iter()
+        .map(|endpoint| endpoint.ticket.ok_or_else(|| Failure::failed("the server gave an endpoint without a ticket")))
+        .collect()
+}
+
+/// The batches of all tickets, one ticket after the other.
+fn fetch(
+    client: FlightSqlServiceClient<Channel>,
+    tickets: Vec<Ticket>,
+) -> impl Stream<Item = Result<RecordBatch, FlightError>> + Send {
+    futures::stream::iter(tickets)
+        .then(move |ticket| {
+            let mut client = client.clone();
+            async move { client.do_get(ticket).await }
+        })
+        .try_flatten()
+        .boxed()
+}
+
+fn relations_of(batch: &RecordBatch) -> Result<Vec<Relation>, Failure> {
+    let text = |name: &str| {
+        let column = batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
+        column.ok_or_else(|| Failure::failed(format!("the server's list of tables lacks {name}")))
+    };
+    let (services, names, kinds) = (text("db_schema_name")?, text("table_name")?, text("table_type")?);
+    let schemas = batch.column_by_name("table_schema").and_then(|column| column.as_binary_opt::<i32>());
+    let relation = |row| {
+        let schema = schemas.map(|schemas| IpcMessage(schemas.value(row).to_vec().into()));
+        let schema = schema.map(Schema::try_from).transpose().map_err(|error| unreadable(&error))?;
+        Ok(Relation {
+            service: services.value(row).to_owned(),
+            name: names.value(row).to_owned(),
+            kind: kinds.value(row).to_owned(),
+            schema: schema.filter(|schema| !schema.fields().is_empty()).map(Arc::new),
+        })
+    };
+    (0..names.len()).map(relation).collect()
+}
+
+fn unreadable(error: &dyn std::error::Error) -> Failure {
+    Failure::failed(format!("the server's answer can't be read: {}", with_causes(error)))
+}
+
+fn from_server(error: FlightError) -> Failure {
+    match error {
+        FlightError::Tonic(status) => Failure::failed(status.message()),
+        other => unreadable(&other),
+    }
+}

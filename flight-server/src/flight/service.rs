@@ -1,0 +1,475 @@
+//! The Flight SQL commands.
+//!
+//! Invariant: a ticket is taken out of the store by the one request that fetches it, so a statement runs at most once for it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::error::ArrowError;
+use arrow::ipc::writer::IpcWriteOptions;
+use arrow_flight::sql::metadata::{SqlInfoData, XdbcTypeInfoData};
+use arrow_flight::sql::server::{FlightSqlService, PeekableFlightDataStream};
+use arrow_flight::sql::{
+    ActionBeginSavepointRequest, ActionBeginSavepointResult, ActionBeginTransactionRequest,
+    ActionBeginTransactionResult, ActionCancelQueryRequest, ActionCancelQueryResult,
+    ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
+    ActionCreatePreparedSubstraitPlanRequest, ActionEndSavepointRequest, ActionEndTransactionRequest, Any, Command,
+    CommandGetCatalogs, CommandGetCrossReference, CommandGetDbSchemas, CommandGetExportedKeys, CommandGetImportedKeys,
+    CommandGetPrimaryKeys, CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables, CommandGetXdbcTypeInfo,
+    CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementIngest, CommandStatementQuery,
+    CommandStatementSubstraitPlan, CommandStatementUpdate, DoPutPreparedStatementResult, ProstMessageExt, SqlInfo,
+    TicketStatementQuery,
+};
+use arrow_flight::{
+    Action, FlightDescriptor, FlightEndpoint, FlightInfo, IpcMessage, SchemaAsIpc, SchemaResult, Ticket,
+};
+use headwater::Engine;
+use prost::Message;
+use prost::bytes::Bytes;
+use tokio::sync::watch;
+use tonic::{Request, Response, Status};
+use tracing::debug;
+
+use super::error::internal;
+use super::rpc::Rpc;
+use super::session::SessionKey;
+use super::statements::{Statements, handle_of};
+use super::stream::{FlightStream, encoded, encoded_batch, plain_schema};
+use super::{Limits, info, metadata, parameters};
+
+/// The action that ends a session.
+pub(super) const CLOSE_SESSION: &str = "CloseSession";
+
+/// Flight SQL over an engine. Clones share everything.
+#[derive(Clone)]
+pub(super) struct Service {
+    engine: Engine,
+    statements: Arc<Statements>,
+    sql_info: Arc<SqlInfoData>,
+    type_info: Arc<XdbcTypeInfoData>,
+    parameter_rows: usize,
+    cut_off: watch::Receiver<bool>,
+}
+
+type GetResult = Result<Response<FlightStream>, Status>;
+type InfoResult = Result<Response<FlightInfo>, Status>;
+
+impl Service {
+    pub(super) fn new(engine: Engine, limits: Limits, cut_off: watch::Receiver<bool>) -> Self {
+        let sql_info =
+            info::sql_info(limits.prepared_idle).expect("Invariant: the server's own description is well-formed");
+        let type_info = info::type_info().expect("Invariant: the list of types is well-formed");
+        Self {
+            statements: Arc::new(Statements::new(engine.clone(), &limits)),
+            engine,
+            sql_info: Arc::new(sql_info),
+            type_info: Arc::new(type_info),
+            parameter_rows: limits.parameter_rows,
+            cut_off,
+        }
+    }
+
+    /// Lets go of what has expired.
+    pub(super) fn sweep(&self, now: Instant) {
+        self.statements.sweep(now);
+    }
+
+    /// GetSchema: the schema of what a command would yield. Runs nothing and sets nothing.
+    pub(super) async fn schema_of(&self, request: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
+        let command =
+            Any::decode(&*request.get_ref().cmd).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let command = Command::try_from(command).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let schema = match command {
+            Command::CommandStatementQuery(query) => {
+                no_transaction(query.transaction_id.as_ref())?;
+                self.statements.describe(key_of(&request), &query.query).await?
+            }
+            Command::CommandPreparedStatementQuery(query) => {
+                self.statements.prepared(&query.prepared_statement_handle)?.schema()
+            }
+            other => self.metadata_schema(other)?,
+        };
+        let options = IpcWriteOptions::default();
+        let schema = plain_schema(&schema);
+        Ok(Response::new(SchemaAsIpc::new(&schema, &options).try_into().map_err(|error: ArrowError| internal(error))?))
+    }
+
+    fn metadata_schema(&self, command: Command) -> Result<SchemaRef, Status> {
+        Ok(match command {
+            Command::CommandGetCatalogs(command) => command.into_builder().schema(),
+            Command::CommandGetDbSchemas(command) => command.into_builder().schema(),
+            Command::CommandGetTables(command) => metadata::tables_schema(command),
+            Command::CommandGetTableTypes(command) => command.into_builder().schema(),
+            Command::CommandGetPrimaryKeys(_) => metadata::primary_keys_schema(),
+            Command::CommandGetExportedKeys(_)
+            | Command::CommandGetImportedKeys(_)
+            | Command::CommandGetCrossReference(_) => metadata::foreign_keys_schema(),
+            Command::CommandGetSqlInfo(_) => self.sql_info.schema(),
+            Command::CommandGetXdbcTypeInfo(_) => self.type_info.schema(),
+            other => return Err(Status::unimplemented(format!("GetSchema of {}", other.type_url()))),
+        })
+    }
+
+    fn batch(&self, batch: arrow_flight::error::Result<RecordBatch>) -> GetResult {
+        Ok(Response::new(encoded_batch(batch.map_err(internal)?, self.cut_off.clone())))
+    }
+}
+
+fn key_of<M>(request: &Request<M>) -> SessionKey {
+    request.extensions().get().copied().unwrap_or_else(|| SessionKey::of(request.metadata()))
+}
+
+/// A FlightInfo whose ticket is the command itself.
+fn info_of_command(schema: &SchemaRef, request: Request<FlightDescriptor>) -> InfoResult {
+    let descriptor = request.into_inner();
+    let ticket = descriptor.cmd.clone();
+    info(schema, ticket, descriptor)
+}
+
+/// A FlightInfo whose ticket names a statement that waits.
+fn info_of_ticket(schema: &SchemaRef, ticket: uuid::Uuid, request: Request<FlightDescriptor>) -> InfoResult {
+    let ticket = TicketStatementQuery { statement_handle: handle_of(ticket) };
+    info(schema, ticket.as_any().encode_to_vec().into(), request.into_inner())
+}
+
+fn info(schema: &SchemaRef, ticket: Bytes, descriptor: FlightDescriptor) -> InfoResult {
+    let info = FlightInfo::new()
+        .try_with_schema(&plain_schema(schema))
+        .map_err(internal)?
+        .with_endpoint(FlightEndpoint::new().with_ticket(Ticket { ticket }))
+        .with_descriptor(descriptor)
+        .with_total_records(-1)
+        .with_total_bytes(-1)
+        .with_ordered(true);
+    Ok(Response::new(info))
+}
+
+fn ipc(schema: &Schema) -> Result<Bytes, Status> {
+    let options = IpcWriteOptions::default();
+    let IpcMessage(bytes) =
+        SchemaAsIpc::new(schema, &options).try_into().map_err(|error: ArrowError| internal(error))?;
+    Ok(bytes)
+}
+
+fn no_transaction(id: Option<&Bytes>) -> Result<(), Status> {
+    match id {
+        Some(id) if !id.is_empty() => Err(no_transactions()),
+        _ => Ok(()),
+    }
+}
+
+fn no_transactions() -> Status {
+    Status::unimplemented("transactions are not supported; each statement stands alone (autocommit)")
+}
+
+fn no_writes(what: &str) -> Status {
+    Status::unimplemented(format!("{what} is refused: Headwater reads its services and does not write to them"))
+}
+
+fn no_substrait() -> Status {
+    Status::unimplemented("Substrait plans are not supported; send SQL")
+}
+
+#[tonic::async_trait]
+impl FlightSqlService for Service {
+    type FlightService = Self;
+
+    async fn get_flight_info_statement(
+        &self,
+        query: CommandStatementQuery,
+        request: Request<FlightDescriptor>,
+    ) -> InfoResult {
+        no_transaction(query.transaction_id.as_ref())?;
+        let (schema, ticket) = self.statements.plan(key_of(&request), &query.query).await?;
+        info_of_ticket(&schema, ticket, request)
+    }
+
+    async fn get_flight_info_substrait_plan(
+        &self,
+        _: CommandStatementSubstraitPlan,
+        _: Request<FlightDescriptor>,
+    ) -> InfoResult {
+        Err(no_substrait())
+    }
+
+    async fn get_flight_info_prepared_statement(
+        &self,
+        query: CommandPreparedStatementQuery,
+        request: Request<FlightDescriptor>,
+    ) -> InfoResult {
+        let (schema, ticket) = self.statements.execute(key_of(&request), &query.prepared_statement_handle).await?;
+        info_of_ticket(&schema, ticket, request)
+    }
+
+    async fn get_flight_info_catalogs(
+        &self,
+        command: CommandGetCatalogs,
+        request: Request<FlightDescriptor>,
+    ) -> InfoResult {
+        info_of_command(&command.into_builder().schema(), request)
+    }
+
+    async fn get_flight_info_schemas(
+        &self,
+        command: CommandGetDbSchemas,
+        request: Request<FlightDescriptor>,
+    ) -> InfoResult {
+        info_of_command(&command.into_builder().schema(), request)
+    }
+
+    async fn get_flight_info_tables(
+        &self,
+        command: CommandGetTables,
+        request: Request<FlightDescriptor>,
+    ) -> InfoResult {
+        info_of_command(&metadata::tables_schema(command), request)
+    }
+
+    async fn get_flight_info_table_types(
+        &self,
+        command: CommandGetTableTypes,
+        request: Request<FlightDescriptor>,
+    ) -> InfoResult {
+        info_of_command(&command.into_builder().schema(), request)
+    }
+
+    async fn get_flight_info_sql_info(&self, _: CommandGetSqlInfo, request: Request<FlightDescriptor>) -> InfoResult {
+        info_of_command(&self.sql_info.schema(), request)
+    }
+
+    async fn get_flight_info_primary_keys(
+        &self,
+        _: CommandGetPrimaryKeys,
+        request: Request<FlightDescriptor>,
+    ) -> InfoResult {
+        info_of_command(&metadata::primary_keys_schema(), request)
+    }
+
+    async fn get_flight_info_exported_keys(
+        &self,
+        _: CommandGetExportedKeys,
+        request: Request<FlightDescriptor>,
+    ) -> InfoResult {
+        info_of_command(&metadata::foreign_keys_schema(), request)
+    }
+
+    async fn get_flight_info_imported_keys(
+        &self,
+        _: CommandGetImportedKeys,
+        request: Request<FlightDescriptor>,
+    ) -> InfoResult {
+        info_of_command(&metadata::foreign_keys_schema(), request)
+    }
+
+    async fn get_flight_info_cross_reference(
+        &self,
+        _: CommandGetCrossReference,
+        request: Request<FlightDescriptor>,
+    ) -> InfoResult {
+        info_of_command(&metadata::foreign_keys_schema(), request)
+    }
+
+    async fn get_flight_info_xdbc_type_info(
+        &self,
+        _: CommandGetXdbcTypeInfo,
+        request: Request<FlightDescriptor>,
+    ) -> InfoResult {
+        info_of_command(&self.type_info.schema(), request)
+    }
+
+    async fn do_get_statement(&self, ticket: TicketStatementQuery, request: Request<Ticket>) -> GetResult {
+        let (schema, batches) = self.statements.fetch(key_of(&request), &ticket.statement_handle)?;
+        Ok(Response::new(encoded(&schema, batches, self.cut_off.clone())))
+    }
+
+    async fn do_get_prepared_statement(
+        &self,
+        query: CommandPreparedStatementQuery,
+        request: Request<Ticket>,
+    ) -> GetResult {
+        let key = key_of(&request);
+        let (_, ticket) = self.statements.execute(key, &query.prepared_statement_handle).await?;
+        let (schema, batches) = self.statements.fetch(key, &handle_of(ticket))?;
+        Ok(Response::new(encoded(&schema, batches, self.cut_off.clone())))
+    }
+
+    async fn do_get_catalogs(&self, command: CommandGetCatalogs, _: Request<Ticket>) -> GetResult {
+        self.batch(metadata::catalogs(command))
+    }
+
+    async fn do_get_schemas(&self, command: CommandGetDbSchemas, _: Request<Ticket>) -> GetResult {
+        self.batch(metadata::schemas(command, &self.engine.services(), &self.engine.catalog().await))
+    }
+
+    async fn do_get_tables(&self, command: CommandGetTables, _: Request<Ticket>) -> GetResult {
+        self.batch(metadata::tables(command, &self.engine.catalog().await))
+    }
+
+    async fn do_get_table_types(&self, command: CommandGetTableTypes, _: Request<Ticket>) -> GetResult {
+        self.batch(metadata::table_types(command))
+    }
+
+    async fn do_get_sql_info(&self, command: CommandGetSqlInfo, _: Request<Ticket>) -> GetResult {
+        self.batch(command.into_builder(&self.sql_info).build())
+    }
+
+    async fn do_get_primary_keys(&self, command: CommandGetPrimaryKeys, _: Request<Ticket>) -> GetResult {
+        self.batch(metadata::primary_keys(&command, &self.engine.catalog().await))
+    }
+
+    async fn do_get_exported_keys(&self, _: CommandGetExportedKeys, _: Request<Ticket>) -> GetResult {
+        self.batch(Ok(metadata::foreign_keys()))
+    }
+
+    async fn do_get_imported_keys(&self, _: CommandGetImportedKeys, _: Request<Ticket>) -> GetResult {
+        self.batch(Ok(metadata::foreign_keys()))
+    }
+
+    async fn do_get_cross_reference(&self, _: CommandGetCrossReference, _: Request<Ticket>) -> GetResult {
+        self.batch(Ok(metadata::foreign_keys()))
+    }
+
+    async fn do_get_xdbc_type_info(&self, command: CommandGetXdbcTypeInfo, _: Request<Ticket>) -> GetResult {
+        self.batch(command.into_builder(&self.type_info).build())
+    }
+
+    /// A statement that a client takes for an update: `SET` is run, everything else is refused.
+    async fn do_put_statement_update(
+        &self,
+        command: CommandStatementUpdate,
+        request: Request<PeekableFlightDataStream>,
+    ) -> Result<i64, Status> {
+        no_transaction(command.transaction_id.as_ref())?;
+        self.statements.update(key_of(&request), &command.query).await
+    }
+
+    async fn do_put_statement_ingest(
+        &self,
+        _: CommandStatementIngest,
+        _: Request<PeekableFlightDataStream>,
+    ) -> Result<i64, Status> {
+        Err(no_writes("bulk ingestion"))
+    }
+
+    async fn do_put_prepared_statement_query(
+        &self,
+        query: CommandPreparedStatementQuery,
+        request: Request<PeekableFlightDataStream>,
+    ) -> Result<DoPutPreparedStatementResult, Status> {
+        let prepared = self.statements.prepared(&query.prepared_statement_handle)?;
+        let rows = parameters::read(request.into_inner(), &prepared.parameters(), self.parameter_rows).await?;
+        debug!(rows = rows.len(), "parameters bound");
+        prepared.bind(rows);
+        Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(query.prepared_statement_handle) })
+    }
+
+    async fn do_put_prepared_statement_update(
+        &self,
+        command: CommandPreparedStatementUpdate,
+        request: Request<PeekableFlightDataStream>,
+    ) -> Result<i64, Status> {
+        let text = self.statements.prepared(&command.prepared_statement_handle)?.text().to_owned();
+        self.statements.update(key_of(&request), &text).await
+    }
+
+    async fn do_put_substrait_plan(
+        &self,
+        _: CommandStatementSubstraitPlan,
+        _: Request<PeekableFlightDataStream>,
+    ) -> Result<i64, Status> {
+        Err(no_substrait())
+    }
+
+    async fn do_action_create_prepared_statement(
+        &self,
+        command: ActionCreatePreparedStatementRequest,
+        request: Request<Action>,
+    ) -> Result<ActionCreatePreparedStatementResult, Status> {
+        no_transaction(command.transaction_id.as_ref())?;
+        let (name, prepared) = self.statements.prepare(key_of(&request), &command.query).await?;
+        Ok(ActionCreatePreparedStatementResult {
+            prepared_statement_handle: handle_of(name),
+            dataset_schema: ipc(&plain_schema(&prepared.schema()))?,
+            parameter_schema: ipc(&parameters::schema(&prepared.parameters()))?,
+        })
+    }
+
+    async fn do_action_close_prepared_statement(
+        &self,
+        command: ActionClosePreparedStatementRequest,
+        _: Request<Action>,
+    ) -> Result<(), Status> {
+        self.statements.close(&command.prepared_statement_handle)
+    }
+
+    async fn do_action_create_prepared_substrait_plan(
+        &self,
+        _: ActionCreatePreparedSubstraitPlanRequest,
+        _: Request<Action>,
+    ) -> Result<ActionCreatePreparedStatementResult, Status> {
+        Err(no_substrait())
+    }
+
+    async fn do_action_begin_transaction(
+        &self,
+        _: ActionBeginTransactionRequest,
+        _: Request<Action>,
+    ) -> Result<ActionBeginTransactionResult, Status> {
+        Err(no_transactions())
+    }
+
+    async fn do_action_end_transaction(
+        &self,
+        _: ActionEndTransactionRequest,
+        _: Request<Action>,
+    ) -> Result<(), Status> {
+        Err(no_transactions())
+    }
+
+    async fn do_action_begin_savepoint(
+        &self,
+        _: ActionBeginSavepointRequest,
+        _: Request<Action>,
+    ) -> Result<ActionBeginSavepointResult, Status> {
+        Err(no_transactions())
+    }
+
+    async fn do_action_end_savepoint(&self, _: ActionEndSavepointRequest, _: Request<Action>) -> Result<(), Status> {
+        Err(no_transactions())
+    }
+
+    async fn do_action_cancel_query(
+        &self,
+        _: ActionCancelQueryRequest,
+        _: Request<Action>,
+    ) -> Result<ActionCancelQueryResult, Status> {
+        Err(Status::unimplemented("CancelQuery: a statement stops when its stream is closed"))
+    }
+
+    async fn do_action_fallback(
+        &self,
+        request: Request<Action>,
+    ) -> Result<Response<<Rpc as arrow_flight::flight_service_server::FlightService>::DoActionStream>, Status> {
+        if request.get_ref().r#type != CLOSE_SESSION {
+            return Err(Status::unimplemented(format!("there is no action \"{}\"", request.get_ref().r#type)));
+        }
+        self.statements.close_session(key_of(&request));
+        let result =
+            arrow_flight::Result { body: CloseSessionResult { status: SESSION_CLOSED }.encode_to_vec().into() };
+        Ok(Response::new(Box::pin(futures::stream::iter([Ok(result)]))))
+    }
+
+    async fn register_sql_info(&self, _: i32, _: &SqlInfo) {}
+}
+
+/// `CloseSessionResult.Status.CLOSED` of Flight.proto.
+const SESSION_CLOSED: i32 = 1;
+
+/// The answer to the action CloseSession, as in Flight.proto; arrow-flight 59 has no message for it.
+#[derive(Clone, PartialEq, Message)]
+struct CloseSessionResult {
+    #[prost(int32, tag = "1")]
+    status: i32,
+}

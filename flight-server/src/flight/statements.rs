@@ -1,0 +1,273 @@
+//! Statements between their planning and their end: tickets, prepared statements, sessions.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use futures::{StreamExt, TryStreamExt};
+use headwater::{Answer, Engine, Prepared, Session};
+use parking_lot::Mutex;
+use prost::bytes::Bytes;
+use tonic::Status;
+use uuid::Uuid;
+
+use super::Limits;
+use super::error::status;
+use super::parameters::Row;
+use super::session::SessionKey;
+use super::store::Store;
+use super::stream::Batches;
+use crate::detached::Detached;
+use crate::text;
+
+/// Everything that the server keeps for its clients.
+pub(super) struct Statements {
+    engine: Engine,
+    sessions: Store<Session>,
+    tickets: Store<Waiting>,
+    prepared: Store<Arc<PreparedStatement>>,
+}
+
+/// A planned statement that waits for its ticket to be fetched.
+struct Waiting {
+    schema: SchemaRef,
+    run: Run,
+    /// The session that a `SET` made: who fetches the ticket must have kept its cookie.
+    made_session: Option<Uuid>,
+}
+
+enum Run {
+    Once(Box<Answer>),
+    /// A prepared statement, run for each row of parameters in turn.
+    PerRow(Arc<PreparedStatement>, Vec<Row>),
+}
+
+/// A prepared statement and the parameters that are bound to it.
+pub(super) struct PreparedStatement {
+    text: String,
+    /// None for a SET, which is not planned but run when it is executed.
+    plan: Option<Prepared>,
+    bound: Mutex<Option<Vec<Row>>>,
+}
+
+impl PreparedStatement {
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The schema of the result.
+    pub(super) fn schema(&self) -> SchemaRef {
+        self.plan.as_ref().map_or_else(no_columns, Prepared::schema)
+    }
+
+    /// The parameters: their names and types.
+    pub(super) fn parameters(&self) -> SchemaRef {
+        self.plan.as_ref().map_or_else(no_columns, Prepared::parameters)
+    }
+
+    /// Binds rows of parameters to the executions that follow.
+    pub(super) fn bind(&self, rows: Vec<Row>) {
+        *self.bound.lock() = Some(rows);
+    }
+
+    fn rows(&self) -> Result<Vec<Row>, Status> {
+        match (self.bound.lock().clone(), self.parameters().fields().len()) {
+            (Some(rows), _) => Ok(rows),
+            (None, 0) => Ok(vec![vec![]]),
+            (None, count) => {
+                Err(Status::invalid_argument(format!("the statement has {count} parameters and none is bound")))
+            }
+        }
+    }
+}
+
+fn no_columns() -> SchemaRef {
+    Arc::new(Schema::empty())
+}
+
+/// A name as clients get it: opaque bytes.
+pub(super) fn handle_of(name: Uuid) -> Bytes {
+    Bytes::copy_from_slice(name.as_bytes())
+}
+
+fn name_of(handle: &[u8], what: &str) -> Result<Uuid, Status> {
+    Uuid::from_slice(handle).map_err(|_| Status::invalid_argument(format!("this is no {what} of this server")))
+}
+
+impl Statements {
+    pub(super) fn new(engine: Engine, limits: &Limits) -> Self {
+        Self {
+            engine,
+            sessions: Store::new("session", limits.sessions, limits.session_idle),
+            tickets: Store::new("ticket", limits.tickets, limits.ticket_life),
+            prepared: Store::new("prepared statement", limits.prepared, limits.prepared_idle),
+        }
+    }
+
+    pub(super) fn sweep(&self, now: Instant) {
+        self.tickets.sweep(now);
+        self.prepared.sweep(now);
+        self.sessions.sweep(now);
+    }
+
+    /// The schema of a statement, which is neither run nor kept.
+    pub(super) async fn describe(&self, key: SessionKey, text: &str) -> Result<SchemaRef, Status> {
+        Ok(self.planned(key, text).await?.schema())
+    }
+
+    /// Plans a statement and gives out its ticket.
+    pub(super) async fn plan(&self, key: SessionKey, text: &str) -> Result<(SchemaRef, Uuid), Status> {
+        if text::is_set(text) {
+            return self.set(key, text).await;
+        }
+        let answer = self.session(key).sql(text).await.map_err(|error| status(&error))?;
+        self.ticket(Waiting { schema: answer.schema(), run: Run::Once(Box::new(answer)), made_session: None })
+    }
+
+    /// Prepares a statement.
+    pub(super) async fn prepare(&self, key: SessionKey, text: &str) -> Result<(Uuid, Arc<PreparedStatement>), Status> {
+        let prepared = Arc::new(self.planned(key, text).await?);
+        Ok((self.prepared.insert(Arc::clone(&prepared), Instant::now())?, prepared))
+    }
+
+    /// A prepared statement by its handle.
+    pub(super) fn prepared(&self, handle: &[u8]) -> Result<Arc<PreparedStatement>, Status> {
+        let name = name_of(handle, "prepared statement")?;
+        self.prepared.get(name, Instant::now()).ok_or_else(|| {
+            Status::not_found("there is no such prepared statement: it was closed or has expired; prepare it again")
+        })
+    }
+
+    /// Lets go of a prepared statement. One that is gone already is no error.
+    pub(super) fn close(&self, handle: &[u8]) -> Result<(), Status> {
+        let name = name_of(handle, "prepared statement")?;
+        let _gone = self.prepared.take(name, Instant::now());
+        Ok(())
+    }
+
+    /// Lets go of a session's settings.
+    pub(super) fn close_session(&self, key: SessionKey) {
+        let _gone = self.sessions.take(key.id(), Instant::now());
+    }
+
+    /// Gives out a ticket for a prepared statement with what is bound to it now.
+    pub(super) async fn execute(&self, key: SessionKey, handle: &[u8]) -> Result<(SchemaRef, Uuid), Status> {
+        let statement = self.prepared(handle)?;
+        let Some(plan) = &statement.plan else { return self.set(key, &statement.text).await };
+        let mut rows = statement.rows()?;
+        let (schema, run) = if rows.len() == 1 {
+            let answer = plan.execute(rows.swap_remove(0)).await.map_err(|error| status(&error))?;
+            (answer.schema(), Run::Once(Box::new(answer)))
+        } else {
+            (plan.schema(), Run::PerRow(Arc::clone(&statement), rows))
+        };
+        self.ticket(Waiting { schema, run, made_session: None })
+    }
+
+    /// Runs a statement that a client takes for an update. Only `SET` is.
+    pub(super) async fn update(&self, key: SessionKey, text: &str) -> Result<i64, Status> {
+        if !text::is_set(text) {
+            // The engine refuses writes itself, and names what it refuses.
+            self.planned(key, text).await?;
+            let message = "the statement is a query; ask for its FlightInfo. Headwater runs no updates";
+            return Err(Status::invalid_argument(message));
+        }
+        if let SessionKey::Offered(_) = key {
+            return Err(no_cookie());
+        }
+        self.run_set(key, text).await?;
+        Ok(0)
+    }
+
+    /// Takes a ticket's statement and starts it.
+    pub(super) fn fetch(&self, key: SessionKey, handle: &[u8]) -> Result<(SchemaRef, Batches), Status> {
+        let name = name_of(handle, "ticket")?;
+        let waiting = self.tickets.take(name, Instant::now()).ok_or_else(|| {
+            Status::not_found("there is no such ticket: it was fetched already or has expired; run the statement again")
+        })?;
+        if let Some(session) = waiting.made_session
+            && key != SessionKey::Presented(session)
+        {
+            let _unreachable = self.sessions.take(session, Instant::now());
+            return Err(no_cookie());
+        }
+        let batches = match waiting.run {
+            Run::Once(answer) => batches_of(*answer)?,
+            Run::PerRow(statement, rows) => per_row(statement, rows, Arc::clone(&waiting.schema)),
+        };
+        Ok((waiting.schema, batches))
+    }
+
+    fn ticket(&self, waiting: Waiting) -> Result<(SchemaRef, Uuid), Status> {
+        let schema = Arc::clone(&waiting.schema);
+        Ok((schema, self.tickets.insert(waiting, Instant::now())?))
+    }
+
+    async fn planned(&self, key: SessionKey, text: &str) -> Result<PreparedStatement, Status> {
+        let plan = match text::is_set(text) {
+            true => None,
+            false => Some(self.session(key).prepare(text).await.map_err(|error| status(&error))?),
+        };
+        Ok(PreparedStatement { text: text.to_owned(), plan, bound: Mutex::new(None) })
+    }
+
+    /// The session with the client's settings, or one without any.
+    fn session(&self, key: SessionKey) -> Session {
+        self.kept_session(key).unwrap_or_else(|| self.engine.session())
+    }
+
+    fn kept_session(&self, key: SessionKey) -> Option<Session> {
+        match key {
+            SessionKey::Presented(id) => self.sessions.get(id, Instant::now()),
+            SessionKey::Offered(_) => None,
+        }
+    }
+
+    async fn set(&self, key: SessionKey, text: &str) -> Result<(SchemaRef, Uuid), Status> {
+        let answer = self.run_set(key, text).await?;
+        let made_session = matches!(key, SessionKey::Offered(_)).then(|| key.id());
+        self.ticket(Waiting { schema: answer.schema(), run: Run::Once(Box::new(answer)), made_session })
+    }
+
+    /// Runs a SET in the client's session, which begins with its first.
+    async fn run_set(&self, key: SessionKey, text: &str) -> Result<Answer, Status> {
+        let kept = self.kept_session(key);
+        let is_new = kept.is_none();
+        let session = kept.unwrap_or_else(|| self.engine.session());
+        let answer = session.sql(text).await.map_err(|error| status(&error))?;
+        if is_new {
+            self.sessions.insert_as(key.id(), session, Instant::now())?;
+        }
+        Ok(answer)
+    }
+}
+
+fn no_cookie() -> Status {
+    Status::failed_precondition(
+        "SET holds for a session, and this client keeps no session cookie; turn cookies on (ADBC: the database option \
+         adbc.flight.sql.rpc.with_cookie_middleware = true), write names as service.table, or start the server with --search-path",
+    )
+}
+
+fn batches_of(answer: Answer) -> Result<Batches, Status> {
+    let stream = answer.into_stream().map_err(|error| status(&error))?;
+    Ok(Box::pin(Detached::start(stream.map_err(|error| status(&headwater::Error::from(error))))))
+}
+
+/// The results for each row of parameters, one after the other. An execution begins when the one before has ended.
+fn per_row(statement: Arc<PreparedStatement>, rows: Vec<Row>, schema: SchemaRef) -> Batches {
+    let runs = futures::stream::iter(rows).then(move |row| {
+        let (statement, schema) = (Arc::clone(&statement), Arc::clone(&schema));
+        async move {
+            let plan = statement.plan.as_ref().ok_or_else(|| Status::internal("a SET has no rows of parameters"))?;
+            let answer = plan.execute(row).await.map_err(|error| status(&error))?;
+            let types = |schema: &SchemaRef| schema.fields().iter().map(|f| f.data_type().clone()).collect::<Vec<_>>();
+            if types(&answer.schema()) != types(&schema) {
+                let message = "the bound values change the result's types; give the parameters types with CAST";
+                return Err(Status::invalid_argument(message));
+            }
+            batches_of(answer)
+        }
+    });
+    Box::pin(runs.try_flatten())
+}
