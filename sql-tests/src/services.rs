@@ -211,7 +211,10 @@ impl Reference {
                 catalog.register_schema(schema, Arc::clone(&provider)).expect("a schema can be added");
                 provider
             });
-            provider.register_table(name.to_owned(), Arc::clone(&table) as _).expect("a table can be added");
+            // As along a search path, the first of two tables of one name stays.
+            if !provider.table_exist(name) {
+                provider.register_table(name.to_owned(), Arc::clone(&table) as _).expect("a table can be added");
+            }
         }
     }
 

@@ -57,7 +57,8 @@ impl Place {
         let Some(code) = error.code().cloned() else { return self.lost(table, phase, cause(error)) };
         match code.code() {
             "42501" => Error::AccessDenied { service, location: self.location.clone(), cause: cause(error) },
-            "42P01" | "42703" | "42704" | "3F000" if phase == Phase::Preparing => {
+            // The last two, no such operator and a wrong type: the statement was written for the planned types.
+            "42P01" | "42703" | "42704" | "3F000" | "42883" | "42804" if phase == Phase::Preparing => {
                 self.changed(table, server_message(&error))
             }
             "57014" if self.limit_reached(started) => self.statement_timeout(),

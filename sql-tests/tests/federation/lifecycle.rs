@@ -180,7 +180,8 @@ async fn statement_that_waits_at_the_source_is_stopped_when_its_client_leaves() 
         wait::until("the statement runs", DEADLINE, async || running().await > 0 || asking.is_finished()).await;
         assert!(!asking.is_finished(), "{service}: the statement sleeps");
         asking.abort();
-        wait::until("the statement is stopped", Duration::from_secs(3), async || running().await == 0).await;
+        wait::until(&format!("{service} stops the statement"), Duration::from_secs(3), async || running().await == 0)
+            .await;
     }
     for service in ["pg", "my"] {
         assert_eq!(rows(&engine, &format!("SELECT id FROM {service}.t")).await.column(), ["1"]);

@@ -113,25 +113,31 @@ async fn null_is_one_group_and_no_value() {
 #[tokio::test]
 async fn nulls_inside_arrays_are_kept() {
     let database = PostgresDatabase::with(
-        "CREATE TABLE t (id int, ints int[], texts text[], empty int[], nested int[]); INSERT INTO t VALUES \
-         (1, '{1,NULL,3}', '{a,NULL,\"NULL\",\"\",\"q\\\"uote\"}', '{}', '{{1,2},{3,NULL}}'), (2, NULL, NULL, NULL, NULL), \
-         (3, '[5:6]={7,8}', '{x}', '{}', '{9}')",
+        "CREATE TABLE t (id int, ints int[], texts text[], empty int[]); INSERT INTO t VALUES \
+         (1, '{1,NULL,3}', '{a,NULL,\"NULL\",\"\",\"q\\\"uote\"}', '{}'), (2, NULL, NULL, NULL), (3, '[5:6]={7,8}', '{x}', '{}'); \
+         CREATE TABLE nested (id int, squares int[]); INSERT INTO nested VALUES (1, '{{1,2},{3,NULL}}')",
     )
     .await;
     let services = Services::new().with_postgres("pg", &database.url());
     let engine = services.engine().await;
     let found = both_ways(&engine, "SELECT ints, texts FROM pg.t WHERE id = 1").await.unwrap();
-    let texts = found.texts();
-    assert!(texts[0][0].contains('1') && texts[0][0].contains('3'), "{texts:?}");
-    assert!(texts[0][1].contains("q") && texts[0][1].contains("uote"), "{texts:?}");
+    assert_eq!(found.texts(), [["[1, , 3]", "[a, , NULL, , q\"uote]"]]);
+    assert_eq!(
+        both_ways(&engine, "SELECT texts[2] IS NULL, texts[3] = 'NULL' FROM pg.t WHERE id = 1").await.unwrap().texts(),
+        [["true", "true"]]
+    );
     assert_eq!(both_ways(&engine, "SELECT id FROM pg.t WHERE ints IS NULL").await.unwrap().column(), ["2"]);
     let reference = Reference::copy(&engine, &["pg.t"]).await;
     for query in [
         "SELECT ints, empty FROM pg.t",
-        "SELECT nested FROM pg.t WHERE id = 1",
         "SELECT id, unnest(ints) FROM pg.t WHERE id = 1",
-        "SELECT ints[1] FROM pg.t",
+        "SELECT ints[1], array_length(ints) FROM pg.t",
+        "SELECT id FROM pg.t WHERE array_has(ints, 3)",
     ] {
-        reference.agrees(&engine, query).await.ok();
+        reference.agrees(&engine, query).await.unwrap_or_else(|error| panic!("{query}: {error}"));
     }
+    // More dimensions than the type tells are an error that says so, never a flattened list.
+    let message = both_ways(&engine, "SELECT squares FROM pg.nested").await.unwrap_err();
+    assert!(message.contains("\"squares\"") && message.contains("dimensions"), "{message}");
+    assert_eq!(both_ways(&engine, "SELECT id FROM pg.nested").await.unwrap().column(), ["1"]);
 }

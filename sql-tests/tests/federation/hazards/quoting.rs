@@ -151,10 +151,10 @@ const NAMES: &[&str] = &[
 
 #[tokio::test]
 async fn column_with_an_odd_name_is_read_and_filtered_at_every_source() {
-    // MariaDB and SQLite take "a" and "A" for one name.
+    // MariaDB and SQLite take "a" and "A" for one name; MariaDB's names are of the basic plane.
     for (service, names) in [
         ("pg", NAMES.to_vec()),
-        ("my", NAMES.iter().copied().filter(|name| *name != "A").collect()),
+        ("my", NAMES.iter().copied().filter(|name| *name != "A" && *name != "\u{1F600}").collect()),
         ("lite", NAMES.iter().copied().filter(|name| *name != "A").collect::<Vec<_>>()),
     ] {
         let columns = |quote: &str| {
@@ -191,7 +191,8 @@ async fn column_with_an_odd_name_is_read_and_filtered_at_every_source() {
 
 #[tokio::test]
 async fn table_with_an_odd_name_is_read_at_every_source() {
-    let names: Vec<&str> = NAMES.iter().copied().filter(|name| !["A", " a", "a.b", "/*"].contains(name)).collect();
+    let names: Vec<&str> =
+        NAMES.iter().copied().filter(|name| !["A", " a", "a.b", "/*", "\u{1F600}"].contains(name)).collect();
     let create = |quote: &str| {
         let one = |(index, name): (usize, &&str)| {
             let name = name.replace(quote, &quote.repeat(2));
