@@ -221,7 +221,8 @@ impl Reference {
     /// The reference's answer or error.
     pub async fn ask(&self, sql: &str) -> Result<Rows, String> {
         let frame = self.context.sql(sql).await.map_err(|error| error.to_string())?;
-        let schema = Arc::new(frame.schema().as_arrow().clone());
+        // The types after coercion: those of a frame are from before it.
+        let schema = frame.clone().create_physical_plan().await.map_err(|error| error.to_string())?.schema();
         let batches = frame.collect().await.map_err(|error| error.to_string())?;
         Ok(Rows::of(&schema, &batches))
     }

@@ -196,11 +196,11 @@ impl Inner {
 
     /// Stops what the connection is doing and closes it.
     async fn stop(&self, conn: Conn) {
-        if !conn.is_disconnected() {
-            let stopped = timeout(self.config.connect_timeout, self.kill_query(conn.id())).await;
-            if !matches!(stopped, Ok(Ok(()))) {
-                debug!(service = %self.site.service, "statement could not be stopped with KILL QUERY; closing its connection");
-            }
+        // Whether the driver calls the connection disconnected does not matter: it says so of every connection that is dropped
+        // while it waits for an answer, and there the statement still runs.
+        let stopped = timeout(self.config.connect_timeout, self.kill_query(conn.id())).await;
+        if !matches!(stopped, Ok(Ok(()))) {
+            debug!(service = %self.site.service, "statement could not be stopped with KILL QUERY; closing its connection");
         }
         close(conn).await;
     }
@@ -208,6 +208,12 @@ impl Inner {
     async fn kill_query(&self, id: u32) -> Result<()> {
         let options = self.options()?;
         let mut killer = self.connect(options).await.map_err(|error| self.site.connecting(error))?;
+        // Numbers grow while a server lives. A smaller one means that it was restarted: the statement went with it, and its
+        // number may be another client's by now.
+        if killer.id() < id {
+            close(killer).await;
+            return Ok(());
+        }
         // A number that the server gave us.
         let killed = killer.query_drop(format!("KILL QUERY {id}")).await;
         close(killer).await;

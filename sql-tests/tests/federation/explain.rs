@@ -56,7 +56,7 @@ async fn explain_shows_what_goes_down_and_why_the_rest_stays() {
             ("decimal", "n >= 47.11"),
             ("json", "j = '{}'"),
             ("date", "day BETWEEN DATE '2024-01-01' AND DATE '2024-12-31'"),
-            ("list", "id IN (4711, 4712, 4713)"),
+            ("list", "id IN (4711, 4712, 4713, 4714, 4715)"),
             ("pattern", "s LIKE 'secret%'"),
             ("function", "upper(s) = 'SECRET'"),
             ("nothing", "true"),

@@ -195,7 +195,7 @@ async fn statement_timeout_is_an_error_that_names_service_and_option() {
         "CREATE TABLE t (id int); INSERT INTO t VALUES (1); CREATE VIEW slow AS SELECT id, sleep(600) AS s FROM t",
     )
     .await;
-    let timeout = "statement_timeout_ms: 500";
+    let timeout = "statement_timeout_ms: 2000";
     let services = Services::new()
         .with("pg", &format!("connector: postgres, url: \"{}\", {timeout}", postgres.url()))
         .with("my", &format!("connector: mysql, url: \"{}\", {timeout}", mysql.url()));

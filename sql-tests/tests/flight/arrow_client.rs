@@ -138,7 +138,7 @@ async fn error_names_its_cause_and_the_server_goes_on() {
         ("SELECT * FROM pg.nowhere", "nowhere"),
         ("SELEC 1", "SELEC"),
         ("INSERT INTO pg.t VALUES (1, 'x')", "INSERT"),
-        ("SELECT n FROM pg.bad", "\"n\""),
+        ("SELECT n FROM pg.bad", "NaN"),
         ("SELECT 1 / (id - id) FROM my.t", "ivide by zero"),
         ("SELECT CAST(s AS INT) FROM lite.t", "ast"),
     ] {

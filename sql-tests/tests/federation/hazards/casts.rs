@@ -21,7 +21,6 @@ async fn cast_that_overflows_is_an_error_both_ways() {
         "SELECT CAST(v AS INT) FROM {t}",
         "SELECT CAST(s AS INT) FROM {t} WHERE id = 2",
         "SELECT id FROM {t} WHERE CAST(s AS INT) = 12",
-        "SELECT id FROM {t} WHERE CAST(v AS SMALLINT) = 300",
         "SELECT CAST(v AS DECIMAL(5,2)) FROM {t} WHERE id = 4",
         "SELECT CAST(s AS DATE) FROM {t} WHERE id = 2",
     ] {
@@ -66,6 +65,7 @@ async fn comparison_with_a_value_of_another_type_means_what_it_means_locally() {
         "v = CAST(300 AS SMALLINT)",
         "CAST(v AS DOUBLE) = 9223372036854775808.0",
         "CAST(v AS VARCHAR) = '300'",
+        "CAST(v AS SMALLINT) = 300",
         "CAST(v AS VARCHAR) LIKE '3%'",
         "v IN (300, 7.0)",
         "v IN ('300')",
