@@ -13,7 +13,7 @@ use arrow_flight::{FlightDescriptor, FlightInfo, IpcMessage};
 use datafusion::datasource::MemTable;
 use futures::{StreamExt, TryStreamExt};
 use headwater::Engine;
-use headwater_server::flight::{Limits, serve_with};
+use headwater_server::flight::{Limits, ServeError, serve_with};
 use prost::Message;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -29,7 +29,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 struct Server {
     address: String,
     stop: Option<oneshot::Sender<()>>,
-    task: JoinHandle<Result<(), tonic::transport::Error>>,
+    task: JoinHandle<Result<(), ServeError>>,
 }
 
 impl Server {
@@ -95,7 +95,10 @@ async fn statement_is_planned_then_fetched_once() {
     let mut client = server.client().await;
     let info = client.execute("SELECT id, name FROM shop.orders ORDER BY id".to_owned(), None).await.unwrap();
     let schema = info.clone().try_decode_schema().unwrap();
-    assert_eq!(schema.fields().iter().map(|field| field.data_type().clone()).collect::<Vec<_>>(), [DataType::Int64, DataType::Utf8]);
+    assert_eq!(
+        schema.fields().iter().map(|field| field.data_type().clone()).collect::<Vec<_>>(),
+        [DataType::Int64, DataType::Utf8]
+    );
     let batches = fetch(&mut client, info.clone()).await.unwrap();
     assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 1000);
     assert_eq!(*batches[0].schema(), schema);
@@ -144,7 +147,8 @@ async fn get_schema_plans_without_running() {
 #[tokio::test]
 async fn set_holds_for_the_session_that_its_cookie_names() {
     let server = Server::start(Limits::default()).await;
-    let (mut with_cookie, mut other, mut without) = (server.client().await, server.client().await, server.client().await);
+    let (mut with_cookie, mut other, mut without) =
+        (server.client().await, server.client().await, server.client().await);
     with_cookie.set_header("cookie", "arrow_flight_session_id=0f0e8b61-57a6-4d55-9b3c-3f9f3d2a7a10");
     other.set_header("cookie", "arrow_flight_session_id=1f0e8b61-57a6-4d55-9b3c-3f9f3d2a7a10");
     ask(&mut with_cookie, "SET search_path = shop").await.unwrap();
@@ -160,7 +164,10 @@ async fn errors_carry_the_code_a_client_decides_by() {
     assert_eq!(code(ask(&mut client, "SELEC 1").await), Code::InvalidArgument);
     assert_eq!(code(ask(&mut client, "SELECT * FROM shop.nothing").await), Code::NotFound);
     assert_eq!(code(ask(&mut client, "DELETE FROM shop.orders").await), Code::PermissionDenied);
-    assert_eq!(code(client.execute_update("INSERT INTO shop.orders VALUES (1)".to_owned(), None).await), Code::PermissionDenied);
+    assert_eq!(
+        code(client.execute_update("INSERT INTO shop.orders VALUES (1)".to_owned(), None).await),
+        Code::PermissionDenied
+    );
     assert_eq!(code(client.begin_transaction().await), Code::Unimplemented);
 }
 

@@ -147,7 +147,8 @@ mod tests {
     fn sql_needs_one_target() {
         assert!(Cli::try_parse_from(["headwater", "sql", "SELECT 1"]).is_err());
         assert!(Cli::try_parse_from(["headwater", "sql", "--services", "a", "--connect", "grpc://b:1"]).is_err());
-        let cli = Cli::try_parse_from(["headwater", "sql", "--services", "a", "--search-path", "x,y", "SELECT 1"]).unwrap();
+        let cli =
+            Cli::try_parse_from(["headwater", "sql", "--services", "a", "--search-path", "x,y", "SELECT 1"]).unwrap();
         let Command::Sql(args) = cli.command else { panic!("sql expected") };
         assert_eq!(args.search_path, ["x", "y"]);
     }

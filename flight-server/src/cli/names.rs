@@ -6,11 +6,71 @@ use super::target::Relation;
 
 /// Words that begin or join the clauses of a query.
 const KEYWORDS: &[&str] = &[
-    "ALL", "ANALYZE", "AND", "AS", "ASC", "AVG", "BETWEEN", "BY", "CASE", "CAST", "COALESCE", "COUNT", "CROSS", "CURRENT_DATE",
-    "DATE", "DESC", "DESCRIBE", "DISTINCT", "ELSE", "END", "EXCEPT", "EXISTS", "EXPLAIN", "EXTRACT", "FALSE", "FROM", "FULL",
-    "GROUP", "HAVING", "IN", "INNER", "INTERSECT", "INTERVAL", "IS", "JOIN", "LEFT", "LIKE", "LIMIT", "MAX", "MIN", "NOT", "NULL",
-    "NULLS", "OFFSET", "ON", "OR", "ORDER", "OUTER", "OVER", "PARTITION", "RIGHT", "SELECT", "SET", "SHOW", "SUM", "TABLES",
-    "THEN", "TIMESTAMP", "TRUE", "UNION", "USING", "VALUES", "WHEN", "WHERE", "WITH",
+    "ALL",
+    "ANALYZE",
+    "AND",
+    "AS",
+    "ASC",
+    "AVG",
+    "BETWEEN",
+    "BY",
+    "CASE",
+    "CAST",
+    "COALESCE",
+    "COUNT",
+    "CROSS",
+    "CURRENT_DATE",
+    "DATE",
+    "DESC",
+    "DESCRIBE",
+    "DISTINCT",
+    "ELSE",
+    "END",
+    "EXCEPT",
+    "EXISTS",
+    "EXPLAIN",
+    "EXTRACT",
+    "FALSE",
+    "FROM",
+    "FULL",
+    "GROUP",
+    "HAVING",
+    "IN",
+    "INNER",
+    "INTERSECT",
+    "INTERVAL",
+    "IS",
+    "JOIN",
+    "LEFT",
+    "LIKE",
+    "LIMIT",
+    "MAX",
+    "MIN",
+    "NOT",
+    "NULL",
+    "NULLS",
+    "OFFSET",
+    "ON",
+    "OR",
+    "ORDER",
+    "OUTER",
+    "OVER",
+    "PARTITION",
+    "RIGHT",
+    "SELECT",
+    "SET",
+    "SHOW",
+    "SUM",
+    "TABLES",
+    "THEN",
+    "TIMESTAMP",
+    "TRUE",
+    "UNION",
+    "USING",
+    "VALUES",
+    "WHEN",
+    "WHERE",
+    "WITH",
 ];
 
 /// The names of the catalog, arranged for completion.
@@ -27,9 +87,9 @@ impl Names {
     /// Where the word before the cursor starts, and what it may become. `line` is all that was typed, `cursor` a byte of it.
     pub(super) fn complete(&self, line: &str, cursor: usize) -> (usize, Vec<String>) {
         let before = &line[..cursor];
-        let start = before.rfind(|c: char| !(c.is_alphanumeric() || c == '_')).map_or(0, |index| {
-            index + before[index..].chars().next().map_or(0, char::len_utf8)
-        });
+        let start = before
+            .rfind(|c: char| !(c.is_alphanumeric() || c == '_'))
+            .map_or(0, |index| index + before[index..].chars().next().map_or(0, char::len_utf8));
         let word = &before[start..];
         let found: BTreeSet<String> = match before[..start].strip_suffix('.') {
             Some(qualified) => self.after_dot(last_word(qualified), line, word),
@@ -41,7 +101,8 @@ impl Names {
 
     /// After `service.` its tables; after a table's name or alias its columns.
     fn after_dot(&self, qualifier: &str, line: &str, word: &str) -> BTreeSet<String> {
-        let tables = self.relations.iter().filter(|relation| same(&relation.service, qualifier)).map(|relation| &relation.name);
+        let tables =
+            self.relations.iter().filter(|relation| same(&relation.service, qualifier)).map(|relation| &relation.name);
         let table = table_of(line, qualifier).unwrap_or(qualifier);
         let columns = self.relations.iter().filter(|relation| same(&relation.name, table)).flat_map(columns);
         tables.chain(columns).filter(|name| begins(name, word)).map(|name| spelled(name)).collect()
@@ -51,9 +112,10 @@ impl Names {
         let is_lower = word.chars().any(char::is_lowercase);
         let keywords = KEYWORDS.iter().filter(|keyword| begins(keyword, word));
         let keywords = keywords.map(|keyword| if is_lower { keyword.to_lowercase() } else { (*keyword).to_owned() });
-        let names = self.relations.iter().flat_map(|relation| {
-            [&relation.service, &relation.name].into_iter().chain(columns(relation))
-        });
+        let names = self
+            .relations
+            .iter()
+            .flat_map(|relation| [&relation.service, &relation.name].into_iter().chain(columns(relation)));
         keywords.chain(names.filter(|name| begins(name, word)).map(|name| spelled(name))).collect()
     }
 }
@@ -64,7 +126,8 @@ fn columns(relation: &Relation) -> impl Iterator<Item = &String> {
 
 /// The table that an alias stands for: the word before it, or before its AS.
 fn table_of<'a>(line: &'a str, alias: &str) -> Option<&'a str> {
-    let words: Vec<&str> = line.split(|c: char| c.is_whitespace() || ",();".contains(c)).filter(|word| !word.is_empty()).collect();
+    let words: Vec<&str> =
+        line.split(|c: char| c.is_whitespace() || ",();".contains(c)).filter(|word| !word.is_empty()).collect();
     words.windows(2).enumerate().find_map(|(index, pair)| {
         let [before, word] = pair else { return None };
         if !same(word, alias) {
@@ -129,7 +192,10 @@ mod tests {
     #[test]
     fn alias_is_completed_by_the_tables_columns() {
         let line = "SELECT l. FROM orders.order_lines AS l JOIN orders.orders o";
-        assert_eq!(names().complete(line, "SELECT l.".len()), ("SELECT l.".len(), vec!["line".to_owned(), "order_id".to_owned()]));
+        assert_eq!(
+            names().complete(line, "SELECT l.".len()),
+            ("SELECT l.".len(), vec!["line".to_owned(), "order_id".to_owned()])
+        );
         assert_eq!(completed("SELECT 1 FROM orders.orders o WHERE o.pl"), ["placed_at"]);
     }
 

@@ -60,10 +60,10 @@ impl<W: Write> Output<W> {
                 writer.write(&RecordBatch::new_empty(Arc::clone(&schema))).map_err(|error| encoding(&error))?;
                 Encoder::Csv(writer, schema)
             }
-            Format::Json => {
-                Encoder::Json(json::WriterBuilder::new().with_explicit_nulls(true).build(encoded.clone()))
+            Format::Json => Encoder::Json(json::WriterBuilder::new().with_explicit_nulls(true).build(encoded.clone())),
+            Format::Arrow => {
+                Encoder::Arrow(StreamWriter::try_new(encoded.clone(), schema).map_err(|error| encoding(&error))?)
             }
-            Format::Arrow => Encoder::Arrow(StreamWriter::try_new(encoded.clone(), schema).map_err(|error| encoding(&error))?),
         };
         Ok(Self { encoder, encoded, out })
     }
@@ -158,8 +158,10 @@ mod tests {
     fn batch() -> RecordBatch {
         let ids: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None]));
         let names: ArrayRef = Arc::new(StringArray::from(vec!["a,\"b\"", "ü"]));
-        let lists: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), Some(2)]), None]));
-        RecordBatch::try_from_iter_with_nullable([("id", ids, true), ("name", names, true), ("list", lists, true)]).unwrap()
+        let lists: ArrayRef =
+            Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), Some(2)]), None]));
+        RecordBatch::try_from_iter_with_nullable([("id", ids, true), ("name", names, true), ("list", lists, true)])
+            .unwrap()
     }
 
     fn written(format: Format, batches: &[RecordBatch]) -> Vec<u8> {
@@ -190,7 +192,8 @@ mod tests {
 
     #[test]
     fn json_is_an_object_per_line_with_its_nulls() {
-        let expected = "{\"id\":1,\"name\":\"a,\\\"b\\\"\",\"list\":[1,2]}\n{\"id\":null,\"name\":\"ü\",\"list\":null}\n";
+        let expected =
+            "{\"id\":1,\"name\":\"a,\\\"b\\\"\",\"list\":[1,2]}\n{\"id\":null,\"name\":\"ü\",\"list\":null}\n";
         assert_eq!(text(Format::Json, &[batch()]), expected);
         assert_eq!(text(Format::Json, &[]), "");
     }

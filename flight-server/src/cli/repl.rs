@@ -47,7 +47,8 @@ pub(super) async fn run(target: Target, display: Display) -> Result<(), Failure>
         let _absent = editor.load_history(file);
     }
     println!("headwater {}: \\? for help, \\q to leave", env!("CARGO_PKG_VERSION"));
-    let mut prompt = Prompt { target: Arc::new(target), display, names, interrupts: Interrupts::listen(), learning: None };
+    let mut prompt =
+        Prompt { target: Arc::new(target), display, names, interrupts: Interrupts::listen(), learning: None };
     prompt.learn_names();
     loop {
         match editor.readline("headwater> ") {
@@ -157,7 +158,9 @@ impl Prompt {
 
     fn set_format(&mut self, format: &str) {
         match Format::from_str(format, true) {
-            Ok(Format::Arrow) => eprintln!("error: an Arrow stream is binary\nhint: headwater sql ... --format arrow > file"),
+            Ok(Format::Arrow) => {
+                eprintln!("error: an Arrow stream is binary\nhint: headwater sql ... --format arrow > file")
+            }
             Ok(format) => self.display.format = format,
             Err(_) => eprintln!("error: there is no format \"{format}\"\nhint: table, csv or json"),
         }
@@ -188,7 +191,8 @@ impl Prompt {
 
     async fn list_tables(&mut self) {
         let Some(relations) = self.relations().await else { return };
-        let width = relations.iter().map(|relation| relation.service.len() + relation.name.len() + 1).max().unwrap_or(0);
+        let width =
+            relations.iter().map(|relation| relation.service.len() + relation.name.len() + 1).max().unwrap_or(0);
         for relation in &relations {
             let name = format!("{}.{}", relation.service, relation.name);
             let columns = match &relation.schema {
@@ -202,9 +206,8 @@ impl Prompt {
     async fn describe(&mut self, table: &str) {
         let Some(relations) = self.relations().await else { return };
         let plain = table.replace('"', "");
-        let is_wanted = |relation: &&Relation| {
-            plain == relation.name || plain == format!("{}.{}", relation.service, relation.name)
-        };
+        let is_wanted =
+            |relation: &&Relation| plain == relation.name || plain == format!("{}.{}", relation.service, relation.name);
         let found: Vec<&Relation> = relations.iter().filter(is_wanted).collect();
         if found.is_empty() {
             eprintln!("error: there is no table {table}\nhint: \\d lists them");
@@ -254,7 +257,8 @@ impl Validator for SqlHelper {
     /// Enter ends the input where a semicolon ends the statement.
     fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
         let input = context.input();
-        let is_done = input.trim().is_empty() || input.trim_start().starts_with('\\') || text::split(input).rest.is_empty();
+        let is_done =
+            input.trim().is_empty() || input.trim_start().starts_with('\\') || text::split(input).rest.is_empty();
         Ok(if is_done { ValidationResult::Valid(None) } else { ValidationResult::Incomplete })
     }
 }

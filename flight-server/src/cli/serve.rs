@@ -12,7 +12,8 @@ use crate::flight;
 
 pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let listener = listen(&args.flight_addr, args.insecure).await?;
-    let address = listener.local_addr().map_err(|error| Failure::failed(format!("the listener has no address: {error}")))?;
+    let address =
+        listener.local_addr().map_err(|error| Failure::failed(format!("the listener has no address: {error}")))?;
     let engine = Engine::builder()
         .services_dir(&args.services)
         .connectors(headwater_connectors::all())
@@ -107,7 +108,9 @@ mod tests {
     #[tokio::test]
     async fn address_that_others_reach_needs_insecure() {
         for address in ["0.0.0.0:0", "[::]:0"] {
-            let Err(Failure::Usage { message, hint }) = listen(address, false).await else { panic!("{address} was taken") };
+            let Err(Failure::Usage { message, hint }) = listen(address, false).await else {
+                panic!("{address} was taken")
+            };
             assert!(message.contains("no authentication"), "{message}");
             assert!(hint.contains("--insecure"), "{hint}");
         }
@@ -119,7 +122,9 @@ mod tests {
     async fn port_in_use_is_named() {
         let taken = listen("127.0.0.1:0", false).await.unwrap();
         let address = taken.local_addr().unwrap().to_string();
-        let Err(Failure::Failed { message, .. }) = listen(&address, false).await else { panic!("the port was taken twice") };
+        let Err(Failure::Failed { message, .. }) = listen(&address, false).await else {
+            panic!("the port was taken twice")
+        };
         assert_eq!(message, format!("{address} is in use by another process"));
     }
 

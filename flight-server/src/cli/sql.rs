@@ -50,7 +50,12 @@ fn listed(text: &str) -> Result<Vec<String>, Failure> {
     }
 }
 
-async fn run_all(target: &Target, statements: &[String], display: Display, interrupts: &Interrupts) -> Result<(), Failure> {
+async fn run_all(
+    target: &Target,
+    statements: &[String],
+    display: Display,
+    interrupts: &Interrupts,
+) -> Result<(), Failure> {
     for statement in statements {
         run_statement(target, statement, display, interrupts).await?;
     }

@@ -46,7 +46,8 @@ impl Table {
             .collect::<Result<_, _>>()
             .map_err(|error| Failure::failed(format!("the result can't be shown: {error}")))?;
         for row in 0..batch.num_rows() {
-            let cells: Vec<Vec<String>> = formatters.iter().map(|formatter| cell(formatter, row)).collect::<Result<_, _>>()?;
+            let cells: Vec<Vec<String>> =
+                formatters.iter().map(|formatter| cell(formatter, row)).collect::<Result<_, _>>()?;
             match &self.widths {
                 Some(widths) => self.line(&cells, widths, out)?,
                 None => self.waiting.push(cells),

@@ -18,7 +18,7 @@ use tonic::transport::{Channel, Endpoint};
 use super::args::TargetArgs;
 use super::failure::Failure;
 use super::serve::with_causes;
-use crate::detached::Detached;
+use crate::detached::{Detached, Queries};
 use crate::flight::session::new_cookie;
 
 /// How long a server may take to accept a connection.
@@ -26,7 +26,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Who answers.
 pub(super) enum Target {
-    Embedded { engine: Engine, session: Session },
+    Embedded { engine: Engine, session: Session, queries: Queries },
     Remote(FlightSqlServiceClient<Channel>),
 }
 
@@ -59,7 +59,9 @@ impl Target {
                     .search_path(search_path.iter().cloned())
                     .build()
                     .await?;
-                Ok(Self::Embedded { session: engine.session(), engine })
+                let queries = Queries::start()
+                    .map_err(|error| Failure::failed(format!("the threads for queries can't be started: {error}")))?;
+                Ok(Self::Embedded { session: engine.session(), engine, queries })
             }
             (None, Some(url)) => {
                 let target = Self::Remote(connect(url).await?);
@@ -75,11 +77,13 @@ impl Target {
     /// Plans a statement and begins to run it.
     pub(super) async fn run(&self, text: &str) -> Result<Running, Failure> {
         match self {
-            Self::Embedded { session, .. } => {
+            Self::Embedded { session, queries, .. } => {
                 let answer = session.sql(text).await?;
                 let (schema, log) = (answer.schema(), answer.remote_statements());
+                // Operators may spawn as soon as they are executed.
+                let _entered = queries.handle().enter();
                 let batches = answer.into_stream()?.map_err(|error| Failure::from(headwater::Error::from(error)));
-                Ok(Running { schema, batches: Box::pin(Detached::start(batches)), log: Some(log) })
+                Ok(Running { schema, batches: Box::pin(Detached::start(queries.handle(), batches)), log: Some(log) })
             }
             Self::Remote(client) => {
                 let mut client = client.clone();
@@ -107,7 +111,8 @@ impl Target {
                 let mut client = client.clone();
                 let command = CommandGetTables { include_schema: true, ..CommandGetTables::default() };
                 let info = client.get_tables(command).await.map_err(|error| from_server(error.into()))?;
-                let batches: Vec<RecordBatch> = fetch(client, tickets(info)?).map_err(from_server).try_collect().await?;
+                let batches: Vec<RecordBatch> =
+                    fetch(client, tickets(info)?).map_err(from_server).try_collect().await?;
                 batches.iter().map(relations_of).collect::<Result<Vec<_>, _>>().map(|lists| lists.concat())
             }
         }
@@ -127,7 +132,9 @@ async fn connect(url: &str) -> Result<FlightSqlServiceClient<Channel>, Failure> 
         Some(("grpc+tls" | "grpcs" | "https", _)) => {
             return Err(Failure::usage(format!("--connect {url}: connections with TLS are not supported yet"), hint));
         }
-        Some((scheme, _)) => return Err(Failure::usage(format!("--connect does not know the scheme \"{scheme}\""), hint)),
+        Some((scheme, _)) => {
+            return Err(Failure::usage(format!("--connect does not know the scheme \"{scheme}\""), hint));
+        }
         None => url,
     };
     let endpoint = Endpoint::from_shared(format!("http://{address}"))

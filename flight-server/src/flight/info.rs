@@ -6,11 +6,13 @@
 use std::time::Duration;
 
 use arrow_flight::error::Result;
-use arrow_flight::sql::metadata::{SqlInfoData, SqlInfoDataBuilder, XdbcTypeInfo, XdbcTypeInfoData, XdbcTypeInfoDataBuilder};
+use arrow_flight::sql::metadata::{
+    SqlInfoData, SqlInfoDataBuilder, XdbcTypeInfo, XdbcTypeInfoData, XdbcTypeInfoDataBuilder,
+};
 use arrow_flight::sql::{
     Nullable, Searchable, SqlInfo, SqlNullOrdering, SqlOuterJoinsSupportLevel, SqlSupportedCaseSensitivity,
-    SqlSupportedGroupBy, SqlSupportedSubqueries, SqlSupportedTransaction, SqlSupportedUnions,
-    SupportedSqlGrammar, XdbcDataType, XdbcDatetimeSubcode,
+    SqlSupportedGroupBy, SqlSupportedSubqueries, SqlSupportedTransaction, SqlSupportedUnions, SupportedSqlGrammar,
+    XdbcDataType, XdbcDatetimeSubcode,
 };
 use datafusion::logical_expr::ScalarUDF;
 
@@ -75,18 +77,21 @@ fn grammar(info: &mut SqlInfoDataBuilder) {
     info.append(SqlInfo::SqlSupportsOrderByUnrelated, true);
     info.append(SqlInfo::SqlSupportedGroupBy, bits(&[SqlSupportedGroupBy::SqlGroupByUnrelated as i32]));
     info.append(SqlInfo::SqlSupportsNonNullableColumns, true);
-    info.append(SqlInfo::SqlSupportedGrammar, bits(&[
-        SupportedSqlGrammar::SqlMinimumGrammar as i32,
-        SupportedSqlGrammar::SqlCoreGrammar as i32,
-    ]));
+    info.append(
+        SqlInfo::SqlSupportedGrammar,
+        bits(&[SupportedSqlGrammar::SqlMinimumGrammar as i32, SupportedSqlGrammar::SqlCoreGrammar as i32]),
+    );
     info.append(SqlInfo::SqlAnsi92SupportedLevel, bits(&[ANSI92_ENTRY_SQL]));
     info.append(SqlInfo::SqlSupportsIntegrityEnhancementFacility, false);
     info.append(SqlInfo::SqlOuterJoinsSupportLevel, bits(&[SqlOuterJoinsSupportLevel::SqlFullOuterJoins as i32]));
-    info.append(SqlInfo::SqlSupportedSubqueries, bits(&[
-        SqlSupportedSubqueries::SqlSubqueriesInComparisons as i32,
-        SqlSupportedSubqueries::SqlSubqueriesInExists as i32,
-        SqlSupportedSubqueries::SqlSubqueriesInIns as i32,
-    ]));
+    info.append(
+        SqlInfo::SqlSupportedSubqueries,
+        bits(&[
+            SqlSupportedSubqueries::SqlSubqueriesInComparisons as i32,
+            SqlSupportedSubqueries::SqlSubqueriesInExists as i32,
+            SqlSupportedSubqueries::SqlSubqueriesInIns as i32,
+        ]),
+    );
     info.append(SqlInfo::SqlCorrelatedSubqueriesSupported, true);
     info.append(
         SqlInfo::SqlSupportedUnions,

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int32Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow_flight::error::Result;
-use arrow_flight::sql::{CommandGetCatalogs, CommandGetDbSchemas, CommandGetPrimaryKeys, CommandGetTableTypes, CommandGetTables};
+use arrow_flight::sql::{
+    CommandGetCatalogs, CommandGetDbSchemas, CommandGetPrimaryKeys, CommandGetTableTypes, CommandGetTables,
+};
 use headwater::TableInfo;
 
 use super::stream::plain_schema;
@@ -137,7 +139,8 @@ mod tests {
 
     #[test]
     fn patterns_choose_schemas_and_tables() {
-        let all = [table("orders", "orders", &[]), table("orders", "order_lines", &[]), table("customers", "customers", &[])];
+        let all =
+            [table("orders", "orders", &[]), table("orders", "order_lines", &[]), table("customers", "customers", &[])];
         let command = CommandGetTables {
             db_schema_filter_pattern: Some("ord%".to_owned()),
             table_name_filter_pattern: Some("order_".to_owned()),
@@ -145,7 +148,10 @@ mod tests {
             ..CommandGetTables::default()
         };
         let batch = tables(command, &all).unwrap();
-        assert_eq!(batch.column_by_name("table_name").unwrap().as_string::<i32>().iter().collect::<Vec<_>>(), [Some("orders")]);
+        assert_eq!(
+            batch.column_by_name("table_name").unwrap().as_string::<i32>().iter().collect::<Vec<_>>(),
+            [Some("orders")]
+        );
         assert_eq!(batch.num_columns(), 5);
         let command = CommandGetTables { table_types: vec!["VIEW".to_owned()], ..CommandGetTables::default() };
         assert_eq!(tables(command, &all).unwrap().num_rows(), 0);
@@ -158,7 +164,11 @@ mod tests {
     #[test]
     fn key_columns_keep_their_order() {
         let all = [table("orders", "order_lines", &["order_id", "line"]), table("other", "order_lines", &["x"])];
-        let command = CommandGetPrimaryKeys { catalog: None, db_schema: Some("orders".to_owned()), table: "order_lines".to_owned() };
+        let command = CommandGetPrimaryKeys {
+            catalog: None,
+            db_schema: Some("orders".to_owned()),
+            table: "order_lines".to_owned(),
+        };
         let batch = primary_keys(&command, &all).unwrap();
         assert_eq!(batch.column(3).as_string::<i32>().iter().collect::<Vec<_>>(), [Some("order_id"), Some("line")]);
         assert_eq!(batch.column(4).as_primitive::<Int32Type>().values(), &[1, 2]);

@@ -80,7 +80,8 @@ fn converted(column: &ArrayRef, parameter: &Field) -> Result<ArrayRef, Status> {
         return Ok(new_null_array(to, column.len()));
     }
     let refused = |reason: &dyn std::fmt::Display| {
-        let message = format!("parameter {} takes {to}, and the {from} bound to it does not fit: {reason}", parameter.name());
+        let message =
+            format!("parameter {} takes {to}, and the {from} bound to it does not fit: {reason}", parameter.name());
         Status::invalid_argument(message)
     };
     let strict = CastOptions { safe: false, ..CastOptions::default() };
@@ -135,7 +136,10 @@ mod tests {
             bind(TimestampMicrosecondArray::from(vec![-1]), instant).unwrap(),
             [ScalarValue::TimestampMicrosecond(Some(-1), Some(zone))]
         );
-        assert_eq!(bind(StringArray::from(vec!["1970-01-02"]), DataType::Date32).unwrap(), [ScalarValue::Date32(Some(1))]);
+        assert_eq!(
+            bind(StringArray::from(vec!["1970-01-02"]), DataType::Date32).unwrap(),
+            [ScalarValue::Date32(Some(1))]
+        );
     }
 
     #[test]

@@ -108,10 +108,7 @@ impl FlightService for Rpc {
         Ok(Response::new(Box::pin(futures::stream::iter(actions))))
     }
 
-    async fn do_exchange(
-        &self,
-        _: Request<Streaming<FlightData>>,
-    ) -> Result<Response<Self::DoExchangeStream>, Status> {
+    async fn do_exchange(&self, _: Request<Streaming<FlightData>>) -> Result<Response<Self::DoExchangeStream>, Status> {
         Err(Status::unimplemented("DoExchange is not part of Flight SQL"))
     }
 }

@@ -12,14 +12,15 @@ use arrow::ipc::writer::IpcWriteOptions;
 use arrow_flight::sql::metadata::{SqlInfoData, XdbcTypeInfoData};
 use arrow_flight::sql::server::{FlightSqlService, PeekableFlightDataStream};
 use arrow_flight::sql::{
-    ActionBeginSavepointRequest, ActionBeginSavepointResult, ActionBeginTransactionRequest, ActionBeginTransactionResult,
-    ActionCancelQueryRequest, ActionCancelQueryResult, ActionClosePreparedStatementRequest,
-    ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, ActionCreatePreparedSubstraitPlanRequest,
-    ActionEndSavepointRequest, ActionEndTransactionRequest, Any, Command, CommandGetCatalogs, CommandGetCrossReference,
-    CommandGetDbSchemas, CommandGetExportedKeys, CommandGetImportedKeys, CommandGetPrimaryKeys, CommandGetSqlInfo,
-    CommandGetTableTypes, CommandGetTables, CommandGetXdbcTypeInfo, CommandPreparedStatementQuery,
-    CommandPreparedStatementUpdate, CommandStatementIngest, CommandStatementQuery, CommandStatementSubstraitPlan,
-    CommandStatementUpdate, DoPutPreparedStatementResult, ProstMessageExt, SqlInfo, TicketStatementQuery,
+    ActionBeginSavepointRequest, ActionBeginSavepointResult, ActionBeginTransactionRequest,
+    ActionBeginTransactionResult, ActionCancelQueryRequest, ActionCancelQueryResult,
+    ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
+    ActionCreatePreparedSubstraitPlanRequest, ActionEndSavepointRequest, ActionEndTransactionRequest, Any, Command,
+    CommandGetCatalogs, CommandGetCrossReference, CommandGetDbSchemas, CommandGetExportedKeys, CommandGetImportedKeys,
+    CommandGetPrimaryKeys, CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables, CommandGetXdbcTypeInfo,
+    CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementIngest, CommandStatementQuery,
+    CommandStatementSubstraitPlan, CommandStatementUpdate, DoPutPreparedStatementResult, ProstMessageExt, SqlInfo,
+    TicketStatementQuery,
 };
 use arrow_flight::{
     Action, FlightDescriptor, FlightEndpoint, FlightInfo, IpcMessage, SchemaAsIpc, SchemaResult, Ticket,
@@ -27,6 +28,7 @@ use arrow_flight::{
 use headwater::Engine;
 use prost::Message;
 use prost::bytes::Bytes;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 use tracing::debug;
@@ -56,11 +58,12 @@ type GetResult = Result<Response<FlightStream>, Status>;
 type InfoResult = Result<Response<FlightInfo>, Status>;
 
 impl Service {
-    pub(super) fn new(engine: Engine, limits: Limits, cut_off: watch::Receiver<bool>) -> Self {
-        let sql_info = info::sql_info(limits.prepared_idle).expect("Invariant: the server's own description is well-formed");
+    pub(super) fn new(engine: Engine, limits: &Limits, threads: Handle, cut_off: watch::Receiver<bool>) -> Self {
+        let sql_info =
+            info::sql_info(limits.prepared_idle).expect("Invariant: the server's own description is well-formed");
         let type_info = info::type_info().expect("Invariant: the list of types is well-formed");
         Self {
-            statements: Arc::new(Statements::new(engine.clone(), &limits)),
+            statements: Arc::new(Statements::new(engine.clone(), limits, threads)),
             engine,
             sql_info: Arc::new(sql_info),
             type_info: Arc::new(type_info),
@@ -76,7 +79,8 @@ impl Service {
 
     /// GetSchema: the schema of what a command would yield. Runs nothing and sets nothing.
     pub(super) async fn schema_of(&self, request: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
-        let command = Any::decode(&*request.get_ref().cmd).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let command =
+            Any::decode(&*request.get_ref().cmd).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let command = Command::try_from(command).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let schema = match command {
             Command::CommandStatementQuery(query) => {
@@ -145,7 +149,8 @@ fn info(schema: &SchemaRef, ticket: Bytes, descriptor: FlightDescriptor) -> Info
 
 fn ipc(schema: &Schema) -> Result<Bytes, Status> {
     let options = IpcWriteOptions::default();
-    let IpcMessage(bytes) = SchemaAsIpc::new(schema, &options).try_into().map_err(|error: ArrowError| internal(error))?;
+    let IpcMessage(bytes) =
+        SchemaAsIpc::new(schema, &options).try_into().map_err(|error: ArrowError| internal(error))?;
     Ok(bytes)
 }
 
@@ -215,7 +220,11 @@ impl FlightSqlService for Service {
         info_of_command(&command.into_builder().schema(), request)
     }
 
-    async fn get_flight_info_tables(&self, command: CommandGetTables, request: Request<FlightDescriptor>) -> InfoResult {
+    async fn get_flight_info_tables(
+        &self,
+        command: CommandGetTables,
+        request: Request<FlightDescriptor>,
+    ) -> InfoResult {
         info_of_command(&metadata::tables_schema(command), request)
     }
 
@@ -412,7 +421,11 @@ impl FlightSqlService for Service {
         Err(no_transactions())
     }
 
-    async fn do_action_end_transaction(&self, _: ActionEndTransactionRequest, _: Request<Action>) -> Result<(), Status> {
+    async fn do_action_end_transaction(
+        &self,
+        _: ActionEndTransactionRequest,
+        _: Request<Action>,
+    ) -> Result<(), Status> {
         Err(no_transactions())
     }
 
@@ -444,7 +457,8 @@ impl FlightSqlService for Service {
             return Err(Status::unimplemented(format!("there is no action \"{}\"", request.get_ref().r#type)));
         }
         self.statements.close_session(key_of(&request));
-        let result = arrow_flight::Result { body: CloseSessionResult { status: SESSION_CLOSED }.encode_to_vec().into() };
+        let result =
+            arrow_flight::Result { body: CloseSessionResult { status: SESSION_CLOSED }.encode_to_vec().into() };
         Ok(Response::new(Box::pin(futures::stream::iter([Ok(result)]))))
     }
 

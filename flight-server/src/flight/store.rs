@@ -43,7 +43,8 @@ impl<T> Store<T> {
             entries.retain(|_, entry| entry.expires > now);
         }
         if entries.len() >= self.capacity {
-            let message = format!("the server keeps {} {}s and takes no more now; try again later", self.capacity, self.what);
+            let message =
+                format!("the server keeps {} {}s and takes no more now; try again later", self.capacity, self.what);
             return Err(Status::resource_exhausted(message));
         }
         entries.insert(name, Entry { value, expires: now + self.life });

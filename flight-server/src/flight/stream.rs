@@ -36,9 +36,8 @@ pub(super) fn encoded(schema: &SchemaRef, batches: Batches, cut_off: watch::Rece
         .with_dictionary_handling(DictionaryHandling::Resend)
         .build(batches.map_err(|status| FlightError::Tonic(Box::new(status))))
         .map_err(status_of);
-    let contained = AssertUnwindSafe(encoded)
-        .catch_unwind()
-        .map(|item| item.unwrap_or_else(|panic| Err(panicked(panic.as_ref()))));
+    let contained =
+        AssertUnwindSafe(encoded).catch_unwind().map(|item| item.unwrap_or_else(|panic| Err(panicked(panic.as_ref()))));
     Box::pin(until_cut_off(contained, cut_off))
 }
 

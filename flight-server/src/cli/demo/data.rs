@@ -72,7 +72,11 @@ fn customer(id: u32, random: &mut Random) -> Customer {
     let (first, last) = (random.pick(FIRST_NAMES), random.pick(LAST_NAMES));
     let (country, cities) = country(random);
     let email = random.percent(96).then(|| {
-        let user: String = format!("{first}.{last}").to_lowercase().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '.').collect();
+        let user: String = format!("{first}.{last}")
+            .to_lowercase()
+            .chars()
+            .filter(|c| c.is_ascii_alphanumeric() || *c == '.')
+            .collect();
         format!("{user}{id}@{}", random.pick(STREET_MAILS))
     });
     Customer {

@@ -62,7 +62,9 @@ async fn ask(dir: &Path) -> Result<(), Failure> {
         .connectors(headwater_connectors::all())
         .build()
         .await?;
-    say(&format!("\nOne question to all of them: what do late deliveries to business customers touch?\n\n{QUESTION};\n"))?;
+    say(&format!(
+        "\nOne question to all of them: what do late deliveries to business customers touch?\n\n{QUESTION};\n"
+    ))?;
     let started = Instant::now();
     let answer = engine.sql(QUESTION).await?;
     let (schema, log) = (answer.schema(), answer.remote_statements());
