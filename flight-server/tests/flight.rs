@@ -1,5 +1,7 @@
 //! A server in this process, asked through Arrow's own client.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

@@ -47,8 +47,8 @@ pub(super) async fn run(target: Target, display: Display) -> Result<(), Failure>
         let _absent = editor.load_history(file);
     }
     println!("headwater {}: \\? for help, \\q to leave", env!("CARGO_PKG_VERSION"));
-    let mut prompt =
-        Prompt { target: Arc::new(target), display, names, interrupts: Interrupts::listen(), learning: None };
+    let interrupts = Interrupts::listen().map_err(|error| Failure::deaf(&error))?;
+    let mut prompt = Prompt { target: Arc::new(target), display, names, interrupts, learning: None };
     prompt.learn_names();
     loop {
         match editor.readline("headwater> ") {
