@@ -26,8 +26,7 @@ use crate::text;
 /// How many statements the history keeps.
 const HISTORY_ENTRIES: usize = 10_000;
 
-const HELP: &str = "\
-  SELECT ...;      a statement, over as many lines as you like, up to its semicolon
+const HELP: &str = "  SELECT ...;      a statement, over as many lines as you like, up to its semicolon
   \\d               every table
   \\d NAME          the columns of a table: service.table, or only table
   \\dt              every table

@@ -53,6 +53,8 @@ async fn written(target: &Target, text: &str, display: Display) -> Result<(), Fa
             progress.end();
         }
         output.write(&batch)?;
+        // Where the next batch is always there already, Ctrl-C would otherwise never be looked at.
+        tokio::task::yield_now().await;
     }
     progress.end();
     output.finish()?;
