@@ -1,15 +1,44 @@
-//! A stream that is computed in a task of its own.
+//! Queries run on threads of their own.
 //!
-//! A query may compute for seconds without a pause. Polled where the terminal or a connection is served, it would hold up
-//! Ctrl-C, and every other request of that connection; in its own task it does not, and it computes the next batch while
-//! the last one travels.
+//! A query may compute for seconds without a pause. Polled where the terminal or a connection is served, it would hold up Ctrl-C, and
+//! every other request; on threads of its own it does not, and it computes the next batch while the last one travels.
 
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use futures::{Stream, StreamExt};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
+
+/// The threads that queries run on, one for each core. Dropping it cuts off what runs at its next pause, without waiting.
+pub(crate) struct Queries {
+    /// None only while it is dropped.
+    runtime: Option<Runtime>,
+    handle: Handle,
+}
+
+impl Queries {
+    /// Starts the threads.
+    pub(crate) fn start() -> io::Result<Self> {
+        let runtime = Builder::new_multi_thread().enable_all().thread_name("query").build()?;
+        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
+    }
+
+    /// What streams are started on.
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+impl Drop for Queries {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
 
 /// How many items may wait to be read: one that travels and one that is ready.
 const WAITING_MAX: usize = 2;
@@ -22,10 +51,10 @@ pub(crate) struct Detached<T> {
 }
 
 impl<T: Send + 'static> Detached<T> {
-    /// Starts a stream. Needs a runtime.
-    pub(crate) fn start(mut stream: impl Stream<Item = T> + Send + Unpin + 'static) -> Self {
+    /// Starts a stream.
+    pub(crate) fn start(on: &Handle, mut stream: impl Stream<Item = T> + Send + Unpin + 'static) -> Self {
         let (sender, items) = mpsc::channel(WAITING_MAX);
-        let task = tokio::spawn(async move {
+        let task = on.spawn(async move {
             while let Some(item) = stream.next().await {
                 if sender.send(item).await.is_err() {
                     return;
@@ -73,15 +102,28 @@ mod tests {
 
     #[tokio::test]
     async fn items_arrive_in_order_and_end() {
-        let items: Vec<i32> = Detached::start(futures::stream::iter(0..100)).collect().await;
+        let items: Vec<i32> = Detached::start(&Handle::current(), futures::stream::iter(0..100)).collect().await;
         assert_eq!(items, (0..100).collect::<Vec<_>>());
     }
 
     #[tokio::test]
     async fn panic_is_passed_on() {
         let stream = futures::stream::once(async { panic!("boom") }).boxed();
-        let collected = AssertUnwindSafe(Detached::<()>::start(stream).collect::<Vec<_>>()).catch_unwind().await;
+        let detached = Detached::<()>::start(&Handle::current(), stream);
+        let collected = AssertUnwindSafe(detached.collect::<Vec<_>>()).catch_unwind().await;
         assert!(collected.is_err());
+    }
+
+    #[tokio::test]
+    async fn query_without_a_pause_holds_nothing_else_up() {
+        let queries = Queries::start().unwrap();
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let stream = futures::stream::once(async move { stopped.recv().is_err() }).boxed();
+        let mut busy = Detached::start(queries.handle(), stream);
+        // On this runtime's one thread, this would never be reached if the stream ran here.
+        tokio::task::yield_now().await;
+        drop(stop);
+        assert_eq!(busy.next().await, Some(true));
     }
 
     #[tokio::test]
@@ -89,7 +131,7 @@ mod tests {
         let alive = Arc::new(());
         let held = Arc::clone(&alive);
         let stream = futures::stream::pending::<()>().map(move |()| drop(Arc::clone(&held)));
-        drop(Detached::start(stream));
+        drop(Detached::start(&Handle::current(), stream));
         while Arc::strong_count(&alive) > 1 {
             tokio::task::yield_now().await;
         }

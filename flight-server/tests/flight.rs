@@ -1,5 +1,7 @@
 //! A server in this process, asked through Arrow's own client.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +15,7 @@ use arrow_flight::{FlightDescriptor, FlightInfo, IpcMessage};
 use datafusion::datasource::MemTable;
 use futures::{StreamExt, TryStreamExt};
 use headwater::Engine;
-use headwater_server::flight::{Limits, serve_with};
+use headwater_server::flight::{Limits, ServeError, serve_with};
 use prost::Message;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -29,7 +31,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 struct Server {
     address: String,
     stop: Option<oneshot::Sender<()>>,
-    task: JoinHandle<Result<(), tonic::transport::Error>>,
+    task: JoinHandle<Result<(), ServeError>>,
 }
 
 impl Server {

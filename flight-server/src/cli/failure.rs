@@ -35,6 +35,11 @@ impl Failure {
         Self::Failed { message: message.into(), hint: Some(hint.into()) }
     }
 
+    /// A failure to listen for Ctrl-C.
+    pub(super) fn deaf(error: &io::Error) -> Self {
+        Self::failed(format!("Ctrl-C can't be listened for: {error}"))
+    }
+
     /// A failure to write a result.
     pub(super) fn writing(error: &io::Error) -> Self {
         match error.kind() {

@@ -28,7 +28,7 @@ pub(super) struct Output<W> {
 
 enum Encoder {
     Table(Table),
-    Csv(csv::Writer<Encoded>, SchemaRef),
+    Csv(Box<csv::Writer<Encoded>>, SchemaRef),
     Json(json::Writer<Encoded, json::writer::LineDelimited>),
     Arrow(StreamWriter<Encoded>),
 }
@@ -58,7 +58,7 @@ impl<W: Write> Output<W> {
                 let schema = flat_schema(schema);
                 // The header is written with the first batch, and there may be none.
                 writer.write(&RecordBatch::new_empty(Arc::clone(&schema))).map_err(|error| encoding(&error))?;
-                Encoder::Csv(writer, schema)
+                Encoder::Csv(Box::new(writer), schema)
             }
             Format::Json => Encoder::Json(json::WriterBuilder::new().with_explicit_nulls(true).build(encoded.clone())),
             Format::Arrow => {

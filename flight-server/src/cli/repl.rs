@@ -26,8 +26,7 @@ use crate::text;
 /// How many statements the history keeps.
 const HISTORY_ENTRIES: usize = 10_000;
 
-const HELP: &str = "\
-  SELECT ...;      a statement, over as many lines as you like, up to its semicolon
+const HELP: &str = "  SELECT ...;      a statement, over as many lines as you like, up to its semicolon
   \\d               every table
   \\d NAME          the columns of a table: service.table, or only table
   \\dt              every table
@@ -47,8 +46,8 @@ pub(super) async fn run(target: Target, display: Display) -> Result<(), Failure>
         let _absent = editor.load_history(file);
     }
     println!("headwater {}: \\? for help, \\q to leave", env!("CARGO_PKG_VERSION"));
-    let mut prompt =
-        Prompt { target: Arc::new(target), display, names, interrupts: Interrupts::listen(), learning: None };
+    let interrupts = Interrupts::listen().map_err(|error| Failure::deaf(&error))?;
+    let mut prompt = Prompt { target: Arc::new(target), display, names, interrupts, learning: None };
     prompt.learn_names();
     loop {
         match editor.readline("headwater> ") {

@@ -29,7 +29,10 @@ pub(super) enum Timing {
 
 /// Runs a statement to its end, to an error, or to Ctrl-C.
 pub(super) async fn run(target: &Target, text: &str, display: Display, interrupts: &Interrupts) -> Result<(), Failure> {
-    interrupts.cancellable(written(target, text, display)).await.unwrap_or(Err(Failure::Cancelled))
+    match interrupts.cancellable(written(target, text, display)).await {
+        Some(result) => result,
+        None => target.leave_behind().and(Err(Failure::Cancelled)),
+    }
 }
 
 async fn written(target: &Target, text: &str, display: Display) -> Result<(), Failure> {
@@ -50,6 +53,8 @@ async fn written(target: &Target, text: &str, display: Display) -> Result<(), Fa
             progress.end();
         }
         output.write(&batch)?;
+        // Where the next batch is always there already, Ctrl-C would otherwise never be looked at.
+        tokio::task::yield_now().await;
     }
     progress.end();
     output.finish()?;

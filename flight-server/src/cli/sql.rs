@@ -21,7 +21,7 @@ pub(super) async fn run(args: SqlArgs) -> Result<(), Failure> {
     let display = Display { format: args.format, timing: Timing::On };
     match &args.statements {
         Some(statements) => {
-            let interrupts = Interrupts::listen();
+            let interrupts = Interrupts::listen().map_err(|error| Failure::deaf(&error))?;
             let statements = listed(statements)?;
             if args.format == Format::Arrow && statements.len() > 1 {
                 return Err(Failure::usage("an Arrow stream holds one result", "give one statement"));
@@ -31,7 +31,7 @@ pub(super) async fn run(args: SqlArgs) -> Result<(), Failure> {
         }
         None if std::io::stdin().is_terminal() => repl::run(target, display).await,
         None => {
-            let interrupts = Interrupts::listen();
+            let interrupts = Interrupts::listen().map_err(|error| Failure::deaf(&error))?;
             let result = run_stdin(&target, display, &interrupts).await;
             farewell(result, &interrupts).await
         }

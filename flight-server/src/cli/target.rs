@@ -13,12 +13,13 @@ use arrow_flight::sql::client::FlightSqlServiceClient;
 use arrow_flight::{FlightInfo, IpcMessage, Ticket};
 use futures::{Stream, StreamExt, TryStreamExt};
 use headwater::{Engine, RemoteLog, Session};
+use parking_lot::Mutex;
 use tonic::transport::{Channel, Endpoint};
 
 use super::args::TargetArgs;
 use super::failure::Failure;
 use super::serve::with_causes;
-use crate::detached::Detached;
+use crate::detached::{Detached, Queries};
 use crate::flight::session::new_cookie;
 
 /// How long a server may take to accept a connection.
@@ -26,7 +27,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Who answers.
 pub(super) enum Target {
-    Embedded { engine: Engine, session: Session },
+    Embedded { engine: Engine, session: Session, queries: Mutex<Queries> },
     Remote(FlightSqlServiceClient<Channel>),
 }
 
@@ -59,7 +60,8 @@ impl Target {
                     .search_path(search_path.iter().cloned())
                     .build()
                     .await?;
-                Ok(Self::Embedded { session: engine.session(), engine })
+                let queries = threads()?;
+                Ok(Self::Embedded { session: engine.session(), engine, queries: Mutex::new(queries) })
             }
             (None, Some(url)) => {
                 let target = Self::Remote(connect(url).await?);
@@ -75,11 +77,14 @@ impl Target {
     /// Plans a statement and begins to run it.
     pub(super) async fn run(&self, text: &str) -> Result<Running, Failure> {
         match self {
-            Self::Embedded { session, .. } => {
+            Self::Embedded { session, queries, .. } => {
                 let answer = session.sql(text).await?;
                 let (schema, log) = (answer.schema(), answer.remote_statements());
+                // Operators may spawn as soon as they are executed.
+                let queries = queries.lock();
+                let _entered = queries.handle().enter();
                 let batches = answer.into_stream()?.map_err(|error| Failure::from(headwater::Error::from(error)));
-                Ok(Running { schema, batches: Box::pin(Detached::start(batches)), log: Some(log) })
+                Ok(Running { schema, batches: Box::pin(Detached::start(queries.handle(), batches)), log: Some(log) })
             }
             Self::Remote(client) => {
                 let mut client = client.clone();
@@ -89,6 +94,14 @@ impl Target {
                 Ok(Running { schema: Arc::new(schema), batches: Box::pin(batches), log: None })
             }
         }
+    }
+
+    /// Gives up the threads of a cancelled statement, which may compute on them for long before it pauses.
+    pub(super) fn leave_behind(&self) -> Result<(), Failure> {
+        if let Self::Embedded { queries, .. } = self {
+            *queries.lock() = threads()?;
+        }
+        Ok(())
     }
 
     /// Every table, with its columns.
@@ -106,7 +119,7 @@ impl Target {
             Self::Remote(client) => {
                 let mut client = client.clone();
                 let command = CommandGetTables { include_schema: true, ..CommandGetTables::default() };
-                let info = client.get_tables(command).await.map_err(|error| from_server(error.into()))?;
+                let info = client.get_tables(command).await.map_err(from_server)?;
                 let batches: Vec<RecordBatch> =
                     fetch(client, tickets(info)?).map_err(from_server).try_collect().await?;
                 batches.iter().map(relations_of).collect::<Result<Vec<_>, _>>().map(|lists| lists.concat())
@@ -119,6 +132,10 @@ impl Target {
         let running = self.run(&format!("SET search_path = {}", quoted.join(", "))).await?;
         running.batches.try_collect::<Vec<_>>().await.map(|_| ())
     }
+}
+
+fn threads() -> Result<Queries, Failure> {
+    Queries::start().map_err(|error| Failure::failed(format!("the threads for queries can't be started: {error}")))
 }
 
 async fn connect(url: &str) -> Result<FlightSqlServiceClient<Channel>, Failure> {

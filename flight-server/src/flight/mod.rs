@@ -1,7 +1,7 @@
 //! The Flight SQL server: gRPC in, record batches out.
 //!
 //! A statement is planned when its [`FlightInfo`](arrow_flight::FlightInfo) is asked for and runs when its ticket is fetched, as fast as the
-//! client reads; a client that leaves stops it at the sources. A ticket is good for one fetch. Everything that the server keeps for
+//! client reads, on threads that serve no connection; a client that leaves stops it at the sources. A ticket is good for one fetch. Everything that the server keeps for
 //! a client (tickets, prepared statements, sessions) has a random name of 122 bits, a bound on how many there may be, and an end:
 //! see [`Limits`].
 //!
@@ -39,6 +39,7 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tracing::info;
 
+use crate::detached::Queries;
 use rpc::Rpc;
 use service::Service;
 
@@ -81,6 +82,18 @@ impl Default for Limits {
     }
 }
 
+/// Why serving ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The threads that queries run on can't be started.
+    #[error("the threads for queries can't be started")]
+    Threads(#[source] std::io::Error),
+    /// The listener or the HTTP/2 layer failed.
+    #[error("the transport failed")]
+    Transport(#[source] tonic::transport::Error),
+}
+
 /// How often a silent connection is asked whether it still lives.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -99,30 +112,30 @@ const CLOSE: Duration = Duration::from_secs(1);
 /// UNAVAILABLE.
 ///
 /// # Errors
-/// When the transport fails.
+/// When the threads can't be started or the transport fails.
 pub async fn serve(
     engine: Engine,
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send,
-) -> Result<(), tonic::transport::Error> {
+) -> Result<(), ServeError> {
     serve_with(engine, listener, shutdown, Limits::default()).await
 }
 
 /// Serves an engine as [`serve`] does, with other limits.
 ///
 /// # Errors
-/// When the transport fails.
+/// When the threads can't be started or the transport fails.
 pub async fn serve_with(
     engine: Engine,
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send,
     limits: Limits,
-) -> Result<(), tonic::transport::Error> {
-    let drain = limits.drain;
-    let message_bytes = limits.message_bytes;
+) -> Result<(), ServeError> {
+    let Limits { drain, message_bytes, .. } = limits;
+    let queries = Queries::start().map_err(ServeError::Threads)?;
     let (cut, cut_off) = watch::channel(false);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let service = Service::new(engine, limits, cut_off);
+    let service = Service::new(engine, &limits, queries.handle().clone(), cut_off);
     let flight = FlightServiceServer::new(Rpc::new(service.clone()))
         .max_decoding_message_size(message_bytes)
         .max_encoding_message_size(usize::MAX);
@@ -137,19 +150,19 @@ pub async fn serve_with(
         });
     tokio::pin!(server, shutdown);
     tokio::select! {
-        result = &mut server => return result,
+        result = &mut server => return result.map_err(ServeError::Transport),
         () = sweep(&service) => {}
         () = &mut shutdown => {}
     }
     info!(drain_ms = drain.as_millis(), "stopping: running statements may finish");
     drop(stop);
     tokio::select! {
-        result = &mut server => return result,
+        result = &mut server => return result.map_err(ServeError::Transport),
         () = tokio::time::sleep(drain) => {}
     }
     cut.send_replace(true);
     match tokio::time::timeout(CLOSE, &mut server).await {
-        Ok(result) => result,
+        Ok(result) => result.map_err(ServeError::Transport),
         // A client holds its connection open; there is nothing left to send on it.
         Err(_) => Ok(()),
     }

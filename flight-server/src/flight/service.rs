@@ -28,6 +28,7 @@ use arrow_flight::{
 use headwater::Engine;
 use prost::Message;
 use prost::bytes::Bytes;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 use tracing::debug;
@@ -57,12 +58,12 @@ type GetResult = Result<Response<FlightStream>, Status>;
 type InfoResult = Result<Response<FlightInfo>, Status>;
 
 impl Service {
-    pub(super) fn new(engine: Engine, limits: Limits, cut_off: watch::Receiver<bool>) -> Self {
+    pub(super) fn new(engine: Engine, limits: &Limits, threads: Handle, cut_off: watch::Receiver<bool>) -> Self {
         let sql_info =
             info::sql_info(limits.prepared_idle).expect("Invariant: the server's own description is well-formed");
         let type_info = info::type_info().expect("Invariant: the list of types is well-formed");
         Self {
-            statements: Arc::new(Statements::new(engine.clone(), &limits)),
+            statements: Arc::new(Statements::new(engine.clone(), limits, threads)),
             engine,
             sql_info: Arc::new(sql_info),
             type_info: Arc::new(type_info),

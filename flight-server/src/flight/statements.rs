@@ -8,6 +8,7 @@ use futures::{StreamExt, TryStreamExt};
 use headwater::{Answer, Engine, Prepared, Session};
 use parking_lot::Mutex;
 use prost::bytes::Bytes;
+use tokio::runtime::Handle;
 use tonic::Status;
 use uuid::Uuid;
 
@@ -26,6 +27,8 @@ pub(super) struct Statements {
     sessions: Store<Session>,
     tickets: Store<Waiting>,
     prepared: Store<Arc<PreparedStatement>>,
+    /// Where queries run.
+    threads: Handle,
 }
 
 /// A planned statement that waits for its ticket to be fetched.
@@ -95,9 +98,10 @@ fn name_of(handle: &[u8], what: &str) -> Result<Uuid, Status> {
 }
 
 impl Statements {
-    pub(super) fn new(engine: Engine, limits: &Limits) -> Self {
+    pub(super) fn new(engine: Engine, limits: &Limits, threads: Handle) -> Self {
         Self {
             engine,
+            threads,
             sessions: Store::new("session", limits.sessions, limits.session_idle),
             tickets: Store::new("ticket", limits.tickets, limits.ticket_life),
             prepared: Store::new("prepared statement", limits.prepared, limits.prepared_idle),
@@ -192,8 +196,8 @@ impl Statements {
             return Err(no_cookie());
         }
         let batches = match waiting.run {
-            Run::Once(answer) => batches_of(*answer)?,
-            Run::PerRow(statement, rows) => per_row(statement, rows, Arc::clone(&waiting.schema)),
+            Run::Once(answer) => batches_of(*answer, &self.threads)?,
+            Run::PerRow(statement, rows) => per_row(statement, rows, Arc::clone(&waiting.schema), self.threads.clone()),
         };
         Ok((waiting.schema, batches))
     }
@@ -249,15 +253,18 @@ fn no_cookie() -> Status {
     )
 }
 
-fn batches_of(answer: Answer) -> Result<Batches, Status> {
+fn batches_of(answer: Answer, threads: &Handle) -> Result<Batches, Status> {
+    // Operators may spawn as soon as they are executed.
+    let _entered = threads.enter();
     let stream = answer.into_stream().map_err(|error| status(&error))?;
-    Ok(Box::pin(Detached::start(stream.map_err(|error| status(&headwater::Error::from(error))))))
+    let stream = stream.map_err(|error| status(&headwater::Error::from(error)));
+    Ok(Box::pin(Detached::start(threads, stream)))
 }
 
 /// The results for each row of parameters, one after the other. An execution begins when the one before has ended.
-fn per_row(statement: Arc<PreparedStatement>, rows: Vec<Row>, schema: SchemaRef) -> Batches {
+fn per_row(statement: Arc<PreparedStatement>, rows: Vec<Row>, schema: SchemaRef, threads: Handle) -> Batches {
     let runs = futures::stream::iter(rows).then(move |row| {
-        let (statement, schema) = (Arc::clone(&statement), Arc::clone(&schema));
+        let (statement, schema, threads) = (Arc::clone(&statement), Arc::clone(&schema), threads.clone());
         async move {
             let plan = statement.plan.as_ref().ok_or_else(|| Status::internal("a SET has no rows of parameters"))?;
             let answer = plan.execute(row).await.map_err(|error| status(&error))?;
@@ -266,7 +273,7 @@ fn per_row(statement: Arc<PreparedStatement>, rows: Vec<Row>, schema: SchemaRef)
                 let message = "the bound values change the result's types; give the parameters types with CAST";
                 return Err(Status::invalid_argument(message));
             }
-            batches_of(answer)
+            batches_of(answer, &threads)
         }
     });
     Box::pin(runs.try_flatten())
