@@ -130,9 +130,10 @@ impl Dialect for MysqlDialect {
         }
     }
 
-    fn sort_key(&self, expression: &str, key: SortKey) -> String {
+    fn sort_key(&self, column: &ColumnDef, expression: &str, key: SortKey) -> String {
         let direction = if key.descending { " DESC" } else { "" };
         match (key.nulls_first, key.descending) {
+            _ if !column.nullable => format!("{expression}{direction}"),
             // As the server does by itself, so that an index will do.
             (true, false) | (false, true) => format!("{expression}{direction}"),
             (true, true) => format!("{expression} IS NULL DESC, {expression}{direction}"),

@@ -5,6 +5,7 @@
 
 use headwater_source::{ColumnDef, Error, Result, TableDef, TableKind, ValueClass};
 use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{Oid, ToSql};
 
 use super::connect::Lease;
@@ -62,7 +63,11 @@ async fn query(lease: &Lease, text: &str, values: &[&(dyn ToSql + Sync)]) -> Res
     lease.query(&statement, values).await
 }
 
+/// A cancelled query of the catalog is one that ran into the limit: nobody else cancels it.
 fn failed(place: &Place, error: tokio_postgres::Error) -> Error {
+    if error.code() == Some(&SqlState::QUERY_CANCELED) && place.statement_timeout.is_some() {
+        return place.statement_timeout();
+    }
     place.statement("pg_catalog", Phase::Starting, std::time::Instant::now(), error)
 }
 

@@ -42,8 +42,9 @@ pub(crate) trait Dialect {
     /// The type as which a value compared with the column is bound.
     fn bind_type(&self, column: &ColumnDef, purpose: Use) -> String;
 
-    /// A sort key over the column's expression.
-    fn sort_key(&self, expression: &str, key: SortKey) -> String;
+    /// A sort key over the column's expression. Where the column has no NULL, saying where they go would only keep an index from
+    /// being used.
+    fn sort_key(&self, column: &ColumnDef, expression: &str, key: SortKey) -> String;
 
     /// What follows the pattern of a LIKE so that `\` is its escape character.
     fn like_escape(&self) -> &'static str {
@@ -128,7 +129,8 @@ impl<D: Dialect> Renderer<'_, D> {
     }
 
     fn sort_key(&self, key: SortKey) -> Result<String> {
-        Ok(self.dialect.sort_key(&self.column(key.column, Use::Sort)?, key))
+        let expression = self.column(key.column, Use::Sort)?;
+        Ok(self.dialect.sort_key(self.column_def(key.column)?, &expression, key))
     }
 
     fn filter(&mut self, filter: &Expr) -> Result<String> {
@@ -231,7 +233,7 @@ mod tests {
             column.remote_type.clone()
         }
 
-        fn sort_key(&self, expression: &str, key: SortKey) -> String {
+        fn sort_key(&self, _: &ColumnDef, expression: &str, key: SortKey) -> String {
             format!("{expression}{}", if key.descending { " DESC" } else { "" })
         }
     }

@@ -122,8 +122,11 @@ impl Dialect for Sqlite {
         }
     }
 
-    fn sort_key(&self, expression: &str, key: SortKey) -> String {
+    fn sort_key(&self, column: &ColumnDef, expression: &str, key: SortKey) -> String {
         let direction = if key.descending { "DESC" } else { "ASC" };
+        if !column.nullable {
+            return format!("{expression} {direction}");
+        }
         let nulls = if key.nulls_first { "FIRST" } else { "LAST" };
         format!("{expression} {direction} NULLS {nulls}")
     }

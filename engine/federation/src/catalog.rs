@@ -28,8 +28,11 @@ pub const SEARCH_PATH_SCHEMA: &str = "search_path";
 #[derive(Debug, Default)]
 pub struct Catalog {
     services: BTreeMap<ServiceName, Arc<Service>>,
-    local: RwLock<BTreeMap<String, BTreeMap<String, Arc<dyn TableProvider>>>>,
+    local: RwLock<BTreeMap<String, LocalTables>>,
 }
+
+/// The embedding program's tables of one schema.
+type LocalTables = BTreeMap<String, Arc<dyn TableProvider>>;
 
 /// The catalog as one session sees it.
 #[derive(Debug, Clone)]
@@ -85,7 +88,7 @@ impl Catalog {
     /// The tables of the embedding program: schema, name, table.
     pub fn local_tables(&self) -> Vec<(String, String, Arc<dyn TableProvider>)> {
         let local = self.local.read();
-        let of_schema = |(schema, tables): (&String, &BTreeMap<String, Arc<dyn TableProvider>>)| {
+        let of_schema = |(schema, tables): (&String, &LocalTables)| {
             let schema = schema.clone();
             tables
                 .iter()
@@ -95,7 +98,7 @@ impl Catalog {
         local.iter().flat_map(of_schema).collect()
     }
 
-    pub(crate) fn local_schema(&self, schema: &str) -> Option<BTreeMap<String, Arc<dyn TableProvider>>> {
+    pub(crate) fn local_schema(&self, schema: &str) -> Option<LocalTables> {
         self.local.read().get(schema).cloned()
     }
 }

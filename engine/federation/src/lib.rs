@@ -10,6 +10,7 @@
 //! The crate names no connector: what a source can do is data ([`headwater_source::Capabilities`]).
 
 mod catalog;
+mod cooperative;
 mod error;
 mod information;
 mod keys;
@@ -22,6 +23,7 @@ mod top_n;
 mod translate;
 
 pub use catalog::{CATALOG, Catalog, SEARCH_PATH_SCHEMA, SessionCatalog};
+pub use cooperative::YieldingJoins;
 pub use error::{source_error, to_datafusion};
 pub use report::{RemoteLog, RemoteStatementReport};
 pub use scan::RemoteScanExec;

@@ -19,6 +19,7 @@ pub struct Service {
     source: Arc<dyn Source>,
     tables: Tables,
     seen: RwLock<Seen>,
+    discovering: tokio::sync::Mutex<()>,
 }
 
 /// Which of the source's tables a service publishes.
@@ -58,7 +59,7 @@ impl Service {
 
     /// A service of which nothing was seen yet.
     pub fn new(name: ServiceName, source: Arc<dyn Source>, tables: Tables) -> Arc<Self> {
-        Arc::new(Self { name, source, tables, seen: RwLock::default() })
+        Arc::new(Self { name, source, tables, seen: RwLock::default(), discovering: tokio::sync::Mutex::default() })
     }
 
     /// The service's name: its schema in SQL.
@@ -109,14 +110,30 @@ impl Service {
 
     /// Describes every published table now. Each table's failure is its own.
     pub async fn discover(&self) -> Vec<(String, Result<Arc<TableDef>>)> {
+        let _one_at_a_time = self.discovering.lock().await;
+        self.discover_alone().await
+    }
+
+    /// The same, unless [`Service::is_unseen`] says that there is nothing to ask. Waits for a description that is under way.
+    pub async fn discover_unseen(&self) -> Vec<(String, Result<Arc<TableDef>>)> {
+        let _one_at_a_time = self.discovering.lock().await;
+        if self.is_unseen() { self.discover_alone().await } else { vec![] }
+    }
+
+    async fn discover_alone(&self) -> Vec<(String, Result<Arc<TableDef>>)> {
+        let found = self.describe_all().await;
         self.seen.write().tried = Some(Instant::now());
+        found
+    }
+
+    async fn describe_all(&self) -> Vec<(String, Result<Arc<TableDef>>)> {
         match &self.tables {
             Tables::Named(tables) => {
                 let mut found = Vec::with_capacity(tables.len());
                 for table in tables {
                     let described = self.describe_published(table).await;
                     // One failed connection is enough: the rest of the tables would wait for the same timeout.
-                    let unreachable = matches!(&described, Err(Error::Unavailable { .. } | Error::AccessDenied { .. }));
+                    let unreachable = matches!(&described, Err(Error::Unavailable { .. }));
                     found.push((table.name.clone(), described));
                     if unreachable {
                         break;

@@ -40,8 +40,8 @@ impl Translator<'_> {
     fn binary(&self, binary: &BinaryExpr) -> Result<Expr, String> {
         let (left, right) = (&binary.left, &binary.right);
         let op = match binary.op {
-            Operator::And => return Ok(self.flat(left, right, Operator::And)?),
-            Operator::Or => return Ok(self.flat(left, right, Operator::Or)?),
+            Operator::And => return self.flat(left, right, Operator::And),
+            Operator::Or => return self.flat(left, right, Operator::Or),
             Operator::Eq => CompareOp::Equal,
             Operator::NotEq => CompareOp::NotEqual,
             Operator::Lt => CompareOp::Less,
@@ -53,10 +53,8 @@ impl Translator<'_> {
         Ok(Expr::compare(op, self.expr(left)?, self.expr(right)?))
     }
 
-    /// A chain of AND or OR as one n-ary node.
-    ///
-    /// A conjunction keeps the parts that have a counterpart out of reach of none: a part without one fails the whole here,
-    /// because what is left out must be known to the caller; DataFusion splits top-level conjunctions before it asks.
+    /// A chain of AND or OR as one n-ary node. A part without a counterpart fails the whole: DataFusion splits top-level
+    /// conjunctions before it asks, so only what stands under OR or NOT is lost.
     fn flat(&self, left: &Logical, right: &Logical, op: Operator) -> Result<Expr, String> {
         let mut parts = Vec::new();
         for side in [self.expr(left)?, self.expr(right)?] {

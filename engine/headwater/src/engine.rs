@@ -158,7 +158,7 @@ impl Engine {
 
     /// Asks every service for its tables now. Returns a line for each table or service that fails.
     pub async fn discover(&self) -> Vec<String> {
-        join_all(self.catalog.services().map(|service| faults_of(service))).await.into_iter().flatten().collect()
+        join_all(self.catalog.services().map(faults_of)).await.into_iter().flatten().collect()
     }
 
     fn local_tables(&self) -> Vec<TableInfo> {
@@ -225,15 +225,19 @@ pub async fn check(directory: &Path, connectors: &[Arc<dyn Connector>]) -> Vec<S
 
 /// Asks each service of which nothing was seen yet for its tables, all at once. What fails stays unseen.
 pub(crate) async fn discover_unseen(catalog: &Catalog) {
-    let unseen = catalog.services().filter(|service| service.is_unseen());
-    for fault in join_all(unseen.map(|service| faults_of(service))).await.into_iter().flatten() {
-        warn!(fault, "service not described");
+    for found in join_all(catalog.services().map(|service| service.discover_unseen())).await {
+        for fault in failures(found) {
+            warn!(fault, "service not described");
+        }
     }
 }
 
 async fn faults_of(service: &Arc<Service>) -> Vec<String> {
-    let discovered = service.discover().await;
-    discovered.into_iter().filter_map(|(_, table)| table.err()).map(|error| error.report()).collect()
+    failures(service.discover().await)
+}
+
+fn failures(found: Vec<(String, Result<Arc<TableDef>, SourceError>)>) -> Vec<String> {
+    found.into_iter().filter_map(|(_, table)| table.err()).map(|error| error.report()).collect()
 }
 
 fn open(manifest: &Manifest, connectors: &[Arc<dyn Connector>]) -> Result<Arc<Service>, Fault> {

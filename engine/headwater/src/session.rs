@@ -11,7 +11,7 @@ use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use headwater_federation::{
-    CATALOG, Catalog, SEARCH_PATH_SCHEMA, SessionCatalog, Settings, SharedSettings, TopN, source_error,
+    CATALOG, Catalog, SEARCH_PATH_SCHEMA, SessionCatalog, Settings, SharedSettings, TopN, YieldingJoins, source_error,
 };
 use headwater_source::Error as SourceError;
 
@@ -57,6 +57,7 @@ impl Session {
             .with_default_features()
             .with_catalog_list(Arc::clone(&catalog) as _)
             .with_optimizer_rule(Arc::new(TopN))
+            .with_physical_optimizer_rule(Arc::new(YieldingJoins))
             .build();
         Self { context: SessionContext::new_with_state(state), catalog, settings: shared }
     }
@@ -181,7 +182,7 @@ impl Session {
             return error.into();
         }
         for name in names.iter().filter(|name| name.schema().is_none()) {
-            if matches!(self.context.table_provider(name.clone()).await, Ok(_)) {
+            if self.context.table_provider(name.clone()).await.is_ok() {
                 continue;
             }
             return DataFusionError::Plan(self.where_to_find(name.table())).into();

@@ -1,5 +1,7 @@
 //! The engine over a source that is in the test's hands: what goes down, what stays, what a failing service does.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as the tests do")]
+
 mod availability;
 mod catalog;
 mod joins;

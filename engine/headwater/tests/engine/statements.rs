@@ -51,3 +51,14 @@ async fn absurd_parameter_number_is_refused() {
     assert!(error.report().contains("at most 65535"), "{}", error.report());
     assert!(session.prepare("SELECT $0").await.is_err());
 }
+
+#[tokio::test]
+async fn cross_join_that_makes_rows_without_end_stops_when_its_reader_leaves() {
+    let shop = Sheet::new("shop");
+    let engine = Sheet::engine(&[&shop]).await;
+    let endless = "SELECT sum(a.value * b.value) FROM generate_series(1, 10000000) a, generate_series(1, 10000000) b";
+    let answer = engine.sql(endless).await.unwrap();
+    // On one thread, so that a join that never yields would keep the deadline from being looked at.
+    let left = tokio::time::timeout(std::time::Duration::from_millis(300), answer.collect()).await;
+    assert!(left.is_err(), "the join can't have ended");
+}
