@@ -1,5 +1,7 @@
 //! Headwater over real services: answers are those of a local copy, whatever is pushed down and whatever goes wrong.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as the tests do")]
+
 mod explain;
 mod hazards;
 mod lifecycle;

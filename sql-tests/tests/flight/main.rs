@@ -1,5 +1,7 @@
 //! Flight SQL over real services, through Arrow's own client and through a client that is not ours: ADBC from Python.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as the tests do")]
+
 mod adbc;
 mod arrow_client;
 
@@ -19,7 +21,7 @@ const HOSTILE: [&str; 6] = ["a'b", "a''b", "x\\", "\\') OR 1=1 -- ", "say \"hi\"
 struct Server {
     address: std::net::SocketAddr,
     stop: oneshot::Sender<()>,
-    serving: JoinHandle<Result<(), tonic::transport::Error>>,
+    serving: JoinHandle<Result<(), headwater_server::flight::ServeError>>,
 }
 
 impl Server {
