@@ -28,8 +28,7 @@ async fn fetch(client: &mut Client, info: FlightInfo) -> FlightResult<Rows> {
     let mut read: Option<SchemaRef> = info.clone().try_decode_schema().ok().map(Arc::new);
     let mut batches = Vec::new();
     for endpoint in info.endpoint {
-        let mut stream =
-            client.do_get(endpoint.ticket.unwrap()).await.map_err(arrow_flight::error::FlightError::from)?;
+        let mut stream = client.do_get(endpoint.ticket.unwrap()).await?;
         while let Some(batch) = stream.try_next().await? {
             read = Some(batch.schema());
             batches.push(batch);
