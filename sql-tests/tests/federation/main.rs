@@ -6,6 +6,7 @@ mod explain;
 mod hazards;
 mod lifecycle;
 mod names;
+mod slt;
 mod strings;
 mod tpch;
 mod writes;
