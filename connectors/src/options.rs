@@ -40,7 +40,7 @@ pub(crate) const SSLROOTCERT: OptionDef = OptionDef {
     name: "sslrootcert",
     kind: OptionKind::Text,
     required: false,
-    doc: "Path of a PEM file with the certificate authorities to trust. Default \"system\": those of the operating system.",
+    doc: "Path of a PEM file with the certificate authorities to trust, relative to the manifest. Default \"system\": those of the operating system.",
 };
 
 #[cfg(any(feature = "postgres", feature = "mysql"))]
@@ -48,7 +48,7 @@ pub(crate) const SSLCERT: OptionDef = OptionDef {
     name: "sslcert",
     kind: OptionKind::Text,
     required: false,
-    doc: "Path of a PEM file with the client's certificate chain.",
+    doc: "Path of a PEM file with the client's certificate chain, relative to the manifest.",
 };
 
 #[cfg(any(feature = "postgres", feature = "mysql"))]
@@ -56,7 +56,7 @@ pub(crate) const SSLKEY: OptionDef = OptionDef {
     name: "sslkey",
     kind: OptionKind::Text,
     required: false,
-    doc: "Path of a PEM file with the client's key.",
+    doc: "Path of a PEM file with the client's key, relative to the manifest.",
 };
 
 /// `pool_size`, 1 to `most`.
@@ -111,4 +111,41 @@ pub(crate) fn is_loopback(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost")
         || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use headwater_source::OptionValue;
+
+    use super::*;
+
+    fn check(key: &str, count: u64) -> Result<Options> {
+        let values = BTreeMap::from([(key.to_owned(), OptionValue::Count(count))]);
+        Options::check(&[POOL_SIZE, POOL_WAIT_MS, STATEMENT_TIMEOUT_MS], values)
+    }
+
+    #[test]
+    fn misspelt_key_is_named_with_its_nearest() {
+        let message = check("pool_wait", 1).unwrap_err().to_string();
+        assert!(message.contains("\"pool_wait\"") && message.contains("did you mean \"pool_wait_ms\"?"), "{message}");
+    }
+
+    #[test]
+    fn default_of_each_key_is_the_one_in_its_description() {
+        let none = Options::default();
+        let said = |option: OptionDef, default: String| assert!(option.doc.contains(&format!("Default {default}")));
+        said(POOL_SIZE, format!("{}.", pool_size(&none, 8).unwrap()));
+        said(POOL_WAIT_MS, format!("{}.", pool_wait(&none).as_millis()));
+        said(STATEMENT_TIMEOUT_MS, format!("{}:", statement_timeout(&none).unwrap_or_default().as_millis()));
+    }
+
+    #[test]
+    fn pool_takes_no_size_beyond_its_bounds() {
+        for size in [0, 9] {
+            let message = pool_size(&check("pool_size", size).unwrap(), 8).unwrap_err().to_string();
+            assert!(message.contains("takes 1 to 8"), "{message}");
+        }
+    }
 }
