@@ -1,12 +1,17 @@
-//! What Arrow itself answers: the reference that pushed filters and orders are held against.
+//! What the engine answers: the reference that pushed filters and orders are held against.
+//!
+//! All is Arrow's own, but for one thing: as in DataFusion, the comparison operators take -0.0 and 0.0 for equal. IN tells
+//! them apart, and so does the order of rows, which is IEEE 754's total order.
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Scalar, UInt32Array};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Datum, Scalar, UInt32Array, make_array};
 use arrow::compute::kernels::cmp;
 use arrow::compute::{
     SortColumn, SortOptions, and_kleene, filter_record_batch, is_not_null, is_null, lexsort_to_indices, like, nlike,
     not, or_kleene,
 };
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Float32Type, Float64Type, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use arrow::row::{OwnedRow, RowConverter, SortField};
@@ -92,11 +97,8 @@ fn compare_value(op: CompareOp, values: &ArrayRef, value: &ScalarValue) -> Resul
     compare_data(op, values, &scalar(value)?)
 }
 
-fn compare_data(
-    op: CompareOp,
-    left: &dyn arrow::array::Datum,
-    right: &dyn arrow::array::Datum,
-) -> Result<BooleanArray, ArrowError> {
+fn compare_data(op: CompareOp, left: &dyn Datum, right: &dyn Datum) -> Result<BooleanArray, ArrowError> {
+    let (left, right) = (&OneZero::new(left), &OneZero::new(right));
     match op {
         CompareOp::Equal => cmp::eq(left, right),
         CompareOp::NotEqual => cmp::neq(left, right),
@@ -104,6 +106,32 @@ fn compare_data(
         CompareOp::LessOrEqual => cmp::lt_eq(left, right),
         CompareOp::Greater => cmp::gt(left, right),
         CompareOp::GreaterOrEqual => cmp::gt_eq(left, right),
+    }
+}
+
+/// Values in which -0.0 has become 0.0.
+struct OneZero {
+    values: ArrayRef,
+    is_scalar: bool,
+}
+
+impl OneZero {
+    fn new(datum: &dyn Datum) -> Self {
+        let (array, is_scalar) = datum.get();
+        let values: ArrayRef = if let Some(floats) = array.as_primitive_opt::<Float64Type>() {
+            Arc::new(floats.unary::<_, Float64Type>(|float| float + 0.0))
+        } else if let Some(floats) = array.as_primitive_opt::<Float32Type>() {
+            Arc::new(floats.unary::<_, Float32Type>(|float| float + 0.0))
+        } else {
+            make_array(array.to_data())
+        };
+        Self { values, is_scalar }
+    }
+}
+
+impl Datum for OneZero {
+    fn get(&self) -> (&dyn Array, bool) {
+        (&self.values, self.is_scalar)
     }
 }
 
@@ -116,7 +144,7 @@ fn in_list(
     let column = column(expr, batch)?;
     let mut truth = BooleanArray::from(vec![false; column.len()]);
     for value in values {
-        truth = or_kleene(&truth, &compare_value(CompareOp::Equal, &column, value)?)?;
+        truth = or_kleene(&truth, &cmp::eq(&column, &scalar(value)?)?)?;
     }
     if negated { not(&truth) } else { Ok(truth) }
 }

@@ -16,7 +16,7 @@
 //! }
 //! ```
 //!
-//! A source that has no such type, or stores a value otherwise (SQLite keeps no -0.0), passes its own rows and types to
+//! A source that has no such type, or stores a value otherwise (SQLite and MariaDB keep no -0.0), passes its own rows and types to
 //! [`Expectations::new`]; any subset of the columns will do as long as `id` is among them.
 //!
 //! The suite finds out for itself what may be pushed: it offers a few hundred filters over the edge values of every column to

@@ -177,7 +177,7 @@ impl Reader {
     /// The part of the filter by which Parquet may skip row groups and pages.
     ///
     /// Only columns that the file stores as the table reads them, and no floats: Parquet's statistics leave NaN out, which
-    /// Arrow orders above all numbers, and do not tell -0.0 from 0.0.
+    /// the engine orders above all numbers, and do not tell -0.0 from 0.0, as IN does.
     fn skipping(&self, file: usize, schema: &SchemaRef) -> Result<Option<Arc<dyn PhysicalExpr>>, Failure> {
         let table = &self.request.table;
         let partitions = &self.table.listing.files[file].partitions;

@@ -24,7 +24,7 @@ impl Translator<'_> {
     /// The conjunction of the filters, or `None` of none.
     pub(super) fn all<'e>(&self, filters: impl IntoIterator<Item = &'e Expr>) -> Result<Option<Arc<dyn PhysicalExpr>>> {
         let parts = filters.into_iter().map(|filter| self.expr(filter)).collect::<Result<Vec<_>>>()?;
-        Ok(parts.into_iter().reduce(|left, right| Arc::new(BinaryExpr::new(left, Operator::And, right))))
+        Ok(balanced(parts, Operator::And))
     }
 
     fn expr(&self, expr: &Expr) -> Result<Arc<dyn PhysicalExpr>> {
@@ -55,8 +55,7 @@ impl Translator<'_> {
 
     fn chain(&self, parts: &[Expr], operator: Operator) -> Result<Arc<dyn PhysicalExpr>> {
         let parts = parts.iter().map(|part| self.expr(part)).collect::<Result<Vec<_>>>()?;
-        let joined = parts.into_iter().reduce(|left, right| Arc::new(BinaryExpr::new(left, operator, right)));
-        joined.map_or_else(|| datafusion::common::plan_err!("an empty {operator}"), Ok)
+        balanced(parts, operator).map_or_else(|| datafusion::common::plan_err!("an empty {operator}"), Ok)
     }
 
     /// As DataFusion does it locally, also for floats: its sets compare bits, so that -0.0 is not in a set of 0.0.
@@ -64,6 +63,17 @@ impl Translator<'_> {
         let literals = values.iter().map(|value| lit(value.clone())).collect();
         in_list(self.expr(expr)?, literals, &negated, self.schema)
     }
+}
+
+/// The parts joined as a tree whose depth is the logarithm of their number: DataFusion walks expressions recursively, and a
+/// chain of a thousand parts overflows the stack.
+fn balanced(mut parts: Vec<Arc<dyn PhysicalExpr>>, operator: Operator) -> Option<Arc<dyn PhysicalExpr>> {
+    if parts.len() < 2 {
+        return parts.pop();
+    }
+    let right = balanced(parts.split_off(parts.len() / 2), operator)?;
+    let left = balanced(parts, operator)?;
+    Some(Arc::new(BinaryExpr::new(left, operator, right)))
 }
 
 /// The filters with conjunctions taken apart, so that each part can be looked at by itself.

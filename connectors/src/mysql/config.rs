@@ -4,7 +4,6 @@
 //! options, which [`Config`] never prints.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,14 +11,15 @@ use headwater_source::{Error, OpenContext, OptionDef, OptionKind, Options, Resul
 use mysql_async::{Opts, OptsBuilder};
 use url::Url;
 
+use crate::options;
+
 /// The words of `sslmode`, as libpq means them.
 const SSL_MODES: &[&str] = &["disable", "prefer", "require", "verify-ca", "verify-full"];
 
 /// The keys that the url's query may hold.
 const URL_KEYS: &[&str] = &["sslmode", "sslrootcert", "sslcert", "sslkey", "socket"];
 
-const POOL_SIZE_DEFAULT: u64 = 8;
-const CONNECT_TIMEOUT_MS_DEFAULT: u64 = 5000;
+const POOL_SIZE_MAX: u64 = 10_000;
 
 /// The largest row that is read: what the servers allow at most.
 const ROW_BYTES_MAX: usize = 1 << 30;
@@ -35,33 +35,19 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         true,
         "Where the server is: mysql://user:password@host:3306/database, or mariadb://. Without a database, tables are named database.table. A Unix socket is ?socket=/path.",
     ),
-    option("pool_size", OptionKind::Count, false, "The most connections held at once, at least 1. Default 8."),
-    option(
-        "connect_timeout_ms",
-        OptionKind::Count,
-        false,
-        "How long connecting, and waiting for a free connection, may take, in milliseconds. Default 5000.",
-    ),
-    option(
-        "statement_timeout_ms",
-        OptionKind::Count,
-        false,
-        "How long a statement may run, in milliseconds; 0 is no limit. Default 0.",
-    ),
+    options::POOL_SIZE,
+    options::POOL_WAIT_MS,
+    options::CONNECT_TIMEOUT_MS,
+    options::STATEMENT_TIMEOUT_MS,
     option(
         "sslmode",
         OptionKind::Word(SSL_MODES),
         false,
-        "How the connection is encrypted, in libpq's words. Default verify-full; on loopback addresses prefer.",
+        "TLS, as libpq's sslmode. Default verify-full; prefer where the host is loopback. Unix sockets never use TLS.",
     ),
-    option(
-        "sslrootcert",
-        OptionKind::Text,
-        false,
-        "A PEM file with the certificate authorities to trust instead of the system's, relative to the manifest.",
-    ),
-    option("sslcert", OptionKind::Text, false, "A PEM file with the client's certificate, relative to the manifest."),
-    option("sslkey", OptionKind::Text, false, "A PEM file with the client's private key, relative to the manifest."),
+    options::SSLROOTCERT,
+    options::SSLCERT,
+    options::SSLKEY,
 ];
 
 /// A source's settings.
@@ -76,7 +62,9 @@ pub(super) struct Config {
     pub(super) tls: Tls,
     /// The most connections at once; at least 1.
     pub(super) pool_size: usize,
-    /// The limit of connecting and of waiting for a connection.
+    /// The limit of waiting for a connection.
+    pub(super) pool_wait: Duration,
+    /// The limit of connecting.
     pub(super) connect_timeout: Duration,
     /// The limit of a statement, where there is one.
     pub(super) statement_timeout: Option<Duration>,
@@ -128,17 +116,15 @@ impl Config {
             .tcp_keepalive(Some(KEEPALIVE))
             .socket(socket)
             .into();
-        let pool_size = at_least_one(options, "pool_size", POOL_SIZE_DEFAULT)?;
-        let connect_timeout = at_least_one(options, "connect_timeout_ms", CONNECT_TIMEOUT_MS_DEFAULT)?;
-        let statement_timeout = options.count("statement_timeout_ms", 0);
         Ok(Self {
             target,
             database,
             location,
             tls,
-            pool_size: usize::try_from(pool_size).unwrap_or(usize::MAX).min(tokio::sync::Semaphore::MAX_PERMITS),
-            connect_timeout: Duration::from_millis(connect_timeout),
-            statement_timeout: (statement_timeout > 0).then(|| Duration::from_millis(statement_timeout)),
+            pool_size: options::pool_size(options, POOL_SIZE_MAX)?,
+            pool_wait: options::pool_wait(options),
+            connect_timeout: options::connect_timeout(options, None)?,
+            statement_timeout: options::statement_timeout(options),
         })
     }
 }
@@ -151,21 +137,17 @@ impl Tls {
         socket: bool,
     ) -> Result<Self> {
         let path = |key: &str| setting(key).map(|path| context.resolve(path));
-        let root = path("sslrootcert");
+        let root = setting("sslrootcert").filter(|root| *root != "system").map(|path| context.resolve(path));
         let mode = match setting("sslmode") {
             // As in libpq: a Unix socket is never encrypted.
             _ if socket => SslMode::Disable,
             Some(word) => SslMode::parse(word)?,
-            None if is_loopback(host) => SslMode::Prefer,
+            None if options::is_loopback(host) => SslMode::Prefer,
             None => SslMode::VerifyFull,
         };
         // As in libpq: a root certificate makes `require` verify the chain.
         let mode = if mode == SslMode::Require && root.is_some() { SslMode::VerifyCa } else { mode };
-        let identity = match (path("sslcert"), path("sslkey")) {
-            (Some(certificate), Some(key)) => Some((certificate, key)),
-            (None, None) => None,
-            _ => return Err(Error::config("keys \"sslcert\" and \"sslkey\" in \"source\" go together")),
-        };
+        let identity = options::client_certificate(path("sslcert"), path("sslkey"))?;
         Ok(Self { mode, root, identity })
     }
 }
@@ -180,13 +162,6 @@ impl SslMode {
             "verify-full" => Ok(Self::VerifyFull),
             _ => Err(Error::config(format!("\"sslmode\" of a mysql url takes one of {}", SSL_MODES.join(", ")))),
         }
-    }
-}
-
-fn at_least_one(options: &Options, key: &str, default: u64) -> Result<u64> {
-    match options.count(key, default) {
-        0 => Err(Error::config(format!("key \"{key}\" in \"source\" must be at least 1"))),
-        count => Ok(count),
     }
 }
 
@@ -222,11 +197,6 @@ fn take_query(url: &mut Url) -> Result<Vec<(String, String)>> {
 
 fn query_value<'a>(query: &'a [(String, String)], key: &str) -> Option<&'a str> {
     query.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
-}
-
-fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn location(target: &Opts, socket: Option<&str>) -> String {
@@ -329,7 +299,7 @@ mod tests {
         for option in OPTIONS {
             assert!(page.contains(&format!("`{}`", option.name)), "{} is not in the page", option.name);
         }
-        for default in [POOL_SIZE_DEFAULT, CONNECT_TIMEOUT_MS_DEFAULT] {
+        for default in [8, 60_000, 5_000] {
             assert!(page.contains(&format!("| {default} |")), "the default {default} is not in the page");
         }
     }

@@ -77,12 +77,12 @@ impl Pool {
 
     /// A connection that answers: an idle one, or else a new one.
     pub(super) async fn lease(&self) -> Result<Lease> {
-        let limit = self.inner.config.connect_timeout;
+        let limit = self.inner.config.pool_wait;
         let waited = timeout(limit, Arc::clone(&self.inner.permits).acquire_owned()).await;
         let permit = match waited {
             Ok(Ok(permit)) => permit,
             Ok(Err(closed)) => return Err(self.inner.site.unavailable(closed)),
-            Err(_) => return Err(self.inner.site.timed_out("waiting for a connection", limit, "pool_size")),
+            Err(_) => return Err(self.inner.site.timed_out("waiting for a connection", limit, "pool_wait_ms")),
         };
         let conn = match self.inner.idle_conn().await {
             Some(conn) => conn,

@@ -5,13 +5,13 @@
 //! No message quotes any part of the url: a password may be in the wrong place of a malformed one.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use headwater_source::{Error, OpenContext, OptionDef, OptionKind, Options, Result};
 use tokio_postgres::config::Host;
 
 use super::tls::{SslMode, TlsSettings};
+use crate::options;
 
 /// Every key, for the manifest's parser and its schema.
 pub(super) const OPTIONS: &[OptionDef] = &[
@@ -21,60 +21,22 @@ pub(super) const OPTIONS: &[OptionDef] = &[
         required: true,
         doc: "postgres://user:password@host:5432/database. Percent-encode special characters in user and password.",
     },
-    OptionDef {
-        name: "pool_size",
-        kind: OptionKind::Count,
-        required: false,
-        doc: "The most connections that are open at a time. Default 8.",
-    },
-    OptionDef {
-        name: "pool_wait_ms",
-        kind: OptionKind::Count,
-        required: false,
-        doc: "How long a scan waits for a free connection, in milliseconds. Default 60000.",
-    },
-    OptionDef {
-        name: "connect_timeout_ms",
-        kind: OptionKind::Count,
-        required: false,
-        doc: "How long connecting may take, TLS and authentication included, in milliseconds. Default 5000.",
-    },
-    OptionDef {
-        name: "statement_timeout_ms",
-        kind: OptionKind::Count,
-        required: false,
-        doc: "How long a statement may run from its start to its last row, in milliseconds. Default 0: the role's own limit.",
-    },
+    options::POOL_SIZE,
+    options::POOL_WAIT_MS,
+    options::CONNECT_TIMEOUT_MS,
+    options::STATEMENT_TIMEOUT_MS,
     OptionDef {
         name: "sslmode",
         kind: OptionKind::Word(SslMode::WORDS),
         required: false,
         doc: "TLS, as libpq's sslmode. Default verify-full; prefer where every host is loopback. Unix sockets never use TLS.",
     },
-    OptionDef {
-        name: "sslrootcert",
-        kind: OptionKind::Text,
-        required: false,
-        doc: "Path of a PEM file with the certificate authorities to trust. Default \"system\": those of the operating system.",
-    },
-    OptionDef {
-        name: "sslcert",
-        kind: OptionKind::Text,
-        required: false,
-        doc: "Path of a PEM file with the client's certificate chain.",
-    },
-    OptionDef {
-        name: "sslkey",
-        kind: OptionKind::Text,
-        required: false,
-        doc: "Path of a PEM file with the client's key.",
-    },
+    options::SSLROOTCERT,
+    options::SSLCERT,
+    options::SSLKEY,
 ];
 
-const POOL_SIZE: u64 = 8;
 const POOL_SIZE_MAX: u64 = 10_000;
-const POOL_WAIT_MS: u64 = 60_000;
-const CONNECT_TIMEOUT_MS: u64 = 5_000;
 
 /// What the server shows of us in pg_stat_activity, where the url does not say otherwise.
 const APPLICATION_NAME: &str = "headwater";
@@ -105,17 +67,9 @@ impl Settings {
         let tls = TlsSettings {
             mode: SslMode::effective(mode, &postgres),
             root: text("sslrootcert").filter(|root| root != "system").map(|path| context.resolve(&path)),
-            client: client_certificate(path("sslcert"), path("sslkey"))?,
+            client: options::client_certificate(path("sslcert"), path("sslkey"))?,
         };
-        let pool_size = match options.count("pool_size", POOL_SIZE) {
-            size @ 1..=POOL_SIZE_MAX => usize::try_from(size).unwrap_or(usize::MAX),
-            _ => return Err(Error::config(format!("key \"pool_size\" in \"source\" takes 1 to {POOL_SIZE_MAX}"))),
-        };
-        let url_timeout = postgres.get_connect_timeout().copied().unwrap_or(Duration::from_millis(CONNECT_TIMEOUT_MS));
-        let connect_timeout = match options.count("connect_timeout_ms", 0) {
-            0 => url_timeout,
-            limit => Duration::from_millis(limit),
-        };
+        let connect_timeout = options::connect_timeout(options, postgres.get_connect_timeout().copied())?;
         if postgres.get_application_name().is_none() {
             postgres.application_name(APPLICATION_NAME);
         }
@@ -124,8 +78,8 @@ impl Settings {
             location: location(&postgres),
             postgres,
             tls,
-            pool_size,
-            pool_wait: Duration::from_millis(options.count("pool_wait_ms", POOL_WAIT_MS)),
+            pool_size: options::pool_size(options, POOL_SIZE_MAX)?,
+            pool_wait: options::pool_wait(options),
             connect_timeout,
             statement_timeout: statement_timeout(options)?,
         })
@@ -143,20 +97,12 @@ impl fmt::Debug for Settings {
 }
 
 fn statement_timeout(options: &Options) -> Result<Option<Duration>> {
-    match options.count("statement_timeout_ms", 0) {
-        0 => Ok(None),
-        // The server keeps the limit as a signed 32-bit number of milliseconds.
-        limit if limit <= i32::MAX.unsigned_abs().into() => Ok(Some(Duration::from_millis(limit))),
-        _ => Err(Error::config(format!("key \"statement_timeout_ms\" in \"source\" takes at most {}", i32::MAX))),
+    let limit = options::statement_timeout(options);
+    // The server keeps the limit as a signed 32-bit number of milliseconds.
+    if limit.is_some_and(|limit| limit.as_millis() > i32::MAX.unsigned_abs().into()) {
+        return Err(Error::config(format!("key \"statement_timeout_ms\" in \"source\" takes at most {}", i32::MAX)));
     }
-}
-
-fn client_certificate(certificate: Option<PathBuf>, key: Option<PathBuf>) -> Result<Option<(PathBuf, PathBuf)>> {
-    match (certificate, key) {
-        (Some(certificate), Some(key)) => Ok(Some((certificate, key))),
-        (None, None) => Ok(None),
-        _ => Err(Error::config("keys \"sslcert\" and \"sslkey\" in \"source\" need each other")),
-    }
+    Ok(limit)
 }
 
 /// A url, with what the driver does not know taken out of its query.

@@ -53,14 +53,14 @@ impl Pool {
         Self { service, config, idle: Mutex::new(Vec::new()), permits }
     }
 
-    /// Waits for the right to a connection, not longer than `connect_timeout_ms`.
+    /// Waits for the right to a connection, not longer than `pool_wait_ms`.
     pub(super) async fn permit(&self) -> Result<Permit> {
-        let limit = self.config.connect_timeout;
+        let limit = self.config.pool_wait;
         let timeout = || Error::Timeout {
             service: self.service.clone(),
             what: "waiting for a connection",
             limit_ms: millis(limit),
-            option: "connect_timeout_ms",
+            option: "pool_wait_ms",
         };
         let permit = tokio::time::timeout(limit, Arc::clone(&self.permits).acquire_owned()).await;
         permit.map_err(|_| timeout())?.map_err(|_| timeout())

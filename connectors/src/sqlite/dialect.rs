@@ -22,7 +22,8 @@
 //!   folds, where its own collation lets its index be used and finds at least what equals.
 //! - Every date that is read starts with `YYYY-MM-DD`, so days compare as texts. Timestamps have several forms, so they
 //!   are compared by their day, which is a superset.
-//! - `<>` on floats: SQLite holds -0.0 and 0.0 for equal, Arrow does not. `<>` on a folding column would lose rows too.
+//! - `<>` on floats: it stands for NOT IN too, and SQLite takes -0.0 and 0.0 for equal where the engine's IN does not.
+//!   `<>` on a folding column would lose rows too.
 //! - LIKE ignores case in SQLite and ends at NUL.
 //! - Decimals are stored as doubles, integers or text, which compare with each other in no useful way.
 //! - Databases in UTF-16 order text otherwise; in compound views and virtual tables it is open how a comparison converts its

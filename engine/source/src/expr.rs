@@ -1,7 +1,9 @@
 //! The expressions that may travel to a source.
 //!
 //! They are typed and closed: a literal is a [`ScalarValue`], a column an index into the table. Comparison, logic and
-//! NULLs mean what they mean in Arrow (three-valued logic, bytewise text, IEEE total order on floats).
+//! NULLs mean what they mean in the engine: three-valued logic, bytewise text. On floats NaN equals itself and is greater than all
+//! else; the comparison operators take -0.0 and 0.0 for equal, IN tells them apart (it compares bits), and so does ORDER BY
+//! (IEEE 754's total order).
 
 use std::fmt;
 

@@ -62,7 +62,7 @@ pub enum ValueClass {
     Boolean,
     /// Integers, signed or not.
     Integer,
-    /// IEEE floats: signed zeros and NaN compare differently at most sources.
+    /// IEEE floats: sources differ on NaN, and the engine tells -0.0 from 0.0 in IN and ORDER BY only.
     Float,
     /// Decimals of fixed precision and scale.
     Decimal,

@@ -1,5 +1,6 @@
 //! The files connector against real files in a temporary directory.
 
+mod conforms;
 mod faults;
 mod formats;
 mod layout;

@@ -4,6 +4,7 @@
 mod access;
 mod catalog;
 mod change;
+mod conforms;
 mod names;
 mod pushdown;
 mod stop;

@@ -109,12 +109,12 @@ async fn stream_that_ends_gives_its_connection_back() {
 async fn pool_holds_no_more_connections_than_it_may_and_waiting_ends() {
     let mut database = Database::new().await;
     million(&mut database).await;
-    let source = database.source_with(&[("pool_size", count(2)), ("connect_timeout_ms", count(1000))]);
+    let source = database.source_with(&[("pool_size", count(2)), ("pool_wait_ms", count(1000))]);
     let scan = scan(&source, "million").await;
     let first = scan.open(0).await.unwrap();
     let second = scan.open(0).await.unwrap();
     let error = scan.open(0).await.err().unwrap();
-    let expected = matches!(&error, Error::Timeout { what: "waiting for a connection", option: "pool_size", .. });
+    let expected = matches!(&error, Error::Timeout { what: "waiting for a connection", option: "pool_wait_ms", .. });
     assert!(expected, "{error}");
     database.wait_for(&connected(&database), 2).await;
     drop((first, second));

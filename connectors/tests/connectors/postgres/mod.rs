@@ -6,6 +6,7 @@
 mod access;
 mod catalog;
 mod change;
+mod conforms;
 mod local;
 mod names;
 mod pushdown;

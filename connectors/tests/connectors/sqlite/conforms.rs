@@ -1,10 +1,9 @@
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::array::{ArrayRef, AsArray, Date32Array, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Float64Type, Schema};
-use headwater_connectors::conformance::{self, Expectations, Flaky, FlakyPlan, Throttled, fixture};
+use arrow::datatypes::{DataType, Field, Schema};
+use headwater_connectors::conformance::{self, Expectations, Flaky, FlakyPlan, fixture};
 use headwater_source::{
     Capabilities, Operator, Result, Rule, ScalarValue, Scan, ScanRequest, Source, Support, TableDef, ValueClass,
     async_trait,
@@ -12,18 +11,14 @@ use headwater_source::{
 use rusqlite::types::Value;
 
 use super::{Database, service};
+use crate::conforming::{self, TABLE};
 
 const COLUMNS: &str = "id INTEGER PRIMARY KEY, whole INTEGER, amount DECIMAL(12,2), ratio REAL, label TEXT, flag BOOLEAN, \
                        day DATE, moment DATETIME, raw BLOB";
 
 /// The fixture as SQLite keeps it: a REAL column stores -0.0 as the integer 0.
 fn stored() -> RecordBatch {
-    let rows = fixture::rows();
-    let ratios: Float64Array =
-        rows.column(3).as_primitive::<Float64Type>().iter().map(|ratio| ratio.map(|r| r + 0.0)).collect();
-    let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
-    columns[3] = Arc::new(ratios);
-    RecordBatch::try_new(rows.schema(), columns).unwrap()
+    conforming::without_negative_zero(&fixture::rows())
 }
 
 /// The same without nullability, as views have it.
@@ -67,18 +62,13 @@ fn database(create: &str, rows: &RecordBatch) -> Database {
 }
 
 async fn conforms(database: &Database, rows: RecordBatch) {
-    conformance::check(database.source(), &Expectations::new("conformance", rows)).await.unwrap();
+    conforming::plain(database.source(), TABLE, rows).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ordinary_table_conforms_plain_throttled_and_flaky() {
     let database = database(&format!("CREATE TABLE conformance ({COLUMNS})"), &fixture::rows());
-    let expectations = Expectations::new("conformance", stored());
-    conformance::check(database.source(), &expectations).await.unwrap();
-    let throttled = Throttled::new(database.source(), Duration::from_micros(50));
-    conformance::check(Arc::new(throttled), &expectations).await.unwrap();
-    let flaky = Flaky::new(database.source(), service(), FlakyPlan::seeded(7));
-    conformance::check(Arc::new(flaky), &expectations.retrying()).await.unwrap();
+    conforming::plain_throttled_and_flaky(database.source(), TABLE, stored()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

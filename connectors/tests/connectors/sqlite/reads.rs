@@ -96,8 +96,7 @@ async fn lock_that_is_released_in_time_is_not_noticed() {
 async fn reader_who_leaves_while_the_file_is_locked_frees_the_connection() {
     let database = Database::new("CREATE TABLE t (id INTEGER PRIMARY KEY)");
     // Were the first reader to hold on to the only connection, the second would give up waiting for it.
-    let limits =
-        [("pool_size", 1), ("connect_timeout_ms", 400), ("statement_timeout_ms", 1500), ("busy_timeout_ms", 60_000)];
+    let limits = [("pool_size", 1), ("pool_wait_ms", 400), ("statement_timeout_ms", 1500), ("busy_timeout_ms", 60_000)];
     let source = database.source_with(&limits);
     let all = request(&source, "t").await;
     database.run("BEGIN EXCLUSIVE");

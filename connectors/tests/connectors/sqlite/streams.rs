@@ -41,7 +41,7 @@ async fn million_rows_come_once_each_and_a_reader_who_leaves_stops_the_scan() {
 #[tokio::test]
 async fn reader_who_waits_holds_back_the_scan() {
     let database = Database::new(MILLION);
-    let source = database.source_with(&[("pool_size", 1), ("connect_timeout_ms", 100)]);
+    let source = database.source_with(&[("pool_size", 1), ("pool_wait_ms", 100)]);
     let all = request(&source, "t").await;
     let mut stream = source.prepare(all).await.unwrap().open(0).await.unwrap();
     stream.next().await.unwrap().unwrap();
@@ -49,7 +49,7 @@ async fn reader_who_waits_holds_back_the_scan() {
     for _ in 0..5 {
         match source.tables().await {
             Err(Error::Timeout { what, option, .. }) => {
-                assert_eq!((what, option), ("waiting for a connection", "connect_timeout_ms"));
+                assert_eq!((what, option), ("waiting for a connection", "pool_wait_ms"));
             }
             other => panic!("{other:?}"),
         }
