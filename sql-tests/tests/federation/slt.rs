@@ -38,6 +38,7 @@ impl std::fmt::Display for Told {
 
 impl std::error::Error for Told {}
 
+#[async_trait::async_trait]
 impl AsyncDB for Asked {
     type Error = Told;
     type ColumnType = DefaultColumnType;

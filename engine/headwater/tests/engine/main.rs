@@ -6,5 +6,6 @@ mod availability;
 mod catalog;
 mod joins;
 mod pushdown;
+mod service_schema;
 mod sheet;
 mod statements;

@@ -111,7 +111,7 @@ fn schema_in_the_repository_is_the_one_of_this_build() {
     let file = fs::read_to_string(schema_file()).unwrap_or_default();
     assert!(
         file == text,
-        "{} is out of date; run UPDATE_SCHEMA=1 cargo test -p headwater --test service_schema",
+        "{} is out of date; run UPDATE_SCHEMA=1 cargo test -p headwater --test engine schema",
         schema_file().display()
     );
 }
