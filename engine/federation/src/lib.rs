@@ -1,7 +1,7 @@
 //! From a catalog of services to remote statements.
 //!
 //! A question goes: [`SessionCatalog`] resolves a name to a [`RemoteTable`]; DataFusion plans and optimizes over it; [`TopN`]
-//! marks scans that may be cut short; the table offers its filters to the source ([`translate`]) and becomes a [`RemoteScanExec`],
+//! marks scans that may be cut short; the table offers its filters to the source and becomes a [`RemoteScanExec`],
 //! which streams what the source sends and shows in EXPLAIN what was asked of it and what stayed local, and why.
 //!
 //! Invariant: pushdown never changes an answer. A filter that the source only does as a superset, or not at all, stays in
