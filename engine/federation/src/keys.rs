@@ -42,6 +42,21 @@ pub(crate) fn keys_of(filter: &Expr) -> usize {
     }
 }
 
+/// The filter with each list of keys as the range that they span.
+pub(crate) fn range_of_keys(filter: Expr) -> Expr {
+    match filter {
+        Expr::And(parts) => Expr::And(parts.into_iter().map(range_of_keys).collect()),
+        Expr::Or(parts) => Expr::Or(parts.into_iter().map(range_of_keys).collect()),
+        // Invariant: `sorted` put them in order.
+        Expr::InList { expr, values, negated: false } if values.len() > 2 => {
+            let bound = |op, value: &ScalarValue| Expr::compare(op, (*expr).clone(), Expr::Literal(value.clone()));
+            let (first, last) = (&values[0], &values[values.len() - 1]);
+            Expr::And(vec![bound(CompareOp::GreaterOrEqual, first), bound(CompareOp::LessOrEqual, last)])
+        }
+        other => other,
+    }
+}
+
 struct Reader<'a> {
     table: &'a TableDef,
     projection: &'a [usize],
@@ -310,6 +325,14 @@ mod tests {
         assert_eq!(read(&or), KeyFilter::Nothing);
         assert_eq!(read(&lit(false)), KeyFilter::NoRow);
         assert_eq!(read(&lit(true)), KeyFilter::Nothing);
+    }
+
+    #[test]
+    fn keys_that_are_too_many_are_told_as_their_range() {
+        let bound = |op, value: i32| Expr::compare(op, Expr::Column(1), Expr::Literal(ScalarValue::from(value)));
+        let range = Expr::And(vec![bound(CompareOp::GreaterOrEqual, 1), bound(CompareOp::LessOrEqual, 9)]);
+        assert_eq!(range_of_keys(ids(&[1, 5, 9])), range);
+        assert_eq!(range_of_keys(Expr::Or(vec![ids(&[1, 5, 9]), ids(&[20])])), Expr::Or(vec![range, ids(&[20])]));
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod settings;
 mod table;
 mod top_n;
 mod translate;
+mod uncoupled;
 
 pub use catalog::{CATALOG, Catalog, SEARCH_PATH_SCHEMA, SessionCatalog};
 pub use cooperative::YieldingJoins;
@@ -31,3 +32,4 @@ pub use service::{Published, Service, Tables};
 pub use settings::{Pushdown, Settings, SharedSettings};
 pub use table::RemoteTable;
 pub use top_n::TopN;
+pub use uncoupled::UncoupledJoins;

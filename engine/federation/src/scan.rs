@@ -31,7 +31,7 @@ use headwater_source::{BatchStream, Error, RemoteStatement, Scan, ScanRequest};
 use tokio::sync::OnceCell;
 use tracing::debug;
 
-use crate::keys::{KeyFilter, key_filter, keys_of};
+use crate::keys::{KeyFilter, key_filter, keys_of, range_of_keys};
 use crate::{RemoteStatementReport, Service, to_datafusion};
 
 /// Reads a service's table by one remote statement for each partition.
@@ -157,6 +157,14 @@ impl RemoteScanExec {
         }
     }
 
+    /// The scan without what these dynamic filters would tell it.
+    pub(crate) fn without(&self, filters: &[u64]) -> Self {
+        let mut scan = self.clone();
+        scan.joins.retain(|join| join.expression_id().is_none_or(|id| !filters.contains(&id)));
+        scan.narrowed = Arc::default();
+        scan
+    }
+
     fn meter(&self, partition: usize) -> Meter {
         let builder = || MetricBuilder::new(&self.metrics);
         Meter {
@@ -173,6 +181,13 @@ const BYTES: &str = "bytes";
 const ELAPSED: &str = "elapsed";
 const STATEMENTS: &str = "statements";
 const KEYS: &str = "keys";
+
+/// Whether every dynamic filter is a join's. Those of a top-k or an aggregate look the same and are never complete: where a
+/// session has switched them on, a scan must wait for none.
+fn only_joins_tell(config: &ConfigOptions) -> bool {
+    let optimizer = &config.optimizer;
+    !optimizer.enable_topk_dynamic_filter_pushdown && !optimizer.enable_aggregate_dynamic_filter_pushdown
+}
 
 /// Waits until a join has all its keys; whether they came in time.
 async fn is_complete(join: &Arc<dyn PhysicalExpr>) -> bool {
@@ -191,10 +206,11 @@ impl Planned {
         let mut room = capabilities.max_binds().saturating_sub(self.scan.statement().binds.len());
         let mut keys = 0;
         for filter in filters {
-            let Some(filter) = capabilities.offer(&filter, &request.table).filter else { continue };
-            let binds = filter.literals();
-            if binds <= room {
-                room -= binds;
+            // The keys themselves while they are few enough for one statement, and their range otherwise.
+            let forms = [filter.clone(), range_of_keys(filter)];
+            let mut offers = forms.iter().filter_map(|form| capabilities.offer(form, &request.table).filter);
+            if let Some(filter) = offers.find(|filter| filter.literals() <= room) {
+                room -= filter.literals();
                 keys += keys_of(&filter);
                 request.filters.push(filter);
             }
@@ -291,14 +307,14 @@ impl ExecutionPlan for RemoteScanExec {
         &self,
         phase: FilterPushdownPhase,
         child_pushdown_result: ChildPushdownResult,
-        _: &ConfigOptions,
+        config: &ConfigOptions,
     ) -> Result<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
         let offered: Vec<Arc<dyn PhysicalExpr>> =
             child_pushdown_result.parent_filters.into_iter().map(|parent| parent.filter).collect();
         let filters = vec![PushedDown::No; offered.len()];
         let joins: Vec<_> = offered.into_iter().filter(|filter| filter.is::<DynamicFilterPhysicalExpr>()).collect();
         // A cut scan must not be narrowed: the join would see other rows than the first.
-        let takes = self.planned.request.limit.is_none() && self.planned.pushes;
+        let takes = self.planned.request.limit.is_none() && self.planned.pushes && only_joins_tell(config);
         if !matches!(phase, FilterPushdownPhase::Post) || joins.is_empty() || !takes {
             return Ok(FilterPushdownPropagation { filters, updated_node: None });
         }
@@ -308,9 +324,15 @@ impl ExecutionPlan for RemoteScanExec {
         Ok(FilterPushdownPropagation { filters, updated_node: Some(Arc::new(node)) })
     }
 
-    /// Each run of a recursive query has keys of its own.
+    /// A recursive query resets its plan before each iteration, and with it its joins, which then tell no keys any more: a scan
+    /// that went on waiting for them would wait in vain.
     fn reset_state(self: Arc<Self>) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self { narrowed: Arc::default(), metrics: ExecutionPlanMetricsSet::new(), ..(*self).clone() }))
+        Ok(Arc::new(Self {
+            joins: vec![],
+            narrowed: Arc::default(),
+            metrics: ExecutionPlanMetricsSet::new(),
+            ..(*self).clone()
+        }))
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {

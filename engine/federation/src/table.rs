@@ -41,9 +41,9 @@ struct Decision {
 }
 
 impl RemoteTable {
-    /// How many values one IN list may bind and still replace the local filter; beyond it the filter stays local too, so
-    /// that it may be left out of a statement that would bind too many.
-    const EXACT_BINDS_SHARE: usize = 16;
+    /// The share of a statement's values that one filter may bind and still replace the local filter. One that binds more is checked
+    /// again, so that it may be left out of a statement that would bind too many: an exact filter never may.
+    const EXACT_BINDS_SHARE: usize = 256;
 
     /// A table as last described.
     pub fn new(service: Arc<Service>, name: &str, definition: Arc<TableDef>, pushdown: Pushdown) -> Self {

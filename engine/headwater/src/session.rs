@@ -1,5 +1,6 @@
 //! A session: what one user SETs, and the way from a statement's text to its answer.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -7,13 +8,15 @@ use datafusion::common::{DFSchema, ParamValues, ScalarValue, SchemaError, TableR
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::runtime_env::RuntimeEnv;
-use datafusion::logical_expr::{DdlStatement, LogicalPlan};
+use datafusion::logical_expr::{DdlStatement, Deallocate, LogicalPlan, Statement as Named};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use headwater_federation::{
-    CATALOG, Catalog, SEARCH_PATH_SCHEMA, SessionCatalog, Settings, SharedSettings, TopN, YieldingJoins, source_error,
+    CATALOG, Catalog, SEARCH_PATH_SCHEMA, SessionCatalog, Settings, SharedSettings, TopN, UncoupledJoins,
+    YieldingJoins, source_error,
 };
 use headwater_source::Error as SourceError;
+use parking_lot::Mutex;
 
 use crate::statement::{Request, parse};
 use crate::{Answer, Error, Result};
@@ -24,6 +27,8 @@ pub struct Session {
     context: SessionContext,
     catalog: Arc<SessionCatalog>,
     settings: SharedSettings,
+    /// The statements of PREPARE, by name.
+    named: Arc<Mutex<HashMap<String, Statement>>>,
 }
 
 /// A statement that was planned once and runs with values for its parameters.
@@ -57,9 +62,10 @@ impl Session {
             .with_default_features()
             .with_catalog_list(Arc::clone(&catalog) as _)
             .with_optimizer_rule(Arc::new(TopN))
+            .with_physical_optimizer_rule(Arc::new(UncoupledJoins))
             .with_physical_optimizer_rule(Arc::new(YieldingJoins))
             .build();
-        Self { context: SessionContext::new_with_state(state), catalog, settings: shared }
+        Self { context: SessionContext::new_with_state(state), catalog, settings: shared, named: Arc::default() }
     }
 
     /// The DataFusion context behind the session, for what a program wants to add: functions, rules.
@@ -92,11 +98,31 @@ impl Session {
 
     async fn run(&self, statement: Statement) -> Result<Answer> {
         let plan = self.plan(&statement).await?;
+        match &plan {
+            LogicalPlan::Statement(Named::Prepare(prepare)) => {
+                self.named.lock().insert(prepare.name.clone(), statement.clone());
+            }
+            LogicalPlan::Statement(Named::Execute(execute)) => self.prepare_anew(&execute.name).await?,
+            LogicalPlan::Statement(Named::Deallocate(deallocate)) => {
+                self.named.lock().remove(&deallocate.name);
+            }
+            _ => {}
+        }
         match self.answer(plan).await {
             // The table's description was older than the table: it is forgotten by now, so this plans with the new one.
             Err(error) if is_stale(&error) => self.answer(self.plan(&statement).await?).await,
             other => other,
         }
+    }
+
+    /// Plans a statement of PREPARE again before it is executed: tables may have changed since, and so may the settings.
+    async fn prepare_anew(&self, name: &str) -> Result<()> {
+        let Some(statement) = self.named.lock().get(name).cloned() else { return Ok(()) };
+        let plan = self.plan(&statement).await?;
+        let old = LogicalPlan::Statement(Named::Deallocate(Deallocate { name: name.to_owned() }));
+        self.context.execute_logical_plan(old).await?;
+        self.context.execute_logical_plan(plan).await?;
+        Ok(())
     }
 
     /// The logical plan. A name that is not found may be newer than what is remembered: then the tables of the statement

@@ -3,10 +3,10 @@
 //! Everything that only reads is let through to DataFusion. Whatever writes, defines or copies is refused by name before it is
 //! planned. `SET search_path` takes a list, as in Postgres; `?` placeholders become `$1`, `$2`, ... in the order of the text.
 
-use datafusion::logical_expr::sqlparser::ast::{Expr, Ident, ObjectName, Set, Statement as Sql, Value};
-use datafusion::logical_expr::sqlparser::dialect::GenericDialect;
-use datafusion::logical_expr::sqlparser::tokenizer::{Token, Tokenizer};
 use datafusion::sql::parser::{DFParser, Statement};
+use sqlparser::ast::{Expr, Ident, ObjectName, Set, Statement as Sql, Value};
+use sqlparser::dialect::GenericDialect;
+use sqlparser::tokenizer::{Token, Tokenizer};
 
 use crate::{Error, Result};
 
@@ -123,8 +123,8 @@ fn guard_sql(sql: &Sql) -> Result<()> {
     }
 }
 
-fn tables_of_delete(delete: &datafusion::logical_expr::sqlparser::ast::Delete) -> Option<String> {
-    use datafusion::logical_expr::sqlparser::ast::FromTable;
+fn tables_of_delete(delete: &sqlparser::ast::Delete) -> Option<String> {
+    use sqlparser::ast::FromTable;
     let (FromTable::WithFromKeyword(tables) | FromTable::WithoutKeyword(tables)) = &delete.from;
     tables.first().map(|table| table.relation.to_string())
 }
@@ -152,14 +152,19 @@ fn number_placeholders(text: &str) -> Result<String> {
     if !text.contains('?') {
         return Ok(text.to_owned());
     }
-    let tokens = Tokenizer::new(&GenericDialect {}, text).tokenize_with_location().map_err(|error| {
-        datafusion::error::DataFusionError::from(datafusion::logical_expr::sqlparser::parser::ParserError::from(error))
-    })?;
+    let tokens = Tokenizer::new(&GenericDialect {}, text)
+        .tokenize_with_location()
+        .map_err(|error| datafusion::error::DataFusionError::from(sqlparser::parser::ParserError::from(error)))?;
+    let numbered = tokens.iter().any(|token| matches!(&token.token, Token::Placeholder(mark) if mark != "?"));
     let marks: Vec<(u64, u64)> = tokens
         .iter()
         .filter(|token| matches!(&token.token, Token::Placeholder(mark) if mark == "?"))
         .map(|token| (token.span.start.line, token.span.start.column))
         .collect();
+    if numbered && !marks.is_empty() {
+        let reason = "write all parameters as ? or all as $1, $2, ...".to_owned();
+        return Err(Error::Refused { what: "mixing ? with numbered parameters".to_owned(), reason });
+    }
     let mut numbered = String::with_capacity(text.len() + marks.len());
     let mut next = marks.iter().enumerate().peekable();
     let (mut line, mut column) = (1, 1);
@@ -224,5 +229,6 @@ mod tests {
         let text = "SELECT '?', \"?\" -- ?\nFROM t WHERE a = ? /* ? */ AND b = ?\n LIMIT ?";
         let numbered = "SELECT '?', \"?\" -- ?\nFROM t WHERE a = $1 /* ? */ AND b = $2\n LIMIT $3";
         assert_eq!(number_placeholders(text).unwrap(), numbered);
+        assert!(refusal("SELECT 1 WHERE 1 = $1 AND 2 = ?").contains("mixing ?"));
     }
 }

@@ -1,5 +1,7 @@
 //! Joins between services: what the keys of one side save on the other, and that they change no answer.
 
+use std::time::Duration;
+
 use arrow::util::pretty::pretty_format_batches;
 use headwater_source::{Expr, ScalarValue};
 
@@ -96,4 +98,40 @@ async fn joins_in_a_row_pass_their_keys_on() {
     let log = answer.remote_statements();
     answer.collect().await.unwrap();
     assert!(log.statements().iter().all(|statement| statement.rows == 1), "{:?}", log.statements());
+}
+
+#[tokio::test]
+async fn recursive_query_does_not_wait_for_keys_that_nobody_tells() {
+    let (shop, store) = (Sheet::new("shop"), Sheet::new("store"));
+    let session = Sheet::engine(&[&shop, &store]).await.session();
+    let sql = "WITH RECURSIVE t AS (SELECT id FROM shop.items WHERE id = 1 UNION ALL \
+               SELECT a.id FROM t JOIN store.items b ON b.id = t.id JOIN shop.items a ON a.id = b.id + 1) \
+               SELECT count(*) FROM t";
+    let answer = session.sql(sql).await.unwrap();
+    let batches = tokio::time::timeout(Duration::from_secs(20), answer.collect()).await.expect("it ends").unwrap();
+    assert_eq!(pretty_format_batches(&batches).unwrap().to_string().lines().nth(3), Some("| 4        |"));
+}
+
+#[tokio::test]
+async fn filter_of_a_top_k_that_a_session_switches_on_is_not_waited_for() {
+    let shop = Sheet::new("shop");
+    let session = Sheet::engine(&[&shop]).await.session();
+    session.sql("SET datafusion.optimizer.enable_dynamic_filter_pushdown = true").await.unwrap();
+    let answer = session.sql("SELECT * FROM shop.items ORDER BY name LIMIT 2").await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), answer.collect()).await.expect("it ends").unwrap();
+}
+
+#[tokio::test]
+async fn join_whose_partitions_are_not_all_read_ends() {
+    let (shop, store) = (Sheet::new("shop"), Sheet::new("store"));
+    let session = Sheet::engine(&[&shop, &store]).await.session();
+    session.sql("SET datafusion.execution.target_partitions = 8").await.unwrap();
+    session.sql("SET datafusion.optimizer.hash_join_single_partition_threshold = 0").await.unwrap();
+    session.sql("SET datafusion.optimizer.hash_join_single_partition_threshold_rows = 0").await.unwrap();
+    // One key above, a collected join in the middle, partitioned joins below.
+    let sql = "SELECT count(*) FROM (SELECT * FROM shop.items WHERE id = 1) few JOIN \
+               (SELECT x.id FROM (VALUES (1), (2), (3)) small(id) JOIN \
+               (SELECT a.id FROM shop.items a JOIN store.items b ON a.id = b.id) x ON x.id = small.id) y ON y.id = few.id";
+    let answer = session.sql(sql).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), answer.collect()).await.expect("it ends").unwrap();
 }

@@ -62,3 +62,21 @@ async fn cross_join_that_makes_rows_without_end_stops_when_its_reader_leaves() {
     let left = tokio::time::timeout(std::time::Duration::from_millis(300), answer.collect()).await;
     assert!(left.is_err(), "the join can't have ended");
 }
+
+#[tokio::test]
+async fn executed_statement_sees_the_table_and_the_settings_of_now() {
+    let shop = Sheet::new("shop");
+    let session = Sheet::engine(&[&shop]).await.session();
+    session.sql("PREPARE p AS SELECT * FROM shop.items WHERE id = $1").await.unwrap();
+    let rows = async || session.sql("EXECUTE p(2)").await.unwrap().collect().await.unwrap()[0].schema();
+    assert_eq!(rows().await.field(1).name(), "name");
+    assert_eq!(shop.last_asked().filters.len(), 1);
+    shop.rename_name_to("title");
+    session.sql("SET headwater.pushdown = off").await.unwrap();
+    // The first plan is older than the table; what it learns is there for the next.
+    let _ = session.sql("EXECUTE p(2)").await;
+    assert_eq!(rows().await.field(1).name(), "title");
+    assert!(shop.last_asked().filters.is_empty());
+    session.sql("DEALLOCATE p").await.unwrap();
+    assert!(session.sql("EXECUTE p(2)").await.is_err());
+}
