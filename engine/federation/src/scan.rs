@@ -27,7 +27,7 @@ use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricB
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use futures::stream::{self, StreamExt, TryStreamExt};
-use headwater_source::{BatchStream, Error, RemoteStatement, Scan, ScanRequest};
+use headwater_source::{BatchStream, Error, Scan, ScanRequest};
 use tokio::sync::OnceCell;
 use tracing::debug;
 
@@ -375,22 +375,11 @@ impl DisplayAs for RemoteScanExec {
             (_, true) => {}
             (None, false) => write!(f, ", keys=[from the join above, at run time]")?,
             (Some(Narrowed::Empty), false) => write!(f, ", keys=[none came: not asked]")?,
-            (Some(Narrowed::To { scan, keys }), false) => {
-                write!(f, ", keys=[{keys} bound: {}]", brief(scan.statement()))?
-            }
+            (Some(Narrowed::To { scan, keys }), false) => write!(f, ", keys=[{keys} bound: {}]", scan.statement())?,
         }
         if !self.notes.is_empty() {
             write!(f, ", local=[{}]", self.notes.join("; "))?;
         }
         Ok(())
-    }
-}
-
-/// A statement that may hold thousands of placeholders, cut to a length that a plan can show.
-fn brief(statement: &RemoteStatement) -> String {
-    const LONGEST: usize = 240;
-    match statement.text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", &statement.text[..end]),
-        None => statement.text.clone(),
     }
 }

@@ -74,14 +74,43 @@ impl ScanRequest {
     }
 }
 
-/// Shows the text and the binds' types, never their values.
+/// Shows the text and the binds' types, never their values. Texts of thousands of placeholders are cut to a length that a person
+/// can read, and equal types in a row are counted.
 impl fmt::Display for RemoteStatement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)?;
-        if !self.binds.is_empty() {
-            let types: Vec<&str> = self.binds.iter().map(|bind| bind.remote_type.as_str()).collect();
-            write!(f, " binds=[{}]", types.join(", "))?;
+        const LONGEST: usize = 1_000;
+        match self.text.char_indices().nth(LONGEST) {
+            Some((end, _)) => write!(f, "{}… ({} bytes)", &self.text[..end], self.text.len())?,
+            None => f.write_str(&self.text)?,
         }
-        Ok(())
+        if self.binds.is_empty() {
+            return Ok(());
+        }
+        let runs = self.binds.chunk_by(|a, b| a.remote_type == b.remote_type);
+        let types: Vec<String> = runs.map(describe_run).collect();
+        write!(f, " binds=[{}]", types.join(", "))
+    }
+}
+
+fn describe_run(run: &[Bind]) -> String {
+    const SPELLED_OUT: usize = 3;
+    match (run, run.len()) {
+        ([first, ..], count) if count > SPELLED_OUT => format!("{count} x {}", first.remote_type),
+        _ => run.iter().map(|bind| bind.remote_type.as_str()).collect::<Vec<_>>().join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statement_of_thousands_of_values_is_shown_in_a_length_that_a_person_can_read() {
+        let bind = |remote_type: &str| Bind { value: ScalarValue::from(7_i64), remote_type: remote_type.to_owned() };
+        let mut binds = vec![bind("text")];
+        binds.extend((0..4_000).map(|_| bind("integer")));
+        let shown = RemoteStatement { text: format!("SELECT {}", "?, ".repeat(4_000)), binds }.to_string();
+        assert!(shown.len() < 1_100, "{} bytes", shown.len());
+        assert!(shown.ends_with("… (12007 bytes) binds=[text, 4000 x integer]"), "{shown}");
     }
 }
