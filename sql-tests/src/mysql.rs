@@ -23,6 +23,9 @@ pub struct MysqlDatabase {
     name: String,
 }
 
+/// How much of a file is sent at once.
+const PACKET_BYTES: usize = 1024 * 1024;
+
 impl MysqlDatabase {
     /// Makes an empty database.
     pub async fn create() -> Self {
@@ -92,7 +95,9 @@ impl MysqlDatabase {
     /// Loads rows in CSV, without a header, into a table.
     pub async fn load_csv(&self, table: &str, csv: Vec<u8>) {
         let mut client = self.client().await;
-        client.set_infile_handler(async move { Ok(futures::stream::iter([Ok(Bytes::from(csv))]).boxed()) });
+        // A packet of the protocol holds at most 16 MiB.
+        let packets: Vec<_> = csv.chunks(PACKET_BYTES).map(|packet| Ok(Bytes::copy_from_slice(packet))).collect();
+        client.set_infile_handler(async move { Ok(futures::stream::iter(packets).boxed()) });
         let statement = format!(
             "LOAD DATA LOCAL INFILE 'rows.csv' INTO TABLE {table} CHARACTER SET utf8mb4 \
              FIELDS TERMINATED BY ',' OPTIONALLY ENCLOSED BY '\"' ESCAPED BY '' LINES TERMINATED BY '\\n'"

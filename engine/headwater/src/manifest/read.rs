@@ -85,6 +85,10 @@ impl Reader<'_> {
             return None;
         };
         let Some(connector) = entries.iter().find(|inner| inner.key == keys::CONNECTOR) else {
+            // Which other keys are right depends on the connector; only a slip of its own key can be told.
+            for slip in entries.iter().filter(|inner| nearest(&inner.key, [keys::CONNECTOR]).is_some()) {
+                unknown_key(&entry.key, slip, &[keys::CONNECTOR], faults);
+            }
             faults.add(entry.line, &entry.key, format!("lacks the key \"{}\"; {}", keys::CONNECTOR, self.kinds()));
             return None;
         };

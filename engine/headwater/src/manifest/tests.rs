@@ -169,6 +169,13 @@ fn unknown_connector_names_the_nearest_and_all_of_this_build() {
         &with("{connector: celar, url: x}", "\"*\""),
         &["2: source.connector: unknown connector \"celar\"; did you mean \"cellar\"? this build has cellar"],
     );
+    assert_faults(
+        &with("{conector: cellar, url: x}", "\"*\""),
+        &[
+            "2: source.conector: unknown key \"conector\"; did you mean \"connector\"?",
+            "2: source: lacks the key \"connector\"; this build has cellar",
+        ],
+    );
     assert_faults(&with("{url: x}", "\"*\""), &["2: source: lacks the key \"connector\"; this build has cellar"]);
 }
 
