@@ -12,7 +12,7 @@ use datafusion::logical_expr::{DdlStatement, Deallocate, LogicalPlan, Statement 
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use headwater_federation::{
-    CATALOG, Catalog, SEARCH_PATH_SCHEMA, SessionCatalog, Settings, SharedSettings, TopN, UncoupledJoins,
+    CATALOG, Catalog, Federation, SEARCH_PATH_SCHEMA, SessionCatalog, Settings, SharedSettings, TopN, UncoupledJoins,
     YieldingJoins, source_error,
 };
 use headwater_source::Error as SourceError;
@@ -61,6 +61,7 @@ impl Session {
             .with_runtime_env(runtime)
             .with_default_features()
             .with_catalog_list(Arc::clone(&catalog) as _)
+            .with_query_planner(Arc::new(Federation))
             .with_optimizer_rule(Arc::new(TopN))
             .with_physical_optimizer_rule(Arc::new(UncoupledJoins))
             .with_physical_optimizer_rule(Arc::new(YieldingJoins))

@@ -6,6 +6,7 @@ mod explain;
 mod hazards;
 mod lifecycle;
 mod names;
+mod regions;
 mod slt;
 mod strings;
 mod tpch;
