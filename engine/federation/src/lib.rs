@@ -27,7 +27,7 @@ mod uncoupled;
 pub use catalog::{CATALOG, Catalog, SEARCH_PATH_SCHEMA, SessionCatalog};
 pub use cooperative::YieldingJoins;
 pub use error::{source_error, to_datafusion};
-pub use region::Federation;
+pub use region::{Federation, JoinOrder};
 pub use report::{RemoteLog, RemoteStatementReport};
 pub use scan::RemoteScanExec;
 pub use service::{Published, Service, Tables};

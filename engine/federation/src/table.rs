@@ -82,6 +82,14 @@ impl RemoteTable {
         &self.name
     }
 
+    /// The column that is the table's key by itself.
+    pub(crate) fn single_key(&self) -> Option<&str> {
+        match self.definition.key.as_deref() {
+            Some([column]) => Some(column),
+            _ => None,
+        }
+    }
+
     /// Whether anything is pushed.
     pub(crate) fn pushdown(&self) -> Pushdown {
         self.pushdown

@@ -8,12 +8,15 @@
 //! Invariant: a region's answer is the multiset of rows that DataFusion computes over the scans beneath it.
 
 mod aggregate;
+mod estimate;
 mod grow;
 mod join;
 mod mean;
+mod order;
 mod planner;
 mod remote;
 
 pub(crate) use grow::TableName;
+pub use order::JoinOrder;
 pub use planner::Federation;
 pub(crate) use remote::Asked;
