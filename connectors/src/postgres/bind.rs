@@ -3,9 +3,10 @@
 use std::error::Error;
 use std::fmt;
 
+use arrow::array::{Array, ArrayRef};
 use headwater_source::{Bind, ScalarValue};
 use tokio_postgres::types::private::BytesMut;
-use tokio_postgres::types::{Format, IsNull, ToSql, Type, to_sql_checked};
+use tokio_postgres::types::{Format, IsNull, Kind, ToSql, Type, to_sql_checked};
 
 use super::decode::{EPOCH_DAYS, EPOCH_MICROS};
 
@@ -37,6 +38,18 @@ impl Parameter {
             (S::Time64Microsecond(Some(_)), "time") => Type::TIME,
             (S::TimestampMicrosecond(Some(_), None), "timestamp") => Type::TIMESTAMP,
             (S::TimestampMicrosecond(Some(_), Some(_)), "timestamptz") => Type::TIMESTAMPTZ,
+            (S::List(_), "smallint[]") => Type::INT2_ARRAY,
+            (S::List(_), "integer[]") => Type::INT4_ARRAY,
+            (S::List(_), "bigint[]") => Type::INT8_ARRAY,
+            (S::List(_), "oid[]") => Type::OID_ARRAY,
+            (S::List(_), "real[]") => Type::FLOAT4_ARRAY,
+            (S::List(_), "double precision[]") => Type::FLOAT8_ARRAY,
+            (S::List(_), "text[]") => Type::TEXT_ARRAY,
+            (S::List(_), "uuid[]") => Type::UUID_ARRAY,
+            (S::List(_), "bytea[]") => Type::BYTEA_ARRAY,
+            (S::List(_), "date[]") => Type::DATE_ARRAY,
+            (S::List(_), "timestamp[]") => Type::TIMESTAMP_ARRAY,
+            (S::List(_), "timestamptz[]") => Type::TIMESTAMPTZ_ARRAY,
             (value, remote_type) => return Err(format!("a value of type {} as {remote_type}", value.data_type())),
         };
         Ok(Self { value: bind.value.clone(), kind })
@@ -55,28 +68,9 @@ impl ToSql for Parameter {
         if *kind != self.kind {
             return Err(format!("the statement takes {kind} where {} is bound", self.kind).into());
         }
-        match &self.value {
-            ScalarValue::Boolean(Some(value)) => out.extend_from_slice(&[u8::from(*value)]),
-            ScalarValue::Int16(Some(value)) => out.extend_from_slice(&value.to_be_bytes()),
-            ScalarValue::Int32(Some(value)) => out.extend_from_slice(&value.to_be_bytes()),
-            ScalarValue::Int64(Some(value)) => out.extend_from_slice(&value.to_be_bytes()),
-            ScalarValue::UInt32(Some(value)) => out.extend_from_slice(&value.to_be_bytes()),
-            ScalarValue::Float32(Some(value)) => out.extend_from_slice(&value.to_be_bytes()),
-            ScalarValue::Float64(Some(value)) => out.extend_from_slice(&value.to_be_bytes()),
-            ScalarValue::Decimal128(Some(value), _, scale) => {
-                out.extend_from_slice(numeric_text(value, *scale).as_bytes())
-            }
-            ScalarValue::Decimal256(Some(value), _, scale) => {
-                out.extend_from_slice(numeric_text(value, *scale).as_bytes())
-            }
-            ScalarValue::Utf8(Some(value)) => out.extend_from_slice(value.as_bytes()),
-            ScalarValue::Binary(Some(value)) => out.extend_from_slice(value),
-            ScalarValue::Date32(Some(days)) => out.extend_from_slice(&date(*days)?.to_be_bytes()),
-            ScalarValue::Time64Microsecond(Some(micros)) => out.extend_from_slice(&micros.to_be_bytes()),
-            ScalarValue::TimestampMicrosecond(Some(micros), _) => {
-                out.extend_from_slice(&timestamp(*micros)?.to_be_bytes())
-            }
-            other => return Err(format!("a value of type {} cannot be bound", other.data_type()).into()),
+        match (&self.value, kind.kind()) {
+            (ScalarValue::List(list), Kind::Array(element)) => write_list(&list.value(0), element, out)?,
+            (value, _) => write(value, out)?,
         }
         Ok(IsNull::No)
     }
@@ -94,6 +88,54 @@ impl ToSql for Parameter {
     }
 
     to_sql_checked!();
+}
+
+/// An array of one dimension, as array_recv reads it: dimensions, a flag for NULLs, the element's type, length and lower bound,
+/// then each element behind its length.
+fn write_list(values: &ArrayRef, element: &Type, out: &mut BytesMut) -> Result<(), Box<dyn Error + Sync + Send>> {
+    let length = i32::try_from(values.len())?;
+    for word in [1, 0, element.oid().cast_signed(), length, 1] {
+        out.extend_from_slice(&word.to_be_bytes());
+    }
+    for row in 0..values.len() {
+        let place = out.len();
+        out.extend_from_slice(&[0; 4]);
+        match (ScalarValue::try_from_array(values, row)?, element) {
+            (ScalarValue::Utf8(Some(text)), &Type::UUID) => out.extend_from_slice(&uuid(&text)?),
+            (value, _) => write(&value, out)?,
+        }
+        let written = i32::try_from(out.len() - place - 4)?;
+        out[place..place + 4].copy_from_slice(&written.to_be_bytes());
+    }
+    Ok(())
+}
+
+/// The bytes of a UUID's canonical text.
+fn uuid(text: &str) -> Result<[u8; 16], &'static str> {
+    let digits: String = text.chars().filter(|c| *c != '-').collect();
+    let number = u128::from_str_radix(&digits, 16).map_err(|_| "a UUID of other than 32 digits")?;
+    Ok(number.to_be_bytes())
+}
+
+fn write(value: &ScalarValue, out: &mut BytesMut) -> Result<(), Box<dyn Error + Sync + Send>> {
+    match value {
+        ScalarValue::Boolean(Some(value)) => out.extend_from_slice(&[u8::from(*value)]),
+        ScalarValue::Int16(Some(value)) => out.extend_from_slice(&value.to_be_bytes()),
+        ScalarValue::Int32(Some(value)) => out.extend_from_slice(&value.to_be_bytes()),
+        ScalarValue::Int64(Some(value)) => out.extend_from_slice(&value.to_be_bytes()),
+        ScalarValue::UInt32(Some(value)) => out.extend_from_slice(&value.to_be_bytes()),
+        ScalarValue::Float32(Some(value)) => out.extend_from_slice(&value.to_be_bytes()),
+        ScalarValue::Float64(Some(value)) => out.extend_from_slice(&value.to_be_bytes()),
+        ScalarValue::Decimal128(Some(value), _, scale) => out.extend_from_slice(numeric_text(value, *scale).as_bytes()),
+        ScalarValue::Decimal256(Some(value), _, scale) => out.extend_from_slice(numeric_text(value, *scale).as_bytes()),
+        ScalarValue::Utf8(Some(value)) => out.extend_from_slice(value.as_bytes()),
+        ScalarValue::Binary(Some(value)) => out.extend_from_slice(value),
+        ScalarValue::Date32(Some(days)) => out.extend_from_slice(&date(*days)?.to_be_bytes()),
+        ScalarValue::Time64Microsecond(Some(micros)) => out.extend_from_slice(&micros.to_be_bytes()),
+        ScalarValue::TimestampMicrosecond(Some(micros), _) => out.extend_from_slice(&timestamp(*micros)?.to_be_bytes()),
+        other => return Err(format!("a value of type {} cannot be bound", other.data_type()).into()),
+    }
+    Ok(())
 }
 
 /// The unscaled value in scientific notation: `-1234e-2`.

@@ -14,8 +14,11 @@ use super::range::within_range;
 use super::types::{read_cast, sql_type};
 use crate::sql::{Dialect, Use, standard_aggregate, standard_call};
 
-/// The protocol counts binds in 16 bits.
-const MAX_BINDS: usize = 65_535;
+/// The protocol counts binds in 16 bits, but a list of values is one.
+const MAX_BINDS: usize = 500_000;
+
+/// How many binds a statement has room for.
+pub(super) const BINDS_MAX: usize = 65_535;
 
 /// The capability table. What is missing stays local.
 pub(super) const CAPABILITIES: Capabilities =
@@ -280,6 +283,15 @@ impl Dialect for Postgres {
             _ => sql_type(&column.data_type),
         }
         .to_owned()
+    }
+
+    fn list_type(&self, column: &ColumnDef) -> Option<String> {
+        use ValueClass::{Bytes, Computed, Date, Float, Integer, Label, Text, Timestamp, TimestampTz, Uuid};
+        let listed = matches!(
+            column.class,
+            Bytes | Computed | Date | Float | Integer | Label | Text | Timestamp | TimestampTz | Uuid
+        );
+        listed.then(|| format!("{}[]", self.bind_type(column, Use::Equality)))
     }
 
     fn lowered(&self, condition: Expr) -> Expr {

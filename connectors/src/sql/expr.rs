@@ -136,6 +136,11 @@ impl<D: Dialect> Writer<'_, D> {
     fn in_list(&mut self, expr: &Expr, values: &[ScalarValue], negated: bool, scope: &Scope) -> Result<String> {
         let column = expr.describe(&scope.columns);
         let text = self.operand(expr, scope, Use::Equality)?;
+        if let Some(remote_type) = self.dialect.list_type(&column).filter(|_| values.len() > 1) {
+            let list = ScalarValue::List(ScalarValue::new_list_nullable(values, &column.data_type));
+            let list = self.bind(Bind { value: list, remote_type });
+            return Ok(if negated { format!("{text} <> ALL ({list})") } else { format!("{text} = ANY ({list})") });
+        }
         let binds: Vec<String> = values.iter().map(|value| self.bind_as(value, &column, Use::Equality)).collect();
         Ok(format!("{text} {}IN ({})", if negated { "NOT " } else { "" }, binds.join(", ")))
     }
@@ -153,7 +158,11 @@ impl<D: Dialect> Writer<'_, D> {
     /// Binds a value as what it is compared with; its mark.
     fn bind_as(&mut self, value: &ScalarValue, column: &ColumnDef, purpose: Use) -> String {
         let remote_type = self.dialect.bind_type(column, purpose);
-        self.binds.push(Bind { value: value.clone(), remote_type });
+        self.bind(Bind { value: value.clone(), remote_type })
+    }
+
+    fn bind(&mut self, bind: Bind) -> String {
+        self.binds.push(bind);
         format!("{MARK}{}{MARK}", self.binds.len() - 1)
     }
 

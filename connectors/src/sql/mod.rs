@@ -97,6 +97,11 @@ pub(crate) trait Dialect {
         format!("{} {} {}", left.text, op.sql(), right.text)
     }
 
+    /// The type as which a list of values compared with the column is bound whole, where the source takes lists.
+    fn list_type(&self, _column: &ColumnDef) -> Option<String> {
+        None
+    }
+
     /// Whether `left IN (SELECT right ...)` compares as [`Dialect::compare`] does for equality.
     fn plain_equality(&self, _left: &ColumnDef, _right: &ColumnDef) -> Equality {
         Equality::ByOperator

@@ -259,8 +259,10 @@ impl Session {
             .map(|field| ScalarValue::try_from(field.data_type()).unwrap_or(ScalarValue::Null))
             .collect();
         let bound = plan.clone().with_param_values(ParamValues::from(values));
-        let optimized = bound.and_then(|plan| self.context.state().optimize(&plan));
-        let schema = optimized.as_ref().map_or_else(|_| plan.schema(), LogicalPlan::schema);
+        let state = self.context.state();
+        let analyzed =
+            bound.and_then(|plan| state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}));
+        let schema = analyzed.as_ref().map_or_else(|_| plan.schema(), LogicalPlan::schema);
         Arc::new(schema.as_arrow().clone())
     }
 }
@@ -294,10 +296,10 @@ impl Prepared {
 }
 
 /// The most keys of a join's build side, for each partition, that are sent to the source of its probe side.
-const KEYS_MAX: usize = 4_096;
+const KEYS_MAX: usize = 100_000;
 
 /// The most bytes of such keys, for each partition.
-const KEYS_BYTES_MAX: usize = 1024 * 1024;
+const KEYS_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 fn config(settings: Settings) -> SessionConfig {
     let mut config = SessionConfig::new()

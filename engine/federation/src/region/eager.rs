@@ -14,15 +14,14 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchemaRef, JoinType, NullEquality, Result, ScalarValue};
-use datafusion::functions::expr_fn::coalesce;
+use datafusion::common::{Column, DFSchemaRef, JoinType, NullEquality, Result};
 use datafusion::functions_aggregate::expr_fn::{count, sum};
 use datafusion::logical_expr::expr::AggregateFunction;
-use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, Join, LogicalPlan, Projection, cast, lit};
+use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, Join, LogicalPlan, Projection, cast};
 
 use super::estimate::{groups, rows, source_of};
 use super::grow::Grower;
-use super::mean::mean;
+use super::mean::{counted, mean};
 
 /// How many rows there must be for each group, at least, that grouping at the source may pay.
 const ROWS_PER_GROUP_MIN: f64 = 2.0;
@@ -260,7 +259,7 @@ impl Partials {
             let data_type = schema.field(keys + index).data_type().clone();
             let Some(first) = next.next() else { return outputs };
             outputs.push(match merge {
-                Merge::Count(_) => coalesce(vec![first, lit(ScalarValue::Int64(Some(0)))]),
+                Merge::Count(_) => counted(first),
                 Merge::Same(..) => typed(first, merged, data_type),
                 Merge::Mean { .. } => {
                     let Some(count) = next.next() else { return outputs };

@@ -1,14 +1,17 @@
-//! The division of an average, as DataFusion's `avg` does it.
+//! What makes the query's aggregates of the sources'.
 //!
-//! A source is asked for the sum and the count, which are exact; digits and rounding of the quotient are the engine's own.
+//! An average is asked for as sum and count, which are exact; digits and rounding of the quotient are the engine's own, as DataFusion's
+//! `avg` has them. A sum of counts is NULL where there was nothing to count, and a count is not.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, Float64Array};
-use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Decimal128Type, DecimalType, Int64Type, i256};
+use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, Float64Array, Int64Array};
+use arrow::datatypes::{
+    DECIMAL128_MAX_PRECISION, DataType, Decimal128Type, DecimalType, Field, FieldRef, Int64Type, i256,
+};
 use datafusion::common::{Result, exec_err, internal_err};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
 /// The quotient of a sum and a count, of the type that `avg` has over values of the sum's scale.
@@ -22,6 +25,44 @@ struct Mean {
 pub(super) fn mean(sum: Expr, count: Expr, data_type: DataType) -> Expr {
     let function = Mean { signature: Signature::any(2, Volatility::Immutable), data_type };
     Arc::new(ScalarUDF::from(function)).call(vec![sum, count])
+}
+
+/// A count that was added up of none.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Counted {
+    signature: Signature,
+}
+
+/// The sum of counts, 0 where it is NULL.
+pub(super) fn counted(sum: Expr) -> Expr {
+    let function = Counted { signature: Signature::any(1, Volatility::Immutable) };
+    Arc::new(ScalarUDF::from(function)).call(vec![sum])
+}
+
+impl ScalarUDFImpl for Counted {
+    fn name(&self) -> &str {
+        "headwater_counted"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Int64)
+    }
+
+    fn return_field_from_args(&self, _: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        Ok(Arc::new(Field::new(self.name(), DataType::Int64, false)))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
+        let [sums] = arrays.as_slice() else { return internal_err!("a count is of one sum") };
+        let sums = sums.as_primitive::<Int64Type>();
+        let counts: Int64Array = sums.iter().map(|sum| Some(sum.unwrap_or(0))).collect();
+        Ok(ColumnarValue::Array(Arc::new(counts)))
+    }
 }
 
 impl ScalarUDFImpl for Mean {

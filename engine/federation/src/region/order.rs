@@ -12,7 +12,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, JoinType, NullEquality, Result};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{Expr, Join, JoinConstraint, LogicalPlan, Operator, Projection, binary_expr};
@@ -68,7 +68,10 @@ struct Condition {
 const INPUTS_MIN: usize = 3;
 
 fn reorder(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    use datafusion::common::tree_node::TreeNode;
+    let plan = match plan {
+        LogicalPlan::Join(semi) if matches!(semi.join_type, JoinType::LeftSemi | JoinType::LeftAnti) => sunk(semi)?,
+        plan => plan,
+    };
     if !is_inner(&plan) {
         return plan.map_children(reorder);
     }
@@ -86,6 +89,32 @@ fn reorder(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     }
     let columns = schema.columns().into_iter().map(Expr::Column).collect();
     Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(joined))?)))
+}
+
+/// A semi or anti join beneath the inner joins of its left side, at the input that it tests: the fewer rows, the earlier.
+fn sunk(semi: Join) -> Result<LogicalPlan> {
+    if !is_inner(&semi.left) {
+        return Ok(LogicalPlan::Join(semi));
+    }
+    let LogicalPlan::Join(mut inner) = Arc::unwrap_or_clone(Arc::clone(&semi.left)) else {
+        return Ok(LogicalPlan::Join(semi));
+    };
+    let on = semi.on.iter().flat_map(|(left, right)| [left, right]);
+    let read: Vec<&Column> = on.chain(&semi.filter).flat_map(|expr| expr.column_refs()).collect();
+    let tests = |input: &LogicalPlan| {
+        read.iter().all(|column| input.schema().has_column(column) || semi.right.schema().has_column(column))
+    };
+    let over = |input: &Arc<LogicalPlan>| {
+        sunk(Join { left: Arc::clone(input), schema: Arc::clone(input.schema()), ..semi.clone() })
+    };
+    if tests(&inner.left) {
+        inner.left = Arc::new(over(&inner.left)?);
+    } else if tests(&inner.right) {
+        inner.right = Arc::new(over(&inner.right)?);
+    } else {
+        return Ok(LogicalPlan::Join(semi));
+    }
+    Ok(LogicalPlan::Join(inner))
 }
 
 fn is_inner(plan: &LogicalPlan) -> bool {
