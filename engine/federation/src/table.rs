@@ -1,14 +1,19 @@
 //! A service's table as DataFusion sees it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{Result, Statistics, stats::Precision};
+use datafusion::common::{DFSchema, Result, Statistics, stats::Precision};
+use datafusion::logical_expr::expr_rewriter::unnormalize_cols;
+use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr as Logical, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::filter::FilterExecBuilder;
 use headwater_source::{Expr, Offer, ScanRequest, SortKey, Support, TableDef, TableKind};
+use parking_lot::Mutex;
 
 use crate::region::{Asked, TableName};
 use crate::scan::{Planned, failed};
@@ -25,6 +30,8 @@ pub struct RemoteTable {
     schema: SchemaRef,
     pushdown: Pushdown,
     first: Option<First>,
+    /// The filters of which DataFusion was told that they stay in its plan.
+    kept: Arc<Mutex<HashSet<Logical>>>,
 }
 
 /// The first rows of an order, for a top-N that stands above the scan.
@@ -49,7 +56,7 @@ impl RemoteTable {
     /// A table as last described.
     pub fn new(service: Arc<Service>, name: &str, definition: Arc<TableDef>, pushdown: Pushdown) -> Self {
         let schema = definition.schema();
-        Self { service, name: name.to_owned(), definition, schema, pushdown, first: None }
+        Self { service, name: name.to_owned(), definition, schema, pushdown, first: None, kept: Arc::default() }
     }
 
     /// The table at the source.
@@ -183,16 +190,65 @@ impl TableProvider for RemoteTable {
 
     fn supports_filters_pushdown(&self, filters: &[&Logical]) -> Result<Vec<TableProviderFilterPushDown>> {
         // A filter that stays local is still handed to `scan`, as inexact, so that EXPLAIN can say why it stays.
-        Ok(filters
-            .iter()
-            .map(|filter| match self.offer(filter).support {
-                Support::Exact => TableProviderFilterPushDown::Exact,
-                Support::Superset | Support::No => TableProviderFilterPushDown::Inexact,
-            })
-            .collect())
+        let told = |filter: &&Logical| match self.offer(filter).support {
+            Support::Exact => TableProviderFilterPushDown::Exact,
+            Support::Superset | Support::No => {
+                self.kept.lock().insert((*filter).clone());
+                TableProviderFilterPushDown::Inexact
+            }
+        };
+        Ok(filters.iter().map(told).collect())
     }
 
     async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Logical],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let unkept = self.unkept(filters);
+        if !unkept.is_empty() {
+            return self.checked_scan(state, projection, filters, &unkept).await;
+        }
+        self.scan_of(state, projection, filters, limit).await
+    }
+}
+
+impl RemoteTable {
+    /// The filters that the source does not do whole and that DataFusion was never told to keep. It simplifies a filter after it has
+    /// handed it down, and what was exact before may not be afterwards.
+    pub(crate) fn unkept(&self, filters: &[Logical]) -> Vec<Logical> {
+        let kept = self.kept.lock();
+        let unkept = |filter: &&Logical| !kept.contains(*filter) && self.offer(filter).support != Support::Exact;
+        filters.iter().filter(unkept).cloned().collect()
+    }
+
+    /// The scan with these filters checked above it.
+    async fn checked_scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Logical],
+        unkept: &[Logical],
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let wanted = projection.cloned().unwrap_or_else(|| (0..self.definition.columns.len()).collect());
+        let mut read = wanted.clone();
+        for column in unkept.iter().flat_map(Logical::column_refs) {
+            match self.definition.column_index(&column.name) {
+                Some(index) if !read.contains(&index) => read.push(index),
+                _ => {}
+            }
+        }
+        let scan = self.scan_of(state, Some(&read), filters, None).await?;
+        let Some(predicate) = conjunction(unnormalize_cols(unkept.iter().cloned())) else { return Ok(scan) };
+        let schema = DFSchema::try_from(scan.schema())?;
+        let predicate = state.create_physical_expr(predicate, &schema)?;
+        let places = (0..wanted.len()).collect();
+        Ok(Arc::new(FilterExecBuilder::new(predicate, scan).apply_projection(Some(places))?.build()?))
+    }
+
+    async fn scan_of(
         &self,
         state: &dyn Session,
         projection: Option<&Vec<usize>>,

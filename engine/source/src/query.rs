@@ -134,7 +134,7 @@ impl Capabilities {
     }
 
     fn queries_or_reason(&self) -> Result<&'static Queries, Reason> {
-        self.queries().ok_or_else(|| format!("{} only takes scans", self.source()))
+        self.queries().ok_or_else(|| format!("{} only filters by its columns", self.source()))
     }
 
     fn computes_literal(&self, value: &ScalarValue) -> Result<ColumnDef, Reason> {

@@ -67,6 +67,12 @@ const QUERIES: &[(usize, &str)] = &[
     (1, "SELECT coalesce(name, part), id % 3, line + 1 FROM crm.customers LEFT JOIN shop.lines ON order_id = id"),
     (1, "SELECT a.id, b.id FROM crm.customers a JOIN crm.customers b ON a.name = b.name AND a.id < b.id"),
     (1, "SELECT code, count(*), max(code) FROM crm.customers GROUP BY code"),
+    // DataFusion simplifies the filter to `big IS NOT NULL OR NULL` after it has handed it down.
+    (1, "SELECT count(*) FROM shop.orders o WHERE o.big IN (o.big, o.big)"),
+    (
+        1,
+        "SELECT c.name, sum(o.price) FROM crm.customers c LEFT JOIN shop.orders o ON o.customer = c.id GROUP BY c.name",
+    ),
     // What Postgres would answer otherwise stays local.
     (1, "SELECT avg(big) FROM shop.orders"),
     (1, "SELECT upper(name), count(*) FROM crm.customers GROUP BY upper(name)"),

@@ -383,6 +383,9 @@ fn region_of_scan(scan: &TableScan) -> Option<Region> {
     if table.pushdown() == Pushdown::Off || table.service().source().capabilities().queries().is_none() {
         return None;
     }
+    if !table.unkept(&scan.filters).is_empty() {
+        return None;
+    }
     // What is not exact here stands in a filter above the scan, too.
     let filters: Vec<Expr> = scan.filters.iter().filter_map(|filter| table.offer(filter).filter).collect();
     let mut relation = Relation::table(Arc::clone(definition)).filter(filters);
