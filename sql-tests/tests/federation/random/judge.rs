@@ -6,6 +6,7 @@ use datafusion::common::runtime::SpawnedTask;
 use headwater_sql_tests::rows::{Floats, Rows};
 use headwater_sql_tests::services::ask;
 
+use super::kind::Kind;
 use super::known;
 use super::query::Query;
 use super::question::{Question, loose_cut};
@@ -138,11 +139,26 @@ async fn judge_parts(world: &World, texts: &[String]) -> Verdict {
     }
 }
 
-/// Whether there are two answers, of other rows. Types are those of the forms of the questions.
+/// Whether there are two answers, of other rows. The forms of a question may have other types: a UNION widens them.
 fn differs(left: &Result<Rows, String>, right: &Result<Rows, String>, texts: &[String]) -> bool {
     let (Ok(left), Ok(right)) = (left, right) else { return false };
-    let right = Rows { columns: left.columns.clone(), rows: right.rows.clone() };
+    let (left, mut right) = (without_scale(left), without_scale(right));
+    right.columns.clone_from(&left.columns);
     left.difference_within(&right, floats(&texts[0])).is_some()
+}
+
+/// The same answer with decimals that show no zeros at their end.
+fn without_scale(answer: &Rows) -> Rows {
+    let mut answer = answer.clone();
+    for (at, (_, data_type)) in answer.columns.iter().enumerate() {
+        if Kind::of(data_type) != Some(Kind::Decimal) {
+            continue;
+        }
+        for value in answer.rows.iter_mut().filter_map(|row| row[at].as_mut()).filter(|value| value.contains('.')) {
+            *value = value.trim_end_matches('0').trim_end_matches('.').to_owned();
+        }
+    }
+    answer
 }
 
 async fn answers(world: &World, text: &str, plain_text: &str) -> Answers {

@@ -91,7 +91,7 @@ impl Kind {
             Self::Text => "a",
             Self::Date => "2020-01-01",
             Self::Timestamp => "2020-01-01 00:00:00",
-            Self::Instant => "2020-01-01 00:00:00+00",
+            Self::Instant => "2020-01-01 00:00:00+00:00",
             Self::Bool => "true",
             Self::Bytes => "61",
         })

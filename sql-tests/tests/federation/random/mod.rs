@@ -121,9 +121,9 @@ async fn ask_schema(seed: u64, spread: Spread, asked: Asked, until: Instant, tal
         match judge(&world, &question).await {
             Verdict::Right(rows) => {
                 tally.right += 1;
-                tally.rows += rows;
+                tally.rows += rows; if rows == 0 { tally.known += 1;}
             }
-            Verdict::Refused => tally.refused += 1,
+            Verdict::Refused => {tally.refused += 1; eprintln!("REFUSED {} :: {}", headwater_sql_tests::services::ask(&world.on, &question.texts()[0]).await.err().unwrap_or_default(), question.texts()[0]);}
             Verdict::Known(_) => tally.known += 1,
             Verdict::Wrong(fault, answers) => return Some(Failure { world, question, fault, answers }),
         }
