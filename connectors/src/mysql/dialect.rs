@@ -22,7 +22,7 @@ use arrow::datatypes::DataType;
 use headwater_source::{Capabilities, ColumnDef, Operator, Rule, SortKey, Support, ValueClass};
 
 use super::types;
-use crate::sql::{Dialect, Use};
+use crate::sql::{Dialect, Numbering, Use};
 
 /// Backticks, `?`, and the casts that keep comparisons honest.
 pub(super) struct MysqlDialect;
@@ -91,6 +91,7 @@ const COLLATED: &str = " collate ";
 
 impl Dialect for MysqlDialect {
     const QUOTE: char = '`';
+    const NUMBERING: Numbering = Numbering::ByPlace;
 
     fn placeholder(&self, _: usize, remote_type: &str) -> String {
         match remote_type {

@@ -15,7 +15,7 @@ use arrow::datatypes::{
     TimestampMicrosecondType, UInt32Type, i256,
 };
 use arrow::error::ArrowError;
-use headwater_source::{ScanRequest, ValueClass};
+use headwater_source::{ColumnDef, ValueClass};
 
 use super::numeric;
 use super::types::element_type;
@@ -66,6 +66,10 @@ enum Values {
     Float64(PrimitiveBuilder<Float64Type>),
     Decimal128(PrimitiveBuilder<Decimal128Type>, u8, i8),
     Decimal256(PrimitiveBuilder<Decimal256Type>, u8, i8),
+    /// A sum, modulo 2 to the 64.
+    Total64(PrimitiveBuilder<Int64Type>),
+    /// A sum, modulo 2 to the 128.
+    Total128(PrimitiveBuilder<Decimal128Type>, i8),
     Text(StringBuilder),
     Uuid(StringBuilder),
     Bytes(BinaryBuilder),
@@ -84,23 +88,15 @@ struct List {
 }
 
 impl Decoder {
-    /// A decoder for what a request yields.
-    pub(super) fn new(request: &ScanRequest) -> Self {
-        let columns = request.projection.iter().map(|index| &request.table.columns[*index]);
-        let columns = columns.map(|column| Column {
+    /// A decoder of rows of these columns into batches of `schema`.
+    pub(super) fn new(columns: &[ColumnDef], schema: SchemaRef, batch_rows: usize) -> Self {
+        let columns = columns.iter().map(|column| Column {
             name: column.name.clone(),
             data_type: column.data_type.clone(),
             nullable: column.nullable,
             values: Values::new(&column.data_type, column.class),
         });
-        Self {
-            schema: request.schema(),
-            columns: columns.collect(),
-            batch_rows: request.batch_rows.max(1),
-            rows: 0,
-            bytes: 0,
-            total: 0,
-        }
+        Self { columns: columns.collect(), schema, batch_rows: batch_rows.max(1), rows: 0, bytes: 0, total: 0 }
     }
 
     /// Takes the fields of one row.
@@ -149,6 +145,8 @@ impl Decoder {
 impl Values {
     fn new(data_type: &DataType, class: ValueClass) -> Self {
         match data_type {
+            DataType::Int64 if class == ValueClass::Total => Self::Total64(PrimitiveBuilder::new()),
+            DataType::Decimal128(_, scale) if class == ValueClass::Total => Self::Total128(typed(data_type), *scale),
             DataType::Boolean => Self::Boolean(BooleanBuilder::new()),
             DataType::Int16 => Self::Int16(PrimitiveBuilder::new()),
             DataType::Int32 => Self::Int32(PrimitiveBuilder::new()),
@@ -189,6 +187,14 @@ impl Values {
                 let value: i256 = numeric::read(field, *scale)?;
                 within::<Decimal256Type>(value, *precision, *scale)
             })?,
+            Self::Total64(builder) => append(builder, field, |field| {
+                let (low, _) = numeric::read::<i256>(field, 0)?.to_parts();
+                Ok(low as i64)
+            })?,
+            Self::Total128(builder, scale) => append(builder, field, |field| {
+                let (low, _) = numeric::read::<i256>(field, *scale)?.to_parts();
+                Ok(low.cast_signed())
+            })?,
             Self::Text(builder) => match field {
                 Some(field) => builder.append_value(utf8(field)?),
                 None => builder.append_null(),
@@ -218,6 +224,8 @@ impl Values {
             Self::Float64(builder) => Arc::new(builder.finish()),
             Self::Decimal128(builder, ..) => Arc::new(builder.finish()),
             Self::Decimal256(builder, ..) => Arc::new(builder.finish()),
+            Self::Total64(builder) => Arc::new(builder.finish()),
+            Self::Total128(builder, _) => Arc::new(builder.finish()),
             Self::Text(builder) | Self::Uuid(builder) => Arc::new(builder.finish()),
             Self::Bytes(builder) => Arc::new(builder.finish()),
             Self::Date(builder) => Arc::new(builder.finish()),
@@ -239,6 +247,8 @@ impl Values {
             Self::Float64(builder) => builder.len(),
             Self::Decimal128(builder, ..) => builder.len(),
             Self::Decimal256(builder, ..) => builder.len(),
+            Self::Total64(builder) => builder.len(),
+            Self::Total128(builder, _) => builder.len(),
             Self::Text(builder) | Self::Uuid(builder) => builder.len(),
             Self::Bytes(builder) => builder.len(),
             Self::Date(builder) => builder.len(),

@@ -4,23 +4,28 @@
 //! collation, and stay plain so that an index is used. Labels compare in the order of their declaration and are compared as text.
 //! An enum, json or composite `IS NULL` asks whether the datum is there, not whether a composite's fields are.
 
-use headwater_source::{Capabilities, ColumnDef, Operator, Rule, SortKey, Support, ValueClass};
+use headwater_source::{
+    Aggregate, AggregateFunction, Call, Capabilities, ColumnDef, Conditions, Expr, Function, JoinKind, Operator,
+    Queries, Rule, SortKey, Support, ValueClass,
+};
 
+use super::range::within_range;
 use super::types::{read_cast, sql_type};
-use crate::sql::{Dialect, Use};
+use crate::sql::{Dialect, Use, standard_aggregate, standard_call};
 
 /// The protocol counts binds in 16 bits.
 const MAX_BINDS: usize = 65_535;
 
 /// The capability table. What is missing stays local.
-pub(super) const CAPABILITIES: Capabilities = Capabilities::new("Postgres", RULES).with_max_binds(MAX_BINDS);
+pub(super) const CAPABILITIES: Capabilities =
+    Capabilities::new("Postgres", RULES).with_max_binds(MAX_BINDS).with_queries(&QUERIES);
 
 const RULES: &[Rule] = {
     use Operator::{Equal, IsNull, Like, NotEqual, NotLike, Order, Sort};
     use Support::{Exact, Superset};
     use ValueClass::{
-        Boolean, Bytes, Date, Decimal, Float, Integer, Label, Opaque, Text, TextFolded, TextPadded, Time, Timestamp,
-        TimestampTz, Uuid,
+        Boolean, Bytes, Computed, Date, Decimal, Float, Integer, Label, Opaque, Text, TextFolded, TextPadded, Time,
+        Timestamp, TimestampTz, Total, Uuid,
     };
     &[
         (Equal, Boolean, Exact),
@@ -103,8 +108,134 @@ const RULES: &[Rule] = {
         (Like, Label, Exact),
         (NotLike, Label, Exact),
         (Sort, Label, Exact),
+        // Text computed of text: the database's collation, which COLLATE "C" replaces where order matters.
+        (Equal, Computed, Exact),
+        (NotEqual, Computed, Exact),
+        (Order, Computed, Exact),
+        (IsNull, Computed, Exact),
+        (Like, Computed, Exact),
+        (NotLike, Computed, Exact),
+        (Sort, Computed, Exact),
+        (IsNull, Total, Exact),
         (IsNull, Opaque, Exact),
     ]
+};
+
+/// What is computed exactly. Missing, and why: floats (their sums depend on the order, and NaN and -0.0 differ); upper and lower (by
+/// locale); EXTRACT (years before 1 AD are counted otherwise, infinities have none); avg (the engine divides, so that digits
+/// and rounding are its own).
+const QUERIES: Queries = {
+    use AggregateFunction::{CountDistinct, Max, Min, Sum};
+    use Function as F;
+    use ValueClass as V;
+    Queries {
+        functions: &[
+            (F::Add, V::Integer),
+            (F::Add, V::Decimal),
+            (F::Subtract, V::Integer),
+            (F::Subtract, V::Decimal),
+            (F::Multiply, V::Integer),
+            (F::Multiply, V::Decimal),
+            (F::Divide, V::Integer),
+            (F::Remainder, V::Integer),
+            (F::Negate, V::Integer),
+            (F::Negate, V::Decimal),
+            (F::Widen, V::Integer),
+            (F::Widen, V::Decimal),
+            (F::Case, V::Boolean),
+            (F::Case, V::Integer),
+            (F::Case, V::Decimal),
+            (F::Case, V::Text),
+            (F::Case, V::TextFolded),
+            (F::Case, V::TextPadded),
+            (F::Case, V::Computed),
+            (F::Case, V::Date),
+            (F::Case, V::Timestamp),
+            (F::Case, V::TimestampTz),
+            (F::Coalesce, V::Boolean),
+            (F::Coalesce, V::Integer),
+            (F::Coalesce, V::Decimal),
+            (F::Coalesce, V::Text),
+            (F::Coalesce, V::TextFolded),
+            (F::Coalesce, V::TextPadded),
+            (F::Coalesce, V::Computed),
+            (F::Coalesce, V::Date),
+            (F::Coalesce, V::Timestamp),
+            (F::Coalesce, V::TimestampTz),
+            (F::NullIf, V::Integer),
+            (F::NullIf, V::Decimal),
+            (F::NullIf, V::Date),
+            (F::CharLength, V::Text),
+            (F::CharLength, V::TextFolded),
+            (F::CharLength, V::TextPadded),
+            (F::CharLength, V::Computed),
+            (F::Substring, V::Text),
+            (F::Substring, V::TextFolded),
+            (F::Substring, V::TextPadded),
+            (F::Substring, V::Computed),
+            (F::Concat, V::Text),
+            (F::Concat, V::TextFolded),
+            (F::Concat, V::TextPadded),
+            (F::Concat, V::Computed),
+        ],
+        aggregates: &[
+            (CountDistinct, V::Boolean),
+            (CountDistinct, V::Integer),
+            (CountDistinct, V::Decimal),
+            (CountDistinct, V::Text),
+            (CountDistinct, V::TextFolded),
+            (CountDistinct, V::TextPadded),
+            (CountDistinct, V::Computed),
+            (CountDistinct, V::Bytes),
+            (CountDistinct, V::Date),
+            (CountDistinct, V::Time),
+            (CountDistinct, V::Timestamp),
+            (CountDistinct, V::TimestampTz),
+            (CountDistinct, V::Uuid),
+            (CountDistinct, V::Label),
+            (Sum, V::Integer),
+            (Sum, V::Decimal),
+            (Min, V::Integer),
+            (Max, V::Integer),
+            (Min, V::Decimal),
+            (Max, V::Decimal),
+            (Min, V::Text),
+            (Max, V::Text),
+            (Min, V::TextFolded),
+            (Max, V::TextFolded),
+            (Min, V::TextPadded),
+            (Max, V::TextPadded),
+            (Min, V::Computed),
+            (Max, V::Computed),
+            (Min, V::Date),
+            (Max, V::Date),
+            (Min, V::Time),
+            (Max, V::Time),
+            (Min, V::Timestamp),
+            (Max, V::Timestamp),
+            (Min, V::TimestampTz),
+            (Max, V::TimestampTz),
+        ],
+        groups: &[
+            V::Boolean,
+            V::Integer,
+            V::Decimal,
+            V::Text,
+            V::TextFolded,
+            V::TextPadded,
+            V::Computed,
+            V::Bytes,
+            V::Date,
+            V::Time,
+            V::Timestamp,
+            V::TimestampTz,
+            V::Uuid,
+            V::Label,
+        ],
+        joins: &[JoinKind::Inner, JoinKind::Left, JoinKind::Semi, JoinKind::Anti],
+        conditions: Conditions::AreValues,
+        scale_max: 38,
+    }
 };
 
 /// Postgres's SQL.
@@ -118,8 +249,11 @@ impl Dialect for Postgres {
     }
 
     fn column(&self, column: &ColumnDef, quoted: String, purpose: Use) -> String {
-        use ValueClass::{Label, Opaque, Text, TextFolded, TextPadded, Uuid};
+        use ValueClass::{Computed, Label, Opaque, Text, TextFolded, TextPadded, Uuid};
         match (purpose, column.class) {
+            (Use::Argument, Label | TextFolded | TextPadded | Uuid) => format!("{quoted}::text"),
+            (Use::Group, TextFolded | TextPadded) => format!("{quoted}::text COLLATE \"C\""),
+            (Use::Argument | Use::Group, _) => quoted,
             (Use::Read, _) => match read_cast(column) {
                 Some(cast) => format!("{quoted}::{cast}"),
                 None => quoted,
@@ -128,8 +262,10 @@ impl Dialect for Postgres {
             (Use::IsNull, Opaque) => format!("NULLIF(num_nulls({quoted}), 1)"),
             (Use::IsNull, _) => quoted,
             (Use::Equality | Use::Order | Use::Sort | Use::Like, Label) => format!("{quoted}::text COLLATE \"C\""),
-            (Use::Order | Use::Sort, Text | TextFolded | TextPadded) => format!("{quoted}::text COLLATE \"C\""),
-            (Use::Like, TextFolded | TextPadded) => format!("{quoted}::text COLLATE \"C\""),
+            (Use::Order | Use::Sort, Text | TextFolded | TextPadded | Computed) => {
+                format!("{quoted}::text COLLATE \"C\"")
+            }
+            (Use::Like, TextFolded | TextPadded | Computed) => format!("{quoted}::text COLLATE \"C\""),
             (Use::Like, Text | Uuid) | (Use::Equality, TextFolded) => format!("{quoted}::text"),
             _ => quoted,
         }
@@ -142,6 +278,33 @@ impl Dialect for Postgres {
             _ => sql_type(&column.data_type),
         }
         .to_owned()
+    }
+
+    fn lowered(&self, condition: Expr) -> Expr {
+        within_range(condition)
+    }
+
+    fn call(&self, call: &Call, args: &[String]) -> Option<String> {
+        Some(match (call.function, args) {
+            (Function::Divide, [a, b]) => format!("({a} / {b})"),
+            (Function::Remainder, [a, b]) => format!("({a} % {b})"),
+            (Function::Widen, [a]) => format!("{a}::{}", sql_type(&call.data_type)),
+            (Function::CharLength, [a]) => format!("char_length({a})"),
+            (Function::Substring, [a, from]) => format!("substr({a}, {from}::integer)"),
+            (Function::Substring, [a, from, length]) => format!("substr({a}, {from}::integer, {length}::integer)"),
+            (Function::Concat, args) => format!("({})", args.join(" || ")),
+            _ => return standard_call(call, args),
+        })
+    }
+
+    /// A sum is read as it is: a bigint of small integers, a numeric of all else.
+    fn aggregate(&self, aggregate: &Aggregate, arg: &str, result: &ColumnDef) -> String {
+        let text = standard_aggregate(aggregate.function, arg);
+        match (aggregate.function, result.class) {
+            (AggregateFunction::Sum, ValueClass::Total) => format!("{text}::numeric"),
+            (AggregateFunction::Sum, ValueClass::Integer) => format!("{text}::bigint"),
+            _ => text,
+        }
     }
 
     fn sort_key(&self, column: &ColumnDef, expression: &str, key: SortKey) -> String {

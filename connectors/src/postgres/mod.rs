@@ -34,7 +34,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use headwater_source::{
-    Capabilities, Connector, OpenContext, OptionDef, Options, Result, Scan, ScanRequest, Source, TableDef, async_trait,
+    Capabilities, Connector, OpenContext, OptionDef, Options, QueryRequest, Result, Scan, ScanRequest, Source,
+    TableDef, async_trait,
 };
 
 use config::Settings;
@@ -104,6 +105,10 @@ impl Source for PostgresSource {
     }
 
     async fn prepare(&self, request: ScanRequest) -> Result<Arc<dyn Scan>> {
-        Ok(Arc::new(PostgresScan::new(self.connections.clone(), request)?))
+        Ok(Arc::new(PostgresScan::of_table(self.connections.clone(), request)?))
+    }
+
+    async fn prepare_query(&self, request: QueryRequest) -> Result<Arc<dyn Scan>> {
+        Ok(Arc::new(PostgresScan::of_query(self.connections.clone(), &request)?))
     }
 }

@@ -10,9 +10,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::record_batch::RecordBatch;
+use futures::future::try_join_all;
 use futures::{StreamExt, stream};
+use headwater_source::arrow::datatypes::SchemaRef;
 use headwater_source::{
-    BatchStream, ColumnDef, Error, RemoteStatement, Result, Scan, ScanRequest, TableDef, async_trait,
+    BatchStream, ColumnDef, Error, QueryRequest, RemoteStatement, Result, Scan, ScanRequest, TableDef, async_trait,
 };
 use tokio_postgres::Statement;
 use tokio_postgres::types::Type;
@@ -23,10 +25,9 @@ use super::decode::{BadValue, Decoder};
 use super::dialect::Postgres;
 use super::discover::described;
 use super::error::{Phase, Place};
-use super::range::within_range;
 use super::rows::{More, Rows, Trouble};
 use super::types::wire_type;
-use crate::sql::render;
+use crate::sql::{render, render_relation};
 
 /// How much longer than the statement's limit we wait for the server to enforce it.
 const GRACE: Duration = Duration::from_secs(1);
@@ -34,9 +35,21 @@ const GRACE: Duration = Duration::from_secs(1);
 /// A request, rendered.
 pub(super) struct PostgresScan {
     connections: Arc<Connections>,
-    request: ScanRequest,
+    asked: Asked,
     statement: RemoteStatement,
     parameters: Vec<Parameter>,
+}
+
+/// What a request is about, whether it is a scan or a query.
+struct Asked {
+    /// What is read.
+    columns: Vec<ColumnDef>,
+    schema: SchemaRef,
+    batch_rows: usize,
+    /// The tables, and which of their columns the result depends on.
+    tables: Vec<(Arc<TableDef>, Vec<usize>)>,
+    /// The tables' names, for messages.
+    names: String,
 }
 
 impl std::fmt::Debug for PostgresScan {
@@ -46,72 +59,91 @@ impl std::fmt::Debug for PostgresScan {
 }
 
 impl PostgresScan {
-    /// Renders a request.
-    pub(super) fn new(connections: Arc<Connections>, mut request: ScanRequest) -> Result<Self> {
+    /// Renders a scan.
+    pub(super) fn of_table(connections: Arc<Connections>, request: ScanRequest) -> Result<Self> {
         let place = &connections.place;
-        request.filters = request.filters.into_iter().map(within_range).collect();
         if let Some(index) = request.projection.iter().find(|index| **index >= request.table.columns.len()) {
             return Err(place.unsupported(format!("there is no column {index}")));
         }
         let statement = render(&Postgres, &place.service, &request)?;
+        let asked = Asked {
+            columns: request.projection.iter().map(|index| request.table.columns[*index].clone()).collect(),
+            schema: request.schema(),
+            batch_rows: request.batch_rows,
+            names: request.table.full_name(),
+            tables: vec![(Arc::clone(&request.table), columns_used(&request))],
+        };
+        Self::new(connections, asked, statement)
+    }
+
+    /// Renders a query.
+    pub(super) fn of_query(connections: Arc<Connections>, request: &QueryRequest) -> Result<Self> {
+        let statement = render_relation(&Postgres, &connections.place.service, &request.relation)?;
+        let used = request.relation.used_columns().into_iter();
+        let asked = Asked {
+            columns: request.columns(),
+            schema: Arc::clone(&request.schema),
+            batch_rows: request.batch_rows,
+            names: request.relation.to_string(),
+            tables: used.map(|(table, columns)| (Arc::clone(table), columns.into_iter().collect())).collect(),
+        };
+        Self::new(connections, asked, statement)
+    }
+
+    fn new(connections: Arc<Connections>, asked: Asked, statement: RemoteStatement) -> Result<Self> {
+        let place = &connections.place;
         if statement.binds.len() > super::dialect::CAPABILITIES.max_binds() {
             return Err(place.unsupported(format!("{} values in one statement", statement.binds.len())));
         }
         let parameters = statement.binds.iter().map(Parameter::new).collect::<Result<_, _>>();
         let parameters = parameters.map_err(|reason| place.unsupported(reason))?;
-        Ok(Self { connections, request, statement, parameters })
+        Ok(Self { connections, asked, statement, parameters })
     }
 
-    /// Starts the transaction, checks the table and asks for rows.
+    /// Starts the transaction, checks the tables and asks for rows.
     async fn start(&self, lease: &Lease, started: Instant) -> Result<Rows> {
         let place = &self.connections.place;
-        let table = self.request.table.full_name();
-        let failed = |error| place.statement(&table, Phase::Starting, started, error);
-        let unprepared = |error| place.statement(&table, Phase::Preparing, started, error);
+        let names = &self.asked.names;
+        let failed = |error| place.statement(names, Phase::Starting, started, error);
+        let unprepared = |error| place.statement(names, Phase::Preparing, started, error);
         let text = &self.statement.text;
+        let described = try_join_all(self.asked.tables.iter().map(|(table, _)| described(lease, &table.path)));
         if !self.parameters.is_empty() {
             // One round trip: the driver sends in the order of the first polls, and the server works in that order.
-            let (begun, statement, now) = tokio::join!(
-                lease.batch_execute(BEGIN),
-                lease.prepare(text),
-                described(lease, &self.request.table.path)
-            );
+            let (begun, statement, now) = tokio::join!(lease.batch_execute(BEGIN), lease.prepare(text), described);
             begun.map_err(failed)?;
             let statement = statement.map_err(unprepared)?;
-            self.verify(&statement, now.map_err(failed)?.as_ref())?;
+            self.verify(&statement, &now.map_err(failed)?)?;
             let rows = lease.query_raw(&statement, self.parameters.iter()).await.map_err(failed)?;
             return Ok(Rows::bound(rows));
         }
         let copy = format!("COPY ({text}) TO STDOUT (FORMAT binary)");
-        let (begun, statement, copy, now) = tokio::join!(
-            lease.batch_execute(BEGIN),
-            lease.prepare(text),
-            lease.prepare(&copy),
-            described(lease, &self.request.table.path)
-        );
+        let (begun, statement, copy, now) =
+            tokio::join!(lease.batch_execute(BEGIN), lease.prepare(text), lease.prepare(&copy), described);
         begun.map_err(failed)?;
         let statement = statement.map_err(unprepared)?;
         let copy = copy.map_err(unprepared)?;
-        self.verify(&statement, now.map_err(failed)?.as_ref())?;
+        self.verify(&statement, &now.map_err(failed)?)?;
         let stream = lease.copy_out(&copy).await.map_err(failed)?;
         Ok(Rows::copied(stream, statement.columns().len()))
     }
 
-    fn verify(&self, statement: &Statement, now: Option<&TableDef>) -> Result<()> {
-        let difference = match now {
-            None => Some("it is gone, or this role may no longer read it".to_owned()),
-            Some(now) => difference(&self.request, now).or_else(|| self.misfit(statement)),
-        };
-        match difference {
-            Some(change) => Err(self.connections.place.changed(&self.request.table.full_name(), change)),
-            None => Ok(()),
+    fn verify(&self, statement: &Statement, now: &[Option<TableDef>]) -> Result<()> {
+        for ((table, used), now) in self.asked.tables.iter().zip(now) {
+            let difference = match now {
+                None => Some("it is gone, or this role may no longer read it".to_owned()),
+                Some(now) => difference(table, used, now),
+            };
+            if let Some(change) = difference {
+                return Err(self.connections.place.changed(&table.full_name(), change));
+            }
         }
+        self.misfit(statement).map_or(Ok(()), |change| Err(self.connections.place.changed(&self.asked.names, change)))
     }
 
     /// How the statement's result differs from what the decoder expects.
     fn misfit(&self, statement: &Statement) -> Option<String> {
-        let projected = self.request.projection.iter().map(|index| &self.request.table.columns[*index]);
-        let mut expected: Vec<Type> = projected.map(wire_type).collect();
+        let mut expected: Vec<Type> = self.asked.columns.iter().map(wire_type).collect();
         if expected.is_empty() {
             expected.push(Type::INT4);
         }
@@ -121,14 +153,19 @@ impl PostgresScan {
     }
 }
 
-/// What of the columns that the request uses is no longer as planned.
-fn difference(request: &ScanRequest, now: &TableDef) -> Option<String> {
+/// The columns that the scan reads, filters or sorts by.
+fn columns_used(request: &ScanRequest) -> Vec<usize> {
     let mut used = request.projection.clone();
     used.extend(request.sort.iter().map(|key| key.column));
     request.filters.iter().for_each(|filter| filter.visit_columns(&mut |index| used.push(index)));
     used.sort_unstable();
     used.dedup();
-    used.iter().filter_map(|index| request.table.columns.get(*index)).find_map(|planned| {
+    used
+}
+
+/// What of the columns that a request uses is no longer as planned.
+fn difference(table: &TableDef, used: &[usize], now: &TableDef) -> Option<String> {
+    used.iter().filter_map(|index| table.columns.get(*index)).find_map(|planned| {
         match now.columns.iter().find(|column| column.name == planned.name) {
             None => Some(format!("column \"{}\" is gone", planned.name)),
             Some(column) => column_difference(planned, column),
@@ -164,8 +201,8 @@ impl Scan for PostgresScan {
         let rows = within_limit(&place, started, self.start(&lease, started)).await??;
         let reading = Reading {
             rows,
-            decoder: Decoder::new(&self.request),
-            table: self.request.table.full_name(),
+            decoder: Decoder::new(&self.asked.columns, Arc::clone(&self.asked.schema), self.asked.batch_rows),
+            table: self.asked.names.clone(),
             place,
             started,
             lease,

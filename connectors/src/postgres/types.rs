@@ -158,6 +158,7 @@ pub(super) fn sql_type(data_type: &DataType) -> &'static str {
 /// The type in which the server sends a selected column.
 pub(super) fn wire_type(column: &ColumnDef) -> Type {
     match &column.data_type {
+        _ if column.class == ValueClass::Total => Type::NUMERIC,
         DataType::Utf8 if column.class == ValueClass::Uuid => Type::UUID,
         DataType::List(element) => array_type(element.data_type()),
         other => element_type(other),

@@ -1,20 +1,26 @@
-//! Renders a [`ScanRequest`] as one SELECT, for the connectors whose sources speak SQL.
+//! Renders requests as one SELECT, for the connectors whose sources speak SQL.
 //!
-//! A [`Dialect`] says how its source quotes, binds and compares; the shape of the statement is the same for all.
-//! Only names from the source's own catalog and numbers of rows enter the text. Every value is a [`Bind`].
+//! A [`Dialect`] says how its source quotes, binds, compares and computes; [`select`] makes the shape of the statement and
+//! [`expr`] its expressions, the same for all. Only names from the source's own catalog and numbers of rows enter the text.
+//! Every value is a [`Bind`].
 //!
-//! Invariant: the filters have passed `Capabilities::offer`, so only the shapes that it lets through arrive here; any
+//! Invariant: filters, keys and aggregates have passed `Capabilities`, so only the shapes that it lets through arrive here; any
 //! other is [`Error::Unsupported`], not a guess.
 
+mod expr;
+mod select;
+
 use headwater_source::{
-    Bind, ColumnDef, CompareOp, Error, Expr, Like, RemoteStatement, Result, ScalarValue, ScanRequest, ServiceName,
-    SortKey,
+    Aggregate, AggregateFunction, Call, ColumnDef, CompareOp, Error, Expr, Function, Relation, RemoteStatement, Result,
+    ScanRequest, ServiceName, SortKey,
 };
+
+use select::Writer;
 
 /// What a column is rendered for. A dialect may have to spell a column differently for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Use {
-    /// In the select list.
+    /// In the outermost select list, where it is read.
     Read,
     /// A side of `=`, `<>` or IN.
     Equality,
@@ -22,10 +28,32 @@ pub(crate) enum Use {
     Order,
     /// The left side of LIKE.
     Like,
-    /// A sort key.
+    /// A sort key, or the argument of min and max.
     Sort,
     /// The argument of IS NULL.
     IsNull,
+    /// The argument of a function.
+    Argument,
+    /// A key of GROUP BY, or the argument of count(DISTINCT).
+    Group,
+}
+
+/// How the values of a statement are numbered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Numbering {
+    /// A placeholder names its value, so a value that is needed twice is sent once.
+    ByNumber,
+    /// Placeholders take the values in turn.
+    ByPlace,
+}
+
+/// A side of a comparison.
+#[derive(Debug, Clone)]
+pub(crate) struct Side {
+    /// What it is as a column.
+    pub(crate) column: ColumnDef,
+    /// Its text, as [`Dialect::column`] gives it for the comparison; of a bound value, the placeholder.
+    pub(crate) text: String,
 }
 
 /// How one kind of source writes SQL.
@@ -33,11 +61,14 @@ pub(crate) trait Dialect {
     /// The character that quotes identifiers; doubled inside.
     const QUOTE: char;
 
+    /// How placeholders are numbered.
+    const NUMBERING: Numbering = Numbering::ByNumber;
+
     /// The placeholder of the `number`-th value, counted from 1, compared with or taken as `remote_type`.
     fn placeholder(&self, number: usize, remote_type: &str) -> String;
 
-    /// The column's expression where it is used for `purpose`; `quoted` is its quoted name.
-    fn column(&self, column: &ColumnDef, quoted: String, purpose: Use) -> String;
+    /// The column's expression where it is used for `purpose`; `text` is its quoted name, or a computed value.
+    fn column(&self, column: &ColumnDef, text: String, purpose: Use) -> String;
 
     /// The type as which a value compared with the column is bound.
     fn bind_type(&self, column: &ColumnDef, purpose: Use) -> String;
@@ -49,6 +80,66 @@ pub(crate) trait Dialect {
     /// What follows the pattern of a LIKE so that `\` is its escape character.
     fn like_escape(&self) -> &'static str {
         ""
+    }
+
+    /// The condition as the source evaluates it, where values have to be put otherwise there.
+    fn lowered(&self, condition: Expr) -> Expr {
+        condition
+    }
+
+    /// A key of GROUP BY as it stands in the select list, where `by` is what it is grouped by.
+    fn group_value(&self, _column: &ColumnDef, _text: &str, by: &str) -> String {
+        by.to_owned()
+    }
+
+    /// A comparison.
+    fn compare(&self, op: CompareOp, left: &Side, right: &Side) -> String {
+        format!("{} {} {}", left.text, op.sql(), right.text)
+    }
+
+    /// Whether `left IN (SELECT right ...)` compares as [`Dialect::compare`] does for equality.
+    fn plain_equality(&self, _left: &ColumnDef, _right: &ColumnDef) -> Equality {
+        Equality::ByOperator
+    }
+
+    /// A function of the arguments' texts; `None` where the source has none.
+    fn call(&self, call: &Call, args: &[String]) -> Option<String> {
+        standard_call(call, args)
+    }
+
+    /// An aggregate of the argument's text; `result` says what it is read as.
+    fn aggregate(&self, aggregate: &Aggregate, arg: &str, _result: &ColumnDef) -> String {
+        standard_aggregate(aggregate.function, arg)
+    }
+}
+
+/// Whether `=` alone compares two columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Equality {
+    /// By the operator alone.
+    ByOperator,
+    /// By more than the operator.
+    ByMore,
+}
+
+/// Functions that most sources spell alike.
+pub(crate) fn standard_call(call: &Call, args: &[String]) -> Option<String> {
+    Some(match (call.function, args) {
+        (Function::Add, [a, b]) => format!("({a} + {b})"),
+        (Function::Subtract, [a, b]) => format!("({a} - {b})"),
+        (Function::Multiply, [a, b]) => format!("({a} * {b})"),
+        (Function::Negate, [a]) => format!("(- {a})"),
+        (Function::Coalesce, args) => format!("COALESCE({})", args.join(", ")),
+        (Function::NullIf, [a, b]) => format!("NULLIF({a}, {b})"),
+        _ => return None,
+    })
+}
+
+/// Aggregates as all sources spell them.
+pub(crate) fn standard_aggregate(function: AggregateFunction, arg: &str) -> String {
+    match function {
+        AggregateFunction::CountDistinct => format!("count(DISTINCT {arg})"),
+        other => format!("{}({arg})", other.name()),
     }
 }
 
@@ -76,135 +167,26 @@ pub(crate) fn quote(name: &str, quote: char, service: &ServiceName) -> Result<St
 ///
 /// An empty projection selects the constant 1, so that the source still yields a row for each row.
 pub(crate) fn render<D: Dialect>(dialect: &D, service: &ServiceName, request: &ScanRequest) -> Result<RemoteStatement> {
-    let mut renderer = Renderer { dialect, service, request, binds: Vec::new() };
-    let text = renderer.select()?;
-    Ok(RemoteStatement { text, binds: renderer.binds })
+    render_relation(dialect, service, &relation(request))
 }
 
-struct Renderer<'a, D> {
-    dialect: &'a D,
-    service: &'a ServiceName,
-    request: &'a ScanRequest,
-    binds: Vec<Bind>,
+/// Renders a whole query, its columns as they are read.
+pub(crate) fn render_relation<D: Dialect>(
+    dialect: &D,
+    service: &ServiceName,
+    relation: &Relation,
+) -> Result<RemoteStatement> {
+    Writer::new(dialect, service, relation).statement(relation)
 }
 
-impl<D: Dialect> Renderer<'_, D> {
-    fn select(&mut self) -> Result<String> {
-        let request = self.request;
-        let items: Vec<String> =
-            request.projection.iter().map(|index| self.column(*index, Use::Read)).collect::<Result<_>>()?;
-        let items = if items.is_empty() { "1".to_owned() } else { items.join(", ") };
-        let mut text = format!("SELECT {items} FROM {}", self.table()?);
-        let filters: Vec<String> = request.filters.iter().map(|filter| self.filter(filter)).collect::<Result<_>>()?;
-        if !filters.is_empty() {
-            text.push_str(" WHERE ");
-            text.push_str(&filters.join(" AND "));
-        }
-        let keys: Vec<String> = request.sort.iter().map(|key| self.sort_key(*key)).collect::<Result<_>>()?;
-        if !keys.is_empty() {
-            text.push_str(" ORDER BY ");
-            text.push_str(&keys.join(", "));
-        }
-        if let Some(limit) = request.limit {
-            // A count of rows from the plan, not a value of the query's data: digits cannot say anything else.
-            text.push_str(&format!(" LIMIT {limit}"));
-        }
-        Ok(text)
-    }
-
-    fn table(&self) -> Result<String> {
-        let parts: Vec<String> =
-            self.request.table.path.iter().map(|part| quote(part, D::QUOTE, self.service)).collect::<Result<_>>()?;
-        Ok(parts.join("."))
-    }
-
-    fn column_def(&self, index: usize) -> Result<&ColumnDef> {
-        self.request.table.columns.get(index).ok_or_else(|| self.unsupported(format!("there is no column {index}")))
-    }
-
-    fn column(&self, index: usize, purpose: Use) -> Result<String> {
-        let column = self.column_def(index)?;
-        let quoted = quote(&column.name, D::QUOTE, self.service)?;
-        Ok(self.dialect.column(column, quoted, purpose))
-    }
-
-    fn sort_key(&self, key: SortKey) -> Result<String> {
-        let expression = self.column(key.column, Use::Sort)?;
-        Ok(self.dialect.sort_key(self.column_def(key.column)?, &expression, key))
-    }
-
-    fn filter(&mut self, filter: &Expr) -> Result<String> {
-        match filter {
-            Expr::Column(index) => self.column(*index, Use::Equality),
-            Expr::And(parts) => self.joined(parts, " AND "),
-            Expr::Or(parts) => self.joined(parts, " OR "),
-            Expr::Not(inner) => Ok(format!("NOT ({})", self.filter(inner)?)),
-            Expr::IsNull(inner) => Ok(format!("{} IS NULL", self.operand(inner, Use::IsNull)?)),
-            Expr::IsNotNull(inner) => Ok(format!("{} IS NOT NULL", self.operand(inner, Use::IsNull)?)),
-            Expr::Compare { op, left, right } => self.compare(*op, left, right),
-            Expr::InList { expr, values, negated } => self.in_list(expr, values, *negated),
-            Expr::Like(like) => self.like(like),
-            other => Err(self.unsupported(format!("the filter {other}"))),
-        }
-    }
-
-    fn joined(&mut self, parts: &[Expr], separator: &str) -> Result<String> {
-        let parts: Vec<String> = parts.iter().map(|part| self.filter(part)).collect::<Result<_>>()?;
-        Ok(format!("({})", parts.join(separator)))
-    }
-
-    fn compare(&mut self, op: CompareOp, left: &Expr, right: &Expr) -> Result<String> {
-        let purpose = match op {
-            CompareOp::Equal | CompareOp::NotEqual => Use::Equality,
-            _ => Use::Order,
-        };
-        let text = self.operand(left, purpose)?;
-        match right {
-            Expr::Literal(value) => {
-                let bind = self.bind(left, value, purpose)?;
-                Ok(format!("{text} {} {bind}", op.sql()))
-            }
-            _ => Ok(format!("{text} {} {}", op.sql(), self.operand(right, purpose)?)),
-        }
-    }
-
-    fn in_list(&mut self, expr: &Expr, values: &[ScalarValue], negated: bool) -> Result<String> {
-        let text = self.operand(expr, Use::Equality)?;
-        let binds: Vec<String> =
-            values.iter().map(|value| self.bind(expr, value, Use::Equality)).collect::<Result<_>>()?;
-        Ok(format!("{text} {}IN ({})", if negated { "NOT " } else { "" }, binds.join(", ")))
-    }
-
-    fn like(&mut self, like: &Like) -> Result<String> {
-        if like.case_insensitive {
-            return Err(self.unsupported("ILIKE".to_owned()));
-        }
-        let text = self.operand(&like.expr, Use::Like)?;
-        let pattern = self.bind(&like.expr, &ScalarValue::from(like.pattern.as_str()), Use::Like)?;
-        Ok(format!("{text} {}LIKE {pattern}{}", if like.negated { "NOT " } else { "" }, self.dialect.like_escape()))
-    }
-
-    fn operand(&self, expr: &Expr, purpose: Use) -> Result<String> {
-        match expr {
-            Expr::Column(index) => self.column(*index, purpose),
-            other => Err(self.unsupported(format!("the operand {other}"))),
-        }
-    }
-
-    /// Binds a value that is compared with `against` and returns its placeholder.
-    fn bind(&mut self, against: &Expr, value: &ScalarValue, purpose: Use) -> Result<String> {
-        let Expr::Column(index) = against else {
-            return Err(self.unsupported(format!("a value beside {against}")));
-        };
-        let remote_type = self.dialect.bind_type(self.column_def(*index)?, purpose);
-        let placeholder = self.dialect.placeholder(self.binds.len() + 1, &remote_type);
-        self.binds.push(Bind { value: value.clone(), remote_type });
-        Ok(placeholder)
-    }
-
-    fn unsupported(&self, reason: String) -> Error {
-        Error::Unsupported { service: self.service.clone(), reason }
-    }
+/// A scan as a query.
+fn relation(request: &ScanRequest) -> Relation {
+    let rows = Relation::table(request.table.clone()).filter(request.filters.clone());
+    let cut = match (request.limit, request.sort.is_empty()) {
+        (None, true) => rows,
+        (limit, _) => rows.top(request.sort.clone(), 0, limit.unwrap_or(u64::MAX)),
+    };
+    cut.project(request.projection.iter().map(|index| Expr::Column(*index)).collect())
 }
 
 #[cfg(test)]
@@ -212,7 +194,7 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::datatypes::DataType;
-    use headwater_source::{TableDef, ValueClass};
+    use headwater_source::{ScalarValue, TableDef, ValueClass};
 
     use super::*;
 

@@ -9,7 +9,7 @@ use std::fmt;
 use arrow::datatypes::DataType;
 use datafusion_common::ScalarValue;
 
-use crate::{ColumnDef, CompareOp, Expr, Like, SortKey, TableDef, ValueClass};
+use crate::{ColumnDef, CompareOp, Expr, Like, Queries, SortKey, TableDef, ValueClass};
 
 /// How well a source does an operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,6 +57,7 @@ pub struct Capabilities {
     source: &'static str,
     rules: &'static [Rule],
     max_binds: usize,
+    queries: Option<&'static Queries>,
 }
 
 /// What a source makes of a filter.
@@ -76,12 +77,22 @@ impl Capabilities {
 
     /// A table for the kind of source that messages call `source`.
     pub const fn new(source: &'static str, rules: &'static [Rule]) -> Self {
-        Self { source, rules, max_binds: Self::DEFAULT_MAX_BINDS }
+        Self { source, rules, max_binds: Self::DEFAULT_MAX_BINDS, queries: None }
     }
 
     /// The same table with another limit on the values of one scan.
     pub const fn with_max_binds(self, max_binds: usize) -> Self {
         Self { max_binds, ..self }
+    }
+
+    /// The same table for a source that also takes whole queries.
+    pub const fn with_queries(self, queries: &'static Queries) -> Self {
+        Self { queries: Some(queries), ..self }
+    }
+
+    /// What the source computes of whole queries; `None` where it only takes scans.
+    pub fn queries(&self) -> Option<&'static Queries> {
+        self.queries
     }
 
     /// What messages call this kind of source.
@@ -112,61 +123,66 @@ impl Capabilities {
     /// A row passes a filter only where it is true, so a conjunction may lose what the source can't do and become a superset;
     /// a disjunction may not, and under NOT only an exact filter will do.
     pub fn offer(&self, filter: &Expr, table: &TableDef) -> Offer {
+        self.offer_over(filter, &table.columns)
+    }
+
+    /// The same over the columns of a table or of a [`Relation`](crate::Relation).
+    pub fn offer_over(&self, filter: &Expr, columns: &[ColumnDef]) -> Offer {
         match filter {
-            Expr::And(parts) => Offer::all(parts.iter().map(|part| self.offer(part, table)).collect()),
-            Expr::Or(parts) => Offer::any(parts.iter().map(|part| self.offer(part, table)).collect()),
-            Expr::Not(inner) => match self.offer(inner, table) {
+            Expr::And(parts) => Offer::all(parts.iter().map(|part| self.offer_over(part, columns)).collect()),
+            Expr::Or(parts) => Offer::any(parts.iter().map(|part| self.offer_over(part, columns)).collect()),
+            Expr::Not(inner) => match self.offer_over(inner, columns) {
                 Offer { filter: Some(inner), support: Support::Exact, .. } => Offer::exact(Expr::Not(Box::new(inner))),
                 offer => Offer::no(format!("NOT needs an exact filter: {}", offer.reason)),
             },
-            Expr::IsNull(inner) | Expr::IsNotNull(inner) => self.offer_is_null(filter, inner, table),
-            Expr::Compare { op, left, right } => self.offer_compare(*op, left, right, table),
-            Expr::InList { expr, values, negated } => self.offer_in_list(filter, expr, values, *negated, table),
-            Expr::Like(like) => self.offer_like(filter, like, table),
-            Expr::Column(index) => self.offer_flag(*index, table),
+            Expr::IsNull(inner) | Expr::IsNotNull(inner) => self.offer_is_null(filter, inner, columns),
+            Expr::Compare { op, left, right } => self.offer_compare(*op, left, right, columns),
+            Expr::InList { expr, values, negated } => self.offer_in_list(filter, expr, values, *negated, columns),
+            Expr::Like(like) => self.offer_like(filter, like, columns),
+            Expr::Column(index) => self.offer_flag(*index, columns),
             Expr::Literal(_) => Offer::no("a constant is not a filter"),
+            Expr::Call(_) => self.offer_condition(filter, columns),
         }
     }
 
     /// Whether the source can sort by these keys just as Arrow does, or why not.
     pub fn offer_sort(&self, keys: &[SortKey], table: &TableDef) -> Result<(), String> {
-        for key in keys {
-            let column = &table.columns[key.column];
-            if self.support(Operator::Sort, column.class) != Support::Exact {
-                return Err(self.reason(Operator::Sort, column));
-            }
-        }
-        Ok(())
+        self.sorts(keys, &table.columns)
     }
 
-    fn offer_flag(&self, index: usize, table: &TableDef) -> Offer {
-        let column = &table.columns[index];
+    fn offer_flag(&self, index: usize, columns: &[ColumnDef]) -> Offer {
+        let column = &columns[index];
         match self.support(Operator::Equal, column.class) {
             Support::Exact if column.data_type == DataType::Boolean => Offer::exact(Expr::Column(index)),
             _ => Offer::no(self.reason(Operator::Equal, column)),
         }
     }
 
-    fn offer_is_null(&self, filter: &Expr, inner: &Expr, table: &TableDef) -> Offer {
-        let Expr::Column(index) = inner else { return Offer::no("IS NULL of a computed value") };
-        let column = &table.columns[*index];
+    fn offer_is_null(&self, filter: &Expr, inner: &Expr, columns: &[ColumnDef]) -> Offer {
+        let Expr::Column(index) = inner else {
+            return self.offer_computed(Operator::IsNull, filter, &[inner], columns);
+        };
+        let column = &columns[*index];
         match self.support(Operator::IsNull, column.class) {
             Support::No => Offer::no(self.reason(Operator::IsNull, column)),
             support => Offer::new(filter.clone(), support, self.reason(Operator::IsNull, column)),
         }
     }
 
-    fn offer_compare(&self, op: CompareOp, left: &Expr, right: &Expr, table: &TableDef) -> Offer {
+    fn offer_compare(&self, op: CompareOp, left: &Expr, right: &Expr, columns: &[ColumnDef]) -> Offer {
         match (left, right) {
-            (Expr::Column(index), Expr::Literal(value)) => self.offer_value(op, *index, value, table),
-            (Expr::Literal(value), Expr::Column(index)) => self.offer_value(op.swapped(), *index, value, table),
-            (Expr::Column(left), Expr::Column(right)) => self.offer_columns(op, *left, *right, table),
-            _ => Offer::no("a comparison of computed values"),
+            (Expr::Column(index), Expr::Literal(value)) => self.offer_value(op, *index, value, columns),
+            (Expr::Literal(value), Expr::Column(index)) => self.offer_value(op.swapped(), *index, value, columns),
+            (Expr::Column(left), Expr::Column(right)) => self.offer_columns(op, *left, *right, columns),
+            (left, right) => {
+                let filter = Expr::compare(op, left.clone(), right.clone());
+                self.offer_computed(operator_of(op), &filter, &[left, right], columns)
+            }
         }
     }
 
-    fn offer_value(&self, op: CompareOp, index: usize, value: &ScalarValue, table: &TableDef) -> Offer {
-        let column = &table.columns[index];
+    fn offer_value(&self, op: CompareOp, index: usize, value: &ScalarValue, columns: &[ColumnDef]) -> Offer {
+        let column = &columns[index];
         let operator = operator_of(op);
         let support = self.support(operator, column.class);
         if support == Support::No {
@@ -180,8 +196,8 @@ impl Capabilities {
         Offer::new(filter, support, self.reason(operator, column))
     }
 
-    fn offer_columns(&self, op: CompareOp, left: usize, right: usize, table: &TableDef) -> Offer {
-        let (a, b) = (&table.columns[left], &table.columns[right]);
+    fn offer_columns(&self, op: CompareOp, left: usize, right: usize, columns: &[ColumnDef]) -> Offer {
+        let (a, b) = (&columns[left], &columns[right]);
         let operator = operator_of(op);
         let alike = a.data_type == b.data_type && a.class == b.class && a.collation == b.collation;
         if alike && self.support(operator, a.class) == Support::Exact {
@@ -200,11 +216,18 @@ impl Capabilities {
         expr: &Expr,
         values: &[ScalarValue],
         negated: bool,
-        table: &TableDef,
+        columns: &[ColumnDef],
     ) -> Offer {
-        let Expr::Column(index) = expr else { return Offer::no("IN of a computed value") };
-        let column = &table.columns[*index];
         let operator = if negated { Operator::NotEqual } else { Operator::Equal };
+        let Expr::Column(index) = expr else {
+            let offer = self.offer_computed(operator, filter, &[expr], columns);
+            let described = expr.describe(columns);
+            return match values.iter().find_map(|value| unfit(&described, value)) {
+                Some(reason) => Offer::no(reason),
+                None => offer,
+            };
+        };
+        let column = &columns[*index];
         let support = self.support(operator, column.class);
         if support == Support::No {
             return Offer::no(self.reason(operator, column));
@@ -218,9 +241,14 @@ impl Capabilities {
         }
     }
 
-    fn offer_like(&self, filter: &Expr, like: &Like, table: &TableDef) -> Offer {
-        let Expr::Column(index) = like.expr.as_ref() else { return Offer::no("LIKE of a computed value") };
-        let column = &table.columns[*index];
+    fn offer_like(&self, filter: &Expr, like: &Like, columns: &[ColumnDef]) -> Offer {
+        let column = match like.expr.as_ref() {
+            Expr::Column(index) => columns[*index].clone(),
+            computed => match self.computes(computed, columns) {
+                Ok(column) => column,
+                Err(reason) => return Offer::no(reason),
+            },
+        };
         if like.case_insensitive {
             return Offer::no("ILIKE folds case by the source's locale");
         }
@@ -229,13 +257,52 @@ impl Capabilities {
         }
         let operator = if like.negated { Operator::NotLike } else { Operator::Like };
         match self.support(operator, column.class) {
-            Support::No => Offer::no(self.reason(operator, column)),
+            Support::No => Offer::no(self.reason(operator, &column)),
             _ if like.pattern.contains('\0') => Offer::no("a pattern with NUL"),
-            support => Offer::new(filter.clone(), support, self.reason(operator, column)),
+            support => Offer::new(filter.clone(), support, self.reason(operator, &column)),
         }
     }
 
-    fn reason(&self, operator: Operator, column: &ColumnDef) -> String {
+    /// A comparison of computed values: exact or not at all.
+    fn offer_computed(&self, operator: Operator, filter: &Expr, sides: &[&Expr], columns: &[ColumnDef]) -> Offer {
+        let mut described: Vec<ColumnDef> = Vec::with_capacity(sides.len());
+        for side in sides {
+            match self.computes(side, columns) {
+                Ok(column) => described.push(column),
+                Err(reason) => return Offer::no(reason),
+            }
+        }
+        // A constant is sent as what it is compared with.
+        let constants = sides.iter().map(|side| matches!(side, Expr::Literal(_)));
+        let values: Vec<&ColumnDef> =
+            described.iter().zip(constants).filter(|(_, constant)| !constant).map(|(column, _)| column).collect();
+        let Some(first) = values.first() else { return Offer::no("a comparison of constants") };
+        let alike = described.iter().all(|column| column.data_type == first.data_type)
+            && values.iter().all(|column| column.class == first.class && column.collation == first.collation);
+        if !alike {
+            return Offer::no("a comparison of values of different types or collations");
+        }
+        match self.support(operator, first.class) {
+            Support::Exact => Offer::exact(filter.clone()),
+            _ => Offer::no(self.reason(operator, first)),
+        }
+    }
+
+    /// A computed value as a condition.
+    fn offer_condition(&self, filter: &Expr, columns: &[ColumnDef]) -> Offer {
+        match self.computes(filter, columns) {
+            Ok(column) if column.data_type == DataType::Boolean => {
+                match self.support(Operator::Equal, ValueClass::Boolean) {
+                    Support::Exact => Offer::exact(filter.clone()),
+                    _ => Offer::no(self.reason(Operator::Equal, &column)),
+                }
+            }
+            Ok(_) => Offer::no("a value that is no condition"),
+            Err(reason) => Offer::no(reason),
+        }
+    }
+
+    pub(crate) fn reason(&self, operator: Operator, column: &ColumnDef) -> String {
         let collation = column.collation.as_ref().map(|name| format!(" collation {name}")).unwrap_or_default();
         format!("{} on \"{}\" ({}{collation}) differs in {}", operator, column.name, column.remote_type, self.source)
     }
@@ -298,14 +365,24 @@ fn unfit(column: &ColumnDef, value: &ScalarValue) -> Option<String> {
     if value.data_type() != column.data_type {
         return Some(format!("\"{}\" is {}, the value {}", column.name, column.data_type, value.data_type()));
     }
+    if let Err(reason) = value_fits(value) {
+        return Some(reason.to_owned());
+    }
     match value {
-        ScalarValue::Float32(Some(number)) if !number.is_finite() => Some("the value is not finite".to_owned()),
-        ScalarValue::Float64(Some(number)) if !number.is_finite() => Some("the value is not finite".to_owned()),
-        ScalarValue::Utf8(Some(text)) if text.contains('\0') => Some("the value holds NUL".to_owned()),
         ScalarValue::Utf8(Some(text)) if column.class == ValueClass::Uuid && !canonical_uuid(text) => {
             Some("the value is not a UUID in lower case with dashes".to_owned())
         }
         _ => None,
+    }
+}
+
+/// Whether every source can take the value, or why not.
+pub(crate) fn value_fits(value: &ScalarValue) -> Result<(), &'static str> {
+    match value {
+        ScalarValue::Float32(Some(number)) if !number.is_finite() => Err("the value is not finite"),
+        ScalarValue::Float64(Some(number)) if !number.is_finite() => Err("the value is not finite"),
+        ScalarValue::Utf8(Some(text)) if text.contains('\0') => Err("the value holds NUL"),
+        _ => Ok(()),
     }
 }
 

@@ -7,13 +7,17 @@
 
 use std::fmt;
 
+use arrow::datatypes::DataType;
 use datafusion_common::ScalarValue;
 
-/// An expression over the columns of one table.
+use crate::{ColumnDef, ValueClass};
+
+/// An expression over the columns of a table or of a [`Relation`](crate::Relation).
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Expr {
-    /// A column, by its index in [`TableDef::columns`](crate::TableDef::columns).
+    /// A column, by its index in [`TableDef::columns`](crate::TableDef::columns) or
+    /// [`Relation::columns`](crate::Relation::columns).
     Column(usize),
     /// A value of a known type.
     Literal(ScalarValue),
@@ -47,6 +51,101 @@ pub enum Expr {
     },
     /// A pattern match.
     Like(Like),
+    /// A computed value.
+    Call(Call),
+}
+
+/// A function of values, with the type that the engine gives its result.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Call {
+    /// The function.
+    pub function: Function,
+    /// Its arguments, in order.
+    pub args: Vec<Expr>,
+    /// The result's type.
+    pub data_type: DataType,
+}
+
+/// A function, meant as the engine computes it. A NULL argument makes a NULL result unless said otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Function {
+    /// The sum of two numbers of one type.
+    Add,
+    /// The difference of two numbers of one type.
+    Subtract,
+    /// The product of two integers of one type, or of two decimals: the scales add up.
+    Multiply,
+    /// The quotient of two integers, towards zero.
+    Divide,
+    /// The remainder of two integers, with the sign of the first.
+    Remainder,
+    /// The number with its sign changed.
+    Negate,
+    /// The same number in a type that holds every value of the argument's.
+    Widen,
+    /// `CASE WHEN a THEN b ... ELSE z END`: condition and value in turn, then the value for no condition; it may be a NULL.
+    Case,
+    /// The first argument that is not NULL.
+    Coalesce,
+    /// The first argument, or NULL where both are equal.
+    NullIf,
+    /// The number of characters.
+    CharLength,
+    /// The characters from a position (counted from 1, a literal of at least 1) on; a third argument is how many (a literal, not negative).
+    Substring,
+    /// The texts one after the other.
+    Concat,
+    /// The year of a date or timestamp.
+    Year,
+    /// The month of a date or timestamp.
+    Month,
+    /// The day of the month of a date or timestamp.
+    Day,
+}
+
+impl Function {
+    /// Every function, in declaration order; for generated documentation and for tests.
+    pub const ALL: [Self; 16] = [
+        Self::Add,
+        Self::Subtract,
+        Self::Multiply,
+        Self::Divide,
+        Self::Remainder,
+        Self::Negate,
+        Self::Widen,
+        Self::Case,
+        Self::Coalesce,
+        Self::NullIf,
+        Self::CharLength,
+        Self::Substring,
+        Self::Concat,
+        Self::Year,
+        Self::Month,
+        Self::Day,
+    ];
+
+    /// The function's name, for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Add => "+",
+            Self::Subtract => "-",
+            Self::Multiply => "*",
+            Self::Divide => "/",
+            Self::Remainder => "%",
+            Self::Negate => "negation",
+            Self::Widen => "CAST to a wider type",
+            Self::Case => "CASE",
+            Self::Coalesce => "COALESCE",
+            Self::NullIf => "NULLIF",
+            Self::CharLength => "CHARACTER_LENGTH",
+            Self::Substring => "SUBSTRING",
+            Self::Concat => "||",
+            Self::Year => "EXTRACT(YEAR)",
+            Self::Month => "EXTRACT(MONTH)",
+            Self::Day => "EXTRACT(DAY)",
+        }
+    }
 }
 
 /// `expr [NOT] LIKE pattern`, with `\` as the escape character.
@@ -137,6 +236,7 @@ impl Expr {
             Self::And(parts) | Self::Or(parts) => parts.iter().map(Self::literals).sum(),
             Self::Not(inner) | Self::IsNull(inner) | Self::IsNotNull(inner) => inner.literals(),
             Self::InList { expr, values, .. } => expr.literals() + values.len(),
+            Self::Call(call) => call.args.iter().map(Self::literals).sum(),
         }
     }
 
@@ -153,7 +253,46 @@ impl Expr {
             Self::Not(inner) | Self::IsNull(inner) | Self::IsNotNull(inner) => inner.visit_columns(visit),
             Self::InList { expr, .. } => expr.visit_columns(visit),
             Self::Like(like) => like.expr.visit_columns(visit),
+            Self::Call(call) => call.args.iter().for_each(|arg| arg.visit_columns(visit)),
         }
+    }
+
+    /// A function of values.
+    pub fn call(function: Function, args: Vec<Expr>, data_type: DataType) -> Self {
+        Self::Call(Call { function, args, data_type })
+    }
+
+    /// The expression with each column replaced by what `column` gives for its index.
+    pub fn map_columns(&self, column: &impl Fn(usize) -> Expr) -> Self {
+        let boxed = |expr: &Expr| Box::new(expr.map_columns(column));
+        let all = |exprs: &[Expr]| exprs.iter().map(|expr| expr.map_columns(column)).collect();
+        match self {
+            Self::Column(index) => column(*index),
+            Self::Literal(_) => self.clone(),
+            Self::Compare { op, left, right } => Self::Compare { op: *op, left: boxed(left), right: boxed(right) },
+            Self::And(parts) => Self::And(all(parts)),
+            Self::Or(parts) => Self::Or(all(parts)),
+            Self::Not(inner) => Self::Not(boxed(inner)),
+            Self::IsNull(inner) => Self::IsNull(boxed(inner)),
+            Self::IsNotNull(inner) => Self::IsNotNull(boxed(inner)),
+            Self::InList { expr, values, negated } => {
+                Self::InList { expr: boxed(expr), values: values.clone(), negated: *negated }
+            }
+            Self::Like(like) => Self::Like(Like { expr: boxed(&like.expr), ..like.clone() }),
+            Self::Call(call) => Self::call(call.function, all(&call.args), call.data_type.clone()),
+        }
+    }
+
+    /// What the expression is as a column over `columns`: its own description for a column, one made from its type otherwise.
+    pub fn describe(&self, columns: &[ColumnDef]) -> ColumnDef {
+        let data_type = match self {
+            Self::Column(index) => return columns[*index].clone(),
+            Self::Literal(value) => value.data_type(),
+            Self::Call(call) => call.data_type.clone(),
+            _ => DataType::Boolean,
+        };
+        let class = ValueClass::of_computed(&data_type);
+        ColumnDef::new("", data_type, "", class)
     }
 }
 
@@ -173,6 +312,10 @@ impl fmt::Display for Expr {
                 write!(f, "{expr}{} IN <{} values>", if *negated { " NOT" } else { "" }, values.len())
             }
             Self::Like(like) => write!(f, "{}{} LIKE <pattern>", like.expr, if like.negated { " NOT" } else { "" }),
+            Self::Call(call) => {
+                write!(f, "{} of ", call.function.name())?;
+                join(f, &call.args, ", ")
+            }
         }
     }
 }

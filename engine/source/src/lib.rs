@@ -32,11 +32,14 @@
 //! assert_eq!(capabilities.offer(&filter, &table).support, Support::Exact);
 //! ```
 
+mod bounds;
 mod capability;
 mod connector;
 mod error;
 mod expr;
 mod name;
+mod query;
+mod relation;
 mod request;
 mod source;
 mod table;
@@ -47,9 +50,11 @@ pub use capability::{Capabilities, Offer, Operator, Rule, Support};
 pub use connector::{Connector, OpenContext, OptionDef, OptionKind, OptionValue, Options};
 pub use datafusion_common::ScalarValue;
 pub use error::{Cause, Error, Result};
-pub use expr::{CompareOp, Expr, Like};
+pub use expr::{Call, CompareOp, Expr, Function, Like};
 pub use futures;
 pub use name::{ServiceName, nearest};
+pub use query::{Conditions, Queries};
+pub use relation::{Aggregate, AggregateFunction, JoinKind, Node, QueryRequest, Relation};
 pub use request::{Bind, RemoteStatement, ScanRequest, SortKey};
-pub use source::{BatchStream, Scan, Source};
+pub use source::{BatchStream, Scan, Snapshot, Source};
 pub use table::{ColumnDef, TableDef, TableKind, ValueClass};

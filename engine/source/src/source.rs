@@ -1,5 +1,6 @@
 //! The traits that a connector implements to be read.
 
+use std::any::Any;
 use std::fmt::Debug;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use futures::Stream;
 
-use crate::{Capabilities, RemoteStatement, Result, ScanRequest, TableDef};
+use crate::{Capabilities, Error, QueryRequest, RemoteStatement, Result, ScanRequest, TableDef};
 
 /// Record batches as they come. Dropping it stops the work at the source.
 pub type BatchStream = Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>;
@@ -35,6 +36,39 @@ pub trait Source: Debug + Send + Sync {
 
     /// Decides how a request is read, without reading rows.
     async fn prepare(&self, request: ScanRequest) -> Result<Arc<dyn Scan>>;
+
+    /// The same for a whole query. Only asked of a source whose [`Capabilities::queries`] says what a query may hold.
+    async fn prepare_query(&self, _request: QueryRequest) -> Result<Arc<dyn Scan>> {
+        Err(Error::config(format!("the source at {} offers queries but does not prepare them", self.location())))
+    }
+
+    /// A state of the source that several statements of one query can read, held until it is dropped; `None` where the source has no
+    /// such thing. `statements` is how many will read it.
+    async fn snapshot(&self, _statements: usize) -> Result<Option<Snapshot>> {
+        Ok(None)
+    }
+}
+
+/// A state of a source, as [`Source::snapshot`] holds it for the statements of one query. Only its own connector looks inside.
+#[derive(Clone)]
+pub struct Snapshot(Arc<dyn Any + Send + Sync>);
+
+impl Snapshot {
+    /// Wraps what the connector holds.
+    pub fn new(held: Arc<dyn Any + Send + Sync>) -> Self {
+        Self(held)
+    }
+
+    /// What the connector holds, if it is of this type.
+    pub fn get<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        Arc::clone(&self.0).downcast().ok()
+    }
+}
+
+impl Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Snapshot")
+    }
 }
 
 /// A prepared request.
@@ -50,4 +84,9 @@ pub trait Scan: Debug + Send + Sync {
 
     /// Starts reading a partition. May be called again: each call reads anew.
     async fn open(&self, partition: usize) -> Result<BatchStream>;
+
+    /// The same, of the state that a snapshot of this source holds.
+    async fn open_at(&self, partition: usize, _snapshot: &Snapshot) -> Result<BatchStream> {
+        self.open(partition).await
+    }
 }

@@ -89,13 +89,18 @@ pub enum ValueClass {
     /// Integers, text or binary strings in a column whose declared type nothing enforces (SQLite outside STRICT tables): equal
     /// values are found there, but values of other types may stand among them.
     Loose,
+    /// Text that the source computes, in the character set and collation that it picks.
+    Computed,
+    /// A sum that may have left its type's range at the source: it is read modulo the width of its type, as the engine's own
+    /// sums wrap round, and compared only locally.
+    Total,
     /// Anything else: read, but compared only locally.
     Opaque,
 }
 
 impl ValueClass {
     /// Every class, in declaration order; for generated documentation and for tests.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Boolean,
         Self::Integer,
         Self::Float,
@@ -111,8 +116,25 @@ impl ValueClass {
         Self::Uuid,
         Self::Label,
         Self::Loose,
+        Self::Computed,
+        Self::Total,
         Self::Opaque,
     ];
+
+    /// The class of a value of this type that a source computes: text and binary strings compare there in no way that is known.
+    pub fn of_computed(data_type: &DataType) -> Self {
+        match data_type {
+            DataType::Boolean => Self::Boolean,
+            integer if integer.is_integer() => Self::Integer,
+            DataType::Decimal128(..) | DataType::Decimal256(..) => Self::Decimal,
+            DataType::Float32 | DataType::Float64 => Self::Float,
+            DataType::Date32 => Self::Date,
+            DataType::Timestamp(_, None) => Self::Timestamp,
+            DataType::Timestamp(_, Some(_)) => Self::TimestampTz,
+            DataType::Utf8 => Self::Computed,
+            _ => Self::Opaque,
+        }
+    }
 }
 
 impl TableDef {
@@ -162,6 +184,11 @@ impl ColumnDef {
             collation: None,
             comment: None,
         }
+    }
+
+    /// Whether values of the two columns compare with each other at the source as they compare within each.
+    pub fn is_like(&self, other: &Self) -> bool {
+        (&self.data_type, self.class, &self.collation) == (&other.data_type, other.class, &other.collation)
     }
 
     /// The same column, declared NOT NULL.

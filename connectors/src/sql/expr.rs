@@ -1,0 +1,205 @@
+//! The expressions of a statement.
+//!
+//! A text holds no value: where one belongs it holds a mark, the value's number between two NULs, which no name or keyword can
+//! contain. [`Writer::finish`] puts placeholders in the marks' places, in the order of the text.
+
+use headwater_source::{
+    Aggregate, AggregateFunction, Bind, Call, ColumnDef, CompareOp, Error, Expr, Function, Like, RemoteStatement,
+    Result, ScalarValue, SortKey,
+};
+
+use super::select::{Scope, Writer};
+use super::{Dialect, Numbering, Side, Use};
+
+/// What stands before and behind the number of a value.
+const MARK: char = '\0';
+
+impl<D: Dialect> Writer<'_, D> {
+    /// A condition that keeps the rows for which it is true.
+    pub(super) fn filter(&mut self, filter: &Expr, scope: &Scope) -> Result<String> {
+        let lowered = self.dialect.lowered(filter.clone());
+        self.condition(&lowered, scope)
+    }
+
+    fn condition(&mut self, condition: &Expr, scope: &Scope) -> Result<String> {
+        match condition {
+            Expr::Column(_) => self.operand(condition, scope, Use::Equality),
+            Expr::And(parts) => self.joined(parts, scope, " AND "),
+            Expr::Or(parts) => self.joined(parts, scope, " OR "),
+            Expr::Not(inner) => Ok(format!("NOT ({})", self.condition(inner, scope)?)),
+            Expr::IsNull(inner) => Ok(format!("{} IS NULL", self.operand(inner, scope, Use::IsNull)?)),
+            Expr::IsNotNull(inner) => Ok(format!("{} IS NOT NULL", self.operand(inner, scope, Use::IsNull)?)),
+            Expr::Compare { op, left, right } => self.compare(*op, left, right, scope),
+            Expr::InList { expr, values, negated } => self.in_list(expr, values, *negated, scope),
+            Expr::Like(like) => self.like(like, scope),
+            Expr::Call(_) => self.value(condition, scope),
+            other => Err(self.unsupported(format!("the filter {other}"))),
+        }
+    }
+
+    /// A value in the form in which the source keeps it.
+    pub(super) fn value(&mut self, expr: &Expr, scope: &Scope) -> Result<String> {
+        match expr {
+            Expr::Column(index) => match scope.texts.get(*index) {
+                Some(text) => Ok(text.clone()),
+                None => Err(self.unsupported(format!("there is no column {index}"))),
+            },
+            Expr::Literal(value) => Ok(self.bind_as(value, &expr.describe(&[]), Use::Argument)),
+            Expr::Call(call) => self.call(call, scope),
+            condition => Ok(format!("({})", self.filter(condition, scope)?)),
+        }
+    }
+
+    /// A value as the source needs it spelt for a purpose.
+    pub(super) fn operand(&mut self, expr: &Expr, scope: &Scope, purpose: Use) -> Result<String> {
+        let text = self.value(expr, scope)?;
+        Ok(self.dialect.column(&expr.describe(&scope.columns), text, purpose))
+    }
+
+    /// An aggregate. A condition makes its argument NULL for the rows that it leaves out, which every aggregate skips.
+    pub(super) fn aggregate(&mut self, aggregate: &Aggregate, scope: &Scope) -> Result<String> {
+        let purpose = match aggregate.function {
+            AggregateFunction::CountDistinct => Use::Group,
+            AggregateFunction::Min | AggregateFunction::Max => Use::Sort,
+            _ => Use::Argument,
+        };
+        let arg = match &aggregate.arg {
+            Some(arg) => self.operand(unwidened(aggregate.function, arg), scope, purpose)?,
+            None if aggregate.condition.is_some() => "1".to_owned(),
+            None => "*".to_owned(),
+        };
+        let arg = match &aggregate.condition {
+            Some(condition) => format!("CASE WHEN {} THEN {arg} END", self.filter(condition, scope)?),
+            None => arg,
+        };
+        Ok(self.dialect.aggregate(aggregate, &arg, &aggregate.describe(&scope.columns)))
+    }
+
+    pub(super) fn sort_key(&mut self, key: SortKey, scope: &Scope) -> Result<String> {
+        let expression = self.operand(&Expr::Column(key.column), scope, Use::Sort)?;
+        Ok(self.dialect.sort_key(&scope.columns[key.column], &expression, key))
+    }
+
+    fn call(&mut self, call: &Call, scope: &Scope) -> Result<String> {
+        if call.function == Function::Case {
+            return self.case(call, scope);
+        }
+        let purpose = match call.function {
+            Function::NullIf => Use::Equality,
+            _ => Use::Argument,
+        };
+        let args: Vec<String> = call.args.iter().map(|arg| self.operand(arg, scope, purpose)).collect::<Result<_>>()?;
+        let text = self.dialect.call(call, &args);
+        text.ok_or_else(|| self.unsupported(format!("the function {}", call.function.name())))
+    }
+
+    fn case(&mut self, call: &Call, scope: &Scope) -> Result<String> {
+        let mut text = "CASE".to_owned();
+        let (last, pairs) = call.args.split_last().ok_or_else(|| self.unsupported("an empty CASE".to_owned()))?;
+        for pair in pairs.chunks(2) {
+            let [condition, value] = pair else { return Err(self.unsupported("half a CASE".to_owned())) };
+            let (condition, value) = (self.filter(condition, scope)?, self.operand(value, scope, Use::Argument)?);
+            text.push_str(&format!(" WHEN {condition} THEN {value}"));
+        }
+        if !matches!(last, Expr::Literal(value) if value.is_null()) {
+            text.push_str(&format!(" ELSE {}", self.operand(last, scope, Use::Argument)?));
+        }
+        text.push_str(" END");
+        Ok(text)
+    }
+
+    fn joined(&mut self, parts: &[Expr], scope: &Scope, separator: &str) -> Result<String> {
+        let parts: Vec<String> = parts.iter().map(|part| self.condition(part, scope)).collect::<Result<_>>()?;
+        Ok(format!("({})", parts.join(separator)))
+    }
+
+    fn compare(&mut self, op: CompareOp, left: &Expr, right: &Expr, scope: &Scope) -> Result<String> {
+        if matches!(left, Expr::Literal(_)) && !matches!(right, Expr::Literal(_)) {
+            return self.compare(op.swapped(), right, left, scope);
+        }
+        let purpose = match op {
+            CompareOp::Equal | CompareOp::NotEqual => Use::Equality,
+            _ => Use::Order,
+        };
+        let left = self.side(left, scope, purpose)?;
+        let right = match right {
+            Expr::Literal(value) => Side { text: self.bind_as(value, &left.column, purpose), ..left.clone() },
+            right => self.side(right, scope, purpose)?,
+        };
+        Ok(self.dialect.compare(op, &left, &right))
+    }
+
+    fn side(&mut self, expr: &Expr, scope: &Scope, purpose: Use) -> Result<Side> {
+        Ok(Side { column: expr.describe(&scope.columns), text: self.operand(expr, scope, purpose)? })
+    }
+
+    fn in_list(&mut self, expr: &Expr, values: &[ScalarValue], negated: bool, scope: &Scope) -> Result<String> {
+        let column = expr.describe(&scope.columns);
+        let text = self.operand(expr, scope, Use::Equality)?;
+        let binds: Vec<String> = values.iter().map(|value| self.bind_as(value, &column, Use::Equality)).collect();
+        Ok(format!("{text} {}IN ({})", if negated { "NOT " } else { "" }, binds.join(", ")))
+    }
+
+    fn like(&mut self, like: &Like, scope: &Scope) -> Result<String> {
+        if like.case_insensitive {
+            return Err(self.unsupported("ILIKE".to_owned()));
+        }
+        let text = self.operand(&like.expr, scope, Use::Like)?;
+        let column = like.expr.describe(&scope.columns);
+        let pattern = self.bind_as(&ScalarValue::from(like.pattern.as_str()), &column, Use::Like);
+        Ok(format!("{text} {}LIKE {pattern}{}", if like.negated { "NOT " } else { "" }, self.dialect.like_escape()))
+    }
+
+    /// Binds a value as what it is compared with; its mark.
+    fn bind_as(&mut self, value: &ScalarValue, column: &ColumnDef, purpose: Use) -> String {
+        let remote_type = self.dialect.bind_type(column, purpose);
+        self.binds.push(Bind { value: value.clone(), remote_type });
+        format!("{MARK}{}{MARK}", self.binds.len() - 1)
+    }
+
+    /// The statement: marks become placeholders.
+    pub(super) fn finish(&mut self, text: &str) -> RemoteStatement {
+        let mut finished = String::with_capacity(text.len());
+        let mut sent: Vec<usize> = Vec::new();
+        for (place, part) in text.split(MARK).enumerate() {
+            match (place % 2, part.parse::<usize>()) {
+                (1, Ok(index)) => {
+                    let number = self.number_of(index, &mut sent);
+                    finished.push_str(&self.dialect.placeholder(number, &self.binds[index].remote_type));
+                }
+                _ => finished.push_str(part),
+            }
+        }
+        let binds = sent.into_iter().map(|index| self.binds[index].clone()).collect();
+        RemoteStatement { text: finished, binds }
+    }
+
+    fn number_of(&self, index: usize, sent: &mut Vec<usize>) -> usize {
+        let known = match D::NUMBERING {
+            // Only a value whose text was used again has been sent before; lists of thousands are not searched through.
+            Numbering::ByNumber if self.reused => sent.iter().position(|known| *known == index),
+            _ => None,
+        };
+        known.map_or_else(
+            || {
+                sent.push(index);
+                sent.len()
+            },
+            |place| place + 1,
+        )
+    }
+
+    pub(super) fn unsupported(&self, reason: String) -> Error {
+        Error::Unsupported { service: self.service.clone(), reason }
+    }
+}
+
+/// A sum is as wide as the source makes it: widening what it sums only costs.
+fn unwidened(function: AggregateFunction, arg: &Expr) -> &Expr {
+    match arg {
+        Expr::Call(Call { function: Function::Widen, args, .. }) if function == AggregateFunction::Sum => {
+            args.first().unwrap_or(arg)
+        }
+        _ => arg,
+    }
+}

@@ -1,0 +1,360 @@
+//! The shape of a statement: one SELECT for as much of a query as one SELECT can say.
+//!
+//! A [`Block`] is a SELECT that is not closed yet. Filters, projections, one grouping, one limit join it in the order in which SQL
+//! applies them; what comes out of that order starts a new block over the closed one (`FROM (SELECT ...) t1`). Inner and left joins
+//! put blocks that hold only rows side by side; semi and anti joins become IN and EXISTS.
+
+use headwater_source::{
+    Aggregate, ColumnDef, CompareOp, Expr, JoinKind, Node, Relation, RemoteStatement, Result, ServiceName, SortKey,
+    TableDef,
+};
+
+use super::{Dialect, Equality, Use, quote};
+
+/// Writes one statement.
+pub(super) struct Writer<'a, D> {
+    pub(super) dialect: &'a D,
+    pub(super) service: &'a ServiceName,
+    pub(super) binds: Vec<headwater_source::Bind>,
+    /// Whether one text may stand in several places of the statement.
+    pub(super) reused: bool,
+    qualified: Qualified,
+    aliases: usize,
+}
+
+/// Whether columns are written with their table's alias.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Qualified {
+    /// There is one table: its columns go by their names.
+    No,
+    /// Names could be taken for each other.
+    Yes,
+}
+
+/// The columns that expressions may name.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Scope {
+    pub(super) columns: Vec<ColumnDef>,
+    pub(super) texts: Vec<String>,
+}
+
+/// A SELECT that is not closed yet.
+#[derive(Debug)]
+struct Block {
+    from: String,
+    filters: Vec<String>,
+    groups: Vec<String>,
+    group_filters: Vec<String>,
+    order: Vec<String>,
+    skip: u64,
+    limit: Option<u64>,
+    stage: Stage,
+    scope: Scope,
+    /// Whether each column of the scope is a plain column, which a left join makes NULL where it finds no partner.
+    plain: Vec<Plain>,
+}
+
+/// What the block holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Rows,
+    Groups,
+    Cut,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Plain {
+    Column,
+    Computed,
+}
+
+impl<'a, D: Dialect> Writer<'a, D> {
+    pub(super) fn new(dialect: &'a D, service: &'a ServiceName, relation: &Relation) -> Self {
+        let tables = relation.tables().len();
+        let qualified = if tables == 1 && !holds_union(relation) { Qualified::No } else { Qualified::Yes };
+        let reused = !matches!(relation.node(), Node::Project { input, .. } if is_scan(input));
+        Self { dialect, service, binds: vec![], reused, qualified, aliases: 0 }
+    }
+
+    /// The whole query as one statement, its columns as they are read.
+    pub(super) fn statement(&mut self, relation: &Relation) -> Result<RemoteStatement> {
+        let block = self.block(relation)?;
+        let items: Vec<String> = block
+            .scope
+            .columns
+            .iter()
+            .zip(&block.scope.texts)
+            .map(|(column, text)| self.dialect.column(column, text.clone(), Use::Read))
+            .collect();
+        let text = block.text(&items);
+        Ok(self.finish(&text))
+    }
+
+    fn block(&mut self, relation: &Relation) -> Result<Block> {
+        match relation.node() {
+            Node::Table(table) => self.table(table),
+            Node::Filter { input, filters } => self.filtered(input, filters),
+            Node::Project { input, exprs } => self.projected(input, exprs, relation.columns()),
+            Node::Aggregate { input, keys, aggregates } => self.grouped(input, keys, aggregates, relation.columns()),
+            Node::Join { kind, left, right, on } => self.joined_blocks(*kind, left, right, on, relation.columns()),
+            Node::Top { input, sort, skip, limit } => self.cut(input, sort, *skip, *limit),
+            Node::UnionAll(inputs) => self.united(inputs, relation.columns()),
+            other => Err(self.unsupported(format!("the operator {other:?}"))),
+        }
+    }
+
+    fn table(&mut self, table: &TableDef) -> Result<Block> {
+        let parts: Vec<String> =
+            table.path.iter().map(|part| quote(part, D::QUOTE, self.service)).collect::<Result<_>>()?;
+        let alias = (self.qualified == Qualified::Yes).then(|| self.alias());
+        let name = |column: &ColumnDef| {
+            let quoted = quote(&column.name, D::QUOTE, self.service)?;
+            Ok(alias.as_ref().map_or_else(|| quoted.clone(), |alias| format!("{alias}.{quoted}")))
+        };
+        let texts = table.columns.iter().map(name).collect::<Result<_>>()?;
+        let path = parts.join(".");
+        let from = alias.as_ref().map_or_else(|| path.clone(), |alias| format!("{path} {alias}"));
+        Ok(Block::over(from, Scope { columns: table.columns.clone(), texts }))
+    }
+
+    fn filtered(&mut self, input: &Relation, filters: &[Expr]) -> Result<Block> {
+        let mut block = self.block(input)?;
+        if block.stage == Stage::Cut {
+            block = self.closed(block);
+        }
+        let texts: Vec<String> =
+            filters.iter().map(|filter| self.filter(filter, &block.scope)).collect::<Result<_>>()?;
+        match block.stage {
+            Stage::Groups => block.group_filters.extend(texts),
+            _ => block.filters.extend(texts),
+        }
+        Ok(block)
+    }
+
+    fn projected(&mut self, input: &Relation, exprs: &[Expr], columns: &[ColumnDef]) -> Result<Block> {
+        let mut block = self.block(input)?;
+        let texts = exprs.iter().map(|expr| self.value(expr, &block.scope)).collect::<Result<_>>()?;
+        block.plain = exprs
+            .iter()
+            .map(|expr| match expr {
+                Expr::Column(index) => block.plain[*index],
+                _ => Plain::Computed,
+            })
+            .collect();
+        block.scope = Scope { columns: columns.to_vec(), texts };
+        Ok(block)
+    }
+
+    fn grouped(
+        &mut self,
+        input: &Relation,
+        keys: &[Expr],
+        aggregates: &[Aggregate],
+        columns: &[ColumnDef],
+    ) -> Result<Block> {
+        let mut block = self.block(input)?;
+        if block.stage != Stage::Rows {
+            block = self.closed(block);
+        }
+        let mut texts = Vec::with_capacity(columns.len());
+        for (key, column) in keys.iter().zip(columns) {
+            let text = self.value(key, &block.scope)?;
+            let by = self.dialect.column(column, text.clone(), Use::Group);
+            texts.push(self.dialect.group_value(column, &text, &by));
+            block.groups.push(by);
+        }
+        for aggregate in aggregates {
+            texts.push(self.aggregate(aggregate, &block.scope)?);
+        }
+        block.stage = Stage::Groups;
+        block.plain = vec![Plain::Computed; texts.len()];
+        block.scope = Scope { columns: columns.to_vec(), texts };
+        Ok(block)
+    }
+
+    fn cut(&mut self, input: &Relation, sort: &[SortKey], skip: u64, limit: u64) -> Result<Block> {
+        let mut block = self.block(input)?;
+        if block.stage == Stage::Cut {
+            block = self.closed(block);
+        }
+        block.order = sort.iter().map(|key| self.sort_key(*key, &block.scope)).collect::<Result<_>>()?;
+        block.skip = skip;
+        block.limit = Some(limit).filter(|limit| *limit < u64::MAX);
+        block.stage = Stage::Cut;
+        Ok(block)
+    }
+
+    fn united(&mut self, inputs: &[Relation], columns: &[ColumnDef]) -> Result<Block> {
+        let mut selects = Vec::with_capacity(inputs.len());
+        for input in inputs {
+            let block = self.block(input)?;
+            let block = if block.stage == Stage::Cut { self.closed(block) } else { block };
+            selects.push(block.text(&block.named_items()));
+        }
+        let alias = self.alias();
+        let texts = (0..columns.len()).map(|index| format!("{alias}.c{index}")).collect();
+        let from = format!("({}) {alias}", selects.join(" UNION ALL "));
+        Ok(Block::over(from, Scope { columns: columns.to_vec(), texts }))
+    }
+
+    fn joined_blocks(
+        &mut self,
+        kind: JoinKind,
+        left: &Relation,
+        right: &Relation,
+        on: &[Expr],
+        columns: &[ColumnDef],
+    ) -> Result<Block> {
+        let left = self.block(left)?;
+        let mut left = if left.stage == Stage::Rows { left } else { self.closed(left) };
+        let right = self.block(right)?;
+        match kind {
+            JoinKind::Semi | JoinKind::Anti => {
+                let condition = self.exists(kind, &left, right, on)?;
+                left.filters.push(condition);
+                Ok(left)
+            }
+            JoinKind::Inner | JoinKind::Left => {
+                let computed = right.plain.contains(&Plain::Computed);
+                let open = right.stage == Stage::Rows && !(kind == JoinKind::Left && computed);
+                let right = if open { right } else { self.closed(right) };
+                self.side_by_side(kind, left, right, on, columns)
+            }
+        }
+    }
+
+    fn side_by_side(
+        &mut self,
+        kind: JoinKind,
+        mut left: Block,
+        right: Block,
+        on: &[Expr],
+        columns: &[ColumnDef],
+    ) -> Result<Block> {
+        left.scope.columns.extend(right.scope.columns);
+        left.scope.texts.extend(right.scope.texts);
+        left.plain.extend(right.plain);
+        let mut conditions: Vec<String> =
+            on.iter().map(|condition| self.filter(condition, &left.scope)).collect::<Result<_>>()?;
+        match kind {
+            // What filters the right rows belongs to the join: a left row that finds none is kept.
+            JoinKind::Left => conditions.extend(right.filters),
+            _ => left.filters.extend(right.filters),
+        }
+        let from = if right.from.contains(" JOIN ") { format!("({})", right.from) } else { right.from };
+        left.from = match (kind, conditions.is_empty()) {
+            (JoinKind::Left, true) => format!("{} LEFT JOIN {from} ON 1 = 1", left.from),
+            (JoinKind::Left, false) => format!("{} LEFT JOIN {from} ON {}", left.from, conditions.join(" AND ")),
+            (_, true) => format!("{} CROSS JOIN {from}", left.from),
+            (_, false) => format!("{} JOIN {from} ON {}", left.from, conditions.join(" AND ")),
+        };
+        left.scope.columns = columns.to_vec();
+        Ok(left)
+    }
+
+    /// The condition on a left row that it has, or has not, a partner.
+    fn exists(&mut self, kind: JoinKind, left: &Block, right: Block, on: &[Expr]) -> Result<String> {
+        if let (JoinKind::Semi, [condition]) = (kind, on)
+            && let Some(condition) = self.contained(left, &right, condition)?
+        {
+            return Ok(condition);
+        }
+        let mut right = if right.stage == Stage::Rows { right } else { self.closed(right) };
+        let mut both = left.scope.clone();
+        both.columns.extend(right.scope.columns.iter().cloned());
+        both.texts.extend(right.scope.texts.iter().cloned());
+        for condition in on {
+            right.filters.push(self.filter(condition, &both)?);
+        }
+        let negation = if kind == JoinKind::Anti { "NOT " } else { "" };
+        Ok(format!("{negation}EXISTS ({})", right.text(&["1".to_owned()])))
+    }
+
+    /// `left IN (SELECT right ...)`, which sources plan better than EXISTS, where the condition is one equality.
+    fn contained(&mut self, left: &Block, right: &Block, condition: &Expr) -> Result<Option<String>> {
+        let Expr::Compare { op: CompareOp::Equal, left: a, right: b } = condition else { return Ok(None) };
+        let split = left.scope.columns.len();
+        let (outer, inner) = match (&**a, &**b) {
+            (Expr::Column(a), Expr::Column(b)) if *a < split && *b >= split => (*a, *b - split),
+            (Expr::Column(a), Expr::Column(b)) if *b < split && *a >= split => (*b, *a - split),
+            _ => return Ok(None),
+        };
+        let (ours, theirs) = (&left.scope.columns[outer], &right.scope.columns[inner]);
+        if right.stage == Stage::Cut || self.dialect.plain_equality(ours, theirs) == Equality::ByMore {
+            return Ok(None);
+        }
+        let ours = self.dialect.column(ours, left.scope.texts[outer].clone(), Use::Equality);
+        let theirs = self.dialect.column(theirs, right.scope.texts[inner].clone(), Use::Equality);
+        Ok(Some(format!("{ours} IN ({})", right.text(&[theirs]))))
+    }
+
+    /// A block of rows over the finished one.
+    fn closed(&mut self, block: Block) -> Block {
+        let alias = self.alias();
+        let texts = (0..block.scope.columns.len()).map(|index| format!("{alias}.c{index}")).collect();
+        let from = format!("({}) {alias}", block.text(&block.named_items()));
+        Block::over(from, Scope { columns: block.scope.columns, texts })
+    }
+
+    fn alias(&mut self) -> String {
+        self.aliases += 1;
+        format!("t{}", self.aliases)
+    }
+}
+
+impl Block {
+    fn over(from: String, scope: Scope) -> Self {
+        Self {
+            from,
+            filters: vec![],
+            groups: vec![],
+            group_filters: vec![],
+            order: vec![],
+            skip: 0,
+            limit: None,
+            stage: Stage::Rows,
+            plain: vec![Plain::Column; scope.columns.len()],
+            scope,
+        }
+    }
+
+    fn named_items(&self) -> Vec<String> {
+        self.scope.texts.iter().enumerate().map(|(index, text)| format!("{text} AS c{index}")).collect()
+    }
+
+    fn text(&self, items: &[String]) -> String {
+        let items = if items.is_empty() { "1".to_owned() } else { items.join(", ") };
+        let mut text = format!("SELECT {items} FROM {}", self.from);
+        let mut clause = |word: &str, parts: &[String], separator: &str| {
+            if !parts.is_empty() {
+                text.push_str(word);
+                text.push_str(&parts.join(separator));
+            }
+        };
+        clause(" WHERE ", &self.filters, " AND ");
+        clause(" GROUP BY ", &self.groups, ", ");
+        clause(" HAVING ", &self.group_filters, " AND ");
+        clause(" ORDER BY ", &self.order, ", ");
+        // Counts of rows from the plan, not values of the query's data: digits cannot say anything else.
+        if let Some(limit) = self.limit {
+            text.push_str(&format!(" LIMIT {limit}"));
+        }
+        if self.skip > 0 {
+            text.push_str(&format!(" OFFSET {}", self.skip));
+        }
+        text
+    }
+}
+
+/// Whether the relation is read as it lies, so that no text is used twice.
+fn is_scan(relation: &Relation) -> bool {
+    match relation.node() {
+        Node::Table(_) => true,
+        Node::Filter { input, .. } | Node::Top { input, .. } => is_scan(input),
+        _ => false,
+    }
+}
+
+fn holds_union(relation: &Relation) -> bool {
+    matches!(relation.node(), Node::UnionAll(_)) || relation.inputs().into_iter().any(holds_union)
+}

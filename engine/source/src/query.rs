@@ -1,0 +1,234 @@
+//! What a source computes just as the engine does: the capability table of whole queries.
+//!
+//! A superset helps only where the engine filters again, so here everything is exact or not at all. Like the table of filters it is data:
+//! functions and aggregates by the class of what they are applied to, classes that make groups, kinds of joins. What is
+//! not in it stays local.
+
+use arrow::datatypes::DataType;
+use datafusion_common::ScalarValue;
+
+use crate::bounds::{fits, magnitude};
+use crate::capability::value_fits;
+use crate::{
+    Aggregate, AggregateFunction, Call, Capabilities, ColumnDef, Expr, Function, JoinKind, Operator, SortKey, Support,
+    ValueClass,
+};
+
+/// What a source computes exactly, beyond filters on columns.
+#[derive(Debug, Clone, Copy)]
+pub struct Queries {
+    /// Functions, by the class of their first value.
+    pub functions: &'static [(Function, ValueClass)],
+    /// Aggregates, by the class of their argument. `count(*)` needs no entry.
+    pub aggregates: &'static [(AggregateFunction, ValueClass)],
+    /// Classes whose values fall into groups by their bytes: GROUP BY, DISTINCT, count(DISTINCT).
+    pub groups: &'static [ValueClass],
+    /// Joins.
+    pub joins: &'static [JoinKind],
+    /// Whether a condition (`a < b`) may also stand where a value does.
+    pub conditions: Conditions,
+    /// The most digits behind the point that its decimals keep.
+    pub scale_max: i8,
+}
+
+/// Whether a source has conditions as values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conditions {
+    /// A condition is a value of type boolean.
+    AreValues,
+    /// A condition as a value is a number there, or nothing.
+    AreNot,
+}
+
+/// Why something stays local.
+type Reason = String;
+
+impl Capabilities {
+    /// Whether the source computes the expression, over these columns, to the engine's values; what the result is as a column.
+    pub fn computes(&self, expr: &Expr, columns: &[ColumnDef]) -> Result<ColumnDef, Reason> {
+        match expr {
+            Expr::Column(index) if *index < columns.len() => Ok(columns[*index].clone()),
+            Expr::Column(index) => Err(format!("there is no column {index}")),
+            Expr::Literal(value) => self.computes_literal(value),
+            Expr::Call(call) => self.computes_call(call, columns).map(|()| expr.describe(columns)),
+            condition => {
+                if self.queries_or_reason()?.conditions == Conditions::AreNot {
+                    return Err(format!("{} has no boolean values", self.source()));
+                }
+                self.decides(condition, columns).map(|()| expr.describe(columns))
+            }
+        }
+    }
+
+    /// Whether the source decides the condition as the engine does: true, false and NULL.
+    pub fn decides(&self, condition: &Expr, columns: &[ColumnDef]) -> Result<(), Reason> {
+        let offer = self.offer_over(condition, columns);
+        if offer.support == Support::Exact { Ok(()) } else { Err(offer.reason) }
+    }
+
+    /// Whether the source groups by the expression as the engine does.
+    pub fn groups(&self, key: &Expr, columns: &[ColumnDef]) -> Result<(), Reason> {
+        let column = self.computes(key, columns)?;
+        if self.queries_or_reason()?.groups.contains(&column.class) {
+            return Ok(());
+        }
+        Err(format!("GROUP BY \"{}\" ({}) differs in {}", column.name, column.remote_type, self.source()))
+    }
+
+    /// Whether the source aggregates as the engine does.
+    pub fn aggregates(&self, aggregate: &Aggregate, columns: &[ColumnDef]) -> Result<(), Reason> {
+        if let Some(condition) = &aggregate.condition {
+            self.decides(condition, columns)?;
+        }
+        let Some(arg) = &aggregate.arg else { return self.queries_or_reason().map(|_| ()) };
+        if aggregate.function == AggregateFunction::CountDistinct {
+            self.groups(arg, columns)?;
+        }
+        let class = self.computes(arg, columns)?.class;
+        let known = self.queries_or_reason()?.aggregates;
+        if aggregate.function != AggregateFunction::Count && !known.contains(&(aggregate.function, class)) {
+            return Err(format!("{} of {class:?} differs in {}", aggregate.function.name(), self.source()));
+        }
+        match (aggregate.function, &aggregate.data_type) {
+            (AggregateFunction::Sum, DataType::Decimal256(..)) => {
+                Err(format!("{} has no sums of more than 65 digits", self.source()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the source joins so.
+    pub fn joins(&self, kind: JoinKind) -> Result<(), Reason> {
+        if self.queries_or_reason()?.joins.contains(&kind) {
+            return Ok(());
+        }
+        Err(format!("{} has no {kind:?} join that is the engine's", self.source()))
+    }
+
+    /// Whether the source can sort by these columns just as Arrow does, or why not.
+    pub fn sorts(&self, keys: &[SortKey], columns: &[ColumnDef]) -> Result<(), Reason> {
+        for key in keys {
+            let column = &columns[key.column];
+            if self.support(Operator::Sort, column.class) != Support::Exact {
+                return Err(self.reason(Operator::Sort, column));
+            }
+        }
+        Ok(())
+    }
+
+    fn queries_or_reason(&self) -> Result<&'static Queries, Reason> {
+        self.queries().ok_or_else(|| format!("{} only takes scans", self.source()))
+    }
+
+    fn computes_literal(&self, value: &ScalarValue) -> Result<ColumnDef, Reason> {
+        value_fits(value).map_err(str::to_owned)?;
+        let column = Expr::Literal(value.clone()).describe(&[]);
+        match (value, column.class) {
+            (value, _) if value.is_null() => Err("a NULL of no column".to_owned()),
+            (_, ValueClass::Opaque | ValueClass::Float) => Err(format!("a constant of type {}", value.data_type())),
+            _ => Ok(column),
+        }
+    }
+
+    fn computes_call(&self, call: &Call, columns: &[ColumnDef]) -> Result<(), Reason> {
+        let queries = self.queries_or_reason()?;
+        let class = match call.function {
+            Function::Case => self.computes_case(call, columns)?,
+            _ => self.computes_args(call, columns)?,
+        };
+        if !queries.functions.contains(&(call.function, class)) {
+            return Err(format!("{} of {class:?} differs in {}", call.function.name(), self.source()));
+        }
+        match call.function {
+            Function::Substring => substring_args(call)?,
+            Function::Divide | Function::Remainder => positive_literal(call.args.get(1))?,
+            _ => {}
+        }
+        let arithmetic = matches!(class, ValueClass::Integer | ValueClass::Decimal);
+        if arithmetic && !in_range(call, columns, queries.scale_max) {
+            let name = call.function.name();
+            return Err(format!(
+                "{name} may leave the range of {}, which the engine and {} take otherwise",
+                call.data_type,
+                self.source()
+            ));
+        }
+        Ok(())
+    }
+
+    /// The class of the first argument; all others of a kind with it.
+    fn computes_args(&self, call: &Call, columns: &[ColumnDef]) -> Result<ValueClass, Reason> {
+        let args: Vec<ColumnDef> = call.args.iter().map(|arg| self.computes(arg, columns)).collect::<Result<_, _>>()?;
+        let Some(first) = args.first() else { return Err("a function of nothing".to_owned()) };
+        let alike = match call.function {
+            Function::Add | Function::Subtract | Function::Multiply => args.iter().all(|arg| arg.class == first.class),
+            Function::Coalesce => args.iter().all(|arg| arg.data_type == first.data_type && is_alike(arg, first)),
+            Function::NullIf => {
+                self.decides(
+                    &Expr::compare(crate::CompareOp::Equal, call.args[0].clone(), call.args[1].clone()),
+                    columns,
+                )?;
+                true
+            }
+            Function::Concat => args.iter().all(|arg| arg.data_type == DataType::Utf8),
+            _ => true,
+        };
+        if alike { Ok(first.class) } else { Err(format!("{} of unlike values", call.function.name())) }
+    }
+
+    /// The class of the values; each condition decided.
+    fn computes_case(&self, call: &Call, columns: &[ColumnDef]) -> Result<ValueClass, Reason> {
+        let (last, pairs) = call.args.split_last().ok_or("an empty CASE")?;
+        let mut values: Vec<ColumnDef> = Vec::new();
+        for pair in pairs.chunks(2) {
+            let [condition, value] = pair else { return Err("half a CASE".to_owned()) };
+            self.decides(condition, columns)?;
+            values.push(self.computes(value, columns)?);
+        }
+        if !matches!(last, Expr::Literal(value) if value.is_null()) {
+            values.push(self.computes(last, columns)?);
+        }
+        let Some(first) = values.first() else { return Err("an empty CASE".to_owned()) };
+        let alike = values.iter().all(|value| value.data_type == call.data_type && is_alike(value, first));
+        if alike { Ok(first.class) } else { Err("CASE of unlike values".to_owned()) }
+    }
+}
+
+/// Of one class; texts of several classes are all texts.
+fn is_alike(a: &ColumnDef, b: &ColumnDef) -> bool {
+    a.class == b.class || (a.data_type == DataType::Utf8 && b.data_type == DataType::Utf8)
+}
+
+fn in_range(call: &Call, columns: &[ColumnDef], scale_max: i8) -> bool {
+    let scale_fits = match call.data_type {
+        DataType::Decimal128(_, scale) => (0..=scale_max).contains(&scale),
+        DataType::Decimal256(..) => false,
+        _ => true,
+    };
+    let magnitude = magnitude(&Expr::Call(call.clone()), columns);
+    match call.function {
+        Function::Add | Function::Subtract | Function::Multiply | Function::Negate | Function::Widen => {
+            scale_fits && magnitude.is_some_and(|most| fits(most, &call.data_type))
+        }
+        _ => true,
+    }
+}
+
+fn substring_args(call: &Call) -> Result<(), Reason> {
+    let at_least = |index: usize, least: i64| match call.args.get(index) {
+        Some(Expr::Literal(ScalarValue::Int64(Some(number)))) => (least..=i64::from(i32::MAX)).contains(number),
+        None => index == 2,
+        _ => false,
+    };
+    if at_least(1, 1) && at_least(2, 0) { Ok(()) } else { Err("SUBSTRING at a computed place".to_owned()) }
+}
+
+fn positive_literal(arg: Option<&Expr>) -> Result<(), Reason> {
+    let positive = match arg {
+        Some(Expr::Literal(value)) => {
+            matches!(value.cast_to(&DataType::Int64), Ok(ScalarValue::Int64(Some(number))) if number > 0)
+        }
+        _ => false,
+    };
+    if positive { Ok(()) } else { Err("a division by what may be zero or -1".to_owned()) }
+}
