@@ -12,8 +12,8 @@ use datafusion::logical_expr::{DdlStatement, Deallocate, LogicalPlan, Statement 
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use headwater_federation::{
-    CATALOG, Catalog, SEARCH_PATH_SCHEMA, SessionCatalog, Settings, SharedSettings, TopN, UncoupledJoins,
-    YieldingJoins, source_error,
+    CATALOG, Catalog, SEARCH_PATH_SCHEMA, SessionCatalog, Settings, SharedSettings, TopN, UnambiguousKeys,
+    UncoupledJoins, YieldingJoins, source_error,
 };
 use headwater_source::Error as SourceError;
 use parking_lot::Mutex;
@@ -62,6 +62,7 @@ impl Session {
             .with_default_features()
             .with_catalog_list(Arc::clone(&catalog) as _)
             .with_optimizer_rule(Arc::new(TopN))
+            .with_physical_optimizer_rule(Arc::new(UnambiguousKeys))
             .with_physical_optimizer_rule(Arc::new(UncoupledJoins))
             .with_physical_optimizer_rule(Arc::new(YieldingJoins))
             .build();
