@@ -7,7 +7,7 @@ use super::query::Query;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Expr {
     /// A column, as SQL names it.
-    Column { kind: Kind, sql: String, sums: Sums },
+    Column { kind: Kind, sql: String, range: Range },
     /// A constant.
     Literal { kind: Kind, sql: String },
     /// A form of SQL with its arguments in the places of `{}`.
@@ -16,11 +16,12 @@ pub(super) enum Expr {
     Subquery { kind: Kind, form: &'static str, args: Vec<Expr>, query: Box<Query> },
 }
 
-/// Whether floats made of a column's values add up to the same in any order.
+/// What is known of a column's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sums {
-    Exact,
-    Rounded,
+pub(super) enum Range {
+    /// Small numbers that add up to the same in any order, times that fit into nanoseconds.
+    Tame,
+    Any,
 }
 
 impl Expr {
@@ -58,7 +59,7 @@ impl Expr {
             Self::Subquery { form, args, query, .. } => {
                 let (before, after) = form.split_once("{q}").expect("a form of a subquery has a place for it");
                 let (first, rest) = args.split_at(before.matches("{}").count());
-                format!("{}{}{}", fill(before, first), query.sql(), fill(after, rest))
+                format!("{}{}{}", fill(before, first), query.unnamed_sql(), fill(after, rest))
             }
         }
     }

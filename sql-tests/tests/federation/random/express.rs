@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use headwater_sql_tests::dice::Dice;
 
-use super::expr::{Expr, Sums};
-use super::forms::{AGGREGATES, COMPARE, EXACT_AGGREGATES, Form, GENERIC, PARTIAL, PATTERNS, TOTAL};
+use super::expr::{Expr, Range};
+use super::forms::{AGGREGATES, COMPARE, Form, GENERIC, PARTIAL, PATTERNS, TAME, TAME_AGGREGATES, TOTAL};
 use super::kind::Kind;
 use super::values::Values;
 use super::world::Published;
@@ -60,6 +60,11 @@ impl Express<'_> {
         if self.dice.percent(20) {
             return self.generic(kind, depth - 1);
         }
+        if self.dice.percent(20)
+            && let Some(expr) = self.of_tame(TAME, Some(kind))
+        {
+            return expr;
+        }
         self.of_forms(TOTAL, kind, depth - 1)
     }
 
@@ -72,21 +77,10 @@ impl Express<'_> {
 
     /// An aggregate of columns or of expressions over them.
     pub(super) fn aggregate(&mut self) -> Expr {
-        let exact: Vec<Expr> = self
-            .scope
-            .iter()
-            .filter(|column| matches!(column, Expr::Column { sums: Sums::Exact, .. }))
-            .cloned()
-            .collect();
-        let sums: Vec<(&Form, Expr)> = EXACT_AGGREGATES
-            .iter()
-            .flat_map(|form| {
-                exact.iter().filter(|column| column.kind() == form.args[0]).map(move |c| (form, c.clone()))
-            })
-            .collect();
-        if !sums.is_empty() && self.dice.percent(25) {
-            let (form, column) = self.dice.pick(&sums).clone();
-            return Expr::form(form.kind, form.form, vec![column]);
+        if self.dice.percent(25)
+            && let Some(aggregate) = self.of_tame(TAME_AGGREGATES, None)
+        {
+            return aggregate;
         }
         let here = self.kinds();
         let fitting: Vec<&Form> =
@@ -158,6 +152,20 @@ impl Express<'_> {
         let form = *self.dice.pick(from);
         let args = form.args.iter().map(|kind| self.value(*kind, depth)).collect();
         Expr::form(kind, form.form, args)
+    }
+
+    /// One of the forms that take a tame column, if there is any; of this kind, if it is said.
+    fn of_tame(&mut self, forms: &[Form], kind: Option<Kind>) -> Option<Expr> {
+        let tame: Vec<&Expr> =
+            self.scope.iter().filter(|column| matches!(column, Expr::Column { range: Range::Tame, .. })).collect();
+        let forms = forms.iter().filter(|form| kind.is_none_or(|kind| form.kind == kind));
+        let all: Vec<Expr> = forms
+            .flat_map(|form| {
+                tame.iter().filter(|column| column.kind() == form.args[0]).map(move |column| (form, *column))
+            })
+            .map(|(form, column)| Expr::form(form.kind, form.form, vec![column.clone()]))
+            .collect();
+        (!all.is_empty()).then(|| self.dice.pick(&all).clone())
     }
 
     fn leaf(&mut self, kind: Kind) -> Expr {

@@ -2,7 +2,7 @@
 
 use headwater_sql_tests::dice::Dice;
 
-use super::expr::{Expr, Sums};
+use super::expr::{Expr, Range};
 use super::express::{Express, Samples};
 use super::kind::Kind;
 use super::query::{Body, Group, Order, Origin, Quantifier, Query, Relation, Select};
@@ -107,7 +107,7 @@ impl<'a> Generator<'a> {
             from.push(relation);
         }
         let mut filters = Vec::new();
-        for _ in 0..self.dice.weighted(&[(30, 0), (45, 1), (20, 2), (5, 3)]) {
+        for _ in 0..self.dice.weighted(&[(45, 0), (40, 1), (12, 2), (3, 3)]) {
             filters.push(match depth > 0 && self.dice.percent(18) {
                 true => self.subquery_filter(&scope, depth - 1),
                 false => self.express(&scope).value(Kind::Bool, 2),
@@ -200,7 +200,11 @@ impl<'a> Generator<'a> {
                 args.push(self.dice.pick(scope).clone());
                 select
             }
-            false => self.rows(depth, scope),
+            false => {
+                let mut select = self.rows(depth, scope);
+                select.items.truncate(1);
+                select
+            }
         };
         if let Some(arg) = args.first() {
             let inner = self.scope_of(&select.from);
@@ -291,14 +295,14 @@ fn columns_of(table: &Published, alias: &str) -> Vec<Expr> {
     let column = |column: &super::world::PublishedColumn| Expr::Column {
         kind: column.kind,
         sql: format!("{alias}.{}", column.sql),
-        sums: if column.values.add_exactly() { Sums::Exact } else { Sums::Rounded },
+        range: if column.values.are_tame() { Range::Tame } else { Range::Any },
     };
     table.columns.iter().map(column).collect()
 }
 
 fn outputs(alias: &str, kinds: &[Kind]) -> Vec<Expr> {
     let column =
-        |(at, kind): (usize, &Kind)| Expr::Column { kind: *kind, sql: format!("{alias}.o{at}"), sums: Sums::Rounded };
+        |(at, kind): (usize, &Kind)| Expr::Column { kind: *kind, sql: format!("{alias}.o{at}"), range: Range::Any };
     kinds.iter().enumerate().map(column).collect()
 }
 

@@ -4,6 +4,7 @@
 //! `HEADWATER_RANDOM_SEED=7 ./test random` asks what seed 7 says and nothing else; `HEADWATER_RANDOM_SECONDS=3600 ./test random`
 //! lets each test run so long. A failure is made small and printed with all that it takes to see it again.
 
+mod cases;
 mod expr;
 mod express;
 mod forms;
@@ -19,6 +20,7 @@ mod shrink;
 mod values;
 mod world;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use headwater_sql_tests::dice::Dice;
@@ -76,9 +78,12 @@ async fn queries_of_a_new_seed_are_answered_as_over_a_local_copy() {
 struct Tally {
     schemas: u64,
     right: u64,
+    /// Of which so many have no row.
+    empty: u64,
     rows: usize,
     refused: u64,
-    known: u64,
+    /// Defects of DataFusion itself.
+    known: BTreeMap<&'static str, u64>,
 }
 
 async fn run(spread: Spread, asked: Asked, first: u64) {
@@ -121,10 +126,11 @@ async fn ask_schema(seed: u64, spread: Spread, asked: Asked, until: Instant, tal
         match judge(&world, &question).await {
             Verdict::Right(rows) => {
                 tally.right += 1;
-                tally.rows += rows; if rows == 0 { tally.known += 1;}
+                tally.rows += rows;
+                tally.empty += u64::from(rows == 0);
             }
-            Verdict::Refused => {tally.refused += 1; eprintln!("REFUSED {} :: {}", headwater_sql_tests::services::ask(&world.on, &question.texts()[0]).await.err().unwrap_or_default(), question.texts()[0]);}
-            Verdict::Known(_) => tally.known += 1,
+            Verdict::Refused => tally.refused += 1,
+            Verdict::Known(reason) => *tally.known.entry(reason).or_default() += 1,
             Verdict::Wrong(fault, answers) => return Some(Failure { world, question, fault, answers }),
         }
     }

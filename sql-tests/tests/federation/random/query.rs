@@ -43,6 +43,14 @@ pub(super) enum Quantifier {
     Distinct,
 }
 
+/// Whether columns of an output get names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Naming {
+    /// `o0`, `o1`, ...
+    Numbered,
+    None,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Group {
     pub(super) keys: Vec<Expr>,
@@ -80,6 +88,15 @@ impl Query {
     /// How many columns it has.
     pub(super) fn width(&self) -> usize {
         self.body.first().items.len()
+    }
+
+    /// As SQL of an expression, without names for its columns: DataFusion mistakes those of a correlated subquery for those
+    /// of what it selects from.
+    pub(super) fn unnamed_sql(&self) -> String {
+        match &self.body {
+            Body::Select(select) => select.sql_with(Naming::None),
+            Body::Set { .. } => self.sql(),
+        }
     }
 
     /// As SQL.
@@ -189,8 +206,15 @@ impl Body {
 
 impl Select {
     fn sql(&self) -> String {
-        let items: Vec<String> =
-            self.items.iter().enumerate().map(|(at, item)| format!("{} AS o{at}", item.sql())).collect();
+        self.sql_with(Naming::Numbered)
+    }
+
+    fn sql_with(&self, naming: Naming) -> String {
+        let item = |(at, item): (usize, &Expr)| match naming {
+            Naming::Numbered => format!("{} AS o{at}", item.sql()),
+            Naming::None => item.sql(),
+        };
+        let items: Vec<String> = self.items.iter().enumerate().map(item).collect();
         let distinct = if self.quantifier == Quantifier::Distinct { "DISTINCT " } else { "" };
         let from: Vec<String> = self.from.iter().map(Relation::sql).collect();
         let filters = if self.filters.is_empty() { String::new() } else { format!(" WHERE {}", all_of(&self.filters)) };

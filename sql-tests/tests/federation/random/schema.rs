@@ -99,7 +99,9 @@ impl Schema {
 impl Table {
     fn random(dice: &mut Dice, number: usize, place: Place) -> Self {
         let count = dice.between(1, 6);
-        let columns: Vec<Column> = (0..count).map(|number| Column::random(dice, number, place)).collect();
+        // Half of the tables have names of columns that no other has.
+        let letter = if dice.percent(50) { 'c' } else { *dice.pick(&['d', 'e', 'f', 'g']) };
+        let columns: Vec<Column> = (0..count).map(|number| Column::random(dice, number, letter, place)).collect();
         let rows = rows(dice, place, &columns);
         let keyed = columns.iter().position(|column| matches!(column.values, Values::Small | Values::Int64));
         let key = keyed.filter(|_| dice.percent(40) && may_have_key(place));
@@ -123,13 +125,13 @@ impl Table {
 }
 
 impl Column {
-    fn random(dice: &mut Dice, number: usize, place: Place) -> Self {
+    fn random(dice: &mut Dice, number: usize, letter: char, place: Place) -> Self {
         let (sql, values) = *dice.pick(place.types());
         let name = match dice.below(24) {
             0 => format!("Odd Name{number}"),
             1 => format!("se\"lect{number}"),
             2 => format!("\u{FC}{number}"),
-            _ => format!("c{number}"),
+            _ => format!("{letter}{number}"),
         };
         Self { name, sql, values }
     }

@@ -43,9 +43,9 @@ pub(super) enum Values {
 }
 
 impl Values {
-    /// Whether floats made of these add up to the same in any order.
-    pub(super) fn add_exactly(self) -> bool {
-        matches!(self, Self::Small | Self::TameDouble | Self::Money)
+    /// Whether floats made of these add up to the same in any order, and times fit into nanoseconds.
+    pub(super) fn are_tame(self) -> bool {
+        matches!(self, Self::Small | Self::TameDouble | Self::Money | Self::Recent | Self::Epoch)
     }
 
     /// A value.

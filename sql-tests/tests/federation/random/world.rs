@@ -79,6 +79,7 @@ impl World {
             schema.tables.iter().for_each(|table| write_file(&services, table));
         }
         let engine = services.engine().await;
+        let relations = published(&engine, schema).await;
         let names: Vec<String> = schema.tables.iter().map(Table::sql).collect();
         let reference = Reference::copy(&engine, &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
         let (on, off) = (session(&engine, Pushdown::On).await, session(&engine, Pushdown::Off).await);
@@ -88,7 +89,7 @@ impl World {
             }
         }
         Self {
-            relations: published(&engine, schema).await,
+            relations,
             schema: schema.clone(),
             settings: settings.to_vec(),
             on,
@@ -120,14 +121,23 @@ const UTC: &str = "SET time_zone = '+00:00'";
 
 async fn published(engine: &Engine, schema: &Schema) -> Vec<Published> {
     let catalog = engine.catalog().await;
+    let faults = engine.discover().await;
     let described = |table: &Table| {
         let found = catalog.iter().find(|info| info.service == table.place.service() && info.name == table.name);
         let found = found.and_then(|info| info.schema.clone());
-        let found = found.unwrap_or_else(|| panic!("{} is published with its columns", table.sql()));
+        let found =
+            found.unwrap_or_else(|| panic!("{} is not published: {faults:?}\n{}", table.sql(), file_text(table)));
         let column = |(index, column): (usize, &Column)| {
             let field = found.field_with_name(&column.name).expect("every column is published");
             let kind = Kind::of(field.data_type())?;
-            let samples = table.rows.iter().filter_map(|row| row[index].clone()).collect();
+            let samples = table.rows.iter().filter_map(|row| row[index].clone());
+            // MariaDB's booleans are integers.
+            let samples = samples.map(|value| match (kind, value.as_str()) {
+                (Kind::Int, "true") => "1".to_owned(),
+                (Kind::Int, "false") => "0".to_owned(),
+                _ => value,
+            });
+            let samples = samples.collect();
             Some(PublishedColumn { sql: identifier(&column.name), kind, values: column.values, samples })
         };
         Published { sql: table.sql(), columns: table.columns.iter().enumerate().filter_map(column).collect() }
