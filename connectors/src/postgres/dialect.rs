@@ -4,6 +4,7 @@
 //! collation, and stay plain so that an index is used. Labels compare in the order of their declaration and are compared as text.
 //! An enum, json or composite `IS NULL` asks whether the datum is there, not whether a composite's fields are.
 
+use arrow::datatypes::DataType;
 use headwater_source::{
     Aggregate, AggregateFunction, Call, Capabilities, ColumnDef, Conditions, Expr, Function, JoinKind, Operator,
     Queries, Rule, SortKey, Support, ValueClass,
@@ -216,6 +217,7 @@ const QUERIES: Queries = {
             (Min, V::TimestampTz),
             (Max, V::TimestampTz),
         ],
+        integers: &[DataType::Int16, DataType::Int32, DataType::Int64],
         groups: &[
             V::Boolean,
             V::Integer,
@@ -321,7 +323,6 @@ impl Dialect for Postgres {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::datatypes::DataType;
     use headwater_source::{CompareOp, Expr, Like, ScalarValue, ScanRequest, ServiceName, TableDef};
 
     use super::*;

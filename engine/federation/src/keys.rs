@@ -14,7 +14,7 @@ use datafusion::physical_expr::expressions::{
     BinaryExpr, CaseExpr, CastExpr, Column, DynamicFilterPhysicalExpr, InListExpr, Literal,
 };
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
-use headwater_source::{CompareOp, Expr, TableDef};
+use headwater_source::{ColumnDef, CompareOp, Expr};
 
 /// What a dynamic filter says of a scan's rows.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,9 +27,9 @@ pub(crate) enum KeyFilter {
     Rows(Expr),
 }
 
-/// Reads a dynamic filter over the scan of `table` that yields the columns of `projection`.
-pub(crate) fn key_filter(filter: &Arc<dyn PhysicalExpr>, table: &TableDef, projection: &[usize]) -> KeyFilter {
-    Reader { table, projection }.read(filter)
+/// Reads a dynamic filter over rows whose columns are those of `columns` at the places of `projection`.
+pub(crate) fn key_filter(filter: &Arc<dyn PhysicalExpr>, columns: &[ColumnDef], projection: &[usize]) -> KeyFilter {
+    Reader { columns, projection }.read(filter)
 }
 
 /// How many key values a filter holds.
@@ -58,7 +58,7 @@ pub(crate) fn range_of_keys(filter: Expr) -> Expr {
 }
 
 struct Reader<'a> {
-    table: &'a TableDef,
+    columns: &'a [ColumnDef],
     projection: &'a [usize],
 }
 
@@ -106,7 +106,7 @@ impl Reader<'_> {
         let Some((index, value)) = self.column(binary.left()).zip(literal(binary.right())) else {
             return KeyFilter::Nothing;
         };
-        match value.cast_to(&self.table.columns[index].data_type) {
+        match value.cast_to(&self.columns[index].data_type) {
             Ok(value) if !value.is_null() => {
                 KeyFilter::Rows(Expr::compare(op, Expr::Column(index), Expr::Literal(value)))
             }
@@ -132,7 +132,7 @@ impl Reader<'_> {
     }
 
     fn one_of(&self, index: usize, values: Vec<ScalarValue>) -> KeyFilter {
-        let data_type = &self.table.columns[index].data_type;
+        let data_type = &self.columns[index].data_type;
         let distinct: HashSet<ScalarValue> = values
             .into_iter()
             .filter(|value| !value.is_null())
@@ -164,7 +164,7 @@ impl Reader<'_> {
         }
         let cast = expr.downcast_ref::<CastExpr>()?;
         let index = self.column(cast.expr())?;
-        widens(&self.table.columns[index].data_type, cast.cast_type()).then_some(index)
+        widens(&self.columns[index].data_type, cast.cast_type()).then_some(index)
     }
 }
 
@@ -269,7 +269,7 @@ fn integer(data_type: &DataType) -> Option<(u8, bool)> {
 mod tests {
     use arrow::datatypes::{Field, Schema};
     use datafusion::physical_expr::expressions::{col, in_list, lit};
-    use headwater_source::{ColumnDef, ValueClass};
+    use headwater_source::{TableDef, ValueClass};
 
     use super::*;
 
@@ -283,7 +283,7 @@ mod tests {
     }
 
     fn read(filter: &Arc<dyn PhysicalExpr>) -> KeyFilter {
-        key_filter(filter, &table(), &[1])
+        key_filter(filter, &table().columns, &[1])
     }
 
     fn id() -> Arc<dyn PhysicalExpr> {

@@ -27,12 +27,13 @@ use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricB
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use futures::stream::{self, StreamExt, TryStreamExt};
-use headwater_source::{BatchStream, Error, Scan, ScanRequest};
+use headwater_source::{BatchStream, Error, Scan};
 use tokio::sync::OnceCell;
 use tracing::debug;
 
 use crate::keys::{KeyFilter, key_filter, keys_of, range_of_keys};
-use crate::{RemoteStatementReport, Service, to_datafusion};
+use crate::region::{Asked, TableName};
+use crate::{Pushdown, RemoteStatementReport, Service, to_datafusion};
 
 /// Reads a service's table by one remote statement for each partition.
 #[derive(Debug, Clone)]
@@ -54,12 +55,12 @@ pub struct RemoteScanExec {
 #[derive(Debug, Clone)]
 pub(crate) struct Planned {
     pub(crate) service: Arc<Service>,
-    /// The table's name in SQL.
-    pub(crate) table: String,
-    pub(crate) request: ScanRequest,
+    /// The tables that are read.
+    pub(crate) tables: Vec<TableName>,
+    pub(crate) asked: Asked,
     pub(crate) scan: Arc<dyn Scan>,
     /// Whether keys may be sent at all: not while the session has pushdown off.
-    pub(crate) pushes: bool,
+    pub(crate) pushes: Pushdown,
 }
 
 /// The scan with the keys that came.
@@ -77,7 +78,7 @@ impl RemoteScanExec {
     pub const KEYS_WAIT_MAX: Duration = Duration::from_secs(60);
 
     pub(crate) fn new(planned: Planned, statistics: Statistics, notes: Vec<String>) -> Self {
-        let schema = planned.request.schema();
+        let schema = planned.asked.schema();
         let properties = PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(&schema)),
             Partitioning::UnknownPartitioning(planned.scan.partitions()),
@@ -108,7 +109,7 @@ impl RemoteScanExec {
         };
         RemoteStatementReport {
             service: self.planned.service.name().to_string(),
-            table: self.planned.table.clone(),
+            table: self.planned.tables.iter().map(|table| table.name.as_str()).collect::<Vec<_>>().join(", "),
             statement: scan.statement().to_string(),
             statements: value(STATEMENTS),
             rows: value(ROWS),
@@ -121,14 +122,14 @@ impl RemoteScanExec {
     async fn read(self, partition: usize) -> Result<Option<Reading>> {
         let meter = self.meter(partition);
         let narrowed = self.narrowed.get_or_try_init(|| self.narrow()).await?;
-        let Planned { service, table, .. } = self.planned;
+        let tables = self.planned.tables;
         match narrowed {
             Narrowed::Empty => Ok(None),
             Narrowed::To { scan, keys } => {
                 if *keys > 0 {
                     MetricBuilder::new(&self.metrics).counter(KEYS, partition).add(*keys);
                 }
-                Reading::start(service, table, Arc::clone(scan), partition, meter).await.map(Some)
+                Reading::start(tables, Arc::clone(scan), partition, meter).await.map(Some)
             }
         }
     }
@@ -141,8 +142,8 @@ impl RemoteScanExec {
                 debug!(service = %self.planned.service.name(), "a join's keys did not come in time; reading without them");
                 continue;
             }
-            let request = &self.planned.request;
-            match key_filter(join, &request.table, &request.projection) {
+            let asked = &self.planned.asked;
+            match key_filter(join, asked.columns(), &asked.positions()) {
                 KeyFilter::NoRow => return Ok(Narrowed::Empty),
                 KeyFilter::Rows(filter) => filters.push(filter),
                 KeyFilter::Nothing => {}
@@ -207,23 +208,21 @@ impl Planned {
     async fn narrowed_by(&self, filters: Vec<headwater_source::Expr>) -> Result<Option<(Arc<dyn Scan>, usize)>> {
         let source = self.service.source();
         let capabilities = source.capabilities();
-        let mut request = self.request.clone();
+        let mut chosen = Vec::new();
         let mut room = capabilities.max_binds().saturating_sub(self.scan.statement().binds.len());
         let mut keys = 0;
         for filter in filters {
             // The keys themselves while they are few enough for one statement, and their range otherwise.
             let forms = [filter.clone(), range_of_keys(filter)];
-            let mut offers = forms.iter().filter_map(|form| capabilities.offer(form, &request.table).filter);
+            let mut offers = forms.iter().filter_map(|form| capabilities.offer_over(form, self.asked.columns()).filter);
             if let Some(filter) = offers.find(|filter| filter.literals() <= room) {
                 room -= filter.literals();
                 keys += keys_of(&filter);
-                request.filters.push(filter);
+                chosen.push(filter);
             }
         }
-        if request.filters.len() == self.request.filters.len() {
-            return Ok(None);
-        }
-        let scan = source.prepare(request).await.map_err(|error| failed(&self.service, &self.table, error))?;
+        let Some(narrowed) = self.asked.narrowed(&chosen).filter(|_| !chosen.is_empty()) else { return Ok(None) };
+        let scan = narrowed.prepare(source.as_ref()).await.map_err(|error| failed(&self.tables, error))?;
         Ok(Some((scan, keys)))
     }
 }
@@ -238,27 +237,20 @@ struct Meter {
 
 /// A partition while it is read.
 struct Reading {
-    service: Arc<Service>,
-    table: String,
+    tables: Vec<TableName>,
     batches: BatchStream,
     meter: Meter,
 }
 
 impl Reading {
-    async fn start(
-        service: Arc<Service>,
-        table: String,
-        scan: Arc<dyn Scan>,
-        partition: usize,
-        meter: Meter,
-    ) -> Result<Self> {
+    async fn start(tables: Vec<TableName>, scan: Arc<dyn Scan>, partition: usize, meter: Meter) -> Result<Self> {
         let started = Instant::now();
         meter.statements.add(1);
         let opened = scan.open(partition).await;
         meter.elapsed.add_elapsed(started);
         match opened {
-            Ok(batches) => Ok(Self { service, table, batches, meter }),
-            Err(error) => Err(failed(&service, &table, error)),
+            Ok(batches) => Ok(Self { tables, batches, meter }),
+            Err(error) => Err(failed(&tables, error)),
         }
     }
 
@@ -272,16 +264,16 @@ impl Reading {
                 self.meter.bytes.add(batch.get_array_memory_size());
                 Ok(Some((batch, self)))
             }
-            Some(Err(error)) => Err(failed(&self.service, &self.table, error)),
+            Some(Err(error)) => Err(failed(&self.tables, error)),
             None => Ok(None),
         }
     }
 }
 
 /// A schema that changed must be asked for anew by the next query.
-fn failed(service: &Service, table: &str, error: Error) -> datafusion::error::DataFusionError {
+pub(crate) fn failed(tables: &[TableName], error: Error) -> datafusion::error::DataFusionError {
     if matches!(error, Error::SchemaChanged { .. } | Error::TableNotFound { .. }) {
-        service.forget(table);
+        tables.iter().for_each(|table| table.service.forget(&table.name));
     }
     to_datafusion(error)
 }
@@ -319,7 +311,7 @@ impl ExecutionPlan for RemoteScanExec {
         let filters = vec![PushedDown::No; offered.len()];
         let joins: Vec<_> = offered.into_iter().filter(|filter| filter.is::<DynamicFilterPhysicalExpr>()).collect();
         // A cut scan must not be narrowed: the join would see other rows than the first.
-        let takes = self.planned.request.limit.is_none() && self.planned.pushes && only_joins_tell(config);
+        let takes = !self.planned.asked.is_cut() && self.planned.pushes == Pushdown::On && only_joins_tell(config);
         if !matches!(phase, FilterPushdownPhase::Post) || joins.is_empty() || !takes {
             return Ok(FilterPushdownPropagation { filters, updated_node: None });
         }

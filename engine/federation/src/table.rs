@@ -10,9 +10,10 @@ use datafusion::logical_expr::{Expr as Logical, TableProviderFilterPushDown, Tab
 use datafusion::physical_plan::ExecutionPlan;
 use headwater_source::{Expr, Offer, ScanRequest, SortKey, Support, TableDef, TableKind};
 
-use crate::scan::Planned;
+use crate::region::{Asked, TableName};
+use crate::scan::{Planned, failed};
 use crate::translate::translate;
-use crate::{Pushdown, RemoteScanExec, Service, to_datafusion};
+use crate::{Pushdown, RemoteScanExec, Service};
 
 /// One table of one service, with the pushdown setting of the session that planned it.
 #[derive(Debug, Clone)]
@@ -76,7 +77,26 @@ impl RemoteTable {
         self.definition.column_index(name)
     }
 
-    fn offer(&self, filter: &Logical) -> Offer {
+    /// The table's name in SQL.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The column that is the table's key by itself.
+    pub(crate) fn single_key(&self) -> Option<&str> {
+        match self.definition.key.as_deref() {
+            Some([column]) => Some(column),
+            _ => None,
+        }
+    }
+
+    /// Whether anything is pushed.
+    pub(crate) fn pushdown(&self) -> Pushdown {
+        self.pushdown
+    }
+
+    /// What the source makes of a filter.
+    pub(crate) fn offer(&self, filter: &Logical) -> Offer {
         if self.pushdown == Pushdown::Off {
             return Offer { filter: None, support: Support::No, reason: "headwater.pushdown is off".to_owned() };
         }
@@ -185,24 +205,18 @@ impl TableProvider for RemoteTable {
         request.batch_rows = state.config().batch_size();
         let rows = self.estimated_rows(request.filters.len(), request.limit);
         let schema = request.schema();
-        let scan = self.service.source().prepare(request.clone()).await.map_err(|error| {
-            if matches!(
-                error,
-                headwater_source::Error::SchemaChanged { .. } | headwater_source::Error::TableNotFound { .. }
-            ) {
-                self.service.forget(&self.name);
-            }
-            to_datafusion(error)
-        })?;
+        let tables = vec![TableName { service: Arc::clone(&self.service), name: self.name.clone() }];
+        let prepared = self.service.source().prepare(request.clone()).await;
+        let scan = prepared.map_err(|error| failed(&tables, error))?;
         let mut statistics = Statistics::new_unknown(&schema);
         statistics.num_rows = rows;
         let notes = decisions.iter().filter_map(Decision::note).collect();
         let planned = Planned {
             service: Arc::clone(&self.service),
-            table: self.name.clone(),
-            request,
+            tables,
+            asked: Asked::Table(request),
             scan,
-            pushes: self.pushdown == Pushdown::On,
+            pushes: self.pushdown,
         };
         Ok(Arc::new(RemoteScanExec::new(planned, statistics, notes)))
     }

@@ -1,26 +1,35 @@
 //! Turns DataFusion's logical expressions into the expressions that may travel to a source.
 //!
-//! Only shapes whose meaning is the same by construction are translated: columns, literals of the column's own type,
-//! comparisons, AND, OR, NOT, IS NULL, IN, BETWEEN and LIKE. Everything else says why it stays local.
+//! Only shapes whose meaning is fixed by their name are translated: columns, literals, comparisons, logic, IN, BETWEEN, LIKE,
+//! arithmetic, casts that lose nothing, CASE and a few functions. Everything else says why it stays local. Whether a source
+//! computes a translated expression as the engine does is for its capability table to say.
 
-use datafusion::common::ScalarValue;
-use datafusion::logical_expr::expr::{Between, BinaryExpr, InList, Like as LogicalLike};
+use arrow::datatypes::DataType;
+use datafusion::common::{Column, ScalarValue};
+use datafusion::logical_expr::binary::BinaryTypeCoercer;
+use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, InList, Like as LogicalLike, ScalarFunction};
 use datafusion::logical_expr::{Expr as Logical, Operator};
-use headwater_source::{CompareOp, Expr, Like, TableDef};
+use headwater_source::{ColumnDef, CompareOp, Expr, Function, Like, TableDef};
 
 /// Translates a filter over `table`, or says why it has no counterpart.
 pub(crate) fn translate(filter: &Logical, table: &TableDef) -> Result<Expr, String> {
-    Translator { table }.expr(filter)
+    let resolve = |column: &Column| table.column_index(&column.name);
+    Translator { columns: &table.columns, resolve: &resolve }.expr(filter)
 }
 
-struct Translator<'a> {
-    table: &'a TableDef,
+/// Translates expressions over columns.
+pub(crate) struct Translator<'a> {
+    /// What the columns are.
+    pub(crate) columns: &'a [ColumnDef],
+    /// Which of them a name is.
+    pub(crate) resolve: &'a dyn Fn(&Column) -> Option<usize>,
 }
 
 impl Translator<'_> {
-    fn expr(&self, expr: &Logical) -> Result<Expr, String> {
+    /// The expression, or why it has no counterpart.
+    pub(crate) fn expr(&self, expr: &Logical) -> Result<Expr, String> {
         match expr {
-            Logical::Column(column) => match self.table.column_index(&column.name) {
+            Logical::Column(column) => match (self.resolve)(column) {
                 Some(index) => Ok(Expr::Column(index)),
                 None => Err(format!("column \"{}\" is not of this table", column.name)),
             },
@@ -33,8 +42,20 @@ impl Translator<'_> {
             Logical::Between(between) => self.between(between),
             Logical::InList(list) => self.in_list(list),
             Logical::Like(like) => self.like(like),
+            Logical::Negative(inner) => {
+                let inner = self.expr(inner)?;
+                let data_type = self.type_of(&inner);
+                Ok(Expr::call(Function::Negate, vec![inner], data_type))
+            }
+            Logical::Cast(cast) => self.cast(&cast.expr, cast.field.data_type()),
+            Logical::Case(case) => self.case(case),
+            Logical::ScalarFunction(function) => self.function(function),
             other => Err(format!("{} is evaluated locally", kind(other))),
         }
+    }
+
+    fn type_of(&self, expr: &Expr) -> DataType {
+        expr.describe(self.columns).data_type
     }
 
     fn binary(&self, binary: &BinaryExpr) -> Result<Expr, String> {
@@ -48,9 +69,109 @@ impl Translator<'_> {
             Operator::LtEq => CompareOp::LessOrEqual,
             Operator::Gt => CompareOp::Greater,
             Operator::GtEq => CompareOp::GreaterOrEqual,
-            other => return Err(format!("the operator {other} is evaluated locally")),
+            other => return self.arithmetic(binary, other),
         };
         Ok(Expr::compare(op, self.expr(left)?, self.expr(right)?))
+    }
+
+    fn arithmetic(&self, binary: &BinaryExpr, op: Operator) -> Result<Expr, String> {
+        let function = match op {
+            Operator::Plus => Function::Add,
+            Operator::Minus => Function::Subtract,
+            Operator::Multiply => Function::Multiply,
+            Operator::Divide => Function::Divide,
+            Operator::Modulo => Function::Remainder,
+            Operator::StringConcat => Function::Concat,
+            other => return Err(format!("the operator {other} is evaluated locally")),
+        };
+        let args = vec![self.expr(&binary.left)?, self.expr(&binary.right)?];
+        if function == Function::Concat {
+            return Ok(Expr::call(function, args, DataType::Utf8));
+        }
+        let (left, right) = (self.type_of(&args[0]), self.type_of(&args[1]));
+        let data_type = BinaryTypeCoercer::new(&left, &op, &right)
+            .get_result_type()
+            .map_err(|_| format!("the operator {op} is evaluated locally"))?;
+        // Decimals of different scales are as they are; all else must have been made alike by the planner.
+        let alike = left == right || (left.is_decimal() && right.is_decimal());
+        match alike && (left.is_integer() || left.is_decimal()) {
+            true => Ok(Expr::call(function, args, data_type)),
+            false => Err(format!("{left} {op} {right} is evaluated locally")),
+        }
+    }
+
+    /// A cast that keeps every value as it is.
+    fn cast(&self, inner: &Logical, to: &DataType) -> Result<Expr, String> {
+        let inner = self.expr(inner)?;
+        let from = self.type_of(&inner);
+        let widens = match (&from, to) {
+            (from, to) if from == to => return Ok(inner),
+            (from, to) if from.is_integer() => to.is_integer() || matches!(to, DataType::Decimal128(_, 0..)),
+            (DataType::Decimal128(_, from), DataType::Decimal128(_, to)) => to >= from,
+            _ => false,
+        };
+        match widens {
+            true => Ok(Expr::call(Function::Widen, vec![inner], to.clone())),
+            false => Err(format!("a cast of {from} to {to} is evaluated locally")),
+        }
+    }
+
+    fn case(&self, case: &Case) -> Result<Expr, String> {
+        let subject = case.expr.as_ref().map(|expr| self.expr(expr)).transpose()?;
+        let mut args = Vec::new();
+        for (when, then) in &case.when_then_expr {
+            let when = self.expr(when)?;
+            args.push(match &subject {
+                Some(subject) => Expr::compare(CompareOp::Equal, subject.clone(), when),
+                None => when,
+            });
+            args.push(self.expr(then)?);
+        }
+        let data_type = args
+            .iter()
+            .skip(1)
+            .step_by(2)
+            .map(|value| self.type_of(value))
+            .find(|data_type| *data_type != DataType::Null)
+            .ok_or("a CASE of NULLs")?;
+        args.push(match &case.else_expr {
+            Some(expr) => self.expr(expr)?,
+            None => Expr::Literal(ScalarValue::try_from(&data_type).map_err(|error| error.to_string())?),
+        });
+        Ok(Expr::call(Function::Case, args, data_type))
+    }
+
+    fn function(&self, function: &ScalarFunction) -> Result<Expr, String> {
+        let args = || function.args.iter().map(|arg| self.expr(arg)).collect::<Result<Vec<Expr>, String>>();
+        let first_type = |args: &[Expr]| args.first().map_or(DataType::Null, |arg| self.type_of(arg));
+        match function.name() {
+            "substr" => Ok(Expr::call(Function::Substring, args()?, DataType::Utf8)),
+            "character_length" => Ok(Expr::call(Function::CharLength, args()?, DataType::Int32)),
+            "coalesce" => {
+                let args = args()?;
+                let data_type = first_type(&args);
+                Ok(Expr::call(Function::Coalesce, args, data_type))
+            }
+            "nullif" => {
+                let args = args()?;
+                let data_type = first_type(&args);
+                Ok(Expr::call(Function::NullIf, args, data_type))
+            }
+            "date_part" => self.date_part(function),
+            name => Err(format!("the function {name} is evaluated locally")),
+        }
+    }
+
+    fn date_part(&self, function: &ScalarFunction) -> Result<Expr, String> {
+        let [part, date] = function.args.as_slice() else { return Err("date_part of other than two".to_owned()) };
+        let Some(ScalarValue::Utf8(Some(part))) = literal(part) else { return Err("a computed date_part".to_owned()) };
+        let function = match part.to_ascii_lowercase().as_str() {
+            "year" => Function::Year,
+            "month" => Function::Month,
+            "day" => Function::Day,
+            other => return Err(format!("date_part of {other} is evaluated locally")),
+        };
+        Ok(Expr::call(function, vec![self.expr(date)?], DataType::Int32))
     }
 
     /// A chain of AND or OR as one n-ary node. A part without a counterpart fails the whole: DataFusion splits top-level
@@ -125,11 +246,7 @@ fn plain_text(value: ScalarValue) -> ScalarValue {
 /// What people call a kind of expression; never its literals.
 fn kind(expr: &Logical) -> String {
     match expr {
-        Logical::Cast(cast) => format!("a cast to {}", cast.field.data_type()),
         Logical::TryCast(cast) => format!("try_cast to {}", cast.field.data_type()),
-        Logical::ScalarFunction(function) => format!("the function {}", function.name()),
-        Logical::Case(_) => "CASE".to_owned(),
-        Logical::Negative(_) => "a negation".to_owned(),
         Logical::SimilarTo(_) => "SIMILAR TO".to_owned(),
         Logical::InSubquery(_) | Logical::Exists(_) | Logical::ScalarSubquery(_) => "a subquery".to_owned(),
         Logical::IsTrue(_) | Logical::IsFalse(_) | Logical::IsNotTrue(_) | Logical::IsNotFalse(_) => {

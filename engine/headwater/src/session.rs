@@ -9,11 +9,12 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::{DdlStatement, Deallocate, LogicalPlan, Statement as Named};
+use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use headwater_federation::{
-    CATALOG, Catalog, SEARCH_PATH_SCHEMA, SessionCatalog, Settings, SharedSettings, TopN, UnambiguousKeys,
-    UncoupledJoins, YieldingJoins, source_error,
+    CATALOG, Catalog, Federation, JoinOrder, SEARCH_PATH_SCHEMA, SessionCatalog, Settings, SharedSettings, TopN,
+    UnambiguousKeys, UncoupledJoins, YieldingJoins, source_error,
 };
 use headwater_source::Error as SourceError;
 use parking_lot::Mutex;
@@ -61,7 +62,8 @@ impl Session {
             .with_runtime_env(runtime)
             .with_default_features()
             .with_catalog_list(Arc::clone(&catalog) as _)
-            .with_optimizer_rule(Arc::new(TopN))
+            .with_query_planner(Arc::new(Federation))
+            .with_optimizer_rules(optimizer_rules())
             .with_physical_optimizer_rule(Arc::new(UnambiguousKeys))
             .with_physical_optimizer_rule(Arc::new(UncoupledJoins))
             .with_physical_optimizer_rule(Arc::new(YieldingJoins))
@@ -316,6 +318,16 @@ fn config(settings: Settings) -> SessionConfig {
     options.optimizer.hash_join_inlist_pushdown_max_size = KEYS_BYTES_MAX;
     options.extensions.insert(settings);
     config
+}
+
+/// DataFusion's rules with our own among them: joins are put in order before columns are pruned, and scans are cut last.
+fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    const PRUNES_COLUMNS: &str = "optimize_projections";
+    let mut rules = Optimizer::new().rules;
+    let place = rules.iter().position(|rule| rule.name() == PRUNES_COLUMNS).unwrap_or(rules.len());
+    rules.insert(place, Arc::new(JoinOrder));
+    rules.push(Arc::new(TopN));
+    rules
 }
 
 fn nothing() -> datafusion::logical_expr::EmptyRelation {

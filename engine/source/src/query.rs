@@ -21,6 +21,8 @@ pub struct Queries {
     pub functions: &'static [(Function, ValueClass)],
     /// Aggregates, by the class of their argument. `count(*)` needs no entry.
     pub aggregates: &'static [(AggregateFunction, ValueClass)],
+    /// The integer types that it computes with and sums up.
+    pub integers: &'static [DataType],
     /// Classes whose values fall into groups by their bytes: GROUP BY, DISTINCT, count(DISTINCT).
     pub groups: &'static [ValueClass],
     /// Joins.
@@ -68,6 +70,9 @@ impl Capabilities {
 
     /// Whether the source groups by the expression as the engine does.
     pub fn groups(&self, key: &Expr, columns: &[ColumnDef]) -> Result<(), Reason> {
+        if matches!(key, Expr::Literal(_)) {
+            return Err("a constant is no key of groups".to_owned());
+        }
         let column = self.computes(key, columns)?;
         if self.queries_or_reason()?.groups.contains(&column.class) {
             return Ok(());
@@ -84,7 +89,11 @@ impl Capabilities {
         if aggregate.function == AggregateFunction::CountDistinct {
             self.groups(arg, columns)?;
         }
-        let class = self.computes(arg, columns)?.class;
+        let column = self.computes(arg, columns)?;
+        if aggregate.function == AggregateFunction::Sum {
+            self.takes_integer(&column)?;
+        }
+        let class = column.class;
         let known = self.queries_or_reason()?.aggregates;
         if aggregate.function != AggregateFunction::Count && !known.contains(&(aggregate.function, class)) {
             return Err(format!("{} of {class:?} differs in {}", aggregate.function.name(), self.source()));
@@ -116,6 +125,14 @@ impl Capabilities {
         Ok(())
     }
 
+    fn takes_integer(&self, column: &ColumnDef) -> Result<(), Reason> {
+        let known = self.queries_or_reason()?.integers;
+        if column.class != ValueClass::Integer || known.contains(&column.data_type) {
+            return Ok(());
+        }
+        Err(format!("{} does not compute with {}", self.source(), column.data_type))
+    }
+
     fn queries_or_reason(&self) -> Result<&'static Queries, Reason> {
         self.queries().ok_or_else(|| format!("{} only takes scans", self.source()))
     }
@@ -145,6 +162,8 @@ impl Capabilities {
             _ => {}
         }
         let arithmetic = matches!(class, ValueClass::Integer | ValueClass::Decimal);
+        let args = call.args.iter().map(|arg| arg.describe(columns));
+        args.chain([Expr::Call(call.clone()).describe(columns)]).try_for_each(|column| self.takes_integer(&column))?;
         if arithmetic && !in_range(call, columns, queries.scale_max) {
             let name = call.function.name();
             return Err(format!(

@@ -348,6 +348,16 @@ impl Relation {
         }
     }
 
+    /// Whether a limit stands where [`Relation::narrowed`] would have to pass it.
+    pub fn is_cut(&self) -> bool {
+        match &self.node {
+            Node::Top { .. } => true,
+            Node::Project { input, .. } | Node::Aggregate { input, .. } => input.is_cut(),
+            Node::UnionAll(inputs) => inputs.iter().any(Self::is_cut),
+            Node::Table(_) | Node::Filter { .. } | Node::Join { .. } => false,
+        }
+    }
+
     /// How many values the query holds: what its statement has to bind.
     pub fn literals(&self) -> usize {
         let own: usize = match &self.node {

@@ -7,6 +7,7 @@ mod hazards;
 mod lifecycle;
 mod names;
 mod random;
+mod regions;
 mod slt;
 mod strings;
 mod tpch;

@@ -220,8 +220,6 @@ pub(super) const AGGREGATES: &[Form] = &[
     form(Int, "max({})", &[Int]),
     form(Decimal, "min({})", &[Decimal]),
     form(Decimal, "max({})", &[Decimal]),
-    form(Double, "min({})", &[Double]),
-    form(Double, "max({})", &[Double]),
     form(Text, "min({})", &[Text]),
     form(Text, "max({})", &[Text]),
     form(Text, "max({}) FILTER (WHERE {})", &[Text, Bool]),
@@ -242,4 +240,6 @@ pub(super) const TAME_AGGREGATES: &[Form] = &[
     form(Decimal, "avg({})", &[Decimal]),
     form(Double, "avg({})", &[Double]),
     form(Double, "sum({})", &[Double]),
+    form(Double, "min({})", &[Double]),
+    form(Double, "max({})", &[Double]),
 ];

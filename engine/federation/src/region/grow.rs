@@ -1,0 +1,407 @@
+//! Growing regions over a logical plan, bottom up.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema};
+use datafusion::catalog::default_table_source::{provider_as_source, source_as_provider};
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{Column, DFSchemaRef, Result, TableReference};
+use datafusion::logical_expr::utils::{conjunction, split_conjunction};
+use datafusion::logical_expr::{
+    Distinct, Expr as Logical, FetchType, Filter, Limit, LogicalPlan, LogicalPlanBuilder, Projection, SkipType, Sort,
+    SubqueryAlias, TableScan, Union,
+};
+use headwater_source::{Capabilities, Expr, JoinKind, Node, Relation, SortKey, Support};
+
+use super::remote::RemoteQuery;
+use crate::translate::Translator;
+use crate::{Pushdown, RemoteTable, Service};
+
+/// A table of a service, by its name in SQL.
+#[derive(Debug, Clone)]
+pub(crate) struct TableName {
+    pub(crate) service: Arc<Service>,
+    pub(crate) name: String,
+}
+
+/// Grows the regions of one plan.
+#[derive(Debug, Default)]
+pub(super) struct Grower {
+    finished: usize,
+}
+
+/// A sub-plan of one source that is still growing.
+#[derive(Debug, Clone)]
+pub(super) struct Region {
+    pub(super) service: Arc<Service>,
+    pub(super) tables: Vec<TableName>,
+    pub(super) relation: Relation,
+    /// The names and types of the relation's columns.
+    pub(super) schema: DFSchemaRef,
+    /// The same as a plan over scans: what is used where the region is not worth a statement of its own.
+    plan: LogicalPlan,
+}
+
+/// A sub-plan.
+pub(super) enum Grown {
+    /// Of one source.
+    Region(Box<Region>),
+    /// With finished regions only.
+    Local(LogicalPlan),
+}
+
+/// Why an operator does not join the region beneath it.
+pub(super) type Reason = String;
+
+impl Grower {
+    /// The plan with its regions as remote relations.
+    pub(super) fn federate(&mut self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        let grown = self.grow(plan)?;
+        self.finish(grown)
+    }
+
+    fn grow(&mut self, plan: LogicalPlan) -> Result<Grown> {
+        match &plan {
+            LogicalPlan::TableScan(scan) => Ok(match region_of_scan(scan) {
+                Some(region) => Grown::Region(Box::new(region)),
+                None => Grown::Local(plan),
+            }),
+            LogicalPlan::Join(join) => {
+                let left = self.grow(join.left.as_ref().clone())?;
+                let right = self.grow(join.right.as_ref().clone())?;
+                match (left, right) {
+                    (Grown::Region(left), Grown::Region(right)) => match super::join::joined(join, &left, &right) {
+                        Ok((relation, schema)) => Ok(left.beside(&right, relation, schema, plan.clone()).into()),
+                        Err(_) => self.local(plan, vec![Grown::Region(left), Grown::Region(right)]),
+                    },
+                    (left, right) => self.local(plan, vec![left, right]),
+                }
+            }
+            LogicalPlan::Union(union) => {
+                let inputs =
+                    union.inputs.iter().map(|input| self.grow(input.as_ref().clone())).collect::<Result<_>>()?;
+                self.united(&plan, union, inputs)
+            }
+            LogicalPlan::SubqueryAlias(SubqueryAlias { input, .. })
+            | LogicalPlan::Projection(Projection { input, .. })
+            | LogicalPlan::Filter(Filter { input, .. })
+            | LogicalPlan::Sort(Sort { input, .. })
+            | LogicalPlan::Limit(Limit { input, .. })
+            | LogicalPlan::Distinct(Distinct::All(input)) => match self.grow(input.as_ref().clone())? {
+                Grown::Region(region) => self.unary(plan, *region),
+                local => self.local(plan, vec![local]),
+            },
+            LogicalPlan::Aggregate(aggregate) => match self.grow(aggregate.input.as_ref().clone())? {
+                Grown::Region(region) => match super::aggregate::aggregated(aggregate, &region) {
+                    Ok(grouped) => self.aggregated(&plan, *region, grouped),
+                    Err(_) => self.local(plan, vec![Grown::Region(region)]),
+                },
+                local => self.local(plan, vec![local]),
+            },
+            _ => {
+                let inputs: Vec<LogicalPlan> = plan.inputs().into_iter().cloned().collect();
+                let inputs = inputs.into_iter().map(|input| self.grow(input)).collect::<Result<_>>()?;
+                self.local(plan, inputs)
+            }
+        }
+    }
+
+    /// An operator over one region: it joins, or it stays above.
+    fn unary(&mut self, plan: LogicalPlan, region: Region) -> Result<Grown> {
+        match &plan {
+            LogicalPlan::SubqueryAlias(alias) => {
+                let (relation, schema) = (region.relation.clone(), Arc::clone(&alias.schema));
+                Ok(region.grown(relation, schema, plan).into())
+            }
+            LogicalPlan::Projection(projection) => match region.projected(projection) {
+                Ok(relation) => {
+                    let schema = Arc::clone(&projection.schema);
+                    Ok(region.grown(relation, schema, plan).into())
+                }
+                Err(_) => self.local(plan, vec![region.into()]),
+            },
+            LogicalPlan::Filter(filter) => self.filtered(plan.clone(), filter, region),
+            LogicalPlan::Sort(Sort { expr, fetch: Some(rows), .. }) if region.is_worth_it() => {
+                let region = match region.sort_keys(expr) {
+                    Ok(keys) => region.cut(keys, *rows as u64),
+                    Err(_) => region,
+                };
+                self.local(plan, vec![region.into()])
+            }
+            LogicalPlan::Limit(limit) if region.is_worth_it() => {
+                let region = match (limit.get_skip_type()?, limit.get_fetch_type()?) {
+                    (SkipType::Literal(skip), FetchType::Literal(Some(fetch))) => {
+                        region.cut(vec![], (skip as u64).saturating_add(fetch as u64))
+                    }
+                    _ => region,
+                };
+                self.local(plan, vec![region.into()])
+            }
+            LogicalPlan::Distinct(_) => {
+                let keys: Vec<Expr> = (0..region.relation.columns().len()).map(Expr::Column).collect();
+                let columns = region.relation.columns();
+                match keys.iter().try_for_each(|key| region.capabilities().groups(key, columns)) {
+                    Ok(()) => {
+                        let (relation, schema) =
+                            (region.relation.clone().aggregate(keys, vec![]), Arc::clone(&region.schema));
+                        Ok(region.grown(relation, schema, plan).into())
+                    }
+                    Err(_) => self.local(plan, vec![region.into()]),
+                }
+            }
+            _ => self.local(plan, vec![region.into()]),
+        }
+    }
+
+    /// The conjuncts that the source decides go down; the others stay above, even where a superset of them goes down too.
+    fn filtered(&mut self, plan: LogicalPlan, filter: &Filter, region: Region) -> Result<Grown> {
+        let (mut below, mut above) = (Vec::new(), Vec::new());
+        for conjunct in split_conjunction(&filter.predicate) {
+            match region.translate(conjunct) {
+                Ok(translated) => {
+                    let offer = region.capabilities().offer_over(&translated, region.relation.columns());
+                    if offer.support != Support::Exact {
+                        above.push(conjunct.clone());
+                    }
+                    below.extend(offer.filter);
+                }
+                Err(_) => above.push(conjunct.clone()),
+            }
+        }
+        let relation = region.relation.clone().filter(below);
+        if relation.literals() > region.capabilities().max_binds() {
+            return self.local(plan, vec![region.into()]);
+        }
+        let schema = Arc::clone(&region.schema);
+        match conjunction(above) {
+            None => Ok(region.grown(relation, schema, plan).into()),
+            Some(_) if !region.is_worth_it() => self.local(plan, vec![region.into()]),
+            Some(above) => {
+                let narrowed = Region { relation, ..region };
+                let input = Arc::new(self.finish(narrowed.into())?);
+                let local = LogicalPlan::Filter(Filter::try_new(above, input)?);
+                self.with_subqueries(local).map(Grown::Local)
+            }
+        }
+    }
+
+    fn united(&mut self, plan: &LogicalPlan, union: &Union, inputs: Vec<Grown>) -> Result<Grown> {
+        let regions: Option<Vec<&Region>> = inputs
+            .iter()
+            .map(|input| match input {
+                Grown::Region(region) => Some(region.as_ref()),
+                Grown::Local(_) => None,
+            })
+            .collect();
+        let united = regions
+            .filter(|regions| regions.windows(2).all(|pair| pair[0].is_of_one_source(pair[1])))
+            .and_then(|regions| {
+                let relation = Relation::union_all(regions.iter().map(|region| region.relation.clone()).collect())?;
+                let (first, others) = regions.split_first()?;
+                let mut region = first.grown_checked(relation, Arc::clone(&union.schema), plan.clone()).ok()?;
+                region.tables.extend(others.iter().flat_map(|other| other.tables.iter().cloned()));
+                Some(region)
+            });
+        match united {
+            Some(region) => Ok(region.into()),
+            None => self.local(plan.clone(), inputs),
+        }
+    }
+
+    /// An aggregate over a region: whole, or with the division of averages above it.
+    fn aggregated(&mut self, plan: &LogicalPlan, region: Region, grouped: super::aggregate::Grouped) -> Result<Grown> {
+        let super::aggregate::Grouped { relation, fields, outputs, schema } = grouped;
+        if outputs.is_none() {
+            return Ok(region.grown(relation, schema, plan.clone()).into());
+        }
+        let (scan, columns) = self.scan(&Region { relation, ..region }, fields)?;
+        let outputs = outputs.unwrap_or_default();
+        let exprs = outputs.iter().map(|output| output.expr(&columns)).collect();
+        Ok(Grown::Local(renamed(exprs, scan, &schema)?))
+    }
+
+    /// The operator over finished inputs.
+    fn local(&mut self, plan: LogicalPlan, inputs: Vec<Grown>) -> Result<Grown> {
+        let inputs: Vec<LogicalPlan> = inputs.into_iter().map(|input| self.finish(input)).collect::<Result<_>>()?;
+        let mut inputs = inputs.into_iter();
+        use datafusion::common::tree_node::TreeNode;
+        let plan = plan.map_children(|child| {
+            Ok(match inputs.next() {
+                Some(input) => Transformed::yes(input),
+                None => Transformed::no(child),
+            })
+        })?;
+        self.with_subqueries(plan.data).map(Grown::Local)
+    }
+
+    fn with_subqueries(&mut self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        Ok(plan.map_subqueries(|subquery| self.federate(subquery).map(Transformed::yes))?.data)
+    }
+
+    fn finish(&mut self, grown: Grown) -> Result<LogicalPlan> {
+        match grown {
+            Grown::Local(plan) => Ok(plan),
+            Grown::Region(region) if !region.is_worth_it() => Ok(region.plan),
+            Grown::Region(region) => {
+                let fields =
+                    region.schema.fields().iter().map(|field| (field.data_type().clone(), field.is_nullable()));
+                let (scan, columns) = self.scan(&region, fields.collect())?;
+                renamed(columns, scan, &region.schema)
+            }
+        }
+    }
+
+    /// The region as a scan of columns `c0`, `c1`, ...
+    fn scan(&mut self, region: &Region, fields: Vec<(DataType, bool)>) -> Result<(LogicalPlan, Vec<Logical>)> {
+        self.finished += 1;
+        let name = TableReference::bare(format!("remote_{}", self.finished));
+        let named = fields.into_iter().enumerate();
+        let fields: Vec<Field> =
+            named.map(|(index, (data_type, nullable))| Field::new(format!("c{index}"), data_type, nullable)).collect();
+        let columns =
+            fields.iter().map(|field| Logical::Column(Column::new(Some(name.clone()), field.name()))).collect();
+        let provider = RemoteQuery {
+            service: Arc::clone(&region.service),
+            relation: region.relation.clone(),
+            schema: Arc::new(Schema::new(fields)),
+            tables: region.tables.clone(),
+        };
+        let scan = LogicalPlanBuilder::scan(name, provider_as_source(Arc::new(provider)), None)?.build()?;
+        Ok((scan, columns))
+    }
+}
+
+impl Region {
+    pub(super) fn capabilities(&self) -> &Capabilities {
+        self.service.source().capabilities()
+    }
+
+    /// Whether both are read from one store under one role.
+    pub(super) fn is_of_one_source(&self, other: &Self) -> bool {
+        let kind = |region: &Self| region.capabilities().source();
+        kind(self) == kind(other) && self.service.source().location() == other.service.source().location()
+    }
+
+    /// A filter or key over the region's columns.
+    pub(super) fn translate(&self, expr: &Logical) -> Result<Expr, Reason> {
+        let resolve = |column: &Column| self.schema.maybe_index_of_column(column);
+        Translator { columns: self.relation.columns(), resolve: &resolve }.expr(expr)
+    }
+
+    /// The same region with another operator on top.
+    fn grown(&self, relation: Relation, schema: DFSchemaRef, plan: LogicalPlan) -> Self {
+        Self { service: Arc::clone(&self.service), tables: self.tables.clone(), relation, schema, plan }
+    }
+
+    /// The same, if the relation's columns have the types that the plan says.
+    fn grown_checked(&self, relation: Relation, schema: DFSchemaRef, plan: LogicalPlan) -> Result<Self, Reason> {
+        check_types(&relation, &schema)?;
+        Ok(self.grown(relation, schema, plan))
+    }
+
+    fn beside(&self, other: &Self, relation: Relation, schema: DFSchemaRef, plan: LogicalPlan) -> Self {
+        let mut region = self.grown(relation, schema, plan);
+        region.tables.extend(other.tables.iter().cloned());
+        region
+    }
+
+    fn projected(&self, projection: &Projection) -> Result<Relation, Reason> {
+        let columns = self.relation.columns();
+        let mut exprs = Vec::with_capacity(projection.expr.len());
+        for expr in &projection.expr {
+            let expr = self.translate(expr)?;
+            self.capabilities().computes(&expr, columns)?;
+            exprs.push(expr);
+        }
+        let relation = self.relation.clone().project(exprs);
+        check_types(&relation, &projection.schema)?;
+        Ok(relation)
+    }
+
+    fn sort_keys(&self, exprs: &[datafusion::logical_expr::SortExpr]) -> Result<Vec<SortKey>, Reason> {
+        let mut keys = Vec::with_capacity(exprs.len());
+        for key in exprs {
+            let Expr::Column(column) = self.translate(&key.expr)? else { return Err("a computed sort key".to_owned()) };
+            keys.push(SortKey { column, descending: !key.asc, nulls_first: key.nulls_first });
+        }
+        self.capabilities().sorts(&keys, self.relation.columns())?;
+        Ok(keys)
+    }
+
+    fn cut(self, keys: Vec<SortKey>, rows: u64) -> Self {
+        Self { relation: self.relation.top(keys, 0, rows), ..self }
+    }
+
+    /// Whether the region is more than a scan.
+    pub(super) fn is_worth_it(&self) -> bool {
+        fn combines(relation: &Relation) -> bool {
+            matches!(relation.node(), Node::Join { .. } | Node::Aggregate { .. } | Node::UnionAll(_))
+                || relation.inputs().into_iter().any(combines)
+        }
+        combines(&self.relation)
+    }
+}
+
+impl From<Region> for Grown {
+    fn from(region: Region) -> Self {
+        Self::Region(Box::new(region))
+    }
+}
+
+/// Whether a relation's columns are what the plan has them for.
+pub(super) fn check_types(relation: &Relation, schema: &DFSchemaRef) -> Result<(), Reason> {
+    let columns = relation.columns();
+    let alike = columns.len() == schema.fields().len()
+        && columns.iter().zip(schema.fields()).all(|(column, field)| column.data_type == *field.data_type());
+    if alike { Ok(()) } else { Err("the types differ".to_owned()) }
+}
+
+/// The expressions under the names of the plan that they stand for.
+fn renamed(exprs: Vec<Logical>, input: LogicalPlan, schema: &DFSchemaRef) -> Result<LogicalPlan> {
+    let named = exprs
+        .into_iter()
+        .zip(schema.iter())
+        .map(|(expr, (qualifier, field))| expr.alias_qualified(qualifier.cloned(), field.name()))
+        .collect();
+    let projection = Projection::try_new_with_schema(named, Arc::new(input), Arc::clone(schema))?;
+    Ok(LogicalPlan::Projection(projection))
+}
+
+/// A scan as a region; `None` of what is no service's table, and with pushdown off.
+fn region_of_scan(scan: &TableScan) -> Option<Region> {
+    let provider = source_as_provider(&scan.source).ok()?;
+    let table = provider.downcast_ref::<RemoteTable>()?;
+    let definition = table.definition();
+    if table.pushdown() == Pushdown::Off || table.service().source().capabilities().queries().is_none() {
+        return None;
+    }
+    // What is not exact here stands in a filter above the scan, too.
+    let filters: Vec<Expr> = scan.filters.iter().filter_map(|filter| table.offer(filter).filter).collect();
+    let mut relation = Relation::table(Arc::clone(definition)).filter(filters);
+    if let Some(projection) = &scan.projection {
+        relation = relation.project(projection.iter().map(|index| Expr::Column(*index)).collect());
+    }
+    Some(Region {
+        service: Arc::clone(table.service()),
+        tables: vec![TableName { service: Arc::clone(table.service()), name: table.name().to_owned() }],
+        relation,
+        schema: Arc::clone(&scan.projected_schema),
+        plan: LogicalPlan::TableScan(scan.clone()),
+    })
+}
+
+/// The kind of a join and whether its sides change places.
+pub(super) fn kind_of(join_type: datafusion::common::JoinType) -> Option<(JoinKind, super::join::Sides)> {
+    use super::join::Sides::{AsWritten, Exchanged};
+    use datafusion::common::JoinType as T;
+    Some(match join_type {
+        T::Inner => (JoinKind::Inner, AsWritten),
+        T::Left => (JoinKind::Left, AsWritten),
+        T::Right => (JoinKind::Left, Exchanged),
+        T::LeftSemi => (JoinKind::Semi, AsWritten),
+        T::RightSemi => (JoinKind::Semi, Exchanged),
+        T::LeftAnti => (JoinKind::Anti, AsWritten),
+        T::RightAnti => (JoinKind::Anti, Exchanged),
+        _ => return None,
+    })
+}

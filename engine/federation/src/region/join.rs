@@ -1,0 +1,82 @@
+//! Joins of two regions of one source.
+
+use datafusion::common::{Column, DFSchemaRef, NullEquality};
+use datafusion::logical_expr::{Expr as Logical, Join, Operator, binary_expr};
+use headwater_source::{ColumnDef, CompareOp, Expr, JoinKind, Relation};
+
+use super::grow::{Reason, Region, check_types, kind_of};
+use crate::translate::Translator;
+
+/// Whether the left side of a join as DataFusion has it is the left one at the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sides {
+    AsWritten,
+    Exchanged,
+}
+
+/// The join as one relation, or why there is none.
+pub(super) fn joined(join: &Join, left: &Region, right: &Region) -> Result<(Relation, DFSchemaRef), Reason> {
+    if !left.is_of_one_source(right) {
+        return Err("the sides are of different sources".to_owned());
+    }
+    if join.null_aware || join.null_equality == NullEquality::NullEqualsNull {
+        return Err("NULLs are compared in the engine's own way".to_owned());
+    }
+    let Some((kind, sides)) = kind_of(join.join_type) else {
+        return Err(format!("a {} join is done locally", join.join_type));
+    };
+    left.capabilities().joins(kind)?;
+    let (first, second) = match sides {
+        Sides::AsWritten => (left, right),
+        Sides::Exchanged => (right, left),
+    };
+    let on = conditions(join, first, second)?;
+    if !on.iter().any(|condition| is_equality(condition, first.relation.columns().len())) {
+        return Err("a join without an equality of its sides ships less when it is done locally".to_owned());
+    }
+    let mut relation = first.relation.clone().join(kind, second.relation.clone(), on);
+    if relation.literals() > left.capabilities().max_binds() {
+        return Err("the statement would hold too many values".to_owned());
+    }
+    if kind == JoinKind::Left && sides == Sides::Exchanged {
+        let (outer, inner) = (first.relation.columns().len(), second.relation.columns().len());
+        relation = relation.project((outer..outer + inner).chain(0..outer).map(Expr::Column).collect());
+    }
+    check_types(&relation, &join.schema)?;
+    Ok((relation, join.schema.clone()))
+}
+
+/// The join's conditions over the columns of the first side followed by those of the second.
+fn conditions(join: &Join, first: &Region, second: &Region) -> Result<Vec<Expr>, Reason> {
+    let split = first.relation.columns().len();
+    let columns: Vec<ColumnDef> = first.relation.columns().iter().chain(second.relation.columns()).cloned().collect();
+    let resolve = |column: &Column| {
+        let of_second = || second.schema.maybe_index_of_column(column).map(|index| index + split);
+        first.schema.maybe_index_of_column(column).or_else(of_second)
+    };
+    let translator = Translator { columns: &columns, resolve: &resolve };
+    let equal = |(left, right): &(Logical, Logical)| binary_expr(left.clone(), Operator::Eq, right.clone());
+    let mut conditions = Vec::new();
+    for condition in join.on.iter().map(equal).chain(join.filter.clone()) {
+        let condition = translator.expr(&condition)?;
+        first.capabilities().decides(&condition, &columns)?;
+        match condition {
+            Expr::And(parts) => conditions.extend(parts),
+            other => conditions.push(other),
+        }
+    }
+    Ok(conditions)
+}
+
+fn is_equality(condition: &Expr, split: usize) -> bool {
+    let Expr::Compare { op: CompareOp::Equal, left, right } = condition else { return false };
+    let of_first = |expr: &Expr| {
+        let (mut any, mut all) = (false, true);
+        expr.visit_columns(&mut |index| {
+            any = true;
+            all &= index < split;
+        });
+        any.then_some(all)
+    };
+    matches!((of_first(left), of_first(right)), (Some(a), Some(b)) if a != b)
+}

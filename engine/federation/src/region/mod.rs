@@ -1,0 +1,22 @@
+//! Regions: sub-plans of one source that are answered there by one statement.
+//!
+//! After DataFusion's optimizer has pushed filters down, pruned columns and decorrelated subqueries, [`Federation`] grows regions
+//! bottom up: an operator joins its inputs' region where they are of one source and the source's capability table covers
+//! it for these expressions, types and collations. What can't join stays local above the finished region. A region of a single
+//! scan is left to [`RemoteTable`](crate::RemoteTable), which offers its filters one by one.
+//!
+//! Invariant: a region's answer is the multiset of rows that DataFusion computes over the scans beneath it.
+
+mod aggregate;
+mod estimate;
+mod grow;
+mod join;
+mod mean;
+mod order;
+mod planner;
+mod remote;
+
+pub(crate) use grow::TableName;
+pub use order::JoinOrder;
+pub use planner::Federation;
+pub(crate) use remote::Asked;

@@ -1,0 +1,110 @@
+//! Sub-plans of one source go down as one statement, and answer as a local copy does.
+
+use headwater_sql_tests::postgres::PostgresDatabase;
+use headwater_sql_tests::services::{Reference, Services, rows};
+
+/// Orders, lines and customers with NULLs, duplicates, texts that a locale would order otherwise, and sums that leave their types.
+const SHOP: &str = "
+    CREATE TABLE customers (id int PRIMARY KEY, name text COLLATE \"en-x-icu\", country text, code char(4), born date);
+    INSERT INTO customers (id, name, country, born) VALUES (1, 'b', 'de', '1970-01-01'), (2, 'B', 'de', NULL), (3, 'a', NULL, '2999-12-31'),
+        (4, 'ä', 'fr', '0001-01-01'), (5, NULL, 'fr', 'infinity'), (6, 'B', 'de', '1970-01-01');
+    UPDATE customers SET code = country || ' ';
+    CREATE TABLE orders (id bigint PRIMARY KEY, customer int, price numeric(15,2), discount numeric(15,2), flag boolean, big bigint, wide numeric(38,0));
+    INSERT INTO orders VALUES (10, 1, 12.50, 0.05, true, 9223372036854775807, 90000000000000000000000000000000000000),
+        (11, 1, 99.99, 0.00, false, 9223372036854775807, 90000000000000000000000000000000000000),
+        (12, 2, NULL, 0.10, NULL, -1, 1), (13, 3, -5.01, NULL, true, NULL, NULL), (14, NULL, 7.00, 0.01, false, 3, 4),
+        (15, 9, 0.00, 0.02, true, 5, 6);
+    CREATE TABLE lines (order_id bigint, line int, quantity smallint, part text COLLATE \"C\", PRIMARY KEY (order_id, line));
+    INSERT INTO lines VALUES (10, 1, 3, 'x'), (10, 2, 32767, 'y'), (11, 1, 32767, 'x'), (12, 1, NULL, 'z'), (12, 2, 5, NULL), (13, 1, 1, 'x'), (77, 1, 1, 'x');
+";
+
+/// Each with how many statements it is.
+const QUERIES: &[(usize, &str)] = &[
+    (1, "SELECT c.name, o.id FROM crm.customers c JOIN shop.orders o ON o.customer = c.id"),
+    (
+        1,
+        "SELECT c.id, o.id, o.price FROM crm.customers c LEFT JOIN shop.orders o ON o.customer = c.id AND o.price > 10",
+    ),
+    (1, "SELECT o.id, c.name FROM crm.customers c RIGHT JOIN shop.orders o ON o.customer = c.id AND c.country = 'de'"),
+    (1, "SELECT id FROM shop.orders WHERE customer IN (SELECT id FROM crm.customers WHERE country = 'de')"),
+    (1, "SELECT id FROM shop.orders o WHERE NOT EXISTS (SELECT 1 FROM crm.customers c WHERE c.id = o.customer)"),
+    (
+        1,
+        "SELECT c.name, l.part, l.quantity FROM crm.customers c JOIN shop.orders o ON o.customer = c.id JOIN shop.lines l ON l.order_id = o.id WHERE l.line = 1",
+    ),
+    (1, "SELECT name, count(*), count(born), min(born), max(id) FROM crm.customers GROUP BY name"),
+    (1, "SELECT country, count(DISTINCT name) FROM crm.customers GROUP BY country"),
+    (1, "SELECT DISTINCT country, name FROM crm.customers"),
+    (1, "SELECT count(*) FROM shop.lines"),
+    (
+        1,
+        "SELECT count(*), sum(price), min(price), max(price), avg(price), avg(quantity) FROM shop.orders JOIN shop.lines ON order_id = id",
+    ),
+    (1, "SELECT customer, sum(big), sum(wide) FROM shop.orders GROUP BY customer"),
+    (1, "SELECT part, sum(quantity), avg(quantity), count(quantity) FROM shop.lines GROUP BY part"),
+    (1, "SELECT customer, sum(price * (1 - discount)) FROM shop.orders GROUP BY customer"),
+    (1, "SELECT sum(price) FILTER (WHERE flag), count(*) FILTER (WHERE NOT flag), count(flag) FROM shop.orders"),
+    (1, "SELECT customer, sum(price) FROM shop.orders GROUP BY customer HAVING sum(price) > 10 AND count(*) < 9"),
+    (1, "SELECT min(name), max(name), min(country) FROM crm.customers"),
+    (1, "SELECT sum(CASE WHEN flag THEN price ELSE 0 END), sum(CASE WHEN price > 5 THEN 1 END) FROM shop.orders"),
+    (
+        1,
+        "SELECT customer, id FROM (SELECT customer, max(id) AS id FROM shop.orders GROUP BY customer) ORDER BY id DESC LIMIT 2",
+    ),
+    (
+        1,
+        "SELECT c.name, t.total FROM crm.customers c JOIN (SELECT customer, sum(price) AS total FROM shop.orders GROUP BY customer) t ON t.customer = c.id",
+    ),
+    (
+        1,
+        "SELECT id FROM shop.orders WHERE id IN (SELECT order_id FROM shop.lines GROUP BY order_id HAVING sum(quantity) > 5)",
+    ),
+    (
+        1,
+        "SELECT id, name FROM crm.customers WHERE country = 'de' UNION ALL SELECT id, name FROM crm.customers WHERE id > 4",
+    ),
+    (1, "SELECT substr(name, 1, 1), character_length(country), count(*) FROM crm.customers GROUP BY 1, 2"),
+    (1, "SELECT coalesce(name, part), id % 3, line + 1 FROM crm.customers LEFT JOIN shop.lines ON order_id = id"),
+    (1, "SELECT a.id, b.id FROM crm.customers a JOIN crm.customers b ON a.name = b.name AND a.id < b.id"),
+    (1, "SELECT code, count(*), max(code) FROM crm.customers GROUP BY code"),
+    // What Postgres would answer otherwise stays local.
+    (1, "SELECT avg(big) FROM shop.orders"),
+    (1, "SELECT upper(name), count(*) FROM crm.customers GROUP BY upper(name)"),
+    (2, "SELECT id FROM shop.orders WHERE customer NOT IN (SELECT order_id FROM shop.lines)"),
+    (2, "SELECT c.id, l.line FROM crm.customers c CROSS JOIN shop.lines l"),
+    (2, "SELECT o.id, c.id FROM shop.orders o FULL JOIN crm.customers c ON o.customer = c.id"),
+];
+
+#[tokio::test]
+async fn sub_plan_of_one_source_is_one_statement_and_answers_as_a_local_copy() {
+    let database = PostgresDatabase::with(SHOP).await;
+    let services = Services::new()
+        .with_tables(
+            "shop",
+            &format!("connector: postgres, url: \"{}\"", database.url()),
+            "{orders: {from: orders}, lines: {from: lines}}",
+        )
+        .with_tables(
+            "crm",
+            &format!("connector: postgres, url: \"{}\"", database.url()),
+            "{customers: {from: customers}}",
+        );
+    let engine = services.engine().await;
+    let reference = Reference::copy(&engine, &["shop.orders", "shop.lines", "crm.customers"]).await;
+    let mut shown = Vec::new();
+    let mut wrong = Vec::new();
+    for (statements, query) in QUERIES {
+        if let Err(difference) = reference.agrees(&engine, query).await {
+            wrong.push(format!("{query}\n{difference}"));
+        }
+        let plan = rows(&engine, &format!("EXPLAIN {query}")).await;
+        let plan = plan.texts().into_iter().find(|row| row[0] == "physical_plan").unwrap()[1].to_owned();
+        let remote: Vec<&str> = plan.lines().filter(|line| line.contains("RemoteScanExec")).map(str::trim).collect();
+        if remote.len() != *statements {
+            wrong.push(format!("{query}\nis {} statements and not {statements}:\n{plan}", remote.len()));
+        }
+        shown.push(format!("{query}\n{}", remote.join("\n")));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    insta::assert_snapshot!(shown.join("\n\n"));
+}
