@@ -49,7 +49,7 @@ impl Estimate {
 
 /// What is guessed of a plan.
 pub(super) fn estimate(plan: &LogicalPlan) -> Estimate {
-    let (rows, base) = rows(plan);
+    let (rows, base) = rows_and_base(plan);
     let key = key_of(plan);
     let columns = plan.schema().columns().into_iter();
     let uniqueness = |column: &Column| match &key {
@@ -59,23 +59,51 @@ pub(super) fn estimate(plan: &LogicalPlan) -> Estimate {
     Estimate { rows, base, columns: columns.map(|column| (column.clone(), uniqueness(&column))).collect() }
 }
 
+/// How many rows a plan is guessed to have.
+pub(super) fn rows(plan: &LogicalPlan) -> f64 {
+    rows_and_base(plan).0
+}
+
+/// How many groups the rows of a plan fall into by these columns, as a guess.
+pub(super) fn groups(plan: &LogicalPlan, keys: &[Column]) -> f64 {
+    let mut groups = 1.0;
+    visit_scans(plan, &mut |scan| {
+        let (_, base) = scanned(scan);
+        let key = key_of(&LogicalPlan::TableScan(scan.clone()));
+        let ours: Vec<&Column> = keys.iter().filter(|column| scan.projected_schema.has_column(column)).collect();
+        if ours.iter().any(|column| key.as_ref() == Some(&column.name)) {
+            groups *= base;
+        } else if !ours.is_empty() {
+            groups *= (base / ROWS_PER_VALUE).powi(ours.len() as i32).clamp(1.0, base);
+        }
+    });
+    groups.min(rows(plan))
+}
+
+fn visit_scans(plan: &LogicalPlan, visit: &mut impl FnMut(&TableScan)) {
+    match plan {
+        LogicalPlan::TableScan(scan) => visit(scan),
+        other => other.inputs().into_iter().for_each(|input| visit_scans(input, visit)),
+    }
+}
+
 /// Rows, and rows without filters.
-fn rows(plan: &LogicalPlan) -> (f64, f64) {
+fn rows_and_base(plan: &LogicalPlan) -> (f64, f64) {
     match plan {
         LogicalPlan::TableScan(scan) => scanned(scan),
         LogicalPlan::Filter(filter) => {
-            let (rows_in, base) = rows(&filter.input);
+            let (rows_in, base) = rows_and_base(&filter.input);
             let conditions = split_conjunction(&filter.predicate).len().min(8);
             ((rows_in * KEPT_UNKNOWN.powi(conditions as i32)).max(1.0), base)
         }
         LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.is_empty() => (1.0, 1.0),
         LogicalPlan::Aggregate(aggregate) => {
-            let (rows_in, _) = rows(&aggregate.input);
+            let (rows_in, _) = rows_and_base(&aggregate.input);
             let groups = (rows_in / ROWS_PER_VALUE).max(1.0);
             (groups, groups)
         }
         LogicalPlan::Join(join) => {
-            let ((left, left_base), (right, right_base)) = (rows(&join.left), rows(&join.right));
+            let ((left, left_base), (right, right_base)) = (rows_and_base(&join.left), rows_and_base(&join.right));
             match join.join_type {
                 JoinType::LeftSemi | JoinType::LeftAnti => (left * 0.5, left_base),
                 JoinType::RightSemi | JoinType::RightAnti => (right * 0.5, right_base),
@@ -83,7 +111,7 @@ fn rows(plan: &LogicalPlan) -> (f64, f64) {
             }
         }
         LogicalPlan::Limit(limit) => {
-            let (rows_in, base) = rows(&limit.input);
+            let (rows_in, base) = rows_and_base(&limit.input);
             match limit.get_fetch_type() {
                 Ok(FetchType::Literal(Some(fetch))) => (rows_in.min(fetch as f64), base),
                 _ => (rows_in, base),
@@ -92,11 +120,11 @@ fn rows(plan: &LogicalPlan) -> (f64, f64) {
         LogicalPlan::Values(values) => (values.values.len() as f64, values.values.len() as f64),
         LogicalPlan::EmptyRelation(_) => (1.0, 1.0),
         LogicalPlan::Union(union) => {
-            let all = union.inputs.iter().map(|input| rows(input));
+            let all = union.inputs.iter().map(|input| rows_and_base(input));
             all.fold((0.0, 0.0), |(rows, base), (more, more_base)| (rows + more, base + more_base))
         }
         other => match other.inputs().as_slice() {
-            [input] => rows(input),
+            [input] => rows_and_base(input),
             _ => (ROWS_UNKNOWN, ROWS_UNKNOWN),
         },
     }

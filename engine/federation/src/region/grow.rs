@@ -60,6 +60,14 @@ impl Grower {
         self.finish(grown)
     }
 
+    /// Whether an aggregate is done by the one source beneath it, averages and all.
+    pub(super) fn groups_at_source(&mut self, plan: &LogicalPlan) -> Result<bool> {
+        Ok(match self.grow(plan.clone())? {
+            Grown::Region(region) => matches!(region.relation.node(), Node::Aggregate { .. }),
+            Grown::Local(_) => false,
+        })
+    }
+
     fn grow(&mut self, plan: LogicalPlan) -> Result<Grown> {
         match &plan {
             LogicalPlan::TableScan(scan) => Ok(match region_of_scan(scan) {

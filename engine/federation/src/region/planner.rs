@@ -10,6 +10,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 
+use super::eager::aggregate_early;
 use super::grow::Grower;
 
 /// The query planner of a session: DataFusion's own, over a plan whose regions are remote relations.
@@ -23,7 +24,8 @@ impl QueryPlanner for Federation {
         logical_plan: &LogicalPlan,
         session: &dyn Session,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let plan = Grower::default().federate(logical_plan.clone())?;
+        let plan = aggregate_early(logical_plan.clone())?;
+        let plan = Grower::default().federate(plan)?;
         DefaultPhysicalPlanner::default().create_physical_plan(&plan, session).await
     }
 }
