@@ -38,6 +38,9 @@ const SECONDS: u64 = 25;
 /// How many questions one schema is asked.
 const QUESTIONS: u64 = 40;
 
+/// One question in so many is explained, to count how often a source does more than filter.
+const EXPLAINED: u64 = 5;
+
 /// How long a failure is made smaller.
 const SHRINKING: Duration = Duration::from_secs(60);
 
@@ -81,6 +84,8 @@ struct Tally {
     /// Of which so many have no row.
     empty: u64,
     rows: usize,
+    /// Plans in which a source joins or groups, of so many that were looked at.
+    whole: (u64, u64),
     refused: u64,
     /// Defects of DataFusion itself.
     known: BTreeMap<&'static str, u64>,
@@ -128,6 +133,10 @@ async fn ask_schema(seed: u64, spread: Spread, asked: Asked, until: Instant, tal
                 tally.right += 1;
                 tally.rows += rows;
                 tally.empty += u64::from(rows == 0);
+                if number % EXPLAINED == 0 {
+                    tally.whole.0 += u64::from(report::goes_whole(&world, &question.texts()[0]).await);
+                    tally.whole.1 += 1;
+                }
             }
             Verdict::Refused => tally.refused += 1,
             Verdict::Known(reason) => *tally.known.entry(reason).or_default() += 1,

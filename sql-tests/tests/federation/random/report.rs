@@ -5,7 +5,7 @@ use headwater_sql_tests::services::ask;
 
 use super::schema::Place;
 use super::shrink::Failure;
-use super::world::{file_text, tables_text};
+use super::world::{World, file_text, tables_text};
 
 /// How many rows of an answer are printed.
 const ROWS_MAX: usize = 30;
@@ -38,6 +38,16 @@ pub(super) async fn report(failure: &Failure) -> String {
         text += &plan.map_or_else(|error| error, |rows| rows.texts().concat().join("\n"));
     }
     text
+}
+
+/// Whether a source joins or groups for this query.
+pub(super) async fn goes_whole(world: &World, query: &str) -> bool {
+    let Ok(plan) = ask(&world.on, &format!("EXPLAIN {query}")).await else { return false };
+    let plan = plan.texts().concat().join("\n");
+    let mut statements = plan.lines().filter(|line| line.contains("RemoteScanExec"));
+    statements.any(|line| {
+        [" JOIN ", " GROUP BY ", "count(", "EXISTS (", "IN (SELECT "].iter().any(|part| line.contains(part))
+    })
 }
 
 fn shown(answer: &Result<Rows, String>) -> String {
