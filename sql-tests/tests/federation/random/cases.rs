@@ -1,6 +1,7 @@
 //! What random queries found: each failure as a small case that stays.
 
 use headwater_sql_tests::mysql::MysqlDatabase;
+use headwater_sql_tests::postgres::PostgresDatabase;
 use headwater_sql_tests::services::{Pushdown, Reference, Services, ask, session};
 
 /// Asks with pushdown, without and over a local copy, under these settings, and asserts the one answer.
@@ -45,5 +46,22 @@ async fn keys_of_a_join_do_not_reach_another_column_of_the_same_name() {
     for settings in [&PARTITIONED[..], &[]] {
         let rows = agree(&services, &["my.orders", "my.visits"], settings, query).await;
         assert_eq!(rows, [[Some("1.0".to_owned())]]);
+    }
+}
+
+/// The side that is aggregated early has no column to group by: a constant alone made an aggregate of nothing, which failed, and a
+/// count made a row of no rows, which each row of the other side met.
+#[tokio::test]
+async fn join_without_keys_is_not_aggregated_beneath() {
+    let postgres = PostgresDatabase::with("CREATE TABLE none (x int)").await;
+    let mysql = MysqlDatabase::with("CREATE TABLE words (w varchar(20)); INSERT INTO words VALUES ('a'), ('b')").await;
+    let services = Services::new().with_postgres("pg", &postgres.url()).with_mysql("my", &mysql.url());
+    for query in [
+        "SELECT DISTINCT CAST('1' AS DOUBLE) AS one FROM pg.none n JOIN my.words w ON true",
+        "SELECT w.w, count(n.x) AS many FROM my.words w CROSS JOIN pg.none n GROUP BY w.w",
+        "SELECT w.w, sum(n.x) AS total FROM my.words w JOIN pg.none n ON w.w = 'a' GROUP BY w.w",
+    ] {
+        let rows = agree(&services, &["pg.none", "my.words"], &[], query).await;
+        assert!(rows.is_empty(), "{query}: {rows:?}");
     }
 }
