@@ -1,8 +1,19 @@
 //! Answers, and whether two are the same: the same columns and types, the same multiset of rows, exactly.
 
+use std::collections::HashMap;
+
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+
+/// How the floats of two answers are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Floats {
+    /// To the last bit; NaN is NaN.
+    Exact,
+    /// Up to a share of 10^-12: sums depend on the order of rows in their last digits.
+    Near,
+}
 
 /// An answer in a form that can be compared and printed: values as text that is exact for every type, NULL as `None`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,35 +63,100 @@ impl Rows {
 
     /// What differs between this answer and another, as multisets; `None` where nothing does.
     pub fn difference(&self, other: &Self) -> Option<String> {
+        self.difference_within(other, Floats::Exact)
+    }
+
+    /// What differs between this answer and another, as multisets; `None` where nothing does.
+    pub fn difference_within(&self, other: &Self, floats: Floats) -> Option<String> {
         if self.columns != other.columns {
             return Some(format!("columns {:?} are not {:?}", self.columns, other.columns));
         }
         let (left, right) = (self.clone().sorted().rows, other.clone().sorted().rows);
-        if left == right {
+        if left == right || (floats == Floats::Near && self.is_near(other)) {
             return None;
         }
-        let only = |these: &[Vec<Option<String>>], those: &[Vec<Option<String>>]| {
-            let mut those = those.to_vec();
-            let mut missing = Vec::new();
-            for row in these {
-                match those.iter().position(|other| other == row) {
-                    Some(index) => drop(those.swap_remove(index)),
-                    None => missing.push(row.clone()),
-                }
-                if missing.len() == 5 {
-                    break;
-                }
-            }
-            missing
-        };
         Some(format!(
             "{} rows are not {}; only in the first {:?}; only in the second {:?}",
             left.len(),
             right.len(),
-            only(&left, &right),
-            only(&right, &left)
+            missing(&left, &right),
+            missing(&right, &left)
         ))
     }
+
+    /// Why these are not as many rows of `whole` as a cut leaves, whichever they are; `None` where they are.
+    pub fn no_cut_of(&self, whole: &Self, limit: Option<usize>, offset: Option<usize>) -> Option<String> {
+        if self.columns != whole.columns {
+            return Some(format!("columns {:?} are not {:?}", self.columns, whole.columns));
+        }
+        let left = whole.rows.len().saturating_sub(offset.unwrap_or(0));
+        let expected = limit.map_or(left, |limit| left.min(limit));
+        if self.rows.len() != expected {
+            return Some(format!("{} rows where the cut leaves {expected}", self.rows.len()));
+        }
+        let strange = missing(&self.rows, &whole.rows);
+        (!strange.is_empty()).then(|| format!("rows that are not there without the cut: {strange:?}"))
+    }
+
+    /// Whether the rows pair up so that floats are near and all else is equal.
+    fn is_near(&self, other: &Self) -> bool {
+        let (left, right) = (self.floats_last(), other.floats_last());
+        let same = |(left, right): (&Keyed, &Keyed)| {
+            left.0 == right.0 && left.1.iter().zip(&right.1).all(|(left, right)| near(*left, *right))
+        };
+        left.len() == right.len() && left.iter().zip(&right).all(same)
+    }
+
+    /// The rows in order of what is not a float, then of the floats.
+    fn floats_last(&self) -> Vec<Keyed> {
+        let is_float = |at: usize| matches!(self.columns[at].1, DataType::Float32 | DataType::Float64);
+        let keyed = |row: &Vec<Option<String>>| {
+            let others = row.iter().enumerate().filter(|(at, _)| !is_float(*at)).map(|(_, value)| value.clone());
+            let floats = row.iter().enumerate().filter(|(at, _)| is_float(*at)).map(|(_, value)| value.as_deref());
+            (others.collect(), floats.map(|value| value.and_then(|text| text.parse().ok())).collect())
+        };
+        let mut rows: Vec<Keyed> = self.rows.iter().map(keyed).collect();
+        rows.sort_by(|left, right| left.0.cmp(&right.0).then_with(|| total_order(&left.1, &right.1)));
+        rows
+    }
+}
+
+/// A row as what is not a float, and the floats.
+type Keyed = (Vec<Option<String>>, Vec<Option<f64>>);
+
+fn total_order(left: &[Option<f64>], right: &[Option<f64>]) -> std::cmp::Ordering {
+    let by_value = |(left, right): (&Option<f64>, &Option<f64>)| match (left, right) {
+        (Some(left), Some(right)) => left.total_cmp(right),
+        _ => left.is_some().cmp(&right.is_some()),
+    };
+    left.iter().zip(right).map(by_value).find(|order| order.is_ne()).unwrap_or(std::cmp::Ordering::Equal)
+}
+
+fn near(left: Option<f64>, right: Option<f64>) -> bool {
+    const SHARE: f64 = 1e-12;
+    match (left, right) {
+        (Some(left), Some(right)) => {
+            left.total_cmp(&right).is_eq() || (left - right).abs() <= SHARE * left.abs().max(right.abs())
+        }
+        _ => left.is_none() && right.is_none(),
+    }
+}
+
+/// Rows of the first that the second has not, or not so often: the first five.
+fn missing(these: &[Vec<Option<String>>], those: &[Vec<Option<String>>]) -> Vec<Vec<Option<String>>> {
+    let mut counts = HashMap::<&Vec<Option<String>>, usize>::new();
+    those.iter().for_each(|row| *counts.entry(row).or_default() += 1);
+    let mut missing = Vec::new();
+    for row in these {
+        match counts.get_mut(row) {
+            Some(count) if *count > 0 => *count -= 1,
+            _ => missing.push(row.clone()),
+        }
+        if missing.len() == 5 {
+            break;
+        }
+    }
+    missing
 }
 
 fn rows_of(batch: &RecordBatch) -> Vec<Vec<Option<String>>> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider};
 use datafusion::datasource::MemTable;
 use datafusion::execution::context::SessionContext;
+use datafusion::physical_plan::collect;
 use datafusion::prelude::SessionConfig;
 use headwater::{Engine, Session};
 use tempfile::TempDir;
@@ -162,7 +163,8 @@ pub async fn both_ways(engine: &Engine, sql: &str) -> Result<Rows, String> {
     on
 }
 
-/// A plain DataFusion over copies of tables: the reference of every answer.
+/// A plain DataFusion over copies of tables: the reference of every answer. Clones share it.
+#[derive(Clone)]
 pub struct Reference {
     context: SessionContext,
 }
@@ -221,9 +223,11 @@ impl Reference {
     /// The reference's answer or error.
     pub async fn ask(&self, sql: &str) -> Result<Rows, String> {
         let frame = self.context.sql(sql).await.map_err(|error| error.to_string())?;
-        // The types after coercion: those of a frame are from before it.
-        let schema = frame.clone().create_physical_plan().await.map_err(|error| error.to_string())?.schema();
-        let batches = frame.collect().await.map_err(|error| error.to_string())?;
+        let context = Arc::new(frame.task_ctx());
+        // Its types are those after coercion: those of a frame are from before it.
+        let plan = frame.create_physical_plan().await.map_err(|error| error.to_string())?;
+        let schema = plan.schema();
+        let batches = collect(plan, context).await.map_err(|error| error.to_string())?;
         Ok(Rows::of(&schema, &batches))
     }
 

@@ -9,6 +9,7 @@
 //!
 //! The crate names no connector: what a source can do is data ([`headwater_source::Capabilities`]).
 
+mod ambiguous;
 mod catalog;
 mod cooperative;
 mod error;
@@ -24,6 +25,7 @@ mod top_n;
 mod translate;
 mod uncoupled;
 
+pub use ambiguous::UnambiguousKeys;
 pub use catalog::{CATALOG, Catalog, SEARCH_PATH_SCHEMA, SessionCatalog};
 pub use cooperative::YieldingJoins;
 pub use error::{source_error, to_datafusion};

@@ -158,6 +158,11 @@ impl RemoteScanExec {
         }
     }
 
+    /// Whether one of these dynamic filters tells it keys.
+    pub(crate) fn knows(&self, filters: &[u64]) -> bool {
+        self.joins.iter().any(|join| join.expression_id().is_some_and(|id| filters.contains(&id)))
+    }
+
     /// The scan without what these dynamic filters would tell it.
     pub(crate) fn without(&self, filters: &[u64]) -> Self {
         let mut scan = self.clone();

@@ -14,7 +14,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use headwater_federation::{
     CATALOG, Catalog, Federation, JoinOrder, SEARCH_PATH_SCHEMA, SessionCatalog, Settings, SharedSettings, TopN,
-    UncoupledJoins, YieldingJoins, source_error,
+    UnambiguousKeys, UncoupledJoins, YieldingJoins, source_error,
 };
 use headwater_source::Error as SourceError;
 use parking_lot::Mutex;
@@ -64,6 +64,7 @@ impl Session {
             .with_catalog_list(Arc::clone(&catalog) as _)
             .with_query_planner(Arc::new(Federation))
             .with_optimizer_rules(optimizer_rules())
+            .with_physical_optimizer_rule(Arc::new(UnambiguousKeys))
             .with_physical_optimizer_rule(Arc::new(UncoupledJoins))
             .with_physical_optimizer_rule(Arc::new(YieldingJoins))
             .build();

@@ -6,6 +6,7 @@ mod explain;
 mod hazards;
 mod lifecycle;
 mod names;
+mod random;
 mod regions;
 mod slt;
 mod strings;

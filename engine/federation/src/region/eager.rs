@@ -130,7 +130,8 @@ fn grouped(aggregate: &Aggregate, join: &Join, inlined: &Inlined, side: Side) ->
         return Ok(None);
     }
     let keys = keys_of(join, inlined, ours.schema());
-    if rows(ours) < groups(ours, &keys) * ROWS_PER_GROUP_MIN {
+    // Without keys there is a row even of no rows: it would meet partners where there are none to meet.
+    if keys.is_empty() || rows(ours) < groups(ours, &keys) * ROWS_PER_GROUP_MIN {
         return Ok(None);
     }
     let Some(partials) = Partials::of(inlined, ours.schema()) else { return Ok(None) };

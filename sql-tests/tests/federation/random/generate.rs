@@ -1,0 +1,314 @@
+//! Random queries over a schema: what follows a SELECT, from the outside in.
+
+use headwater_sql_tests::dice::Dice;
+
+use super::expr::{Expr, Range};
+use super::express::{Express, Samples};
+use super::kind::Kind;
+use super::query::{Body, Group, Order, Origin, Quantifier, Query, Relation, Select};
+use super::world::Published;
+
+/// Makes queries over published tables.
+pub(super) struct Generator<'a> {
+    pub(super) dice: Dice,
+    tables: &'a [Published],
+    samples: Samples,
+    /// How many aliases there are.
+    aliases: usize,
+    /// The common tables of the query: their names and the kinds of their columns.
+    common: Vec<(String, Vec<Kind>)>,
+}
+
+impl<'a> Generator<'a> {
+    pub(super) fn new(dice: Dice, tables: &'a [Published]) -> Self {
+        Self { dice, tables, samples: Samples::of(tables), aliases: 0, common: Vec::new() }
+    }
+
+    /// A query of any shape.
+    pub(super) fn query(&mut self) -> Query {
+        if self.dice.percent(6) {
+            return self.strict();
+        }
+        let mut with = Vec::new();
+        if self.dice.percent(10) {
+            let query = self.plain(1);
+            let name = "common".to_owned();
+            self.common.push((name.clone(), kinds(&query.body)));
+            with.push((name, query));
+        }
+        let mut query = self.plain(2);
+        query.with = with;
+        query.order = self.order(query.width(), 40, 15);
+        query
+    }
+
+    /// Every row of a table, through forms that some values make fail.
+    fn strict(&mut self) -> Query {
+        let (relation, scope) = self.table();
+        let items = (0..self.dice.between(1, 2)).map(|_| self.express(&scope).partial());
+        let items = items.collect();
+        let select =
+            Select { quantifier: Quantifier::All, items, from: vec![relation], filters: Vec::new(), group: None };
+        Query::select(select)
+    }
+
+    /// A query without common tables, in which subqueries nest so deep.
+    fn plain(&mut self, depth: usize) -> Query {
+        let select = self.select(depth, &[]);
+        if depth == 0 || !self.dice.percent(15) {
+            return Query::select(select);
+        }
+        let kinds: Vec<Kind> = select.items.iter().map(Expr::kind).collect();
+        let other = self.select(depth - 1, &[]);
+        let mut right = other;
+        right.items = match right.group {
+            None => {
+                let scope = self.scope_of(&right.from);
+                kinds.iter().map(|kind| self.express(&scope).value(*kind, 1)).collect()
+            }
+            // What a group may show is its own; constants fill the rest.
+            Some(_) => kinds
+                .iter()
+                .map(|kind| {
+                    let item = right.items.iter().find(|item| item.kind() == *kind).cloned();
+                    item.unwrap_or_else(|| Expr::Literal { kind: *kind, sql: kind.simplest() })
+                })
+                .collect(),
+        };
+        let op = *self.dice.pick(&["UNION ALL", "UNION ALL", "UNION", "UNION", "INTERSECT", "EXCEPT", "EXCEPT"]);
+        let body = |select: Select| Box::new(Body::Select(Box::new(select)));
+        Query::of(Body::Set { op, left: body(select), right: body(right) })
+    }
+
+    /// A SELECT; `outer` are the columns of the query around it.
+    fn select(&mut self, depth: usize, outer: &[Expr]) -> Select {
+        let mut select = self.rows(depth, outer);
+        let scope = self.scope_of(&select.from);
+        if self.dice.percent(35) {
+            self.group(&mut select, &scope);
+        } else if self.dice.percent(15) {
+            select.quantifier = Quantifier::Distinct;
+        }
+        if depth > 0 && select.group.is_none() && self.dice.percent(5) {
+            select.items.push(self.scalar_subquery(&scope, depth - 1));
+        }
+        select
+    }
+
+    /// A SELECT of rows as they are: joins and filters, without groups.
+    pub(super) fn rows(&mut self, depth: usize, outer: &[Expr]) -> Select {
+        let (first, mut scope) = self.relation(depth);
+        let mut from = vec![first];
+        let joins = self.dice.weighted(&[(45, 0), (40, 1), (15, 2)]);
+        for _ in 0..joins {
+            let (mut relation, columns) = self.relation(depth);
+            self.join(&mut relation, &scope, &columns);
+            scope.extend(columns);
+            from.push(relation);
+        }
+        let mut filters = Vec::new();
+        for _ in 0..self.dice.weighted(&[(45, 0), (40, 1), (12, 2), (3, 3)]) {
+            filters.push(match depth > 0 && self.dice.percent(18) {
+                true => self.subquery_filter(&scope, depth - 1),
+                false => self.express(&scope).value(Kind::Bool, 2),
+            });
+        }
+        if !outer.is_empty() && self.dice.percent(70) {
+            filters.extend(self.equality(outer, &scope));
+        }
+        let items = (0..self.dice.between(1, 4)).map(|_| self.express(&scope).item()).collect();
+        Select { quantifier: Quantifier::All, items, from, filters, group: None }
+    }
+
+    /// A condition over the rows of a SELECT.
+    pub(super) fn condition(&mut self, select: &Select) -> Expr {
+        let scope = self.scope_of(&select.from);
+        let depth = self.dice.between(1, 3);
+        self.express(&scope).value(Kind::Bool, depth)
+    }
+
+    fn group(&mut self, select: &mut Select, scope: &[Expr]) {
+        let mut keys = Vec::new();
+        for _ in 0..self.dice.weighted(&[(25, 0), (45, 1), (25, 2), (5, 3)]) {
+            let key = match self.dice.percent(70) {
+                true => self.dice.pick(scope).clone(),
+                false => self.express(scope).item(),
+            };
+            if key.has_column() && !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+        let mut shown = keys.clone();
+        for _ in 0..self.dice.between(usize::from(keys.is_empty()), 3) {
+            shown.push(self.express(scope).aggregate());
+        }
+        let form = match keys.len() {
+            2.. => {
+                self.dice.weighted(&[(88, "{}"), (4, "ROLLUP({})"), (4, "CUBE({})"), (4, "GROUPING SETS ((), ({}))")])
+            }
+            _ => "{}",
+        };
+        let having = self.dice.percent(20).then(|| self.express(&shown).value(Kind::Bool, 1));
+        select.items = shown.clone();
+        if self.dice.percent(25) {
+            let item = self.express(&shown).item();
+            select.items.push(item);
+        }
+        select.group = Some(Group { keys, form, having });
+    }
+
+    fn join(&mut self, relation: &mut Relation, scope: &[Expr], columns: &[Expr]) {
+        relation.join = self.dice.weighted(&[
+            (50, "INNER JOIN"),
+            (22, "LEFT JOIN"),
+            (10, "RIGHT JOIN"),
+            (10, "FULL JOIN"),
+            (8, "CROSS JOIN"),
+        ]);
+        if relation.join == "CROSS JOIN" {
+            return;
+        }
+        relation.on.extend(self.equality(scope, columns));
+        if self.dice.percent(20) {
+            relation.on.extend(self.equality(scope, columns));
+        }
+        let both: Vec<Expr> = scope.iter().chain(columns).cloned().collect();
+        if relation.on.is_empty() || self.dice.percent(20) {
+            let condition = self.express(&both).value(Kind::Bool, 1);
+            relation.on.push(condition);
+        }
+    }
+
+    /// A column of the one equal to a column of the other, where they have a kind in common.
+    fn equality(&mut self, left: &[Expr], right: &[Expr]) -> Option<Expr> {
+        let pairs: Vec<(&Expr, &Expr)> =
+            left.iter().flat_map(|l| right.iter().map(move |r| (l, r))).filter(|(l, r)| l.kind() == r.kind()).collect();
+        if pairs.is_empty() {
+            return None;
+        }
+        let (left, right) = *self.dice.pick(&pairs);
+        Some(Expr::form(Kind::Bool, "({} = {})", vec![left.clone(), right.clone()]))
+    }
+
+    fn subquery_filter(&mut self, scope: &[Expr], depth: usize) -> Expr {
+        let form =
+            *self.dice.pick(&["EXISTS ({q})", "NOT EXISTS ({q})", "{} IN ({q})", "{} IN ({q})", "{} NOT IN ({q})"]);
+        let mut args = Vec::new();
+        let mut select = match form.starts_with("{}") {
+            true => {
+                let select = self.rows(depth, &[]);
+                args.push(self.dice.pick(scope).clone());
+                select
+            }
+            false => {
+                let mut select = self.rows(depth, scope);
+                select.items.truncate(1);
+                select
+            }
+        };
+        if let Some(arg) = args.first() {
+            let inner = self.scope_of(&select.from);
+            select.items = vec![self.express(&inner).value(arg.kind(), 1)];
+        }
+        Expr::Subquery { kind: Kind::Bool, form, args, query: Box::new(Query::select(select)) }
+    }
+
+    fn scalar_subquery(&mut self, scope: &[Expr], depth: usize) -> Expr {
+        let correlated = if self.dice.percent(60) { scope } else { &[] };
+        let mut select = self.rows(depth, correlated);
+        let inner = self.scope_of(&select.from);
+        select.items = vec![self.express(&inner).aggregate()];
+        select.group = Some(Group { keys: Vec::new(), form: "{}", having: None });
+        let kind = select.items[0].kind();
+        Expr::Subquery { kind, form: "({q})", args: Vec::new(), query: Box::new(Query::select(select)) }
+    }
+
+    fn relation(&mut self, depth: usize) -> (Relation, Vec<Expr>) {
+        if depth > 0 && self.dice.percent(12) {
+            let mut query = self.plain(depth - 1);
+            query.order = self.order(query.width(), 30, 0);
+            let kinds = kinds(&query.body);
+            return self.named(Origin::Derived(Box::new(query)), &kinds);
+        }
+        if !self.common.is_empty() && self.dice.percent(40) {
+            let (name, kinds) = self.common[0].clone();
+            return self.named(Origin::Named(name), &kinds);
+        }
+        self.table()
+    }
+
+    fn table(&mut self) -> (Relation, Vec<Expr>) {
+        let table = self.dice.pick(self.tables);
+        let alias = self.alias();
+        let relation =
+            Relation { join: "", on: Vec::new(), rows: Origin::Named(table.sql.clone()), alias: alias.clone() };
+        let scope = columns_of(table, &alias);
+        (relation, scope)
+    }
+
+    fn named(&mut self, rows: Origin, kinds: &[Kind]) -> (Relation, Vec<Expr>) {
+        let alias = self.alias();
+        let scope = outputs(&alias, kinds);
+        (Relation { join: "", on: Vec::new(), rows, alias }, scope)
+    }
+
+    fn alias(&mut self) -> String {
+        self.aliases += 1;
+        format!("r{}", self.aliases)
+    }
+
+    /// The columns that a FROM brings into scope.
+    fn scope_of(&self, from: &[Relation]) -> Vec<Expr> {
+        let columns = |relation: &Relation| match &relation.rows {
+            Origin::Derived(query) => outputs(&relation.alias, &kinds(&query.body)),
+            Origin::Named(name) => match self.tables.iter().find(|table| table.sql == *name) {
+                Some(table) => columns_of(table, &relation.alias),
+                None => outputs(&relation.alias, &self.common[0].1),
+            },
+        };
+        from.iter().flat_map(columns).collect()
+    }
+
+    /// An order by all columns in so many of a hundred cases, and a cut without an order in so many.
+    fn order(&mut self, width: usize, total: usize, loose: usize) -> Option<Order> {
+        let limit = Some(self.dice.weighted(&[(5, 0), (30, 1), (40, self.dice.clone().between(2, 9)), (25, 20)]));
+        let offset = self.dice.percent(25).then(|| self.dice.between(0, 5));
+        let at = self.dice.below(100);
+        let hows = ["", "", "", " DESC", " DESC", " NULLS FIRST", " DESC NULLS LAST"];
+        if at < total {
+            let keys = (0..width).map(|_| *self.dice.pick(&hows)).collect();
+            let cut = self.dice.percent(85);
+            Some(Order { keys, limit: limit.filter(|_| cut), offset: offset.filter(|_| cut) })
+        } else if at < total + loose {
+            Some(Order { keys: Vec::new(), limit, offset })
+        } else {
+            None
+        }
+    }
+
+    fn express<'s>(&'s mut self, scope: &'s [Expr]) -> Express<'s> {
+        Express { dice: &mut self.dice, samples: &self.samples, scope }
+    }
+}
+
+fn columns_of(table: &Published, alias: &str) -> Vec<Expr> {
+    let column = |column: &super::world::PublishedColumn| Expr::Column {
+        kind: column.kind,
+        sql: format!("{alias}.{}", column.sql),
+        range: if column.values.are_tame() { Range::Tame } else { Range::Any },
+    };
+    table.columns.iter().map(column).collect()
+}
+
+fn outputs(alias: &str, kinds: &[Kind]) -> Vec<Expr> {
+    let column =
+        |(at, kind): (usize, &Kind)| Expr::Column { kind: *kind, sql: format!("{alias}.o{at}"), range: Range::Any };
+    kinds.iter().enumerate().map(column).collect()
+}
+
+fn kinds(body: &Body) -> Vec<Kind> {
+    match body {
+        Body::Select(select) => select.items.iter().map(Expr::kind).collect(),
+        Body::Set { left, .. } => kinds(left),
+    }
+}

@@ -1,0 +1,182 @@
+//! Asks a question and says whether the answers are right.
+
+use std::time::Duration;
+
+use datafusion::common::runtime::SpawnedTask;
+use headwater_sql_tests::rows::{Floats, Rows};
+use headwater_sql_tests::services::ask;
+
+use super::kind::Kind;
+use super::known;
+use super::query::Query;
+use super::question::{Question, loose_cut};
+use super::world::World;
+
+/// What became of a question.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// Every answer is right, and this long.
+    Right(usize),
+    /// Every engine refuses it, or fails.
+    Refused,
+    /// One that is known of DataFusion itself.
+    Known(&'static str),
+    Wrong(Fault, Vec<Answers>),
+}
+
+/// What is wrong. A smaller question must be wrong in the same way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The answer with pushdown is another than that of a local copy.
+    OnDiffers,
+    /// The answer without pushdown is another than that of a local copy.
+    OffDiffers,
+    /// There is an answer, but none with pushdown.
+    OnFails,
+    /// There is an answer, but none without pushdown.
+    OffFails,
+    /// There is an answer where a local copy has none.
+    PlainFails,
+    /// No answer in time.
+    Late,
+    /// The whole is not the sum of its parts, with pushdown.
+    PartsDiffer,
+    /// The whole is not the sum of its parts, over a local copy.
+    PlainPartsDiffer,
+}
+
+/// The answers to one query.
+#[derive(Debug)]
+pub(super) struct Answers {
+    pub(super) query: String,
+    pub(super) on: Result<Rows, String>,
+    pub(super) off: Result<Rows, String>,
+    pub(super) plain: Result<Rows, String>,
+}
+
+/// How long one engine may take for one query of a few rows, in a build without optimization on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(40);
+
+const LATE: &str = "no answer in time";
+
+/// Asks, and judges.
+pub(super) async fn judge(world: &World, question: &Question) -> Verdict {
+    match question {
+        Question::One(query) => judge_query(world, query).await,
+        Question::Parts { .. } => judge_parts(world, &question.texts()).await,
+    }
+}
+
+async fn judge_query(world: &World, query: &Query) -> Verdict {
+    let text = query.sql();
+    let plain_text = if loose_cut(query).is_some() { query.uncut().sql() } else { text.clone() };
+    let answers = answers(world, &text, &plain_text).await;
+    match fault(query, &answers) {
+        None => answers.on.as_ref().map_or(Verdict::Refused, |rows| Verdict::Right(rows.rows.len())),
+        Some(fault) => match known::reason(fault, &answers) {
+            Some(reason) => Verdict::Known(reason),
+            None => Verdict::Wrong(fault, vec![answers]),
+        },
+    }
+}
+
+fn fault(query: &Query, answers: &Answers) -> Option<Fault> {
+    if let Some(fault) = uneven(answers) {
+        return Some(fault);
+    }
+    let (Ok(on), Ok(off), Ok(plain)) = (&answers.on, &answers.off, &answers.plain) else { return None };
+    if wrong(query, on, plain).is_some() {
+        return Some(Fault::OnDiffers);
+    }
+    wrong(query, off, plain).is_some().then_some(Fault::OffDiffers)
+}
+
+/// Some engines answer and others do not.
+fn uneven(answers: &Answers) -> Option<Fault> {
+    let all = [&answers.on, &answers.off, &answers.plain];
+    if all.iter().any(|answer| answer.as_ref().is_err_and(|error| error == LATE)) {
+        return Some(Fault::Late);
+    }
+    match all.map(Result::is_ok) {
+        [true, true, true] | [false, false, false] => None,
+        [false, _, true] | [false, true, false] => Some(Fault::OnFails),
+        [_, false, _] => Some(Fault::OffFails),
+        [true, true, false] => Some(Fault::PlainFails),
+    }
+}
+
+/// What is wrong with an answer, given the right one; for a loose cut, the right one before it.
+pub(super) fn wrong(query: &Query, answer: &Rows, right: &Rows) -> Option<String> {
+    let floats = floats(&query.sql());
+    match (loose_cut(query), &query.order) {
+        (Some(cut), _) => answer.no_cut_of(right, cut.limit, cut.offset),
+        (None, Some(_)) if floats == Floats::Exact => answer
+            .difference(right)
+            .or_else(|| (answer.rows != right.rows).then(|| "the rows are the same and their order is not".to_owned())),
+        _ => answer.difference_within(right, floats),
+    }
+}
+
+/// Sums of floats depend on the order of rows in their last digits.
+fn floats(text: &str) -> Floats {
+    if text.contains("avg(") || text.contains("sum(") { Floats::Near } else { Floats::Exact }
+}
+
+async fn judge_parts(world: &World, texts: &[String]) -> Verdict {
+    let (whole, parts) = (answers(world, &texts[0], &texts[0]).await, answers(world, &texts[1], &texts[1]).await);
+    let fault = [&whole, &parts].into_iter().find_map(|answers| {
+        uneven(answers).or_else(|| differs(&answers.on, &answers.plain, texts).then_some(Fault::OnDiffers))
+    });
+    let fault = fault
+        .or_else(|| differs(&whole.plain, &parts.plain, texts).then_some(Fault::PlainPartsDiffer))
+        .or_else(|| differs(&whole.on, &parts.on, texts).then_some(Fault::PartsDiffer));
+    match fault {
+        None => whole.on.map_or(Verdict::Refused, |rows| Verdict::Right(rows.rows.len())),
+        Some(fault) => match known::reason(fault, &whole).or_else(|| known::reason(fault, &parts)) {
+            Some(reason) => Verdict::Known(reason),
+            None => Verdict::Wrong(fault, vec![whole, parts]),
+        },
+    }
+}
+
+/// Whether there are two answers, of other rows. The forms of a question may have other types: a UNION widens them.
+fn differs(left: &Result<Rows, String>, right: &Result<Rows, String>, texts: &[String]) -> bool {
+    let (Ok(left), Ok(right)) = (left, right) else { return false };
+    let (left, mut right) = (without_scale(left), without_scale(right));
+    right.columns.clone_from(&left.columns);
+    left.difference_within(&right, floats(&texts[0])).is_some()
+}
+
+/// The same answer with decimals that show no zeros at their end.
+fn without_scale(answer: &Rows) -> Rows {
+    let mut answer = answer.clone();
+    for (at, (_, data_type)) in answer.columns.iter().enumerate() {
+        if Kind::of(data_type) != Some(Kind::Decimal) {
+            continue;
+        }
+        for value in answer.rows.iter_mut().filter_map(|row| row[at].as_mut()).filter(|value| value.contains('.')) {
+            *value = value.trim_end_matches('0').trim_end_matches('.').to_owned();
+        }
+    }
+    answer
+}
+
+async fn answers(world: &World, text: &str, plain_text: &str) -> Answers {
+    let (on, off, reference) = (world.on.clone(), world.off.clone(), world.reference.clone());
+    let (on_text, off_text, plain) = (text.to_owned(), text.to_owned(), plain_text.to_owned());
+    Answers {
+        query: text.to_owned(),
+        on: in_time(async move { ask(&on, &on_text).await }).await,
+        off: in_time(async move { ask(&off, &off_text).await }).await,
+        plain: in_time(async move { reference.ask(&plain).await }).await,
+    }
+}
+
+/// The answer, or that it is late or that a panic stood in its way.
+async fn in_time(answer: impl Future<Output = Result<Rows, String>> + Send + 'static) -> Result<Rows, String> {
+    match tokio::time::timeout(DEADLINE, SpawnedTask::spawn(answer).join()).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(panic)) => Err(format!("a panic: {panic}")),
+        Err(_) => Err(LATE.to_owned()),
+    }
+}

@@ -1,0 +1,177 @@
+//! Random queries over random small schemas, spread over the stores: the answer with pushdown, without, and of a plain
+//! DataFusion over a copy of the tables is the same; and the whole is the sum of its parts.
+//!
+//! `HEADWATER_RANDOM_SEED=7 ./test random` asks what seed 7 says and nothing else; `HEADWATER_RANDOM_SECONDS=3600 ./test random`
+//! lets each test run so long. A failure is made small and printed with all that it takes to see it again.
+
+mod cases;
+mod expr;
+mod express;
+mod forms;
+mod generate;
+mod judge;
+mod kind;
+mod known;
+mod query;
+mod question;
+mod report;
+mod schema;
+mod shrink;
+mod values;
+mod world;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use headwater_sql_tests::dice::Dice;
+
+use generate::Generator;
+use judge::{Verdict, judge};
+use question::{Parts, Question};
+use schema::{Schema, Spread};
+use shrink::Failure;
+use world::World;
+
+/// How long a test asks where nothing is said. Two run at a time.
+const SECONDS: u64 = 25;
+
+/// How many questions one schema is asked.
+const QUESTIONS: u64 = 40;
+
+/// One question in so many is explained, to count how often a source does more than filter.
+const EXPLAINED: u64 = 5;
+
+/// How long a failure is made smaller.
+const SHRINKING: Duration = Duration::from_secs(60);
+
+/// After so many failures a test ends.
+const FAILURES_MAX: usize = 5;
+
+/// What a test asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Queries,
+    Parts,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queries_over_one_store_are_answered_as_over_a_local_copy() {
+    run(Spread::One, Asked::Queries, 1_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queries_across_stores_are_answered_as_over_a_local_copy() {
+    run(Spread::Any, Asked::Queries, 2_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_parted_by_a_condition_are_all_the_rows() {
+    run(Spread::One, Asked::Parts, 3_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queries_of_a_new_seed_are_answered_as_over_a_local_copy() {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is after 1970");
+    // Small enough to be typed, and far from the fixed seeds.
+    run(Spread::One, Asked::Queries, 1_000_000 + now.as_millis() as u64 % 1_000_000_000).await;
+}
+
+/// Counts of what became of the questions.
+#[derive(Debug, Default)]
+struct Tally {
+    schemas: u64,
+    right: u64,
+    /// Of which so many have no row.
+    empty: u64,
+    rows: usize,
+    /// Plans in which a source joins or groups, of so many that were looked at.
+    whole: (u64, u64),
+    refused: u64,
+    /// Defects of DataFusion itself.
+    known: BTreeMap<&'static str, u64>,
+}
+
+async fn run(spread: Spread, asked: Asked, first: u64) {
+    let seconds = variable("HEADWATER_RANDOM_SECONDS").unwrap_or(SECONDS);
+    let only = variable("HEADWATER_RANDOM_SEED");
+    let first = only.unwrap_or(first);
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let mut tally = Tally::default();
+    let mut failures = Vec::new();
+    for seed in first.. {
+        if let Some(failure) = ask_schema(seed, spread, asked, until, &mut tally).await {
+            let failure = failure.shrink(Instant::now() + SHRINKING).await;
+            let text =
+                format!("HEADWATER_RANDOM_SEED={seed} ({spread:?}, {asked:?}): {}", report::report(&failure).await);
+            eprintln!("{text}");
+            failures.push(text);
+        }
+        tally.schemas += 1;
+        if only.is_some() || Instant::now() > until || failures.len() == FAILURES_MAX {
+            break;
+        }
+    }
+    eprintln!("seeds from {first}: {tally:?}");
+    assert!(failures.is_empty(), "{} wrong answers:\n{}", failures.len(), failures.join("\n\n"));
+    assert!(tally.right > tally.refused, "most questions have an answer: {tally:?}");
+}
+
+/// Asks all that a seed says, and returns the first failure.
+async fn ask_schema(seed: u64, spread: Spread, asked: Asked, until: Instant, tally: &mut Tally) -> Option<Failure> {
+    let mut dice = Dice::branch(seed, 0);
+    let schema = Schema::random(&mut dice, spread);
+    let world = World::of(&schema, &settings(&mut dice)).await;
+    // A seed that is asked for alone is asked whole.
+    let until = variable("HEADWATER_RANDOM_SEED").map_or(Some(until), |_| None);
+    for number in 1..=QUESTIONS {
+        if until.is_some_and(|until| Instant::now() > until) {
+            break;
+        }
+        let question = question(Generator::new(Dice::branch(seed, number), &world.relations), asked);
+        match judge(&world, &question).await {
+            Verdict::Right(rows) => {
+                tally.right += 1;
+                tally.rows += rows;
+                tally.empty += u64::from(rows == 0);
+                if number % EXPLAINED == 0 {
+                    tally.whole.0 += u64::from(report::goes_whole(&world, &question.texts()[0]).await);
+                    tally.whole.1 += 1;
+                }
+            }
+            Verdict::Refused => tally.refused += 1,
+            Verdict::Known(reason) => *tally.known.entry(reason).or_default() += 1,
+            Verdict::Wrong(fault, answers) => return Some(Failure { world, question, fault, answers }),
+        }
+    }
+    None
+}
+
+fn question(mut generator: Generator<'_>, asked: Asked) -> Question {
+    match asked {
+        Asked::Queries => Question::One(generator.query()),
+        Asked::Parts => {
+            let form = *generator.dice.pick(&Parts::ALL);
+            let select = generator.rows(1, &[]);
+            let condition = generator.condition(&select);
+            Question::Parts { form, select, condition }
+        }
+    }
+}
+
+/// Settings that change plans and no answers: small batches, several partitions, joins that partition their inputs.
+fn settings(dice: &mut Dice) -> Vec<String> {
+    let mut settings = vec![format!("SET datafusion.execution.target_partitions = {}", dice.pick(&[1, 3]))];
+    if dice.percent(50) {
+        settings.push("SET datafusion.execution.batch_size = 5".to_owned());
+    }
+    if dice.percent(40) {
+        settings.push("SET datafusion.optimizer.hash_join_single_partition_threshold = 0".to_owned());
+        settings.push("SET datafusion.optimizer.hash_join_single_partition_threshold_rows = 0".to_owned());
+    }
+    settings
+}
+
+fn variable(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number, found {text:?}")))
+}

@@ -1,0 +1,62 @@
+//! A failure as text: all that is needed to see it again.
+
+use headwater_sql_tests::rows::Rows;
+use headwater_sql_tests::services::ask;
+
+use super::schema::Place;
+use super::shrink::Failure;
+use super::world::{World, file_text, tables_text};
+
+/// How many rows of an answer are printed.
+const ROWS_MAX: usize = 30;
+
+/// The stores, the question, the answers and the plan.
+pub(super) async fn report(failure: &Failure) -> String {
+    let schema = &failure.world.schema;
+    let mut text = format!("{:?}\n", failure.fault);
+    for (title, places) in [
+        ("Postgres (services pg and pg2)", [Place::Postgres, Place::PostgresTwin]),
+        ("MariaDB (services my and my2)", [Place::Mysql, Place::MysqlTwin]),
+        ("SQLite (service lite)", [Place::Sqlite, Place::SqliteStrict]),
+    ] {
+        let statements = tables_text(schema, &places);
+        if !statements.is_empty() {
+            text += &format!("-- {title}\n{statements}");
+        }
+    }
+    for table in schema.tables.iter().filter(|table| table.place.service() == "files") {
+        text += &format!("-- file {} ({:?})\n{}", table.name, table.place, file_text(table));
+    }
+    text +=
+        &format!("-- session\n{}", failure.world.settings.iter().map(|set| format!("{set};\n")).collect::<String>());
+    for answers in &failure.answers {
+        text += &format!("-- query\n{};\n", answers.query);
+        for (name, answer) in [("on", &answers.on), ("off", &answers.off), ("local copy", &answers.plain)] {
+            text += &format!("-- {name}: {}\n", shown(answer));
+        }
+        let plan = ask(&failure.world.on, &format!("EXPLAIN {}", answers.query)).await;
+        text += &plan.map_or_else(|error| error, |rows| rows.texts().concat().join("\n"));
+    }
+    text
+}
+
+/// Whether a source joins or groups for this query.
+pub(super) async fn goes_whole(world: &World, query: &str) -> bool {
+    let Ok(plan) = ask(&world.on, &format!("EXPLAIN {query}")).await else { return false };
+    let plan = plan.texts().concat().join("\n");
+    let mut statements = plan.lines().filter(|line| line.contains("RemoteScanExec"));
+    statements.any(|line| {
+        [" JOIN ", " GROUP BY ", "count(", "EXISTS (", "IN (SELECT "].iter().any(|part| line.contains(part))
+    })
+}
+
+fn shown(answer: &Result<Rows, String>) -> String {
+    match answer {
+        Err(error) => format!("error: {error}"),
+        Ok(rows) => {
+            let types: Vec<String> = rows.columns.iter().map(|(name, kind)| format!("{name} {kind}")).collect();
+            let lines: Vec<String> = rows.texts().iter().take(ROWS_MAX).map(|row| format!("\n--   {row:?}")).collect();
+            format!("{} rows of ({}){}", rows.rows.len(), types.join(", "), lines.concat())
+        }
+    }
+}
