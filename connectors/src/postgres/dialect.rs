@@ -112,7 +112,7 @@ const RULES: &[Rule] = {
         (Like, Label, Exact),
         (NotLike, Label, Exact),
         (Sort, Label, Exact),
-        // Text computed of text: the database's collation, which COLLATE "C" replaces where order matters.
+        // Text computed of text: COLLATE "C" replaces whatever collation it got from its columns.
         (Equal, Computed, Exact),
         (NotEqual, Computed, Exact),
         (Order, Computed, Exact),
@@ -257,7 +257,9 @@ impl Dialect for Postgres {
         use ValueClass::{Computed, Label, Opaque, Text, TextFolded, TextPadded, Uuid};
         match (purpose, column.class) {
             (Use::Argument, Label | TextFolded | TextPadded | Uuid) => format!("{quoted}::text"),
-            (Use::Group, TextFolded | TextPadded) => format!("{quoted}::text COLLATE \"C\""),
+            // Computed text has its columns' collation: one that folds, or none where they have several.
+            (Use::Equality, Computed) => format!("{quoted}::text COLLATE \"C\""),
+            (Use::Group, TextFolded | TextPadded | Computed) => format!("{quoted}::text COLLATE \"C\""),
             (Use::Argument | Use::Group, _) => quoted,
             (Use::Read, _) => match read_cast(column) {
                 Some(cast) => format!("{quoted}::{cast}"),

@@ -42,6 +42,7 @@ pub(super) struct Scope {
 #[derive(Debug)]
 struct Block {
     from: String,
+    source: Source,
     filters: Vec<String>,
     groups: Vec<String>,
     group_filters: Vec<String>,
@@ -60,6 +61,14 @@ enum Stage {
     Rows,
     Groups,
     Cut,
+}
+
+/// What stands in FROM. Only a join may stand in parentheses, and on the right of another must.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// A table, or a closed block.
+    One,
+    Joined,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -241,7 +250,11 @@ impl<'a, D: Dialect> Writer<'a, D> {
             JoinKind::Left => conditions.extend(right.filters),
             _ => left.filters.extend(right.filters),
         }
-        let from = if right.from.contains(" JOIN ") { format!("({})", right.from) } else { right.from };
+        let from = match right.source {
+            Source::Joined => format!("({})", right.from),
+            Source::One => right.from,
+        };
+        left.source = Source::Joined;
         left.from = match (kind, conditions.is_empty()) {
             (JoinKind::Left, true) => format!("{} LEFT JOIN {from} ON 1 = 1", left.from),
             (JoinKind::Left, false) => format!("{} LEFT JOIN {from} ON {}", left.from, conditions.join(" AND ")),
@@ -306,6 +319,7 @@ impl Block {
     fn over(from: String, scope: Scope) -> Self {
         Self {
             from,
+            source: Source::One,
             filters: vec![],
             groups: vec![],
             group_filters: vec![],

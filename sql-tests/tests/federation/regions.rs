@@ -114,3 +114,57 @@ async fn sub_plan_of_one_source_is_one_statement_and_answers_as_a_local_copy() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
     insta::assert_snapshot!(shown.join("\n\n"));
 }
+
+/// Asks each query over two services of one Postgres database, `pg` and `pg2`, and asserts the answers of a local copy.
+async fn agree_over_twins(ddl: &str, tables: &[&str], queries: &[&str]) {
+    let database = PostgresDatabase::with(ddl).await;
+    let services = Services::new().with_postgres("pg", &database.url()).with_postgres("pg2", &database.url());
+    let engine = services.engine().await;
+    let reference = Reference::copy(&engine, tables).await;
+    let mut wrong = Vec::new();
+    for query in queries {
+        if let Err(difference) = reference.agrees(&engine, query).await {
+            wrong.push(format!("{query}\n{difference}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// What is joined is one thing in FROM, though its text may hold a join: a parenthesis around it would be no SQL.
+#[tokio::test]
+async fn groups_over_a_join_on_the_right_of_a_join_are_answered() {
+    let ddl = "CREATE TABLE a (id bigint, k bigint); INSERT INTO a VALUES (1, 1), (2, 2), (3, NULL); \
+        CREATE TABLE b (id bigint, k bigint); INSERT INTO b VALUES (1, 1), (2, 1), (3, 2)";
+    let queries = [
+        "SELECT a.id, d.n FROM pg.a a JOIN (SELECT b.k, count(*) AS n FROM pg2.b b JOIN pg.a c ON b.id = c.id GROUP BY b.k) d \
+         ON a.k = d.k",
+        "SELECT a.id, d.n FROM pg.a a LEFT JOIN (SELECT b.k, count(*) AS n FROM pg2.b b JOIN pg.a c ON b.id = c.id \
+         GROUP BY b.k) d ON a.k = d.k",
+        "SELECT a.id, d.l FROM pg.a a LEFT JOIN (SELECT b.k, c.id + 1 AS l FROM pg2.b b LEFT JOIN pg.a c ON b.id = c.k) d \
+         ON a.k = d.k",
+        "SELECT a.id, d.id FROM pg.a a LEFT JOIN (SELECT b.k, c.id FROM pg2.b b LEFT JOIN pg.a c ON b.id = c.k) d ON a.k = d.k",
+    ];
+    agree_over_twins(ddl, &["pg.a", "pg2.b"], &queries).await;
+}
+
+/// Text computed of a column keeps the column's collation, in which other texts may be equal, or which fits no other column's.
+#[tokio::test]
+async fn computed_text_is_compared_and_grouped_by_bytes() {
+    let ddl = "CREATE COLLATION folding (provider = icu, locale = 'und-u-ks-level2', deterministic = false); \
+        CREATE TABLE t (s text COLLATE folding, c text COLLATE \"C\", d text COLLATE \"en-x-icu\"); \
+        INSERT INTO t VALUES ('ab', 'x', 'y'), ('AB', 'x', 'y'), ('Ab', NULL, 'x')";
+    let queries = [
+        "SELECT substr(s, 1, 1) AS k, count(*) FROM pg.t GROUP BY substr(s, 1, 1)",
+        "SELECT DISTINCT coalesce(s, 'z') FROM pg.t",
+        "SELECT count(DISTINCT s || 'b') FROM pg.t",
+        "SELECT count(*) FROM pg.t WHERE substr(s, 1, 1) = 'a'",
+        "SELECT count(*) FROM pg.t WHERE substr(s, 1, 1) <> 'a'",
+        "SELECT count(*) FROM pg.t WHERE substr(s, 1, 1) IN ('a', 'b')",
+        "SELECT count(*) FROM pg.t a JOIN pg2.t b ON substr(a.s, 1, 1) = substr(b.s, 1, 1)",
+        "SELECT count(*) FROM pg.t a WHERE substr(a.s, 1, 1) IN (SELECT substr(b.s, 2, 1) FROM pg2.t b)",
+        "SELECT coalesce(c, d) AS k, count(*) FROM pg.t GROUP BY coalesce(c, d)",
+        "SELECT count(*) FROM pg.t a JOIN pg2.t b ON a.c || a.d = b.c || b.d",
+        "SELECT s || 'b' AS k FROM pg.t UNION SELECT c || d FROM pg2.t",
+    ];
+    agree_over_twins(ddl, &["pg.t", "pg2.t"], &queries).await;
+}
