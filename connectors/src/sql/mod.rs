@@ -36,6 +36,26 @@ pub(crate) enum Use {
     Argument,
     /// A key of GROUP BY, or the argument of count(DISTINCT).
     Group,
+    /// A side of a comparison that stands beside the exact one; see [`Dialect::hint`].
+    Indexed,
+}
+
+/// Whether a comparison that filters needs company for an index to serve it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hint {
+    /// It stands alone.
+    Alone,
+    /// The comparison in the form of [`Use::Indexed`], which is true wherever the exact one is, goes beside it.
+    Beside,
+}
+
+/// What becomes of a condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Context {
+    /// Rows are kept where it is true: false and NULL are one.
+    Kept,
+    /// All three of its values matter.
+    Valued,
 }
 
 /// How the values of a statement are numbered.
@@ -95,6 +115,11 @@ pub(crate) trait Dialect {
     /// A comparison.
     fn compare(&self, op: CompareOp, left: &Side, right: &Side) -> String {
         format!("{} {} {}", left.text, op.sql(), right.text)
+    }
+
+    /// Whether a comparison with the column, where it filters, is written twice: exactly, and so that an index serves it.
+    fn hint(&self, _op: CompareOp, _column: &ColumnDef) -> Hint {
+        Hint::Alone
     }
 
     /// Whether `left IN (SELECT right ...)` compares as [`Dialect::compare`] does for equality.
