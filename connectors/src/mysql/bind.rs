@@ -1,7 +1,6 @@
 //! A query's value as a parameter of the binary protocol.
 //!
-//! Dates and times beyond what the server has are moved to its nearest: their comparisons are only ever pushed as supersets, with the
-//! equal value let in, and every value of the server lies on the same side of both.
+//! Dates and times beyond what the server has are moved to its nearest. Filters arrive without them (`range`).
 
 use arrow::datatypes::{Decimal128Type, Decimal256Type, DecimalType};
 use headwater_source::{Bind, ScalarValue};

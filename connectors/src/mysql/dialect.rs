@@ -5,24 +5,27 @@
 //! - A text compared with a column is given the column's collation: beside a view's constant, it would otherwise be a matter of rank whose
 //!   collation decides, and the server refuses where it cannot tell.
 //! - A text compared with a column of another character set than utf8mb4 is converted to that set, with `?` for what the set lacks: the
-//!   server would refuse the comparison. The rows that then equal `?` are some too many, which is why such columns are never
-//!   more than [`ValueClass::TextFolded`].
+//!   server would refuse the comparison.
+//! - `=` on collated text and labels compares the UTF-8 bytes. Where it filters, the comparison under the collation stands beside
+//!   it for the index: equal bytes are equal under every collation.
+//! - A date is compared as it is read, NULL where it is a zero date. Where that filters, the bare comparison stands beside it for
+//!   the index. Values outside the server's range are put as ones inside it (`range`).
 //! - `<` on text compares the UTF-8 bytes of both sides, which is Arrow's order whatever the collation; an index helps only where the
 //!   collation is bytewise itself.
 //! - YEAR is cast, because a bare `y = 5` means the year 2005.
 //! - TIME is cast to its finest precision: MariaDB moves a value to the precision of the column's index, past rows that it should find.
 //! - NULL sorts first; where it must not, `col IS NULL` goes before the key.
 //!
-//! What is not pushed, and why: `<>` on folded text and dates (a superset of `<>` must not lose a row that only differs in case,
-//! nor one beside a value that was moved into the server's range); ORDER BY on text and binary strings (the server sorts by
-//! their first `max_sort_length` bytes); IS NULL on dates (zero dates are read as NULL); order on labels (the server orders them by
-//! position) and on UUIDs (MariaDB orders them by their time).
+//! What is not pushed, and why: ORDER BY on text and binary strings (the server sorts by
+//! their first `max_sort_length` bytes); order on UUIDs (MariaDB orders them by their
+//! time).
 
 use arrow::datatypes::DataType;
-use headwater_source::{Capabilities, ColumnDef, Operator, Rule, SortKey, Support, ValueClass};
+use headwater_source::{Capabilities, ColumnDef, CompareOp, Expr, Operator, Rule, SortKey, Support, ValueClass};
 
+use super::range::within_range;
 use super::types;
-use crate::sql::{Dialect, Numbering, Use};
+use crate::sql::{Dialect, Equality, Hint, Numbering, Use};
 
 /// Backticks, `?`, and the casts that keep comparisons honest.
 pub(super) struct MysqlDialect;
@@ -49,26 +52,34 @@ const RULES: &[Rule] = {
         (NotEqual, V::Text, Exact),
         (Order, V::Text, Exact),
         (Like, V::Text, Superset),
-        (Equal, V::TextFolded, Superset),
+        (Equal, V::TextFolded, Exact),
+        (NotEqual, V::TextFolded, Exact),
         (Order, V::TextFolded, Exact),
         (Like, V::TextFolded, Superset),
-        (Equal, V::TextPadded, Superset),
+        (Equal, V::TextPadded, Exact),
+        (NotEqual, V::TextPadded, Exact),
         (Order, V::TextPadded, Exact),
         (Like, V::TextPadded, Superset),
-        (Equal, V::Label, Superset),
+        (Equal, V::Label, Exact),
+        (NotEqual, V::Label, Exact),
+        (Order, V::Label, Exact),
         (Equal, V::Bytes, Exact),
         (NotEqual, V::Bytes, Exact),
         (Order, V::Bytes, Exact),
         (Equal, V::Uuid, Exact),
         (NotEqual, V::Uuid, Exact),
-        (Equal, V::Date, Superset),
-        (Order, V::Date, Superset),
-        (Equal, V::Timestamp, Superset),
-        (Order, V::Timestamp, Superset),
-        (Equal, V::TimestampTz, Superset),
-        (Order, V::TimestampTz, Superset),
-        (Equal, V::Time, Superset),
-        (Order, V::Time, Superset),
+        (Equal, V::Date, Exact),
+        (NotEqual, V::Date, Exact),
+        (Order, V::Date, Exact),
+        (Equal, V::Timestamp, Exact),
+        (NotEqual, V::Timestamp, Exact),
+        (Order, V::Timestamp, Exact),
+        (Equal, V::TimestampTz, Exact),
+        (NotEqual, V::TimestampTz, Exact),
+        (Order, V::TimestampTz, Exact),
+        (Equal, V::Time, Exact),
+        (NotEqual, V::Time, Exact),
+        (Order, V::Time, Exact),
         (Sort, V::Time, Exact),
         (IsNull, V::Integer, Exact),
         (IsNull, V::Decimal, Exact),
@@ -80,6 +91,9 @@ const RULES: &[Rule] = {
         (IsNull, V::Bytes, Exact),
         (IsNull, V::Uuid, Exact),
         (IsNull, V::Time, Exact),
+        (IsNull, V::Date, Exact),
+        (IsNull, V::Timestamp, Exact),
+        (IsNull, V::TimestampTz, Exact),
         (IsNull, V::Opaque, Exact),
     ]
 };
@@ -104,11 +118,16 @@ impl Dialect for MysqlDialect {
     fn column(&self, column: &ColumnDef, quoted: String, purpose: Use) -> String {
         match purpose {
             Use::Read if types::is_unknown(&column.remote_type) => format!("CAST({quoted} AS CHAR)"),
+            Use::Read => quoted,
+            Use::Indexed if is_text(column.class) || is_dated(column.class) => quoted,
+            _ if is_dated(column.class) => without_zero_dates(&quoted),
             Use::Equality | Use::Order if types::base(&column.remote_type) == "year" => {
                 format!("CAST({quoted} AS SIGNED)")
             }
             Use::Equality | Use::Order if column.class == ValueClass::Time => format!("CAST({quoted} AS TIME(6))"),
-            Use::Order if is_collated(column.class) => format!("CAST(CONVERT({quoted} USING utf8mb4) AS BINARY)"),
+            Use::Equality | Use::Order if is_text(column.class) => {
+                format!("CAST(CONVERT({quoted} USING utf8mb4) AS BINARY)")
+            }
             _ => quoted,
         }
     }
@@ -116,7 +135,9 @@ impl Dialect for MysqlDialect {
     fn bind_type(&self, column: &ColumnDef, purpose: Use) -> String {
         match &column.data_type {
             DataType::Binary => BINARY.to_owned(),
-            DataType::Utf8 if purpose == Use::Order && is_collated(column.class) => BINARY.to_owned(),
+            DataType::Utf8 if matches!(purpose, Use::Equality | Use::Order) && is_text(column.class) => {
+                BINARY.to_owned()
+            }
             DataType::Utf8 => text_type(column),
             DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) => {
                 format!("decimal({precision},{scale})")
@@ -142,15 +163,46 @@ impl Dialect for MysqlDialect {
         }
     }
 
+    fn lowered(&self, condition: Expr) -> Expr {
+        within_range(condition)
+    }
+
+    /// Bytes that are equal are equal under every collation, and a date that is no zero date compares as itself.
+    fn hint(&self, op: CompareOp, column: &ColumnDef) -> Hint {
+        match op {
+            CompareOp::NotEqual => Hint::Alone,
+            CompareOp::Equal if is_text(column.class) => Hint::Beside,
+            _ if is_dated(column.class) => Hint::Beside,
+            _ => Hint::Alone,
+        }
+    }
+
+    fn plain_equality(&self, left: &ColumnDef, _right: &ColumnDef) -> Equality {
+        match self.hint(CompareOp::Equal, left) {
+            Hint::Alone => Equality::ByOperator,
+            Hint::Beside => Equality::ByMore,
+        }
+    }
+
     fn like_escape(&self) -> &'static str {
         // One backslash, under the session's sql_mode.
         r" ESCAPE '\\'"
     }
 }
 
-/// Whether the server orders the class's text by a collation, and not by its bytes.
-fn is_collated(class: ValueClass) -> bool {
-    matches!(class, ValueClass::TextFolded | ValueClass::TextPadded)
+/// Whether the server compares the class's text by a collation or by position, and not by its bytes.
+fn is_text(class: ValueClass) -> bool {
+    matches!(class, ValueClass::TextFolded | ValueClass::TextPadded | ValueClass::Label)
+}
+
+/// Whether the class may hold zero dates.
+fn is_dated(class: ValueClass) -> bool {
+    matches!(class, ValueClass::Date | ValueClass::Timestamp | ValueClass::TimestampTz)
+}
+
+/// The value as it is read: NULL where the month or the day is zero.
+fn without_zero_dates(text: &str) -> String {
+    format!("CASE WHEN MONTH({text}) > 0 AND DAYOFMONTH({text}) > 0 THEN {text} END")
 }
 
 /// The type of a text that is compared with a column: in its character set, under its collation.

@@ -21,6 +21,7 @@ mod decode;
 mod dialect;
 mod discover;
 mod error;
+mod range;
 mod scan;
 mod tls;
 mod types;

@@ -9,7 +9,7 @@ use headwater_source::{
 };
 
 use super::select::{Scope, Writer};
-use super::{Dialect, Numbering, Side, Use};
+use super::{Context, Dialect, Hint, Numbering, Side, Use};
 
 /// What stands before and behind the number of a value.
 const MARK: char = '\0';
@@ -18,19 +18,19 @@ impl<D: Dialect> Writer<'_, D> {
     /// A condition that keeps the rows for which it is true.
     pub(super) fn filter(&mut self, filter: &Expr, scope: &Scope) -> Result<String> {
         let lowered = self.dialect.lowered(filter.clone());
-        self.condition(&lowered, scope)
+        self.condition(&lowered, scope, Context::Kept)
     }
 
-    fn condition(&mut self, condition: &Expr, scope: &Scope) -> Result<String> {
+    fn condition(&mut self, condition: &Expr, scope: &Scope, context: Context) -> Result<String> {
         match condition {
             Expr::Column(_) => self.operand(condition, scope, Use::Equality),
-            Expr::And(parts) => self.joined(parts, scope, " AND "),
-            Expr::Or(parts) => self.joined(parts, scope, " OR "),
-            Expr::Not(inner) => Ok(format!("NOT ({})", self.condition(inner, scope)?)),
+            Expr::And(parts) => self.joined(parts, scope, context, " AND "),
+            Expr::Or(parts) => self.joined(parts, scope, context, " OR "),
+            Expr::Not(inner) => Ok(format!("NOT ({})", self.condition(inner, scope, Context::Valued)?)),
             Expr::IsNull(inner) => Ok(format!("{} IS NULL", self.operand(inner, scope, Use::IsNull)?)),
             Expr::IsNotNull(inner) => Ok(format!("{} IS NOT NULL", self.operand(inner, scope, Use::IsNull)?)),
-            Expr::Compare { op, left, right } => self.compare(*op, left, right, scope),
-            Expr::InList { expr, values, negated } => self.in_list(expr, values, *negated, scope),
+            Expr::Compare { op, left, right } => self.compare(*op, left, right, scope, context),
+            Expr::InList { expr, values, negated } => self.in_list(expr, values, *negated, scope, context),
             Expr::Like(like) => self.like(like, scope),
             Expr::Call(_) => self.value(condition, scope),
             other => Err(self.unsupported(format!("the filter {other}"))),
@@ -46,7 +46,10 @@ impl<D: Dialect> Writer<'_, D> {
             },
             Expr::Literal(value) => Ok(self.bind_as(value, &expr.describe(&[]), Use::Argument)),
             Expr::Call(call) => self.call(call, scope),
-            condition => Ok(format!("({})", self.filter(condition, scope)?)),
+            condition => {
+                let lowered = self.dialect.lowered(condition.clone());
+                Ok(format!("({})", self.condition(&lowered, scope, Context::Valued)?))
+            }
         }
     }
 
@@ -108,19 +111,29 @@ impl<D: Dialect> Writer<'_, D> {
         Ok(text)
     }
 
-    fn joined(&mut self, parts: &[Expr], scope: &Scope, separator: &str) -> Result<String> {
-        let parts: Vec<String> = parts.iter().map(|part| self.condition(part, scope)).collect::<Result<_>>()?;
+    fn joined(&mut self, parts: &[Expr], scope: &Scope, context: Context, separator: &str) -> Result<String> {
+        let parts: Vec<String> =
+            parts.iter().map(|part| self.condition(part, scope, context)).collect::<Result<_>>()?;
         Ok(format!("({})", parts.join(separator)))
     }
 
-    fn compare(&mut self, op: CompareOp, left: &Expr, right: &Expr, scope: &Scope) -> Result<String> {
+    fn compare(&mut self, op: CompareOp, left: &Expr, right: &Expr, scope: &Scope, context: Context) -> Result<String> {
         if matches!(left, Expr::Literal(_)) && !matches!(right, Expr::Literal(_)) {
-            return self.compare(op.swapped(), right, left, scope);
+            return self.compare(op.swapped(), right, left, scope, context);
         }
         let purpose = match op {
             CompareOp::Equal | CompareOp::NotEqual => Use::Equality,
             _ => Use::Order,
         };
+        let beside = match self.hint(op, left, scope, context) {
+            Hint::Beside => Some(self.comparison(op, left, right, scope, Use::Indexed)?),
+            Hint::Alone => None,
+        };
+        let exact = self.comparison(op, left, right, scope, purpose)?;
+        Ok(both(beside, exact))
+    }
+
+    fn comparison(&mut self, op: CompareOp, left: &Expr, right: &Expr, scope: &Scope, purpose: Use) -> Result<String> {
         let left = self.side(left, scope, purpose)?;
         let right = match right {
             Expr::Literal(value) => Side { text: self.bind_as(value, &left.column, purpose), ..left.clone() },
@@ -129,19 +142,51 @@ impl<D: Dialect> Writer<'_, D> {
         Ok(self.dialect.compare(op, &left, &right))
     }
 
+    fn hint(&self, op: CompareOp, left: &Expr, scope: &Scope, context: Context) -> Hint {
+        match context {
+            Context::Kept => self.dialect.hint(op, &left.describe(&scope.columns)),
+            Context::Valued => Hint::Alone,
+        }
+    }
+
     fn side(&mut self, expr: &Expr, scope: &Scope, purpose: Use) -> Result<Side> {
         Ok(Side { column: expr.describe(&scope.columns), text: self.operand(expr, scope, purpose)? })
     }
 
-    fn in_list(&mut self, expr: &Expr, values: &[ScalarValue], negated: bool, scope: &Scope) -> Result<String> {
+    fn in_list(
+        &mut self,
+        expr: &Expr,
+        values: &[ScalarValue],
+        negated: bool,
+        scope: &Scope,
+        context: Context,
+    ) -> Result<String> {
+        let op = if negated { CompareOp::NotEqual } else { CompareOp::Equal };
+        let beside = match self.hint(op, expr, scope, context) {
+            Hint::Beside => Some(self.containment(op, expr, values, scope, Use::Indexed)?),
+            Hint::Alone => None,
+        };
+        let exact = self.containment(op, expr, values, scope, Use::Equality)?;
+        Ok(both(beside, exact))
+    }
+
+    fn containment(
+        &mut self,
+        op: CompareOp,
+        expr: &Expr,
+        values: &[ScalarValue],
+        scope: &Scope,
+        purpose: Use,
+    ) -> Result<String> {
         let column = expr.describe(&scope.columns);
-        let text = self.operand(expr, scope, Use::Equality)?;
+        let text = self.operand(expr, scope, purpose)?;
+        let negated = op == CompareOp::NotEqual;
         if let Some(remote_type) = self.dialect.list_type(&column).filter(|_| values.len() > 1) {
             let list = ScalarValue::List(ScalarValue::new_list_nullable(values, &column.data_type));
             let list = self.bind(Bind { value: list, remote_type });
             return Ok(if negated { format!("{text} <> ALL ({list})") } else { format!("{text} = ANY ({list})") });
         }
-        let binds: Vec<String> = values.iter().map(|value| self.bind_as(value, &column, Use::Equality)).collect();
+        let binds: Vec<String> = values.iter().map(|value| self.bind_as(value, &column, purpose)).collect();
         Ok(format!("{text} {}IN ({})", if negated { "NOT " } else { "" }, binds.join(", ")))
     }
 
@@ -201,6 +246,11 @@ impl<D: Dialect> Writer<'_, D> {
     pub(super) fn unsupported(&self, reason: String) -> Error {
         Error::Unsupported { service: self.service.clone(), reason }
     }
+}
+
+/// The exact comparison, with what stands beside it.
+fn both(beside: Option<String>, exact: String) -> String {
+    beside.map_or_else(|| exact.clone(), |beside| format!("({beside} AND {exact})"))
 }
 
 /// A sum is as wide as the source makes it: widening what it sums only costs.

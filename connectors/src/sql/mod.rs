@@ -36,6 +36,26 @@ pub(crate) enum Use {
     Argument,
     /// A key of GROUP BY, or the argument of count(DISTINCT).
     Group,
+    /// A side of a comparison that stands beside the exact one; see [`Dialect::hint`].
+    Indexed,
+}
+
+/// Whether a comparison that filters needs company for an index to serve it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hint {
+    /// It stands alone.
+    Alone,
+    /// The comparison in the form of [`Use::Indexed`], which is true wherever the exact one is, goes beside it.
+    Beside,
+}
+
+/// What becomes of a condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Context {
+    /// Rows are kept where it is true: false and NULL are one.
+    Kept,
+    /// All three of its values matter.
+    Valued,
 }
 
 /// How the values of a statement are numbered.
@@ -100,6 +120,11 @@ pub(crate) trait Dialect {
     /// The type as which a list of values compared with the column is bound whole, where the source takes lists.
     fn list_type(&self, _column: &ColumnDef) -> Option<String> {
         None
+    }
+
+    /// Whether a comparison with the column, where it filters, is written twice: exactly, and so that an index serves it.
+    fn hint(&self, _op: CompareOp, _column: &ColumnDef) -> Hint {
+        Hint::Alone
     }
 
     /// Whether `left IN (SELECT right ...)` compares as [`Dialect::compare`] does for equality.

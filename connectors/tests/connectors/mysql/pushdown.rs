@@ -392,7 +392,7 @@ async fn binary_strings_and_uuids_compare_by_their_bytes() {
 }
 
 #[tokio::test]
-async fn dates_and_times_lose_no_row() {
+async fn dates_and_times_compare_as_they_are_read() {
     let date = |days| ScalarValue::Date32(Some(days));
     let moment = |us| ScalarValue::TimestampMicrosecond(Some(us), None);
     let instant = |us| ScalarValue::TimestampMicrosecond(Some(us), Some("UTC".into()));
