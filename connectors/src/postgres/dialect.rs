@@ -14,11 +14,9 @@ use super::range::within_range;
 use super::types::{read_cast, sql_type};
 use crate::sql::{Dialect, Use, standard_aggregate, standard_call};
 
-/// The protocol counts binds in 16 bits, but a list of values is one.
-const MAX_BINDS: usize = 500_000;
-
-/// How many binds a statement has room for.
-pub(super) const BINDS_MAX: usize = 65_535;
+/// The protocol counts binds in 16 bits. A list of values is one bind where the type has arrays here, and as many as it is long where
+/// it has none.
+const MAX_BINDS: usize = 65_535;
 
 /// The capability table. What is missing stays local.
 pub(super) const CAPABILITIES: Capabilities =

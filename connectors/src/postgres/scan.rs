@@ -92,7 +92,7 @@ impl PostgresScan {
 
     fn new(connections: Arc<Connections>, asked: Asked, statement: RemoteStatement) -> Result<Self> {
         let place = &connections.place;
-        if statement.binds.len() > super::dialect::BINDS_MAX {
+        if statement.binds.len() > super::dialect::CAPABILITIES.max_binds() {
             return Err(place.unsupported(format!("{} values in one statement", statement.binds.len())));
         }
         let parameters = statement.binds.iter().map(Parameter::new).collect::<Result<_, _>>();
