@@ -139,12 +139,24 @@ impl Capabilities {
 
     fn computes_literal(&self, value: &ScalarValue) -> Result<ColumnDef, Reason> {
         value_fits(value).map_err(str::to_owned)?;
-        let column = Expr::Literal(value.clone()).describe(&[]);
-        match (value, column.class) {
-            (value, _) if value.is_null() => Err("a NULL of no column".to_owned()),
-            (_, ValueClass::Opaque | ValueClass::Float) => Err(format!("a constant of type {}", value.data_type())),
-            _ => Ok(column),
+        if value.is_null() {
+            return Err("a NULL of no column".to_owned());
         }
+        let column = Expr::Literal(value.clone()).describe(&[]);
+        self.takes_integer(&column)?;
+        // The types that every source has a bind for.
+        let bound = matches!(
+            value,
+            ScalarValue::Boolean(_)
+                | ScalarValue::Int16(_)
+                | ScalarValue::Int32(_)
+                | ScalarValue::Int64(_)
+                | ScalarValue::Decimal128(..)
+                | ScalarValue::Utf8(_)
+                | ScalarValue::Date32(_)
+                | ScalarValue::TimestampMicrosecond(..)
+        );
+        if bound { Ok(column) } else { Err(format!("a constant of type {}", value.data_type())) }
     }
 
     fn computes_call(&self, call: &Call, columns: &[ColumnDef]) -> Result<(), Reason> {
