@@ -13,11 +13,11 @@ impl Dice {
     /// Other dice, told from those of the same seed by a number: the choices of one do not move those of the other.
     pub fn branch(seed: u64, number: u64) -> Self {
         let mut dice = Self(seed ^ number.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        Self(dice.next())
+        Self(dice.draw())
     }
 
     /// Any number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -28,7 +28,7 @@ impl Dice {
     /// A number below `end`, which is not 0.
     pub fn below(&mut self, end: usize) -> usize {
         let end = u64::try_from(end).expect("a usize fits into 64 bits");
-        usize::try_from(self.next() % end).expect("less than a usize")
+        usize::try_from(self.draw() % end).expect("less than a usize")
     }
 
     /// A number from `low` to `high`, both included.
@@ -67,9 +67,9 @@ mod tests {
     #[test]
     fn same_seed_makes_same_choices_and_weights_of_nothing_are_never_chosen() {
         let (mut left, mut right) = (Dice::new(7), Dice::new(7));
-        assert!((0..100).all(|_| left.next() == right.next()));
+        assert!((0..100).all(|_| left.draw() == right.draw()));
         assert!((0..100).all(|_| left.weighted(&[(0, 'a'), (1, 'b'), (0, 'c')]) == 'b'));
         assert!((0..100).all(|_| (3..=5).contains(&left.between(3, 5))));
-        assert_ne!(Dice::branch(7, 0).next(), Dice::branch(7, 1).next());
+        assert_ne!(Dice::branch(7, 0).draw(), Dice::branch(7, 1).draw());
     }
 }
