@@ -42,6 +42,7 @@ mod query;
 mod relation;
 mod request;
 mod source;
+mod statistics;
 mod table;
 
 pub use arrow;
@@ -57,4 +58,5 @@ pub use query::{Conditions, Queries};
 pub use relation::{Aggregate, AggregateFunction, JoinKind, Node, QueryRequest, Relation};
 pub use request::{Bind, RemoteStatement, ScanRequest, SortKey};
 pub use source::{BatchStream, Scan, Snapshot, Source};
+pub use statistics::{ColumnStatistics, Index, TableStatistics};
 pub use table::{ColumnDef, TableDef, TableKind, ValueClass};

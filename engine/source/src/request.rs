@@ -26,6 +26,8 @@ pub struct ScanRequest {
     pub limit: Option<u64>,
     /// The most rows of a batch.
     pub batch_rows: usize,
+    /// Into how many parts at most one table may be split, to be read at the same time. One where a split would not pay.
+    pub partitions_max: usize,
 }
 
 /// One key of an order.
@@ -64,7 +66,15 @@ impl ScanRequest {
     /// A scan of all rows and columns.
     pub fn all(table: Arc<TableDef>) -> Self {
         let projection = (0..table.columns.len()).collect();
-        Self { table, projection, filters: vec![], sort: vec![], limit: None, batch_rows: Self::DEFAULT_BATCH_ROWS }
+        Self {
+            table,
+            projection,
+            filters: vec![],
+            sort: vec![],
+            limit: None,
+            batch_rows: Self::DEFAULT_BATCH_ROWS,
+            partitions_max: 1,
+        }
     }
 
     /// The schema of the batches: the projected columns' names, types and nullability.

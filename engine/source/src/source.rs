@@ -9,7 +9,7 @@ use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use futures::Stream;
 
-use crate::{Capabilities, Error, QueryRequest, RemoteStatement, Result, ScanRequest, TableDef};
+use crate::{Capabilities, Error, QueryRequest, RemoteStatement, Result, ScanRequest, TableDef, TableStatistics};
 
 /// Record batches as they come. Dropping it stops the work at the source.
 pub type BatchStream = Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>;
@@ -33,6 +33,12 @@ pub trait Source: Debug + Send + Sync {
     /// One table, by the name that a manifest's `from` gives it: the dotted path, or only its last part
     /// where that is unambiguous. Described now, not from a cache.
     async fn table(&self, from: &str) -> Result<TableDef>;
+
+    /// What the source knows of a table's rows, from its own catalog and never by reading the table; `None` where it keeps no
+    /// statistics. An error costs a good plan and no more.
+    async fn statistics(&self, _table: &TableDef) -> Result<Option<TableStatistics>> {
+        Ok(None)
+    }
 
     /// Decides how a request is read, without reading rows.
     async fn prepare(&self, request: ScanRequest) -> Result<Arc<dyn Scan>>;
@@ -77,7 +83,9 @@ pub trait Scan: Debug + Send + Sync {
     /// What goes to the source.
     fn statement(&self) -> &RemoteStatement;
 
-    /// Into how many disjoint parts the rows are split, at least one. A request with a limit or an order has one.
+    /// Into how many disjoint parts the rows are split, at least one. A request with a limit or an order has one. A source that splits
+    /// a table makes at most [`ScanRequest::partitions_max`] parts, and only where [`Source::snapshot`] lets all of them read one state;
+    /// a source of several files may have one for each.
     fn partitions(&self) -> usize {
         1
     }
