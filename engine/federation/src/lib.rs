@@ -16,6 +16,7 @@ mod error;
 mod information;
 mod keys;
 mod narrow;
+mod once;
 mod region;
 mod report;
 mod scan;

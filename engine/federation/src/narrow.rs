@@ -11,7 +11,7 @@ use headwater_source::{Expr, Relation, ScalarValue, Scan, SortKey, Support};
 use parking_lot::Mutex;
 
 use crate::keys::{Reach, keys_of, range_of_keys};
-use crate::region::{Asked, TableName};
+use crate::region::{Asked, Parts, TableName};
 use crate::scan::failed;
 use crate::table::First;
 use crate::{Pushdown, Service};
@@ -32,6 +32,8 @@ pub(crate) struct Planned {
     pub(crate) cut: Option<KeyedCut>,
     /// The keys that the statement can't be made without.
     pub(crate) bound: Option<Arc<BoundKeys>>,
+    /// How the statement is divided as long as no list of keys narrows it.
+    pub(crate) parts: Option<Parts>,
 }
 
 /// The first rows of an order, above so many joins.
@@ -109,13 +111,16 @@ impl Planned {
         let Some(mut asked) = self.asked.narrowed(&chosen).filter(|_| !chosen.is_empty()) else {
             return Ok(Narrowed::To { scan: Arc::clone(&self.scan), keys: 0 });
         };
+        let mut parts = self.parts.as_ref();
         if keys > 0 {
             asked = asked.unsplit();
+            parts = None;
         }
         if let Some(cut) = self.cut.as_ref().filter(|cut| cut.joins == complete) {
             asked = asked.cut(&cut.first);
+            parts = None;
         }
-        let scan = self.prepare(asked).await?;
+        let scan = self.prepare(asked, parts).await?;
         // The streams of a plan are fixed before the keys are known.
         match scan.partitions() <= self.scan.partitions() {
             true => Ok(Narrowed::To { scan, keys }),
@@ -125,12 +130,12 @@ impl Planned {
 
     async fn bound_to(&self, bound: &BoundKeys) -> Result<Narrowed> {
         let Some(keys) = bound.get() else { return internal_err!("a statement of keys was read before they came") };
-        let scan = self.prepare(self.asked.with_keys(&keys)).await?;
+        let scan = self.prepare(self.asked.with_keys(&keys), None).await?;
         Ok(Narrowed::To { scan, keys: keys.len() })
     }
 
-    async fn prepare(&self, asked: Asked) -> Result<Arc<dyn Scan>> {
-        asked.prepare(self.service.source().as_ref()).await.map_err(|error| failed(&self.tables, error))
+    async fn prepare(&self, asked: Asked, parts: Option<&Parts>) -> Result<Arc<dyn Scan>> {
+        asked.prepare_parts(self.service.source().as_ref(), parts).await.map_err(|error| failed(&self.tables, error))
     }
 
     /// Whether the keys are expected to keep out enough rows.

@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -34,6 +35,7 @@ use tracing::debug;
 
 use crate::keys::{KeyFilter, key_filter};
 use crate::narrow::{Narrowed, Planned};
+use crate::once::ReadOnce;
 use crate::region::TableName;
 use crate::snapshot::SharedSnapshot;
 use crate::{Pushdown, RemoteStatementReport, to_datafusion};
@@ -52,6 +54,8 @@ pub struct RemoteScanExec {
     narrowed: Arc<OnceCell<Narrowed>>,
     /// The state of the source that all statements of the query read, where there are several.
     snapshot: Arc<OnceLock<Arc<SharedSnapshot>>>,
+    /// The rows, where other scans of the plan want the same.
+    once: Arc<OnceLock<Arc<ReadOnce>>>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
@@ -81,6 +85,7 @@ impl RemoteScanExec {
             joins: vec![],
             narrowed: Arc::default(),
             snapshot: Arc::default(),
+            once: Arc::default(),
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
         }
@@ -160,6 +165,60 @@ impl RemoteScanExec {
         self.planned.scan.partitions()
     }
 
+    /// Whether the scan reads all of its statement's rows, whatever keys come.
+    pub(crate) fn reads_all(&self) -> bool {
+        self.joins.is_empty() && self.planned.bound.is_none()
+    }
+
+    /// How many rows are guessed to come.
+    pub(crate) fn estimated_rows(&self) -> f64 {
+        self.planned.rows
+    }
+
+    /// Whether both would send the same statement to the same source but for keys.
+    pub(crate) fn asks_as(&self, other: &Self) -> bool {
+        let (ours, theirs) = (&self.planned, &other.planned);
+        let plain = |planned: &Planned| planned.bound.is_none();
+        plain(ours)
+            && plain(theirs)
+            && self.schema == other.schema
+            && ours.scan.partitions() == theirs.scan.partitions()
+            && ours.scan.statement() == theirs.scan.statement()
+            && self.source_key() == other.source_key()
+    }
+
+    /// Lets the scan share its rows with others.
+    pub(crate) fn read_once(&self, once: Arc<ReadOnce>) {
+        // A plan that is planned once is told once.
+        let _ = self.once.set(once);
+    }
+
+    /// Whether it shares its rows.
+    pub(crate) fn is_read_once(&self) -> bool {
+        self.once.get().is_some()
+    }
+
+    /// Whether it shares its rows with this one.
+    pub(crate) fn shares_rows(&self, other: &Self) -> bool {
+        matches!((self.once.get(), other.once.get()), (Some(ours), Some(theirs)) if Arc::ptr_eq(ours, theirs))
+    }
+
+    /// The rows of a partition, as the source sends them.
+    pub(crate) fn stream(self, partition: usize) -> stream::BoxStream<'static, Result<RecordBatch>> {
+        stream::once(self.read(partition))
+            .map_ok(|reading| match reading {
+                Some(reading) => stream::try_unfold(reading, Reading::next).boxed(),
+                None => stream::empty().boxed(),
+            })
+            .try_flatten()
+            .boxed()
+    }
+
+    /// The same as a scan that takes no keys.
+    fn unnarrowed(&self) -> Self {
+        Self { joins: vec![], narrowed: Arc::default(), ..self.clone() }
+    }
+
     /// Lets the scan read the state that other statements of its query read.
     pub(crate) fn share(&self, snapshot: Arc<SharedSnapshot>) {
         // A plan that is planned once is told once.
@@ -177,6 +236,7 @@ impl RemoteScanExec {
         scan.joins.retain(|join| join.expression_id().is_none_or(|id| !filters.contains(&id)));
         scan.narrowed = Arc::default();
         scan.snapshot = Arc::default();
+        scan.once = Arc::default();
         scan
     }
 
@@ -246,7 +306,7 @@ impl Reading {
         }
     }
 
-    async fn next(mut self) -> Result<Option<(arrow::record_batch::RecordBatch, Self)>> {
+    async fn next(mut self) -> Result<Option<(RecordBatch, Self)>> {
         let started = Instant::now();
         let next = self.batches.next().await;
         self.meter.elapsed.add_elapsed(started);
@@ -280,6 +340,12 @@ async fn opened(
         Some(snapshot) => scan.open_at(partition, &snapshot).await,
         None => scan.open(partition).await,
     }
+}
+
+/// Every scan of a plan, in the plan's order.
+pub(crate) fn scans_of(plan: &Arc<dyn ExecutionPlan>) -> Vec<&RemoteScanExec> {
+    let own = plan.downcast_ref::<RemoteScanExec>().into_iter();
+    own.chain(plan.children().into_iter().flat_map(scans_of)).collect()
 }
 
 /// A schema that changed must be asked for anew by the next query.
@@ -334,6 +400,7 @@ impl ExecutionPlan for RemoteScanExec {
         node.joins.extend(joins);
         node.narrowed = Arc::default();
         node.snapshot = Arc::default();
+        node.once = Arc::default();
         Ok(FilterPushdownPropagation { filters, updated_node: Some(Arc::new(node)) })
     }
 
@@ -343,6 +410,7 @@ impl ExecutionPlan for RemoteScanExec {
         Ok(Arc::new(Self {
             joins: vec![],
             narrowed: Arc::default(),
+            once: Arc::default(),
             metrics: ExecutionPlanMetricsSet::new(),
             ..(*self).clone()
         }))
@@ -355,13 +423,17 @@ impl ExecutionPlan for RemoteScanExec {
         }
     }
 
-    fn execute(&self, partition: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let batches = stream::once(self.clone().read(partition))
-            .map_ok(|reading| match reading {
-                Some(reading) => stream::try_unfold(reading, Reading::next).boxed(),
-                None => stream::empty().boxed(),
-            })
-            .try_flatten();
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let batches = match self.once.get().cloned() {
+            None => self.clone().stream(partition),
+            Some(once) => {
+                let scan = self.unnarrowed();
+                stream::once(async move { once.rows(scan, partition, &context).await })
+                    .map_ok(|batches| stream::iter(batches.into_iter().map(Ok)))
+                    .try_flatten()
+                    .boxed()
+            }
+        };
         Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches)))
     }
 
@@ -391,6 +463,9 @@ impl DisplayAs for RemoteScanExec {
             (None, false) => write!(f, ", keys=[from the join above, at run time]")?,
             (Some(Narrowed::Empty), false) => write!(f, ", keys=[none came: not asked]")?,
             (Some(Narrowed::To { scan, keys }), false) => write!(f, ", keys=[{keys} bound: {}]", scan.statement())?,
+        }
+        if self.is_read_once() {
+            write!(f, ", read once for all that ask the same")?;
         }
         if let (Some(cut), None) = (cut, self.narrowed.get()) {
             write!(f, ", first=[{} rows of the order, where the keys are complete]", cut.first.rows)?;

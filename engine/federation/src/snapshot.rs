@@ -13,6 +13,8 @@ use headwater_source::{Result, Snapshot, Source};
 use tokio::sync::Mutex;
 
 use crate::RemoteScanExec;
+use crate::region::KeyedExec;
+use crate::scan::scans_of;
 
 /// The state that a query's statements of one source read.
 pub(crate) struct SharedSnapshot {
@@ -64,14 +66,12 @@ impl fmt::Debug for SharedSnapshot {
 
 /// Lets the statements of a plan that go to the same source read one state.
 pub(crate) fn share_snapshots(plan: &Arc<dyn ExecutionPlan>) {
-    let mut scans = Vec::new();
-    collect(plan, &mut scans);
     let mut of_source: BTreeMap<String, Vec<&RemoteScanExec>> = BTreeMap::new();
-    for scan in &scans {
+    for scan in scans_of(plan) {
         of_source.entry(scan.source_key()).or_default().push(scan);
     }
-    for scans in of_source.into_values() {
-        let statements = scans.iter().map(|scan| scan.partitions()).sum();
+    for (source, scans) in of_source {
+        let statements = statements_of(plan, &source, &mut vec![]);
         if let (Some(first), true) = (scans.first(), statements > 1) {
             let shared = Arc::new(SharedSnapshot::new(Arc::clone(first.source()), statements));
             scans.iter().for_each(|scan| scan.share(Arc::clone(&shared)));
@@ -79,7 +79,16 @@ pub(crate) fn share_snapshots(plan: &Arc<dyn ExecutionPlan>) {
     }
 }
 
-fn collect<'a>(plan: &'a Arc<dyn ExecutionPlan>, scans: &mut Vec<&'a RemoteScanExec>) {
-    scans.extend(plan.downcast_ref::<RemoteScanExec>());
-    plan.children().into_iter().for_each(|child| collect(child, scans));
+/// The most statements that the plan sends to a source. One whose rows are shared is sent once, and of two alternatives only one is.
+fn statements_of<'a>(plan: &'a Arc<dyn ExecutionPlan>, source: &str, sent: &mut Vec<&'a RemoteScanExec>) -> usize {
+    if let Some(scan) = plan.downcast_ref::<RemoteScanExec>() {
+        let again = sent.iter().any(|sent| sent.shares_rows(scan));
+        sent.push(scan);
+        return if scan.source_key() == source && !again { scan.partitions() } else { 0 };
+    }
+    let mut of = |plan| statements_of(plan, source, sent);
+    match (plan.is::<KeyedExec>(), plan.children().as_slice()) {
+        (true, [keys, remote, fallback]) => of(keys) + of(remote).max(of(fallback)),
+        (_, children) => children.iter().map(|child| of(child)).sum(),
+    }
 }

@@ -35,6 +35,8 @@ pub struct RemoteTable {
     first: Option<First>,
     /// What the rows are cut to where the keys of so many joins are complete.
     keyed_cut: Option<KeyedCut>,
+    /// Which operators above stay local, and why; for EXPLAIN.
+    notes: Vec<String>,
     /// The filters of which DataFusion was told that they stay in its plan.
     kept: Arc<Mutex<HashSet<Logical>>>,
 }
@@ -71,7 +73,8 @@ impl RemoteTable {
     ) -> Self {
         let schema = definition.schema();
         let (name, kept) = (name.to_owned(), Arc::default());
-        Self { service, name, definition, statistics, schema, pushdown, first: None, keyed_cut: None, kept }
+        let (first, keyed_cut, notes) = (None, None, vec![]);
+        Self { service, name, definition, statistics, schema, pushdown, first, keyed_cut, notes, kept }
     }
 
     /// What its source says of its rows. Has an entry for each column of the definition.
@@ -107,6 +110,11 @@ impl RemoteTable {
             return None;
         }
         Some(Self { keyed_cut: Some(cut), ..self.clone() })
+    }
+
+    /// The same table, whose scan says in EXPLAIN which operators above stay local.
+    pub(crate) fn with_notes(&self, notes: &[String]) -> Self {
+        Self { notes: notes.to_vec(), ..self.clone() }
     }
 
     /// The table by its name in SQL, with what is known of it.
@@ -288,7 +296,7 @@ impl RemoteTable {
         let tables = vec![self.named()];
         let prepared = self.service.source().prepare(request.clone()).await;
         let scan = prepared.map_err(|error| failed(&tables, error))?;
-        let notes = decisions.iter().filter_map(Decision::note).collect();
+        let notes = decisions.iter().filter_map(Decision::note).chain(self.notes.iter().cloned()).collect();
         // With a filter left to do locally, a cut at the source would lose rows that the filter keeps.
         let cut = self.keyed_cut.clone().filter(|_| exact && request.limit.is_none());
         let cut = cut.and_then(|cut| cut.projected(&request.projection));
@@ -301,6 +309,7 @@ impl RemoteTable {
             rows,
             cut,
             bound: None,
+            parts: None,
         };
         Ok(Arc::new(RemoteScanExec::new(planned, notes)))
     }

@@ -85,6 +85,15 @@ pub enum Node {
     UnionAll(Vec<Relation>),
 }
 
+/// What becomes of groups that hold rows of several parts; see [`Relation::part`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Groups {
+    /// They must be whole.
+    Whole,
+    /// Whoever asks puts them together.
+    Merged,
+}
+
 /// Which rows a join keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum JoinKind {
@@ -240,6 +249,55 @@ impl Relation {
             Node::UnionAll(inputs) => Node::UnionAll(inputs.iter().map(|input| input.with_keys(keys)).collect()),
         };
         Self { node, columns: self.columns.clone() }
+    }
+
+    /// The same, over only those rows of one of its tables for which the filter (over the table's own columns) is true. The results for
+    /// disjoint filters, one after the other, are the result for all of their rows. `None` where they would not be: below a limit, on a
+    /// side of a join that is not kept, below groups that hold rows of several parts. Groups at the top are let through where `groups`
+    /// says that whoever asks puts them together.
+    pub fn part(&self, table: &Arc<TableDef>, filter: &Expr, column: usize, groups: Groups) -> Option<Self> {
+        let inner = |input: &Self, groups| Some(Box::new(input.part(table, filter, column, groups)?));
+        let node = match &self.node {
+            Node::Table(own) if Arc::ptr_eq(own, table) => {
+                return Some(self.clone().filter(vec![filter.clone()]));
+            }
+            Node::Table(_) | Node::Keyed { .. } | Node::Top { .. } | Node::UnionAll(_) => return None,
+            // What stands above groups must see them whole.
+            Node::Filter { input, filters } => {
+                Node::Filter { input: inner(input, Groups::Whole)?, filters: filters.clone() }
+            }
+            Node::Project { input, exprs } => {
+                let chosen = exprs.iter().all(|expr| matches!(expr, Expr::Column(_)));
+                let groups = if chosen { groups } else { Groups::Whole };
+                Node::Project { input: inner(input, groups)?, exprs: exprs.clone() }
+            }
+            Node::Aggregate { input, keys, aggregates } => {
+                let by_column = keys.iter().any(|key| match key {
+                    Expr::Column(index) => {
+                        input.origin(*index).is_some_and(|(of, at)| Arc::ptr_eq(of, table) && at == column)
+                    }
+                    _ => false,
+                });
+                if !by_column && groups == Groups::Whole {
+                    return None;
+                }
+                let (keys, aggregates) = (keys.clone(), aggregates.clone());
+                Node::Aggregate { input: inner(input, Groups::Whole)?, keys, aggregates }
+            }
+            Node::Join { kind, left, right, on } => {
+                let (left, right) = match (left.holds(table), kind) {
+                    (true, _) => (inner(left, Groups::Whole)?, right.clone()),
+                    (false, JoinKind::Inner) => (left.clone(), inner(right, Groups::Whole)?),
+                    (false, _) => return None,
+                };
+                Node::Join { kind: *kind, left, right, on: on.clone() }
+            }
+        };
+        Some(Self { node, columns: self.columns.clone() })
+    }
+
+    fn holds(&self, table: &Arc<TableDef>) -> bool {
+        self.tables().into_iter().any(|own| Arc::ptr_eq(own, table))
     }
 
     /// The table's column that a column of the result is, unchanged; `None` of what is computed, and beneath a union.

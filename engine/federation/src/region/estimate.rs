@@ -21,6 +21,9 @@ const ROWS_UNKNOWN: f64 = 100_000.0;
 /// How many rows share a value of a column of which nothing is known.
 const ROWS_PER_VALUE: f64 = 10.0;
 
+/// The share of groups that a condition on them keeps.
+const HAVING: f64 = 0.05;
+
 /// What is guessed of a plan's rows.
 #[derive(Debug, Clone)]
 pub(super) struct Estimate {
@@ -128,7 +131,10 @@ pub(super) fn estimate(plan: &LogicalPlan) -> Estimate {
         LogicalPlan::TableScan(scan) => scanned(scan),
         LogicalPlan::Filter(filter) => {
             let input = estimate(&filter.input);
-            let share = selectivity(std::slice::from_ref(&filter.predicate), &input);
+            let share = match filter.input.as_ref() {
+                LogicalPlan::Aggregate(_) => HAVING,
+                _ => selectivity(std::slice::from_ref(&filter.predicate), &input),
+            };
             input.kept(share)
         }
         LogicalPlan::SubqueryAlias(alias) => estimate(&alias.input).renamed(alias.schema.columns()),
@@ -293,6 +299,17 @@ fn values(statistics: &Arc<TableStatistics>, index: usize, rows: f64) -> Values 
         }
     };
     Values { distinct: distinct.clamp(1.0, rows), null_fraction, range }
+}
+
+/// Whether rows of the plan are sent by a source that answers statements, and not read here from files.
+pub(super) fn ships(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::TableScan(scan) => source_as_provider(&scan.source).is_ok_and(|provider| {
+            let table = provider.downcast_ref::<RemoteTable>();
+            table.is_some_and(|table| table.service().source().capabilities().queries().is_some())
+        }),
+        other => other.inputs().into_iter().any(ships),
+    }
 }
 
 /// What a plan's one source is called, where it is of one source that joins; `None` otherwise.

@@ -53,7 +53,7 @@ impl ExtensionPlanner for KeyedPlanner {
 
 /// The operator.
 #[derive(Debug)]
-pub(super) struct KeyedExec {
+pub(crate) struct KeyedExec {
     /// What is read first, the remote plan, the other plan.
     children: [Arc<dyn ExecutionPlan>; 3],
     plan: KeyedPlan,

@@ -17,6 +17,7 @@ mod keyed_cut;
 mod keyed_exec;
 mod mean;
 mod order;
+mod parts;
 mod planner;
 mod remote;
 mod replay;
@@ -24,6 +25,7 @@ mod selectivity;
 
 pub(crate) use estimate::rows_of_scan;
 pub(crate) use grow::TableName;
+pub(crate) use keyed_exec::KeyedExec;
 pub use order::JoinOrder;
 pub use planner::Federation;
-pub(crate) use remote::Asked;
+pub(crate) use remote::{Asked, Parts};

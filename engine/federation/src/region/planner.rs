@@ -15,6 +15,7 @@ use super::grow::Grower;
 use super::keyed::{Tries, aggregate_by_keys};
 use super::keyed_cut::cut_when_keyed;
 use super::keyed_exec::KeyedPlanner;
+use crate::once::read_once;
 use crate::snapshot::share_snapshots;
 
 /// The query planner of a session: DataFusion's own, over a plan whose regions are remote relations.
@@ -31,6 +32,7 @@ impl QueryPlanner for Federation {
         let plan = cut_when_keyed(federated(logical_plan.clone(), Tries::Keys)?)?;
         let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(KeyedPlanner)]);
         let plan = planner.create_physical_plan(&plan, session).await?;
+        read_once(&plan);
         share_snapshots(&plan);
         Ok(plan)
     }
@@ -42,5 +44,7 @@ fn federated(plan: LogicalPlan, tries: Tries) -> Result<LogicalPlan> {
         Tries::Keys => aggregate_by_keys(plan, &federated, &mut Grower::default())?,
         Tries::NoKeys => plan,
     };
-    Grower::default().federate(aggregate_early(plan)?)
+    let mut partial = Vec::new();
+    let plan = aggregate_early(plan, &mut partial)?;
+    Grower::of_partial(partial).federate(plan)
 }

@@ -8,11 +8,13 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::Result;
 use datafusion::logical_expr::{Expr as Logical, TableType};
 use datafusion::physical_plan::ExecutionPlan;
+use futures::future::try_join_all;
 use headwater_source::{
     ColumnDef, Error, Expr, QueryRequest, Relation, ScalarValue, Scan, ScanRequest, SortKey, Source,
 };
 
 use super::grow::TableName;
+use super::parts::{Division, Parted};
 use crate::narrow::{BoundKeys, KeyedCut, Planned};
 use crate::scan::failed;
 use crate::table::First;
@@ -119,6 +121,22 @@ impl Asked {
             Self::Query(request) => source.prepare_query(request).await,
         }
     }
+
+    /// The same, divided where that is possible.
+    pub(crate) async fn prepare_parts(
+        self,
+        source: &dyn Source,
+        division: Option<&Parts>,
+    ) -> Result<Arc<dyn Scan>, Error> {
+        let parts = match (&self, division) {
+            (Self::Query(request), Some(Parts { division, count })) => division.parts(&request.relation, *count),
+            _ => None,
+        };
+        let (Some(parts), Self::Query(request)) = (parts, &self) else { return self.prepare(source).await };
+        let part = |relation| source.prepare_query(QueryRequest { relation, ..request.clone() });
+        let parts = try_join_all(parts.into_iter().map(part)).await?;
+        Ok(Arc::new(Parted::new(self.prepare(source).await?, parts)))
+    }
 }
 
 /// A region whose growth has ended.
@@ -135,6 +153,17 @@ pub(crate) struct RemoteQuery {
     pub(super) cut: Option<KeyedCut>,
     /// Keys that come before the statement is made.
     pub(super) bound: Option<Bound>,
+    /// Which operators above stay local, and why.
+    pub(super) notes: Vec<String>,
+    /// How it is divided where the session reads in several parts.
+    pub(super) division: Option<Division>,
+}
+
+/// How a query is divided, and into how many parts.
+#[derive(Debug, Clone)]
+pub(crate) struct Parts {
+    division: Division,
+    count: usize,
 }
 
 /// Keys that come before a statement is made.
@@ -183,7 +212,9 @@ impl TableProvider for RemoteQuery {
             Some(bound) => asked.with_keys(std::slice::from_ref(&bound.sample)),
             None => asked.clone(),
         };
-        let prepared = shown.prepare(self.service.source().as_ref()).await;
+        let count = state.config().target_partitions();
+        let parts = self.division.clone().filter(|_| count > 1).map(|division| Parts { division, count });
+        let prepared = shown.prepare_parts(self.service.source().as_ref(), parts.as_ref()).await;
         let planned = Planned {
             service: Arc::clone(&self.service),
             tables: self.tables.clone(),
@@ -193,7 +224,8 @@ impl TableProvider for RemoteQuery {
             rows: self.rows,
             cut,
             bound: self.bound.as_ref().map(|bound| Arc::clone(&bound.keys)),
+            parts,
         };
-        Ok(Arc::new(RemoteScanExec::new(planned, vec![])))
+        Ok(Arc::new(RemoteScanExec::new(planned, self.notes.clone())))
     }
 }
