@@ -18,7 +18,7 @@ use headwater_source::{
 use super::eager::two_steps;
 use super::estimate::{estimate, source_of};
 use super::parts::{Division, division};
-use super::remote::{Bound, RemoteQuery};
+use super::remote::{Bound, Needed, RemoteQuery};
 use crate::translate::Translator;
 use crate::{Pushdown, RemoteTable, Service};
 
@@ -39,6 +39,8 @@ pub(super) struct Grower {
     finished: usize,
     /// The schemas of the aggregates whose groups are put together above.
     partial: Vec<DFSchemaRef>,
+    /// The groups that the plan needs more than once. No operator joins them, so that they are asked for once.
+    repeated: Vec<Relation>,
     /// Whether one source answers all of the plan.
     reach: Reach,
 }
@@ -65,6 +67,7 @@ pub(super) struct Region {
     pub(super) notes: Vec<String>,
     /// Whether groups at its top are put together above.
     pub(super) groups: Groups,
+    pub(super) needed: Needed,
 }
 
 /// A sub-plan.
@@ -82,6 +85,34 @@ impl Grower {
     /// One that knows which aggregates are only partial.
     pub(super) fn of_partial(partial: Vec<DFSchemaRef>) -> Self {
         Self { partial, ..Self::default() }
+    }
+
+    /// Finds the groups over large tables that the plan needs more than once.
+    pub(super) fn find_repeated(&mut self, plan: &LogicalPlan) -> Result<()> {
+        use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+        let mut aggregates = Vec::new();
+        plan.apply_with_subqueries(|plan| {
+            if let LogicalPlan::Aggregate(aggregate) = plan {
+                aggregates.push(aggregate.clone());
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        if aggregates.len() < 2 {
+            return Ok(());
+        }
+        let mut seen: Vec<Relation> = Vec::new();
+        for aggregate in aggregates {
+            let Grown::Region(region) = self.grow(aggregate.input.as_ref().clone())? else { continue };
+            let Ok(grouped) = super::aggregate::aggregated(&aggregate, &region) else { continue };
+            if !region.is_large() || self.repeated.contains(&grouped.relation) {
+                continue;
+            }
+            match seen.contains(&grouped.relation) {
+                true => self.repeated.push(grouped.relation),
+                false => seen.push(grouped.relation),
+            }
+        }
+        Ok(())
     }
 
     /// The plan with its regions as remote relations.
@@ -135,10 +166,16 @@ impl Grower {
             },
             LogicalPlan::Aggregate(aggregate) => match self.grow(aggregate.input.as_ref().clone())? {
                 Grown::Region(region) => match super::aggregate::aggregated(aggregate, &region) {
-                    Ok(grouped) => match self.in_parts(aggregate, &region, &grouped)? {
-                        Some(merged) => Ok(Grown::Local(merged)),
-                        None => self.aggregated(&plan, *region, grouped),
-                    },
+                    Ok(grouped) => {
+                        let repeats = self.repeated.contains(&grouped.relation);
+                        let needed = if repeats { Needed::Again } else { Needed::Once };
+                        let region = Region { needed, ..*region };
+                        let grown = match self.in_parts(aggregate, &region, &grouped)? {
+                            Some(merged) => Grown::Local(merged),
+                            None => self.aggregated(&plan, region, grouped)?,
+                        };
+                        if repeats { self.finish(grown).map(Grown::Local) } else { Ok(grown) }
+                    }
                     Err(reason) => self.local(plan, vec![region.without("aggregate", &reason).into()]),
                 },
                 local => self.local(plan, vec![local]),
@@ -405,6 +442,7 @@ impl Grower {
             division: bound.is_none().then(|| self.division(region)).flatten(),
             bound,
             notes: region.notes.clone(),
+            needed: region.needed,
         };
         let scan = LogicalPlanBuilder::scan(name, provider_as_source(Arc::new(provider)), None)?.build()?;
         Ok((scan, columns))
@@ -431,7 +469,8 @@ impl Region {
     /// The same region with another operator on top.
     fn grown(&self, relation: Relation, schema: DFSchemaRef, plan: LogicalPlan) -> Self {
         let (service, tables, notes) = (Arc::clone(&self.service), self.tables.clone(), self.notes.clone());
-        Self { service, tables, relation, schema, plan, notes, groups: Groups::Whole }
+        let (groups, needed) = (Groups::Whole, self.needed);
+        Self { service, tables, relation, schema, plan, notes, groups, needed }
     }
 
     /// The same, if the relation's columns have the types that the plan says.
@@ -478,6 +517,12 @@ impl Region {
 
     fn cut(self, keys: Vec<SortKey>, rows: u64) -> Self {
         Self { relation: self.relation.top(keys, 0, rows), ..self }
+    }
+
+    /// Whether it reads so much that its source should not do it twice.
+    fn is_large(&self) -> bool {
+        const ROWS_MIN: u64 = 10_000;
+        self.tables.iter().filter_map(|table| table.statistics.rows).sum::<u64>() >= ROWS_MIN
     }
 
     /// Whether the region is more than a scan.
@@ -549,6 +594,7 @@ fn region_of_scan(scan: &TableScan) -> Option<Region> {
         plan: LogicalPlan::TableScan(scan.clone()),
         notes: vec![],
         groups: Groups::Whole,
+        needed: Needed::Once,
     })
 }
 

@@ -199,7 +199,7 @@ fn without_other(plan: &LogicalPlan, join: &Join, sides: &Sides<'_>, replay: &Ar
     match plan {
         LogicalPlan::Join(_) => {
             let schema = sides.other.schema();
-            let table = ReplayTable::new(schema.as_arrow(), Arc::clone(replay));
+            let table = ReplayTable::new(schema.as_arrow(), Arc::clone(replay), estimate(sides.other).rows);
             let name = TableReference::bare("keys_read_first");
             let columns = (0..schema.fields().len()).map(|index| Column::new(Some(name.clone()), format!("c{index}")));
             let columns = columns.map(Expr::Column).collect();

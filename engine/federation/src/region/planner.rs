@@ -46,5 +46,7 @@ fn federated(plan: LogicalPlan, tries: Tries) -> Result<LogicalPlan> {
     };
     let mut partial = Vec::new();
     let plan = aggregate_early(plan, &mut partial)?;
-    Grower::of_partial(partial).federate(plan)
+    let mut grower = Grower::of_partial(partial);
+    grower.find_repeated(&plan)?;
+    grower.federate(plan)
 }

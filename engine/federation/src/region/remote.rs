@@ -7,7 +7,10 @@ use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::Result;
 use datafusion::logical_expr::{Expr as Logical, TableType};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::projection::ProjectionExec;
 use futures::future::try_join_all;
 use headwater_source::{
     ColumnDef, Error, Expr, QueryRequest, Relation, ScalarValue, Scan, ScanRequest, SortKey, Source,
@@ -157,6 +160,15 @@ pub(crate) struct RemoteQuery {
     pub(super) notes: Vec<String>,
     /// How it is divided where the session reads in several parts.
     pub(super) division: Option<Division>,
+    pub(super) needed: Needed,
+}
+
+/// How often a query needs a relation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Needed {
+    Once,
+    /// Several times, and perhaps other columns of it: all of them are asked for, so that the statements are equal.
+    Again,
 }
 
 /// How a query is divided, and into how many parts.
@@ -202,7 +214,7 @@ impl TableProvider for RemoteQuery {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let (mut relation, mut schema) = (self.relation.clone(), Arc::clone(&self.schema));
         let mut cut = self.cut.clone();
-        if let Some(projection) = projection {
+        if let Some(projection) = projection.filter(|_| self.needed == Needed::Once) {
             relation = relation.project(projection.iter().map(|index| Expr::Column(*index)).collect());
             schema = Arc::new(schema.project(projection)?);
             cut = cut.and_then(|cut| cut.projected(projection));
@@ -226,6 +238,21 @@ impl TableProvider for RemoteQuery {
             bound: self.bound.as_ref().map(|bound| Arc::clone(&bound.keys)),
             parts,
         };
-        Ok(Arc::new(RemoteScanExec::new(planned, self.notes.clone())))
+        let scan = Arc::new(RemoteScanExec::new(planned, self.notes.clone()));
+        match projection.filter(|_| self.needed == Needed::Again) {
+            Some(projection) => chosen(scan, projection),
+            None => Ok(scan),
+        }
     }
+}
+
+/// Some of the columns of a plan.
+fn chosen(plan: Arc<dyn ExecutionPlan>, projection: &[usize]) -> Result<Arc<dyn ExecutionPlan>> {
+    let schema = plan.schema();
+    let column = |index: &usize| {
+        let name = schema.field(*index).name();
+        (Arc::new(PhysicalColumn::new(name, *index)) as Arc<dyn PhysicalExpr>, name.clone())
+    };
+    let columns: Vec<(Arc<dyn PhysicalExpr>, String)> = projection.iter().map(column).collect();
+    Ok(Arc::new(ProjectionExec::try_new(columns, plan)?))
 }

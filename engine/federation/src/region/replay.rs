@@ -10,8 +10,9 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Result, internal_datafusion_err, internal_err};
+use datafusion::common::{Result, Statistics, internal_datafusion_err, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
@@ -48,15 +49,17 @@ impl fmt::Debug for Replay {
 pub(super) struct ReplayTable {
     schema: SchemaRef,
     replay: Arc<Replay>,
+    /// How many rows are guessed to come.
+    rows: f64,
 }
 
 impl ReplayTable {
-    /// Rows of these types.
-    pub(super) fn new(schema: &Schema, replay: Arc<Replay>) -> Self {
+    /// Rows of these types, about so many.
+    pub(super) fn new(schema: &Schema, replay: Arc<Replay>, rows: f64) -> Self {
         let numbered = schema.fields().iter().enumerate();
         let fields = numbered
             .map(|(index, field)| Field::new(format!("c{index}"), field.data_type().clone(), field.is_nullable()));
-        Self { schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())), replay }
+        Self { schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())), replay, rows }
     }
 }
 
@@ -86,7 +89,11 @@ impl TableProvider for ReplayTable {
             Boundedness::Bounded,
         );
         let replay = Arc::clone(&self.replay);
-        Ok(Arc::new(ReplayExec { schema, projection, replay, properties: Arc::new(properties) }))
+        // Known to be few, they are the side that a join holds.
+        let mut statistics = Statistics::new_unknown(&schema);
+        statistics.num_rows = Precision::Inexact(self.rows.ceil() as usize);
+        let (properties, statistics) = (Arc::new(properties), Arc::new(statistics));
+        Ok(Arc::new(ReplayExec { schema, projection, replay, properties, statistics }))
     }
 }
 
@@ -97,6 +104,7 @@ struct ReplayExec {
     projection: Vec<usize>,
     replay: Arc<Replay>,
     properties: Arc<PlanProperties>,
+    statistics: Arc<Statistics>,
 }
 
 impl ExecutionPlan for ReplayExec {
@@ -124,6 +132,10 @@ impl ExecutionPlan for ReplayExec {
             true => Ok(self),
             false => internal_err!("ReplayExec is a leaf"),
         }
+    }
+
+    fn partition_statistics(&self, _: Option<usize>) -> Result<Arc<Statistics>> {
+        Ok(Arc::clone(&self.statistics))
     }
 
     fn execute(&self, _: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
