@@ -29,8 +29,12 @@ const SESSION: &[&str] = &[
     // Text travels as UTF-8 both ways; values compared with a column take the column's collation.
     "SET NAMES utf8mb4 COLLATE utf8mb4_bin",
     "SET SESSION sql_mode = '', time_zone = '+00:00', sql_auto_is_null = 0, sql_big_selects = 1, \
-     sql_select_limit = 18446744073709551615, autocommit = 1, net_write_timeout = 86400, net_read_timeout = 86400",
+     sql_select_limit = 18446744073709551615, max_sort_length = 1024, autocommit = 1, net_write_timeout = 86400, \
+     net_read_timeout = 86400",
     "SET SESSION TRANSACTION READ ONLY",
+    // MariaDB remembers the result of a subquery by the values of the outer row, compared under their collation: 'a' would get that of 'A',
+    // though the subquery compares bytes. MySQL has no such cache and reads this as a comment.
+    "/*M!100000 SET SESSION optimizer_switch = 'subquery_cache=off' */",
 ];
 
 /// How long a connection that is thrown away may take to say goodbye.

@@ -2,7 +2,7 @@
 //!
 //! A source is one server and role, with a bounded pool of connections. It reads by prepared statements in the binary
 //! protocol, streamed row by row into Arrow arrays. Its sessions are read-only, in UTC and UTF-8, with the `sql_mode` and limits fixed,
-//! so that no server's defaults can change an answer. It refuses what the capability table in `dialect` does not
+//! so that no server's defaults can change an answer. It refuses what the tables in `capabilities` do not
 //! list, and it never writes.
 //!
 //! A manifest's `source:` for it:
@@ -15,6 +15,7 @@
 
 mod bind;
 mod calendar;
+mod capabilities;
 mod config;
 mod connect;
 mod decode;
@@ -30,8 +31,8 @@ mod value;
 use std::sync::Arc;
 
 use headwater_source::{
-    Capabilities, Connector, Error, OpenContext, OptionDef, Options, Result, Scan, ScanRequest, Source, TableDef,
-    async_trait,
+    Capabilities, Connector, Error, OpenContext, OptionDef, Options, QueryRequest, Result, Scan, ScanRequest, Source,
+    TableDef, async_trait,
 };
 use tokio::time::timeout;
 
@@ -77,7 +78,7 @@ impl Source for MysqlSource {
     }
 
     fn capabilities(&self) -> &Capabilities {
-        &dialect::CAPABILITIES
+        &capabilities::CAPABILITIES
     }
 
     async fn tables(&self) -> Result<Vec<TableDef>> {
@@ -97,7 +98,11 @@ impl Source for MysqlSource {
     }
 
     async fn prepare(&self, request: ScanRequest) -> Result<Arc<dyn Scan>> {
-        Ok(Arc::new(MysqlScan::prepare(self.pool.clone(), request)?))
+        Ok(Arc::new(MysqlScan::of_table(self.pool.clone(), request)?))
+    }
+
+    async fn prepare_query(&self, request: QueryRequest) -> Result<Arc<dyn Scan>> {
+        Ok(Arc::new(MysqlScan::of_query(self.pool.clone(), &request)?))
     }
 }
 

@@ -31,7 +31,7 @@ impl<D: Dialect> Writer<'_, D> {
             Expr::IsNotNull(inner) => Ok(format!("{} IS NOT NULL", self.operand(inner, scope, Use::IsNull)?)),
             Expr::Compare { op, left, right } => self.compare(*op, left, right, scope, context),
             Expr::InList { expr, values, negated } => self.in_list(expr, values, *negated, scope, context),
-            Expr::Like(like) => self.like(like, scope),
+            Expr::Like(like) => self.like(like, scope, context),
             Expr::Call(_) => self.value(condition, scope),
             other => Err(self.unsupported(format!("the filter {other}"))),
         }
@@ -190,13 +190,24 @@ impl<D: Dialect> Writer<'_, D> {
         Ok(format!("{text} {}IN ({})", if negated { "NOT " } else { "" }, binds.join(", ")))
     }
 
-    fn like(&mut self, like: &Like, scope: &Scope) -> Result<String> {
+    fn like(&mut self, like: &Like, scope: &Scope, context: Context) -> Result<String> {
         if like.case_insensitive {
             return Err(self.unsupported("ILIKE".to_owned()));
         }
-        let text = self.operand(&like.expr, scope, Use::Like)?;
         let column = like.expr.describe(&scope.columns);
-        let pattern = self.bind_as(&ScalarValue::from(like.pattern.as_str()), &column, Use::Like);
+        // An index serves what a pattern starts with.
+        let indexable = context == Context::Kept && !like.negated && !like.pattern.starts_with(['%', '_']);
+        let beside = match self.dialect.like_hint(&column) {
+            Hint::Beside if indexable => Some(self.matching(like, &column, scope, Use::Indexed)?),
+            _ => None,
+        };
+        let exact = self.matching(like, &column, scope, Use::Like)?;
+        Ok(both(beside, exact))
+    }
+
+    fn matching(&mut self, like: &Like, column: &ColumnDef, scope: &Scope, purpose: Use) -> Result<String> {
+        let text = self.operand(&like.expr, scope, purpose)?;
+        let pattern = self.bind_as(&ScalarValue::from(like.pattern.as_str()), column, purpose);
         Ok(format!("{text} {}LIKE {pattern}{}", if like.negated { "NOT " } else { "" }, self.dialect.like_escape()))
     }
 

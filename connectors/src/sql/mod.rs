@@ -67,6 +67,15 @@ pub(crate) enum Numbering {
     ByPlace,
 }
 
+/// What HAVING may name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Having {
+    /// Groups' keys and aggregates.
+    OnGroups,
+    /// Aggregates only: a key is looked for among the columns of the select list.
+    OnAggregates,
+}
+
 /// A side of a comparison.
 #[derive(Debug, Clone)]
 pub(crate) struct Side {
@@ -83,6 +92,12 @@ pub(crate) trait Dialect {
 
     /// How placeholders are numbered.
     const NUMBERING: Numbering = Numbering::ByNumber;
+
+    /// What HAVING may name.
+    const HAVING: Having = Having::OnGroups;
+
+    /// The limit that stands before an offset where there is none, for sources that have no offset without a limit.
+    const LIMIT_OF_NONE: Option<u64> = None;
 
     /// The placeholder of the `number`-th value, counted from 1, compared with or taken as `remote_type`.
     fn placeholder(&self, number: usize, remote_type: &str) -> String;
@@ -105,6 +120,11 @@ pub(crate) trait Dialect {
     /// The condition as the source evaluates it, where values have to be put otherwise there.
     fn lowered(&self, condition: Expr) -> Expr {
         condition
+    }
+
+    /// The same for a LIKE.
+    fn like_hint(&self, _column: &ColumnDef) -> Hint {
+        Hint::Alone
     }
 
     /// A key of GROUP BY as it stands in the select list, where `by` is what it is grouped by.

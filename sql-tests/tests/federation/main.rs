@@ -2,12 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as the tests do")]
 
+mod entries_mysql;
 mod explain;
 mod hazards;
 mod lifecycle;
 mod names;
 mod random;
 mod regions;
+mod regions_mysql;
 mod slt;
 mod strings;
 mod tpch;
