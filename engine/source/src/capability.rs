@@ -64,12 +64,22 @@ pub enum Purpose {
 /// the source sorts by. `None` where nothing speaks against it.
 pub type Objection = fn(&Expr, Purpose, &[ColumnDef]) -> Option<String>;
 
+/// How a source puts its cores to work on one large statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parallel {
+    /// As it sees fit; or one core is all that it has for a reader.
+    ByItself,
+    /// A statement keeps one core busy, however large it is: several statements over ranges of a key are faster.
+    ByParts,
+}
+
 /// The capability table of one kind and version of source.
 #[derive(Debug, Clone, Copy)]
 pub struct Capabilities {
     source: &'static str,
     rules: &'static [Rule],
     max_binds: usize,
+    parallel: Parallel,
     queries: Option<&'static Queries>,
     objection: Objection,
 }
@@ -91,7 +101,14 @@ impl Capabilities {
 
     /// A table for the kind of source that messages call `source`.
     pub const fn new(source: &'static str, rules: &'static [Rule]) -> Self {
-        Self { source, rules, max_binds: Self::DEFAULT_MAX_BINDS, queries: None, objection: |_, _, _| None }
+        Self {
+            source,
+            rules,
+            max_binds: Self::DEFAULT_MAX_BINDS,
+            parallel: Parallel::ByItself,
+            queries: None,
+            objection: |_, _, _| None,
+        }
     }
 
     /// The same table with another limit on the values of one scan.
@@ -112,6 +129,17 @@ impl Capabilities {
     /// Nothing, or why the expression stays local.
     pub(crate) fn unobjected(&self, expr: &Expr, purpose: Purpose, columns: &[ColumnDef]) -> Result<(), String> {
         (self.objection)(expr, purpose, columns).map_or(Ok(()), Err)
+    }
+
+    /// The same table for a source of which a large query is better asked in parts. Its [`Source::snapshot`](crate::Source::snapshot)
+    /// must let them read one state; where it gives none, the query is asked whole.
+    pub const fn in_parts(self) -> Self {
+        Self { parallel: Parallel::ByParts, ..self }
+    }
+
+    /// How the source puts its cores to work on one large statement.
+    pub fn parallel(&self) -> Parallel {
+        self.parallel
     }
 
     /// What the source computes of whole queries; `None` where it only takes scans.

@@ -5,6 +5,7 @@
 mod entries_mysql;
 mod explain;
 mod hazards;
+mod keyed;
 mod lifecycle;
 mod names;
 mod random;
