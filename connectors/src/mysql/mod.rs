@@ -24,15 +24,17 @@ mod discover;
 mod error;
 mod range;
 mod scan;
+mod statistics;
 mod tls;
 mod types;
 mod value;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use headwater_source::{
     Capabilities, Connector, Error, OpenContext, OptionDef, Options, QueryRequest, Result, Scan, ScanRequest, Source,
-    TableDef, async_trait,
+    TableDef, TableStatistics, async_trait,
 };
 use tokio::time::timeout;
 
@@ -41,6 +43,9 @@ use self::connect::{Lease, Pool};
 use self::discover::Scope;
 use self::error::Site;
 use self::scan::MysqlScan;
+
+/// How long a table's statistics may take to be read.
+const STATISTICS_MAX: Duration = Duration::from_millis(500);
 
 /// The connector that a manifest calls `mysql`: MariaDB and MySQL.
 #[derive(Debug, Clone, Copy, Default)]
@@ -95,6 +100,20 @@ impl Source for MysqlSource {
             lease.release();
         }
         table
+    }
+
+    async fn statistics(&self, table: &TableDef) -> Result<Option<TableStatistics>> {
+        let site = self.pool.site();
+        let mut lease = self.pool.lease().await?;
+        // The ends of an index may lie behind many rows that are deleted and not yet purged: then its table has no statistics.
+        match timeout(STATISTICS_MAX, statistics::statistics(lease.conn(), &site.service, table)).await {
+            Ok(known) => {
+                let known = known.map_err(|error| site.describing(error))?;
+                lease.release();
+                Ok(known)
+            }
+            Err(_) => Ok(None),
+        }
     }
 
     async fn prepare(&self, request: ScanRequest) -> Result<Arc<dyn Scan>> {
