@@ -22,7 +22,14 @@ use super::{range, types};
 
 /// What may be pushed. Each rule has a test that compares the server with Arrow.
 pub(super) const CAPABILITIES: Capabilities =
-    Capabilities::new("mysql", RULES).with_queries(&QUERIES).with_objection(objection);
+    Capabilities::new("mysql", RULES).with_max_binds(MAX_BINDS).with_queries(&QUERIES).with_objection(objection);
+
+/// The protocol counts 65,535 values. A list of so many keys, of up to 20 digits each, is a text of less than 1 MiB, which every
+/// `max_allowed_packet` but an odd one lets through; a list that is written twice is shorter (`dialect`).
+const MAX_BINDS: usize = 48_000;
+
+/// The most values of an expression that is computed: its text may stand in a statement several times.
+const COMPUTED_VALUES_MAX: usize = 1_000;
 
 const RULES: &[Rule] = {
     use Operator::{Equal, IsNull, Like, NotEqual, NotLike, Order, Sort};
@@ -251,6 +258,9 @@ fn objection(expr: &Expr, purpose: Purpose, columns: &[ColumnDef]) -> Option<Str
         (Purpose::Value, Expr::Literal(ScalarValue::Boolean(_))) => Some("mysql has no booleans".to_owned()),
         (Purpose::Value, Expr::Literal(value)) if !range::holds(value) => {
             Some("mysql has no dates before the year 0 and after 9999".to_owned())
+        }
+        (Purpose::Value, Expr::Call(_)) if expr.literals() > COMPUTED_VALUES_MAX => {
+            Some(format!("more than {COMPUTED_VALUES_MAX} values in one computed value"))
         }
         (Purpose::Value, Expr::Call(Call { function: Function::Concat, .. })) => {
             let fits = bytes_max(expr, columns).is_some_and(|bytes| bytes <= CONCAT_BYTES_MAX);

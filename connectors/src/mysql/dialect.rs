@@ -32,7 +32,30 @@ use super::types;
 use crate::sql::{Dialect, Equality, Having, Hint, Numbering, Use, standard_aggregate, standard_call};
 
 /// Backticks, `?`, and the casts that keep comparisons honest.
-pub(super) struct MysqlDialect;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct MysqlDialect {
+    pub(super) lists: Lists,
+}
+
+/// How a long list of integers that all rows must be in is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lists {
+    /// As one JSON text that JSON_TABLE makes rows of: one statement for lists of any length, quick to prepare, joined by an index where
+    /// there is one.
+    Json,
+    /// As a placeholder for each value, for servers that have no JSON_TABLE: MariaDB before 10.6, MySQL before 8.0.4.
+    Placeholders,
+}
+
+/// A list of fewer values is written out: its values are few, and the server's optimizer looks each of them up in its statistics.
+const JSON_VALUES_MIN: usize = 32;
+
+/// The most values of a list that is written twice, of the 65,535 that the protocol counts.
+const HINTED_VALUES_MAX: usize = 10_000;
+
+/// The types of lists of integers.
+const JSON_SIGNED: &str = "json bigint";
+const JSON_UNSIGNED: &str = "json bigint unsigned";
 
 const BINARY: &str = "varbinary";
 
@@ -124,6 +147,25 @@ impl Dialect for MysqlDialect {
             _ if may_be_zero(column) => Hint::Beside,
             _ => Hint::Alone,
         }
+    }
+
+    fn hinted_values_max(&self) -> usize {
+        HINTED_VALUES_MAX
+    }
+
+    fn keys_type(&self, column: &ColumnDef, values: usize) -> Option<String> {
+        let written_out = self.lists == Lists::Placeholders || values < JSON_VALUES_MIN;
+        let cast = matches!(types::base(&column.remote_type).as_str(), "year" | "bit");
+        match &column.data_type {
+            _ if written_out || cast || column.class != ValueClass::Integer => None,
+            unsigned if unsigned.is_unsigned_integer() => Some(JSON_UNSIGNED.to_owned()),
+            _ => Some(JSON_SIGNED.to_owned()),
+        }
+    }
+
+    fn one_of_keys(&self, text: &str, list: &str, remote_type: &str) -> String {
+        let of = if remote_type == JSON_UNSIGNED { "BIGINT UNSIGNED" } else { "BIGINT" };
+        format!("{text} IN (SELECT j.k FROM JSON_TABLE({list}, '$[*]' COLUMNS (k {of} PATH '$')) j)")
     }
 
     fn plain_equality(&self, left: &ColumnDef, _right: &ColumnDef) -> Equality {
@@ -247,6 +289,8 @@ mod tests {
     use super::*;
     use crate::sql::render_relation;
 
+    const JSON: MysqlDialect = MysqlDialect { lists: Lists::Json };
+
     fn table() -> Relation {
         let column = |name: &str, declared: &str, data_type, class| ColumnDef::new(name, data_type, declared, class);
         let mut text = column("c1", "varchar(20)", DataType::Utf8, ValueClass::TextFolded);
@@ -256,7 +300,7 @@ mod tests {
     }
 
     fn text(relation: &Relation) -> String {
-        render_relation(&MysqlDialect, &ServiceName::parse("shop").unwrap(), relation).unwrap().text
+        render_relation(&JSON, &ServiceName::parse("shop").unwrap(), relation).unwrap().text
     }
 
     fn above(column: usize) -> Expr {
@@ -291,5 +335,33 @@ mod tests {
     fn offset_stands_behind_a_limit_even_where_there_is_none() {
         assert!(text(&table().top(vec![], 3, u64::MAX)).ends_with(" LIMIT 18446744073709551615 OFFSET 3"));
         assert!(text(&table().top(vec![], 3, 2)).ends_with(" LIMIT 2 OFFSET 3"));
+    }
+
+    fn one_of(count: i64) -> Expr {
+        let values = (0..count).map(ScalarValue::from).collect();
+        Expr::InList { expr: Box::new(Expr::Column(0)), values, negated: false }
+    }
+
+    #[test]
+    fn long_list_that_rows_must_be_in_is_one_value_and_one_text() {
+        let found = text(&table().filter(vec![one_of(100)]));
+        assert!(
+            found.ends_with(" WHERE `c0` IN (SELECT j.k FROM JSON_TABLE(?, '$[*]' COLUMNS (k BIGINT PATH '$')) j)"),
+            "{found}"
+        );
+        assert_eq!(found, text(&table().filter(vec![one_of(5_000)])));
+        assert!(text(&table().filter(vec![one_of(3)])).ends_with(" WHERE `c0` IN (?, ?, ?)"));
+        // Elsewhere the server would make the rows anew for each row that it looks at.
+        let either = Expr::Or(vec![one_of(100), above(0)]);
+        let not = Expr::Not(Box::new(one_of(100)));
+        let counted = Aggregate { condition: Some(one_of(100)), ..Aggregate::count_rows() };
+        for relation in
+            [table().filter(vec![either]), table().filter(vec![not]), table().aggregate(vec![], vec![counted])]
+        {
+            assert!(!text(&relation).contains("JSON_TABLE"));
+        }
+        let old = MysqlDialect { lists: Lists::Placeholders };
+        let statement = render_relation(&old, &ServiceName::parse("shop").unwrap(), &table().filter(vec![one_of(100)]));
+        assert_eq!(statement.unwrap().binds.len(), 100);
     }
 }

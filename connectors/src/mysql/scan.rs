@@ -21,7 +21,6 @@ use tokio::time::{Instant, timeout_at};
 
 use super::connect::{Lease, Pool};
 use super::decode::{Decoder, Fault};
-use super::dialect::MysqlDialect;
 use super::{bind, discover};
 use crate::sql;
 
@@ -71,7 +70,7 @@ impl MysqlScan {
         if let Some(index) = request.projection.iter().find(|index| **index >= request.table.columns.len()) {
             return Err(unsupported(&pool, format!("there is no column {index}")));
         }
-        let statement = sql::render(&MysqlDialect, service, &request)?;
+        let statement = sql::render(&pool.dialect(), service, &request)?;
         let asked = Asked {
             columns: request.projection.iter().map(|index| request.table.columns[*index].clone()).collect(),
             schema: request.schema(),
@@ -84,7 +83,7 @@ impl MysqlScan {
 
     /// Renders a query.
     pub(super) fn of_query(pool: Pool, request: &QueryRequest) -> Result<Self> {
-        let statement = sql::render_relation(&MysqlDialect, &pool.site().service, &request.relation)?;
+        let statement = sql::render_relation(&pool.dialect(), &pool.site().service, &request.relation)?;
         let mut tables: Vec<(Arc<TableDef>, BTreeSet<usize>)> = Vec::new();
         for (table, columns) in request.relation.used_columns() {
             match tables.iter_mut().find(|(known, _)| known == table) {

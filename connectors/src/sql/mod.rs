@@ -52,6 +52,8 @@ pub(crate) enum Hint {
 /// What becomes of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Context {
+    /// It is one of WHERE's conjuncts: a row is kept where it is true, and nowhere else.
+    Required,
     /// Rows are kept where it is true: false and NULL are one.
     Kept,
     /// All three of its values matter.
@@ -140,6 +142,21 @@ pub(crate) trait Dialect {
     /// The type as which a list of values compared with the column is bound whole, where the source takes lists.
     fn list_type(&self, _column: &ColumnDef) -> Option<String> {
         None
+    }
+
+    /// The same for a list that all rows must be in, where the source finds rows by such lists in another way.
+    fn keys_type(&self, _column: &ColumnDef, _values: usize) -> Option<String> {
+        None
+    }
+
+    /// The condition that the text is in a list that is bound as [`Dialect::keys_type`].
+    fn one_of_keys(&self, text: &str, list: &str, _remote_type: &str) -> String {
+        format!("{text} = ANY ({list})")
+    }
+
+    /// The most values of a list that is written twice; see [`Dialect::hint`].
+    fn hinted_values_max(&self) -> usize {
+        usize::MAX
     }
 
     /// Whether a comparison with the column, where it filters, is written twice: exactly, and so that an index serves it.

@@ -138,11 +138,11 @@ impl<'a, D: Dialect> Writer<'a, D> {
         if block.stage == Stage::Cut || (block.stage == Stage::Groups && on_keys) {
             block = self.closed(block);
         }
-        let texts: Vec<String> =
-            filters.iter().map(|filter| self.filter(filter, &block.scope)).collect::<Result<_>>()?;
-        match block.stage {
-            Stage::Groups => block.group_filters.extend(texts),
-            _ => block.filters.extend(texts),
+        for filter in filters {
+            match block.stage {
+                Stage::Groups => block.group_filters.push(self.filter(filter, &block.scope)?),
+                _ => block.filters.push(self.required(filter, &block.scope)?),
+            }
         }
         Ok(block)
     }
