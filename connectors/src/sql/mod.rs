@@ -52,6 +52,8 @@ pub(crate) enum Hint {
 /// What becomes of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Context {
+    /// It is one of WHERE's conjuncts: a row is kept where it is true, and nowhere else.
+    Required,
     /// Rows are kept where it is true: false and NULL are one.
     Kept,
     /// All three of its values matter.
@@ -65,6 +67,15 @@ pub(crate) enum Numbering {
     ByNumber,
     /// Placeholders take the values in turn.
     ByPlace,
+}
+
+/// What HAVING may name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Having {
+    /// Groups' keys and aggregates.
+    OnGroups,
+    /// Aggregates only: a key is looked for among the columns of the select list.
+    OnAggregates,
 }
 
 /// A side of a comparison.
@@ -83,6 +94,12 @@ pub(crate) trait Dialect {
 
     /// How placeholders are numbered.
     const NUMBERING: Numbering = Numbering::ByNumber;
+
+    /// What HAVING may name.
+    const HAVING: Having = Having::OnGroups;
+
+    /// The limit that stands before an offset where there is none, for sources that have no offset without a limit.
+    const LIMIT_OF_NONE: Option<u64> = None;
 
     /// The placeholder of the `number`-th value, counted from 1, compared with or taken as `remote_type`.
     fn placeholder(&self, number: usize, remote_type: &str) -> String;
@@ -107,6 +124,11 @@ pub(crate) trait Dialect {
         condition
     }
 
+    /// The same for a LIKE.
+    fn like_hint(&self, _column: &ColumnDef) -> Hint {
+        Hint::Alone
+    }
+
     /// A key of GROUP BY as it stands in the select list, where `by` is what it is grouped by.
     fn group_value(&self, _column: &ColumnDef, _text: &str, by: &str) -> String {
         by.to_owned()
@@ -120,6 +142,21 @@ pub(crate) trait Dialect {
     /// The type as which a list of values compared with the column is bound whole, where the source takes lists.
     fn list_type(&self, _column: &ColumnDef) -> Option<String> {
         None
+    }
+
+    /// The same for a list that all rows must be in, where the source finds rows by such lists in another way.
+    fn keys_type(&self, _column: &ColumnDef, _values: usize) -> Option<String> {
+        None
+    }
+
+    /// The condition that the text is in a list that is bound as [`Dialect::keys_type`].
+    fn one_of_keys(&self, text: &str, list: &str, _remote_type: &str) -> String {
+        format!("{text} = ANY ({list})")
+    }
+
+    /// The most values of a list that is written twice; see [`Dialect::hint`].
+    fn hinted_values_max(&self) -> usize {
+        usize::MAX
     }
 
     /// Whether a comparison with the column, where it filters, is written twice: exactly, and so that an index serves it.

@@ -51,6 +51,19 @@ impl Operator {
 /// An entry of the capability table.
 pub type Rule = (Operator, ValueClass, Support);
 
+/// What an expression of a whole query is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be computed.
+    Value,
+    /// To group, count distinct or sort by.
+    Key,
+}
+
+/// Why one expression over these columns stays local though its class is in the table: a value that has no bind, a text that may be longer than
+/// the source sorts by. `None` where nothing speaks against it.
+pub type Objection = fn(&Expr, Purpose, &[ColumnDef]) -> Option<String>;
+
 /// How a source puts its cores to work on one large statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parallel {
@@ -68,6 +81,7 @@ pub struct Capabilities {
     max_binds: usize,
     parallel: Parallel,
     queries: Option<&'static Queries>,
+    objection: Objection,
 }
 
 /// What a source makes of a filter.
@@ -87,7 +101,14 @@ impl Capabilities {
 
     /// A table for the kind of source that messages call `source`.
     pub const fn new(source: &'static str, rules: &'static [Rule]) -> Self {
-        Self { source, rules, max_binds: Self::DEFAULT_MAX_BINDS, parallel: Parallel::ByItself, queries: None }
+        Self {
+            source,
+            rules,
+            max_binds: Self::DEFAULT_MAX_BINDS,
+            parallel: Parallel::ByItself,
+            queries: None,
+            objection: |_, _, _| None,
+        }
     }
 
     /// The same table with another limit on the values of one scan.
@@ -98,6 +119,16 @@ impl Capabilities {
     /// The same table for a source that also takes whole queries.
     pub const fn with_queries(self, queries: &'static Queries) -> Self {
         Self { queries: Some(queries), ..self }
+    }
+
+    /// The same table with objections to single expressions of whole queries, and to sort keys.
+    pub const fn with_objection(self, objection: Objection) -> Self {
+        Self { objection, ..self }
+    }
+
+    /// Nothing, or why the expression stays local.
+    pub(crate) fn unobjected(&self, expr: &Expr, purpose: Purpose, columns: &[ColumnDef]) -> Result<(), String> {
+        (self.objection)(expr, purpose, columns).map_or(Ok(()), Err)
     }
 
     /// The same table for a source of which a large query is better asked in parts. Its [`Source::snapshot`](crate::Source::snapshot)

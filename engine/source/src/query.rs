@@ -10,8 +10,8 @@ use datafusion_common::ScalarValue;
 use crate::bounds::{fits, magnitude};
 use crate::capability::value_fits;
 use crate::{
-    Aggregate, AggregateFunction, Call, Capabilities, ColumnDef, Expr, Function, JoinKind, Operator, SortKey, Support,
-    ValueClass,
+    Aggregate, AggregateFunction, Call, Capabilities, ColumnDef, Expr, Function, JoinKind, Operator, Purpose, SortKey,
+    Support, ValueClass,
 };
 
 /// What a source computes exactly, beyond filters on columns.
@@ -51,8 +51,15 @@ impl Capabilities {
         match expr {
             Expr::Column(index) if *index < columns.len() => Ok(columns[*index].clone()),
             Expr::Column(index) => Err(format!("there is no column {index}")),
-            Expr::Literal(value) => self.computes_literal(value),
-            Expr::Call(call) => self.computes_call(call, columns).map(|()| expr.describe(columns)),
+            Expr::Literal(value) => {
+                self.unobjected(expr, Purpose::Value, columns)?;
+                self.computes_literal(value)
+            }
+            Expr::Call(call) => {
+                self.computes_call(call, columns)?;
+                self.unobjected(expr, Purpose::Value, columns)?;
+                Ok(expr.describe(columns))
+            }
             condition => {
                 if self.queries_or_reason()?.conditions == Conditions::AreNot {
                     return Err(format!("{} has no boolean values", self.source()));
@@ -75,7 +82,7 @@ impl Capabilities {
         }
         let column = self.computes(key, columns)?;
         if self.queries_or_reason()?.groups.contains(&column.class) {
-            return Ok(());
+            return self.unobjected(key, Purpose::Key, columns);
         }
         Err(format!("GROUP BY \"{}\" ({}) differs in {}", column.name, column.remote_type, self.source()))
     }
@@ -121,6 +128,7 @@ impl Capabilities {
             if self.support(Operator::Sort, column.class) != Support::Exact {
                 return Err(self.reason(Operator::Sort, column));
             }
+            self.unobjected(&Expr::Column(key.column), Purpose::Key, columns)?;
         }
         Ok(())
     }

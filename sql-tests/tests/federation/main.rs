@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as the tests do")]
 
+mod entries_mysql;
 mod explain;
 mod hazards;
 mod keyed;
@@ -9,6 +10,7 @@ mod lifecycle;
 mod names;
 mod random;
 mod regions;
+mod regions_mysql;
 mod slt;
 mod strings;
 mod tpch;
