@@ -58,6 +58,17 @@ pub struct Capabilities {
     rules: &'static [Rule],
     max_binds: usize,
     queries: Option<&'static Queries>,
+    constants: Option<&'static [ValueClass]>,
+    locality: Locality,
+}
+
+/// Where a source works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Locality {
+    /// On a server: rows cost to ship, and its work is its own.
+    Server,
+    /// In this process: its rows cost nothing to ship, and its work is ours. Only what it does with less work than reading goes down.
+    InProcess,
 }
 
 /// What a source makes of a filter.
@@ -77,7 +88,14 @@ impl Capabilities {
 
     /// A table for the kind of source that messages call `source`.
     pub const fn new(source: &'static str, rules: &'static [Rule]) -> Self {
-        Self { source, rules, max_binds: Self::DEFAULT_MAX_BINDS, queries: None }
+        Self {
+            source,
+            rules,
+            max_binds: Self::DEFAULT_MAX_BINDS,
+            queries: None,
+            constants: None,
+            locality: Locality::Server,
+        }
     }
 
     /// The same table with another limit on the values of one scan.
@@ -88,6 +106,26 @@ impl Capabilities {
     /// The same table for a source that also takes whole queries.
     pub const fn with_queries(self, queries: &'static Queries) -> Self {
         Self { queries: Some(queries), ..self }
+    }
+
+    /// The same table for a source that takes constants of these classes alone as values of a query; without it, of every class.
+    pub const fn with_constants(self, constants: &'static [ValueClass]) -> Self {
+        Self { constants: Some(constants), ..self }
+    }
+
+    /// The same table for a source that works in this process.
+    pub const fn in_process(self) -> Self {
+        Self { locality: Locality::InProcess, ..self }
+    }
+
+    /// Where the source works.
+    pub fn locality(&self) -> Locality {
+        self.locality
+    }
+
+    /// Whether a constant of this class may stand in a query as a value. What a column is compared with is another thing.
+    pub fn takes_constant(&self, class: ValueClass) -> bool {
+        self.constants.is_none_or(|known| known.contains(&class))
     }
 
     /// What the source computes of whole queries; `None` where it only takes scans.

@@ -47,7 +47,7 @@ mod table;
 
 pub use arrow;
 pub use async_trait::async_trait;
-pub use capability::{Capabilities, Offer, Operator, Rule, Support};
+pub use capability::{Capabilities, Locality, Offer, Operator, Rule, Support};
 pub use connector::{Connector, OpenContext, OptionDef, OptionKind, OptionValue, Options};
 pub use datafusion_common::ScalarValue;
 pub use error::{Cause, Error, Result};

@@ -8,6 +8,7 @@ mod lifecycle;
 mod names;
 mod random;
 mod regions;
+mod regions_sqlite;
 mod slt;
 mod strings;
 mod tpch;
