@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
+use datafusion_common::ScalarValue;
 
 use crate::bounds::{ROWS_MAX, fits, magnitude};
 use crate::{ColumnDef, Expr, SortKey, TableDef, ValueClass};
@@ -32,6 +33,14 @@ pub enum Node {
         input: Box<Relation>,
         /// The filters; at least one.
         filters: Vec<Expr>,
+    },
+    /// The rows whose column is one of keys that are not known yet: those of a join whose other side is read first. No statement is made
+    /// of it before [`Relation::with_keys`] has put a filter in its place.
+    Keyed {
+        /// The rows.
+        input: Box<Relation>,
+        /// The column, by its index in the input.
+        column: usize,
     },
     /// One column for each expression.
     Project {
@@ -201,6 +210,59 @@ impl Relation {
         Self { node: Node::Filter { input: Box::new(self), filters }, columns }
     }
 
+    /// The rows whose column is one of keys to come.
+    pub fn keyed(self, column: usize) -> Self {
+        let columns = self.columns.clone();
+        Self { node: Node::Keyed { input: Box::new(self), column }, columns }
+    }
+
+    /// The same with the keys that came in place of every [`Node::Keyed`]. There is at least one, and none is NULL.
+    pub fn with_keys(&self, keys: &[ScalarValue]) -> Self {
+        let inner = |input: &Self| Box::new(input.with_keys(keys));
+        let node = match &self.node {
+            Node::Keyed { input, column } => {
+                let one_of =
+                    Expr::InList { expr: Box::new(Expr::Column(*column)), values: keys.to_vec(), negated: false };
+                Node::Filter { input: inner(input), filters: vec![one_of] }
+            }
+            Node::Table(table) => Node::Table(Arc::clone(table)),
+            Node::Filter { input, filters } => Node::Filter { input: inner(input), filters: filters.clone() },
+            Node::Project { input, exprs } => Node::Project { input: inner(input), exprs: exprs.clone() },
+            Node::Aggregate { input, keys: by, aggregates } => {
+                Node::Aggregate { input: inner(input), keys: by.clone(), aggregates: aggregates.clone() }
+            }
+            Node::Join { kind, left, right, on } => {
+                Node::Join { kind: *kind, left: inner(left), right: inner(right), on: on.clone() }
+            }
+            Node::Top { input, sort, skip, limit } => {
+                Node::Top { input: inner(input), sort: sort.clone(), skip: *skip, limit: *limit }
+            }
+            Node::UnionAll(inputs) => Node::UnionAll(inputs.iter().map(|input| input.with_keys(keys)).collect()),
+        };
+        Self { node, columns: self.columns.clone() }
+    }
+
+    /// The table's column that a column of the result is, unchanged; `None` of what is computed, and beneath a union.
+    pub fn origin(&self, column: usize) -> Option<(&Arc<TableDef>, usize)> {
+        match &self.node {
+            Node::Table(table) => Some((table, column)),
+            Node::Filter { input, .. } | Node::Keyed { input, .. } | Node::Top { input, .. } => input.origin(column),
+            Node::Project { input, exprs } => match exprs.get(column)? {
+                Expr::Column(index) => input.origin(*index),
+                _ => None,
+            },
+            Node::Aggregate { input, keys, .. } => match keys.get(column)? {
+                Expr::Column(index) => input.origin(*index),
+                _ => None,
+            },
+            Node::Join { left, right, .. } => match column.checked_sub(left.columns.len()) {
+                None => left.origin(column),
+                Some(index) => right.origin(index),
+            },
+            Node::UnionAll(_) => None,
+        }
+    }
+
     /// One column for each expression.
     pub fn project(self, exprs: Vec<Expr>) -> Self {
         let columns = exprs.iter().map(|expr| expr.describe(&self.columns)).collect();
@@ -263,6 +325,7 @@ impl Relation {
         match &self.node {
             Node::Table(_) => vec![],
             Node::Filter { input, .. }
+            | Node::Keyed { input, .. }
             | Node::Project { input, .. }
             | Node::Aggregate { input, .. }
             | Node::Top { input, .. } => vec![input],
@@ -292,6 +355,10 @@ impl Relation {
             Node::Table(table) => used.push((table, needed)),
             Node::Filter { input, filters } => {
                 filters.iter().for_each(columns_of);
+                input.visit_used(needed, used);
+            }
+            Node::Keyed { input, column } => {
+                needed.insert(*column);
                 input.visit_used(needed, used);
             }
             Node::Top { input, sort, .. } => {
@@ -344,7 +411,7 @@ impl Relation {
             Node::UnionAll(inputs) => {
                 Self::union_all(inputs.iter().map(|input| input.narrowed(filter)).collect::<Option<_>>()?)
             }
-            Node::Table(_) | Node::Join { .. } => Some(self.clone().filter(vec![filter.clone()])),
+            Node::Table(_) | Node::Keyed { .. } | Node::Join { .. } => Some(self.clone().filter(vec![filter.clone()])),
         }
     }
 
@@ -354,7 +421,7 @@ impl Relation {
             Node::Top { .. } => true,
             Node::Project { input, .. } | Node::Aggregate { input, .. } => input.is_cut(),
             Node::UnionAll(inputs) => inputs.iter().any(Self::is_cut),
-            Node::Table(_) | Node::Filter { .. } | Node::Join { .. } => false,
+            Node::Table(_) | Node::Filter { .. } | Node::Keyed { .. } | Node::Join { .. } => false,
         }
     }
 
@@ -368,7 +435,7 @@ impl Relation {
                 keys.iter().chain(values).map(Expr::literals).sum()
             }
             Node::Join { on, .. } => on.iter().map(Expr::literals).sum(),
-            Node::Table(_) | Node::Top { .. } | Node::UnionAll(_) => 0,
+            Node::Table(_) | Node::Keyed { .. } | Node::Top { .. } | Node::UnionAll(_) => 0,
         };
         own + self.inputs().into_iter().map(Self::literals).sum::<usize>()
     }
@@ -385,7 +452,9 @@ impl fmt::Display for Relation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match &self.node {
             Node::Table(table) => return f.write_str(&table.full_name()),
-            Node::Filter { input, .. } | Node::Project { input, .. } => return input.fmt(f),
+            Node::Filter { input, .. } | Node::Keyed { input, .. } | Node::Project { input, .. } => {
+                return input.fmt(f);
+            }
             Node::Aggregate { aggregates, .. } if aggregates.is_empty() => "distinct",
             Node::Aggregate { .. } => "aggregate",
             Node::Join { kind: JoinKind::Inner, .. } => "join",

@@ -19,7 +19,7 @@ use datafusion::functions_aggregate::expr_fn::{count, sum};
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, Join, LogicalPlan, Projection, cast};
 
-use super::estimate::{groups, rows, source_of};
+use super::estimate::{estimate, source_of};
 use super::grow::Grower;
 use super::mean::{counted, mean};
 
@@ -66,8 +66,16 @@ struct Inlined {
     calls: Vec<AggregateFunction>,
 }
 
-/// The join that the aggregate stands on, with nothing but projections between.
+/// The join that the aggregate stands on, where its aggregates can be done in two steps.
 fn join_beneath(aggregate: &Aggregate) -> Result<Option<(Join, Inlined)>> {
+    let Some((join, keys, calls)) = inlined_join(aggregate)? else { return Ok(None) };
+    let calls: Option<Vec<AggregateFunction>> = calls.into_iter().map(call_of).collect();
+    Ok(calls.map(|calls| (join, Inlined { keys, calls })))
+}
+
+/// The join that the aggregate stands on, with nothing but projections between; the aggregate's keys and calls over the join's own
+/// columns.
+pub(super) fn inlined_join(aggregate: &Aggregate) -> Result<Option<(Join, Vec<Expr>, Vec<Expr>)>> {
     let mut keys = aggregate.group_expr.clone();
     let mut calls = aggregate.aggr_expr.clone();
     let mut input = aggregate.input.as_ref();
@@ -79,10 +87,7 @@ fn join_beneath(aggregate: &Aggregate) -> Result<Option<(Join, Inlined)>> {
                 }
                 input = &projection.input;
             }
-            LogicalPlan::Join(join) => {
-                let calls: Option<Vec<AggregateFunction>> = calls.into_iter().map(call_of).collect();
-                return Ok(calls.map(|calls| (join.clone(), Inlined { keys, calls })));
-            }
+            LogicalPlan::Join(join) => return Ok(Some((join.clone(), keys, calls))),
             _ => return Ok(None),
         }
     }
@@ -130,12 +135,13 @@ fn grouped(aggregate: &Aggregate, join: &Join, inlined: &Inlined, side: Side) ->
         return Ok(None);
     }
     let keys = keys_of(join, inlined, ours.schema());
+    let keys: Vec<Expr> = keys.into_iter().map(Expr::Column).collect();
+    let rows = estimate(ours);
     // Without keys there is a row even of no rows: it would meet partners where there are none to meet.
-    if keys.is_empty() || rows(ours) < groups(ours, &keys) * ROWS_PER_GROUP_MIN {
+    if keys.is_empty() || rows.rows < rows.groups(&keys) * ROWS_PER_GROUP_MIN {
         return Ok(None);
     }
     let Some(partials) = Partials::of(inlined, ours.schema()) else { return Ok(None) };
-    let keys: Vec<Expr> = keys.into_iter().map(Expr::Column).collect();
     let partial = LogicalPlan::Aggregate(Aggregate::try_new(Arc::clone(ours), keys, partials.exprs.clone())?);
     if !Grower::default().groups_at_source(&partial)? {
         return Ok(None);

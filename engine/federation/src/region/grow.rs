@@ -11,9 +11,10 @@ use datafusion::logical_expr::{
     Distinct, Expr as Logical, FetchType, Filter, Limit, LogicalPlan, LogicalPlanBuilder, Projection, SkipType, Sort,
     SubqueryAlias, TableScan, Union,
 };
-use headwater_source::{Capabilities, Expr, JoinKind, Node, Relation, SortKey, Support};
+use headwater_source::{Capabilities, Expr, JoinKind, Node, Relation, SortKey, Support, TableDef, TableStatistics};
 
-use super::remote::RemoteQuery;
+use super::estimate::estimate;
+use super::remote::{Bound, RemoteQuery};
 use crate::translate::Translator;
 use crate::{Pushdown, RemoteTable, Service};
 
@@ -22,6 +23,10 @@ use crate::{Pushdown, RemoteTable, Service};
 pub(crate) struct TableName {
     pub(crate) service: Arc<Service>,
     pub(crate) name: String,
+    /// What it was when the query was planned.
+    pub(crate) definition: Arc<TableDef>,
+    /// What its source says of its rows.
+    pub(crate) statistics: Arc<TableStatistics>,
 }
 
 /// Grows the regions of one plan.
@@ -39,7 +44,7 @@ pub(super) struct Region {
     /// The names and types of the relation's columns.
     pub(super) schema: DFSchemaRef,
     /// The same as a plan over scans: what is used where the region is not worth a statement of its own.
-    plan: LogicalPlan,
+    pub(super) plan: LogicalPlan,
 }
 
 /// A sub-plan.
@@ -68,7 +73,7 @@ impl Grower {
         })
     }
 
-    fn grow(&mut self, plan: LogicalPlan) -> Result<Grown> {
+    pub(super) fn grow(&mut self, plan: LogicalPlan) -> Result<Grown> {
         match &plan {
             LogicalPlan::TableScan(scan) => Ok(match region_of_scan(scan) {
                 Some(region) => Grown::Region(Box::new(region)),
@@ -222,10 +227,29 @@ impl Grower {
         if outputs.is_none() {
             return Ok(region.grown(relation, schema, plan.clone()).into());
         }
-        let (scan, columns) = self.scan(&Region { relation, ..region }, fields)?;
+        let (scan, columns) = self.scan(&Region { relation, ..region }, fields, estimate(plan).rows, None)?;
         let outputs = outputs.unwrap_or_default();
         let exprs = outputs.iter().map(|output| output.expr(&columns)).collect();
         Ok(Grown::Local(renamed(exprs, scan, &schema)?))
+    }
+
+    /// The groups of a region whose keys are bound at run time, as the columns of the aggregate that they are for.
+    pub(super) fn bound_scan(
+        &mut self,
+        region: &Region,
+        grouped: super::aggregate::Grouped,
+        bound: &Bound,
+        aggregate: &datafusion::logical_expr::Aggregate,
+    ) -> Result<LogicalPlan> {
+        let super::aggregate::Grouped { relation, fields, outputs, .. } = grouped;
+        let rows = estimate(&LogicalPlan::Aggregate(aggregate.clone())).rows;
+        let region = Region { relation, ..region.clone() };
+        let (scan, columns) = self.scan(&region, fields, rows, Some(bound.clone()))?;
+        let exprs = match outputs {
+            Some(outputs) => outputs.iter().map(|output| output.expr(&columns)).collect(),
+            None => columns,
+        };
+        renamed(exprs, scan, &aggregate.schema)
     }
 
     /// The operator over finished inputs.
@@ -253,14 +277,21 @@ impl Grower {
             Grown::Region(region) => {
                 let fields =
                     region.schema.fields().iter().map(|field| (field.data_type().clone(), field.is_nullable()));
-                let (scan, columns) = self.scan(&region, fields.collect())?;
+                let rows = estimate(&region.plan).rows;
+                let (scan, columns) = self.scan(&region, fields.collect(), rows, None)?;
                 renamed(columns, scan, &region.schema)
             }
         }
     }
 
     /// The region as a scan of columns `c0`, `c1`, ...
-    fn scan(&mut self, region: &Region, fields: Vec<(DataType, bool)>) -> Result<(LogicalPlan, Vec<Logical>)> {
+    fn scan(
+        &mut self,
+        region: &Region,
+        fields: Vec<(DataType, bool)>,
+        rows: f64,
+        bound: Option<Bound>,
+    ) -> Result<(LogicalPlan, Vec<Logical>)> {
         self.finished += 1;
         let name = TableReference::bare(format!("remote_{}", self.finished));
         let named = fields.into_iter().enumerate();
@@ -273,6 +304,9 @@ impl Grower {
             relation: region.relation.clone(),
             schema: Arc::new(Schema::new(fields)),
             tables: region.tables.clone(),
+            rows,
+            cut: None,
+            bound,
         };
         let scan = LogicalPlanBuilder::scan(name, provider_as_source(Arc::new(provider)), None)?.build()?;
         Ok((scan, columns))
@@ -365,7 +399,7 @@ pub(super) fn check_types(relation: &Relation, schema: &DFSchemaRef) -> Result<(
 }
 
 /// The expressions under the names of the plan that they stand for.
-fn renamed(exprs: Vec<Logical>, input: LogicalPlan, schema: &DFSchemaRef) -> Result<LogicalPlan> {
+pub(super) fn renamed(exprs: Vec<Logical>, input: LogicalPlan, schema: &DFSchemaRef) -> Result<LogicalPlan> {
     let named = exprs
         .into_iter()
         .zip(schema.iter())
@@ -394,7 +428,7 @@ fn region_of_scan(scan: &TableScan) -> Option<Region> {
     }
     Some(Region {
         service: Arc::clone(table.service()),
-        tables: vec![TableName { service: Arc::clone(table.service()), name: table.name().to_owned() }],
+        tables: vec![table.named()],
         relation,
         schema: Arc::clone(&scan.projected_schema),
         plan: LogicalPlan::TableScan(scan.clone()),

@@ -12,11 +12,17 @@ mod eager;
 mod estimate;
 mod grow;
 mod join;
+mod keyed;
+mod keyed_cut;
+mod keyed_exec;
 mod mean;
 mod order;
 mod planner;
 mod remote;
+mod replay;
+mod selectivity;
 
+pub(crate) use estimate::rows_of_scan;
 pub(crate) use grow::TableName;
 pub use order::JoinOrder;
 pub use planner::Federation;

@@ -5,13 +5,17 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{Result, Statistics};
+use datafusion::common::Result;
 use datafusion::logical_expr::{Expr as Logical, TableType};
 use datafusion::physical_plan::ExecutionPlan;
-use headwater_source::{ColumnDef, Error, Expr, QueryRequest, Relation, Scan, ScanRequest, Source};
+use headwater_source::{
+    ColumnDef, Error, Expr, QueryRequest, Relation, ScalarValue, Scan, ScanRequest, SortKey, Source,
+};
 
 use super::grow::TableName;
-use crate::scan::{Planned, failed};
+use crate::narrow::{BoundKeys, KeyedCut, Planned};
+use crate::scan::failed;
+use crate::table::First;
 use crate::{RemoteScanExec, Service};
 
 /// What a remote statement asks for.
@@ -73,6 +77,41 @@ impl Asked {
         }
     }
 
+    /// The same, read by one statement.
+    pub(crate) fn unsplit(self) -> Self {
+        match self {
+            Self::Table(request) => Self::Table(ScanRequest { partitions_max: 1, ..request }),
+            query => query,
+        }
+    }
+
+    /// The same, only of the first rows of an order over the rows' own columns.
+    pub(crate) fn cut(self, first: &First) -> Self {
+        match self {
+            Self::Table(mut request) => {
+                let of_table = |key: &SortKey| SortKey { column: request.projection[key.column], ..*key };
+                request.sort = first.keys.iter().map(of_table).collect();
+                request.limit = Some(first.rows);
+                request.partitions_max = 1;
+                Self::Table(request)
+            }
+            Self::Query(request) => {
+                let relation = request.relation.top(first.keys.clone(), 0, first.rows);
+                Self::Query(QueryRequest { relation, ..request })
+            }
+        }
+    }
+
+    /// The same with the keys that came.
+    pub(crate) fn with_keys(&self, keys: &[ScalarValue]) -> Self {
+        match self {
+            Self::Table(request) => Self::Table(request.clone()),
+            Self::Query(request) => {
+                Self::Query(QueryRequest { relation: request.relation.with_keys(keys), ..request.clone() })
+            }
+        }
+    }
+
     /// Lets the source decide how to read it.
     pub(crate) async fn prepare(self, source: &dyn Source) -> Result<Arc<dyn Scan>, Error> {
         match self {
@@ -83,13 +122,36 @@ impl Asked {
 }
 
 /// A region whose growth has ended.
-#[derive(Debug)]
-pub(super) struct RemoteQuery {
+#[derive(Debug, Clone)]
+pub(crate) struct RemoteQuery {
     pub(super) service: Arc<Service>,
     pub(super) relation: Relation,
     /// The relation's columns as `c0`, `c1`, ... with the nullability that the plan has for them.
     pub(super) schema: SchemaRef,
     pub(super) tables: Vec<TableName>,
+    /// How many rows are guessed to come.
+    pub(super) rows: f64,
+    /// What the rows are cut to where the keys of so many joins are complete.
+    pub(super) cut: Option<KeyedCut>,
+    /// Keys that come before the statement is made.
+    pub(super) bound: Option<Bound>,
+}
+
+/// Keys that come before a statement is made.
+#[derive(Debug, Clone)]
+pub(super) struct Bound {
+    pub(super) keys: Arc<BoundKeys>,
+    /// Stands for them in a plan that is only shown.
+    pub(super) sample: ScalarValue,
+}
+
+impl RemoteQuery {
+    /// The same, cut to the first rows of an order where the keys of so many joins are complete; `None` where the source can't sort so.
+    pub(crate) fn cut_when_keyed(&self, cut: KeyedCut) -> Option<Self> {
+        let capabilities = self.service.source().capabilities();
+        capabilities.sorts(&cut.first.keys, self.relation.columns()).ok()?;
+        Some(Self { cut: Some(cut), ..self.clone() })
+    }
 }
 
 #[async_trait]
@@ -110,21 +172,28 @@ impl TableProvider for RemoteQuery {
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let (mut relation, mut schema) = (self.relation.clone(), Arc::clone(&self.schema));
+        let mut cut = self.cut.clone();
         if let Some(projection) = projection {
             relation = relation.project(projection.iter().map(|index| Expr::Column(*index)).collect());
             schema = Arc::new(schema.project(projection)?);
+            cut = cut.and_then(|cut| cut.projected(projection));
         }
-        let request = QueryRequest { relation, schema: Arc::clone(&schema), batch_rows: state.config().batch_size() };
-        let asked = Asked::Query(request);
-        let prepared = asked.clone().prepare(self.service.source().as_ref()).await;
-        let scan = prepared.map_err(|error| failed(&self.tables, error))?;
+        let asked = Asked::Query(QueryRequest { relation, schema, batch_rows: state.config().batch_size() });
+        let shown = match &self.bound {
+            Some(bound) => asked.with_keys(std::slice::from_ref(&bound.sample)),
+            None => asked.clone(),
+        };
+        let prepared = shown.prepare(self.service.source().as_ref()).await;
         let planned = Planned {
             service: Arc::clone(&self.service),
             tables: self.tables.clone(),
             asked,
-            scan,
+            scan: prepared.map_err(|error| failed(&self.tables, error))?,
             pushes: crate::Pushdown::On,
+            rows: self.rows,
+            cut,
+            bound: self.bound.as_ref().map(|bound| Arc::clone(&bound.keys)),
         };
-        Ok(Arc::new(RemoteScanExec::new(planned, Statistics::new_unknown(&schema), vec![])))
+        Ok(Arc::new(RemoteScanExec::new(planned, vec![])))
     }
 }
