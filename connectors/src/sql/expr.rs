@@ -9,7 +9,7 @@ use headwater_source::{
 };
 
 use super::select::{Scope, Writer};
-use super::{Context, Dialect, Hint, Numbering, Side, Use};
+use super::{Context, Dialect, Hint, Numbering, Side, Use, chain};
 
 /// What stands before and behind the number of a value.
 const MARK: char = '\0';
@@ -120,7 +120,7 @@ impl<D: Dialect> Writer<'_, D> {
     fn joined(&mut self, parts: &[Expr], scope: &Scope, context: Context, separator: &str) -> Result<String> {
         let parts: Vec<String> =
             parts.iter().map(|part| self.condition(part, scope, context)).collect::<Result<_>>()?;
-        Ok(format!("({})", parts.join(separator)))
+        Ok(format!("({})", chain(parts, separator)))
     }
 
     fn compare(&mut self, op: CompareOp, left: &Expr, right: &Expr, scope: &Scope, context: Context) -> Result<String> {

@@ -9,7 +9,7 @@ use headwater_source::{
     TableDef,
 };
 
-use super::{Dialect, Equality, Having, Use, quote};
+use super::{Dialect, Equality, Having, Naming, Use, chain, quote};
 
 /// Writes one statement.
 pub(super) struct Writer<'a, D> {
@@ -86,7 +86,7 @@ impl<'a, D: Dialect> Writer<'a, D> {
     pub(super) fn new(dialect: &'a D, service: &'a ServiceName, relation: &Relation) -> Self {
         let tables = relation.tables().len();
         let plain = tables == 1 && !holds_union(relation) && !is_cut_within(relation);
-        let qualified = if plain { Qualified::No } else { Qualified::Yes };
+        let qualified = if plain && D::NAMING == Naming::WhereNeeded { Qualified::No } else { Qualified::Yes };
         let reused = !matches!(relation.node(), Node::Project { input, .. } if is_scan(input));
         Self { dialect, service, binds: vec![], reused, qualified, aliases: 0 }
     }
@@ -266,9 +266,9 @@ impl<'a, D: Dialect> Writer<'a, D> {
         left.source = Source::Joined;
         left.from = match (kind, conditions.is_empty()) {
             (JoinKind::Left, true) => format!("{} LEFT JOIN {from} ON 1 = 1", left.from),
-            (JoinKind::Left, false) => format!("{} LEFT JOIN {from} ON {}", left.from, conditions.join(" AND ")),
+            (JoinKind::Left, false) => format!("{} LEFT JOIN {from} ON {}", left.from, chain(conditions, " AND ")),
             (_, true) => format!("{} CROSS JOIN {from}", left.from),
-            (_, false) => format!("{} JOIN {from} ON {}", left.from, conditions.join(" AND ")),
+            (_, false) => format!("{} JOIN {from} ON {}", left.from, chain(conditions, " AND ")),
         };
         left.scope.columns = columns.to_vec();
         Ok(left)
@@ -369,16 +369,17 @@ impl Block {
     fn text(&self, items: &[String]) -> String {
         let items = if items.is_empty() { "1".to_owned() } else { items.join(", ") };
         let mut text = format!("SELECT {items} FROM {}", self.from);
-        let mut clause = |word: &str, parts: &[String], separator: &str| {
-            if !parts.is_empty() {
+        let conjunction = |parts: &[String]| chain(parts.to_vec(), " AND ");
+        let mut clause = |word: &str, rest: String| {
+            if !rest.is_empty() {
                 text.push_str(word);
-                text.push_str(&parts.join(separator));
+                text.push_str(&rest);
             }
         };
-        clause(" WHERE ", &self.filters, " AND ");
-        clause(" GROUP BY ", &self.groups, ", ");
-        clause(" HAVING ", &self.group_filters, " AND ");
-        clause(" ORDER BY ", &self.order, ", ");
+        clause(" WHERE ", conjunction(&self.filters));
+        clause(" GROUP BY ", self.groups.join(", "));
+        clause(" HAVING ", conjunction(&self.group_filters));
+        clause(" ORDER BY ", self.order.join(", "));
         text
     }
 }

@@ -82,6 +82,17 @@ pub struct Capabilities {
     parallel: Parallel,
     queries: Option<&'static Queries>,
     objection: Objection,
+    constants: Option<&'static [ValueClass]>,
+    locality: Locality,
+}
+
+/// Where a source works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Locality {
+    /// On a server: rows cost to ship, and its work is its own.
+    Server,
+    /// In this process: its rows cost nothing to ship, and its work is ours. Only what it does with less work than reading goes down.
+    InProcess,
 }
 
 /// What a source makes of a filter.
@@ -108,6 +119,8 @@ impl Capabilities {
             parallel: Parallel::ByItself,
             queries: None,
             objection: |_, _, _| None,
+            constants: None,
+            locality: Locality::Server,
         }
     }
 
@@ -140,6 +153,26 @@ impl Capabilities {
     /// How the source puts its cores to work on one large statement.
     pub fn parallel(&self) -> Parallel {
         self.parallel
+    }
+
+    /// The same table for a source that takes constants of these classes alone as values of a query; without it, of every class.
+    pub const fn with_constants(self, constants: &'static [ValueClass]) -> Self {
+        Self { constants: Some(constants), ..self }
+    }
+
+    /// The same table for a source that works in this process.
+    pub const fn in_process(self) -> Self {
+        Self { locality: Locality::InProcess, ..self }
+    }
+
+    /// Where the source works.
+    pub fn locality(&self) -> Locality {
+        self.locality
+    }
+
+    /// Whether a constant of this class may stand in a query as a value. What a column is compared with is another thing.
+    pub fn takes_constant(&self, class: ValueClass) -> bool {
+        self.constants.is_none_or(|known| known.contains(&class))
     }
 
     /// What the source computes of whole queries; `None` where it only takes scans.

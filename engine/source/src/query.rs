@@ -19,7 +19,7 @@ use crate::{
 pub struct Queries {
     /// Functions, by the class of their first value.
     pub functions: &'static [(Function, ValueClass)],
-    /// Aggregates, by the class of their argument. `count(*)` needs no entry.
+    /// Aggregates, by the class of their argument. `count(*)` needs no entry, and `count` counts the classes on which IS NULL is exact.
     pub aggregates: &'static [(AggregateFunction, ValueClass)],
     /// The integer types that it computes with and sums up.
     pub integers: &'static [DataType],
@@ -102,7 +102,12 @@ impl Capabilities {
         }
         let class = column.class;
         let known = self.queries_or_reason()?.aggregates;
-        if aggregate.function != AggregateFunction::Count && !known.contains(&(aggregate.function, class)) {
+        let exact = match aggregate.function {
+            // A value is counted where it is not NULL.
+            AggregateFunction::Count => self.support(Operator::IsNull, class) == Support::Exact,
+            function => known.contains(&(function, class)),
+        };
+        if !exact {
             return Err(format!("{} of {class:?} differs in {}", aggregate.function.name(), self.source()));
         }
         match (aggregate.function, &aggregate.data_type) {
@@ -152,6 +157,9 @@ impl Capabilities {
         }
         let column = Expr::Literal(value.clone()).describe(&[]);
         self.takes_integer(&column)?;
+        if !self.takes_constant(column.class) {
+            return Err(format!("a constant of type {} is no value in {}", column.data_type, self.source()));
+        }
         // The types that every source has a bind for.
         let bound = matches!(
             value,

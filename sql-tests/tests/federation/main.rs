@@ -11,6 +11,7 @@ mod names;
 mod random;
 mod regions;
 mod regions_mysql;
+mod regions_sqlite;
 mod slt;
 mod strings;
 mod tpch;
