@@ -33,7 +33,7 @@ use tracing::debug;
 
 use crate::keys::{KeyFilter, key_filter, keys_of, range_of_keys};
 use crate::region::{Asked, TableName};
-use crate::{Pushdown, RemoteStatementReport, Service, to_datafusion};
+use crate::{Admission, Permit, Pushdown, RemoteStatementReport, Service, to_datafusion};
 
 /// Reads a service's table by one remote statement for each partition.
 #[derive(Debug, Clone)]
@@ -119,17 +119,22 @@ impl RemoteScanExec {
     }
 
     /// Waits for the keys and starts one partition.
-    async fn read(self, partition: usize) -> Result<Option<Reading>> {
+    async fn read(self, partition: usize, admission: Option<Arc<Admission>>) -> Result<Option<Reading>> {
         let meter = self.meter(partition);
         let narrowed = self.narrowed.get_or_try_init(|| self.narrow()).await?;
-        let tables = self.planned.tables;
+        let Planned { service, tables, .. } = self.planned;
         match narrowed {
             Narrowed::Empty => Ok(None),
             Narrowed::To { scan, keys } => {
                 if *keys > 0 {
                     MetricBuilder::new(&self.metrics).counter(KEYS, partition).add(*keys);
                 }
-                Reading::start(tables, Arc::clone(scan), partition, meter).await.map(Some)
+                let permit = match admission {
+                    Some(admission) => Some(admission.enter(service.name(), service.source().as_ref()).await),
+                    None => None,
+                };
+                let permit = permit.transpose().map_err(to_datafusion)?;
+                Reading::start(tables, Arc::clone(scan), partition, meter, permit).await.map(Some)
             }
         }
     }
@@ -240,16 +245,24 @@ struct Reading {
     tables: Vec<TableName>,
     batches: BatchStream,
     meter: Meter,
+    /// Held while the statement runs.
+    _permit: Option<Permit>,
 }
 
 impl Reading {
-    async fn start(tables: Vec<TableName>, scan: Arc<dyn Scan>, partition: usize, meter: Meter) -> Result<Self> {
+    async fn start(
+        tables: Vec<TableName>,
+        scan: Arc<dyn Scan>,
+        partition: usize,
+        meter: Meter,
+        permit: Option<Permit>,
+    ) -> Result<Self> {
         let started = Instant::now();
         meter.statements.add(1);
         let opened = scan.open(partition).await;
         meter.elapsed.add_elapsed(started);
         match opened {
-            Ok(batches) => Ok(Self { tables, batches, meter }),
+            Ok(batches) => Ok(Self { tables, batches, meter, _permit: permit }),
             Err(error) => Err(failed(&tables, error)),
         }
     }
@@ -339,8 +352,9 @@ impl ExecutionPlan for RemoteScanExec {
         }
     }
 
-    fn execute(&self, partition: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let batches = stream::once(self.clone().read(partition))
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let admission = context.session_config().get_extension::<Admission>();
+        let batches = stream::once(self.clone().read(partition, admission))
             .map_ok(|reading| match reading {
                 Some(reading) => stream::try_unfold(reading, Reading::next).boxed(),
                 None => stream::empty().boxed(),
