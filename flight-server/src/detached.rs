@@ -6,11 +6,15 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
+
+/// How long a cancelled statement may take to tell its sources so. A source tells nothing when it has heard.
+pub(crate) const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The threads that queries run on, one for each core. Dropping it cuts off what runs at its next pause, without waiting.
 pub(crate) struct Queries {
@@ -24,6 +28,14 @@ impl Queries {
     pub(crate) fn start() -> io::Result<Self> {
         let runtime = Builder::new_multi_thread().enable_all().thread_name("query").build()?;
         Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
+    }
+
+    /// Lets what was cancelled tell its sources so, for as long as that may take, and then drops the threads. Does not wait for it.
+    pub(crate) fn end_later(self) {
+        std::thread::spawn(move || {
+            std::thread::sleep(FAREWELL);
+            drop(self);
+        });
     }
 
     /// What streams are started on.

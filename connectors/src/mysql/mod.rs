@@ -86,6 +86,10 @@ impl Source for MysqlSource {
         &capabilities::CAPABILITIES
     }
 
+    fn connections_max(&self) -> Option<usize> {
+        Some(self.pool.config().pool_size)
+    }
+
     async fn tables(&self) -> Result<Vec<TableDef>> {
         let mut lease = self.pool.lease().await?;
         let tables = self.describe(&mut lease, self.scope()).await?;

@@ -64,6 +64,11 @@ impl Connections {
         Self { settings, place, opened: Mutex::new(None) }
     }
 
+    /// How many there may be at a time.
+    pub(super) fn most(&self) -> usize {
+        self.settings.pool_size
+    }
+
     /// A connection, waiting for one where all are in use.
     pub(super) async fn lease(&self) -> Result<Lease> {
         let Opened { pool, tls } = self.opened()?;

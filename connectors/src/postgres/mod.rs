@@ -90,6 +90,10 @@ impl Source for PostgresSource {
         &dialect::CAPABILITIES
     }
 
+    fn connections_max(&self) -> Option<usize> {
+        Some(self.connections.most())
+    }
+
     async fn tables(&self) -> Result<Vec<TableDef>> {
         let lease = self.connections.lease().await?;
         let tables = discover::tables(&lease, &self.connections.place).await?;

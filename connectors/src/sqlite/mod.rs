@@ -79,6 +79,10 @@ impl Source for SqliteSource {
         &dialect::CAPABILITIES
     }
 
+    fn connections_max(&self) -> Option<usize> {
+        Some(self.pool.config.pool_size)
+    }
+
     async fn tables(&self) -> Result<Vec<TableDef>> {
         let service = self.pool.service.clone();
         self.look(move |connection| catalog::tables(connection, &service)).await

@@ -9,6 +9,7 @@
 //!
 //! The crate names no connector: what a source can do is data ([`headwater_source::Capabilities`]).
 
+mod admission;
 mod ambiguous;
 mod catalog;
 mod cooperative;
@@ -29,15 +30,16 @@ mod top_n;
 mod translate;
 mod uncoupled;
 
+pub use admission::{Admission, Gates, Permit};
 pub use ambiguous::UnambiguousKeys;
 pub use catalog::{CATALOG, Catalog, SEARCH_PATH_SCHEMA, SessionCatalog};
 pub use cooperative::YieldingJoins;
 pub use error::{source_error, to_datafusion};
 pub use region::{Federation, JoinOrder};
-pub use report::{RemoteLog, RemoteStatementReport};
+pub use report::{RemoteLog, RemoteStatementReport, RemoteTotals};
 pub use scan::RemoteScanExec;
 pub use service::{Published, Service, Tables};
-pub use settings::{Pushdown, Settings, SharedSettings};
+pub use settings::{Pushdown, QueryDeadline, Settings, SharedSettings};
 pub use table::RemoteTable;
 pub use top_n::TopN;
 pub use uncoupled::UncoupledJoins;

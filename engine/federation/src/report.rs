@@ -26,6 +26,17 @@ pub struct RemoteStatementReport {
     pub elapsed_ms: u64,
 }
 
+/// What all remote statements of a query cost so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RemoteTotals {
+    /// Statements sent: round trips, each with as many rows as came.
+    pub statements: u64,
+    /// Rows received.
+    pub rows: u64,
+    /// Bytes of the record batches received, as Arrow holds them.
+    pub bytes: u64,
+}
+
 /// The remote statements of one running or finished query. Cheap to clone; may be read at any time.
 #[derive(Debug, Clone)]
 pub struct RemoteLog {
@@ -43,6 +54,16 @@ impl RemoteLog {
         let mut reports = Vec::new();
         collect(&self.plan, &mut reports);
         reports
+    }
+
+    /// The sums over all of them.
+    pub fn totals(&self) -> RemoteTotals {
+        let sum = |totals: RemoteTotals, report: RemoteStatementReport| RemoteTotals {
+            statements: totals.statements + report.statements,
+            rows: totals.rows + report.rows,
+            bytes: totals.bytes + report.bytes,
+        };
+        self.statements().into_iter().fold(RemoteTotals::default(), sum)
     }
 }
 

@@ -38,7 +38,7 @@ use crate::narrow::{Narrowed, Planned};
 use crate::once::ReadOnce;
 use crate::region::TableName;
 use crate::snapshot::SharedSnapshot;
-use crate::{Pushdown, RemoteStatementReport, to_datafusion};
+use crate::{Admission, Permit, Pushdown, RemoteStatementReport, to_datafusion};
 
 /// Reads a service's table by one remote statement for each partition.
 #[derive(Debug, Clone)]
@@ -111,7 +111,7 @@ impl RemoteScanExec {
     }
 
     /// Waits for the keys and starts one partition.
-    async fn read(self, partition: usize) -> Result<Option<Reading>> {
+    async fn read(self, partition: usize, admission: Option<Arc<Admission>>) -> Result<Option<Reading>> {
         let meter = self.meter(partition);
         let narrowed = self.narrowed.get_or_try_init(|| self.narrow()).await?;
         match narrowed {
@@ -120,8 +120,16 @@ impl RemoteScanExec {
                 if *keys > 0 {
                     MetricBuilder::new(&self.metrics).counter(KEYS, partition).add(*keys);
                 }
-                let shared = self.snapshot.get().cloned();
-                Reading::start(self.planned.tables, Arc::clone(scan), partition, shared, meter).await.map(Some)
+                let permit = match admission {
+                    Some(admission) => {
+                        let service = &self.planned.service;
+                        Some(admission.enter(service.name(), service.source().as_ref()).await.map_err(to_datafusion)?)
+                    }
+                    None => None,
+                };
+                let opening =
+                    Opening { scan: Arc::clone(scan), partition, shared: self.snapshot.get().cloned(), permit };
+                Reading::start(self.planned.tables, opening, meter).await.map(Some)
             }
             Narrowed::Empty | Narrowed::To { .. } => {
                 if let Some(shared) = self.snapshot.get() {
@@ -204,8 +212,13 @@ impl RemoteScanExec {
     }
 
     /// The rows of a partition, as the source sends them.
-    pub(crate) fn stream(self, partition: usize) -> stream::BoxStream<'static, Result<RecordBatch>> {
-        stream::once(self.read(partition))
+    pub(crate) fn stream(
+        self,
+        partition: usize,
+        context: &Arc<TaskContext>,
+    ) -> stream::BoxStream<'static, Result<RecordBatch>> {
+        let admission = context.session_config().get_extension::<Admission>();
+        stream::once(self.read(partition, admission))
             .map_ok(|reading| match reading {
                 Some(reading) => stream::try_unfold(reading, Reading::next).boxed(),
                 None => stream::empty().boxed(),
@@ -280,28 +293,33 @@ struct Meter {
     statements: Count,
 }
 
+/// What is to be read: a partition of a scan, of the state that is shared, in its turn.
+struct Opening {
+    scan: Arc<dyn Scan>,
+    partition: usize,
+    shared: Option<Arc<SharedSnapshot>>,
+    permit: Option<Permit>,
+}
+
 /// A partition while it is read.
 struct Reading {
     tables: Vec<TableName>,
     batches: BatchStream,
     shared: Option<Arc<SharedSnapshot>>,
     meter: Meter,
+    /// Held while the statement runs.
+    _permit: Option<Permit>,
 }
 
 impl Reading {
-    async fn start(
-        tables: Vec<TableName>,
-        scan: Arc<dyn Scan>,
-        partition: usize,
-        shared: Option<Arc<SharedSnapshot>>,
-        meter: Meter,
-    ) -> Result<Self> {
+    async fn start(tables: Vec<TableName>, opening: Opening, meter: Meter) -> Result<Self> {
+        let Opening { scan, partition, shared, permit } = opening;
         let started = Instant::now();
         meter.statements.add(1);
         let opened = opened(scan, partition, shared.as_deref()).await;
         meter.elapsed.add_elapsed(started);
         match opened {
-            Ok(batches) => Ok(Self { tables, batches, shared, meter }),
+            Ok(batches) => Ok(Self { tables, batches, shared, meter, _permit: permit }),
             Err(error) => Err(failed(&tables, error)),
         }
     }
@@ -425,7 +443,7 @@ impl ExecutionPlan for RemoteScanExec {
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let batches = match self.once.get().cloned() {
-            None => self.clone().stream(partition),
+            None => self.clone().stream(partition, &context),
             Some(once) => {
                 let scan = self.unnarrowed();
                 stream::once(async move { once.rows(scan, partition, &context).await })

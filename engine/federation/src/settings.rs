@@ -7,6 +7,7 @@ use std::any::Any;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use datafusion::common::config::{ConfigEntry, ConfigExtension, ExtensionOptions};
 use datafusion::common::{Result, plan_err};
@@ -30,12 +31,73 @@ pub struct Settings {
     pub pushdown: Pushdown,
     /// The services in which an unqualified table name is looked up, in order.
     pub search_path: Vec<String>,
+    /// How long a query may run; never longer than [`Settings::query_deadline_max`].
+    pub query_deadline: QueryDeadline,
+    /// The engine's own limit, which a session may tighten and not loosen.
+    pub query_deadline_max: QueryDeadline,
 }
+
+/// How long a query may run, from when its answer is read. Written with its unit: `30 s`, `500 ms`, `10 min`, `1 h`, or `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct QueryDeadline(pub Option<Duration>);
 
 /// Settings that the catalog of a session reads while DataFusion plans.
 pub type SharedSettings = Arc<RwLock<Settings>>;
 
-const KEYS: [&str; 2] = ["pushdown", "search_path"];
+const KEYS: [&str; 3] = ["pushdown", "search_path", "query_deadline"];
+
+/// The units of time, in milliseconds, the longest first.
+const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("min", 60_000), ("s", 1_000), ("ms", 1)];
+
+impl FromStr for QueryDeadline {
+    type Err = datafusion::error::DataFusionError;
+
+    fn from_str(value: &str) -> Result<Self> {
+        let value = value.trim().to_ascii_lowercase();
+        if matches!(value.as_str(), "off" | "0") {
+            return Ok(Self(None));
+        }
+        let digits = value.len() - value.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let (number, unit) = value.split_at(digits);
+        let factor = UNITS.iter().find(|(name, _)| *name == unit.trim()).map(|(_, factor)| *factor);
+        match number.parse::<u64>().ok().zip(factor).and_then(|(number, factor)| number.checked_mul(factor)) {
+            Some(0) => Ok(Self(None)),
+            Some(limit_ms) => Ok(Self(Some(Duration::from_millis(limit_ms)))),
+            None => {
+                plan_err!("headwater.query_deadline takes a time with its unit (ms, s, min, h), as in '30 s', or off")
+            }
+        }
+    }
+}
+
+impl fmt::Display for QueryDeadline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(limit) = self.0 else { return f.write_str("off") };
+        let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        match UNITS.iter().find(|(_, factor)| limit_ms.is_multiple_of(*factor)) {
+            Some((unit, factor)) => write!(f, "{} {unit}", limit_ms / factor),
+            None => write!(f, "{limit_ms} ms"),
+        }
+    }
+}
+
+impl Settings {
+    /// The deadline that holds: the session's own, or else the engine's.
+    pub fn deadline(&self) -> Option<Duration> {
+        self.query_deadline.0.or(self.query_deadline_max.0)
+    }
+
+    fn set_deadline(&mut self, deadline: QueryDeadline) -> Result<()> {
+        if deadline.0.zip(self.query_deadline_max.0).is_some_and(|(wanted, most)| wanted > most) {
+            let most = self.query_deadline_max;
+            return plan_err!(
+                "headwater.query_deadline is at most {most} here; raise query_deadline_ms in the engine's limits"
+            );
+        }
+        self.query_deadline = deadline;
+        Ok(())
+    }
+}
 
 impl FromStr for Pushdown {
     type Err = datafusion::error::DataFusionError;
@@ -79,6 +141,7 @@ impl ExtensionOptions for Settings {
         match key {
             "pushdown" => self.pushdown = value.parse()?,
             "search_path" => self.search_path = split_path(value),
+            "query_deadline" => self.set_deadline(value.parse()?)?,
             other => {
                 let hint =
                     nearest(other, KEYS).map(|key| format!("; did you mean headwater.{key}?")).unwrap_or_default();
@@ -99,6 +162,12 @@ impl ExtensionOptions for Settings {
                 key: "headwater.search_path".to_owned(),
                 value: Some(self.search_path.join(", ")),
                 description: "The services in which an unqualified table name is looked up, in order",
+            },
+            ConfigEntry {
+                key: "headwater.query_deadline".to_owned(),
+                value: Some(QueryDeadline(self.deadline()).to_string()),
+                description: "How long a query may run, from when its answer is read: a time with its unit, as in 30 s; off: as long as \
+                              the engine's limits allow",
             },
         ]
     }
@@ -122,5 +191,35 @@ mod tests {
         let message = settings.set("pushdwn", "on").unwrap_err().to_string();
         assert!(message.contains("did you mean headwater.pushdown?"), "{message}");
         assert!(settings.set("pushdown", "maybe").is_err());
+    }
+
+    #[test]
+    fn deadline_has_a_unit_and_prints_in_its_largest() {
+        let printed = |text: &str| text.parse::<QueryDeadline>().map(|deadline| deadline.to_string()).ok();
+        for (written, expected) in [
+            ("30 s", "30 s"),
+            ("1500ms", "1500 ms"),
+            (" 120 S ", "2 min"),
+            ("60 min", "1 h"),
+            ("0", "off"),
+            ("0 s", "off"),
+        ] {
+            assert_eq!(printed(written).as_deref(), Some(expected), "{written}");
+        }
+        for written in ["30", "s", "", "-1 s", "1.5 s", "30 days", "99999999999999999999 h", "18446744073709551615 h"] {
+            assert_eq!(printed(written), None, "{written}");
+        }
+    }
+
+    #[test]
+    fn session_tightens_the_engines_deadline_and_does_not_loosen_it() {
+        let most = QueryDeadline(Some(Duration::from_secs(60)));
+        let mut settings = Settings { query_deadline_max: most, ..Settings::default() };
+        settings.set("query_deadline", "30 s").unwrap();
+        assert_eq!(settings.deadline(), Some(Duration::from_secs(30)));
+        let message = settings.set("query_deadline", "2 min").unwrap_err().to_string();
+        assert!(message.contains("at most 1 min here") && message.contains("query_deadline_ms"), "{message}");
+        settings.set("query_deadline", "off").unwrap();
+        assert_eq!(settings.deadline(), most.0);
     }
 }

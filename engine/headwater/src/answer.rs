@@ -1,26 +1,52 @@
 //! The answer of a query: a stream of record batches that starts when it is read.
 
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::physical_plan::ExecutionPlan;
 use futures::TryStreamExt;
 use headwater_federation::RemoteLog;
 
 use crate::Result;
+use crate::governor::Governor;
+use crate::running::Start;
 
 /// A planned query. Nothing is asked of a source for rows before it is read; dropping the stream stops what runs there.
-#[derive(Debug)]
 pub struct Answer {
+    query: u64,
     plan: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
+    governor: Arc<Governor>,
+    deadline: Option<Duration>,
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer")
+            .field("query", &self.query)
+            .field("schema", &self.plan.schema())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Answer {
-    pub(crate) fn new(plan: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> Self {
-        Self { plan, context }
+    pub(crate) fn new(
+        plan: Arc<dyn ExecutionPlan>,
+        context: TaskContext,
+        governor: &Arc<Governor>,
+        deadline: Option<Duration>,
+    ) -> Self {
+        let query = governor.next_query();
+        Self { query, plan, context: governor.admitted(query, context), governor: Arc::clone(governor), deadline }
+    }
+
+    /// The query's number, which the engine's log calls `query_id`. No other query of the engine has it.
+    pub fn query_id(&self) -> u64 {
+        self.query
     }
 
     /// The columns of the answer.
@@ -34,9 +60,11 @@ impl Answer {
     }
 
     /// Starts the query and streams its batches as they are computed. An error ends the stream: what came before it is not an
-    /// answer.
+    /// answer. Where the engine runs as many queries as it may ([`Limits`](crate::Limits)), this one starts when it is read and one
+    /// of them has ended. Its deadline counts from now.
     pub fn into_stream(self) -> Result<SendableRecordBatchStream> {
-        Ok(execute_stream(self.plan, self.context)?)
+        let Self { query, plan, context, governor, deadline } = self;
+        Start { query, plan, context, governor, deadline }.run()
     }
 
     /// Runs the query to its end and returns all of it.

@@ -5,21 +5,23 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
-use datafusion::execution::runtime_env::RuntimeEnv;
 use futures::future::join_all;
-use headwater_federation::{Catalog, Published, Service, Settings, Tables};
+use headwater_federation::{Catalog, Published, QueryDeadline, Service, Settings, Tables};
 use headwater_source::{Connector, Error as SourceError, OpenContext, ServiceName, Source, TableDef, TableKind};
 use tracing::warn;
 
+use crate::governor::Governor;
 use crate::manifest::{Fault, Manifest, Publishes, read_directory};
-use crate::{Answer, Error, Result, Session};
+use crate::session::Template;
+use crate::{Answer, Error, Limits, Result, Session};
 
 /// Services, opened and ready to be asked. Cheap to clone; clones share everything.
 #[derive(Debug, Clone)]
 pub struct Engine {
     catalog: Arc<Catalog>,
-    runtime: Arc<RuntimeEnv>,
+    template: Arc<Template>,
     search_path: Vec<String>,
+    deadline: QueryDeadline,
 }
 
 /// Collects what an [`Engine`] is made of.
@@ -29,6 +31,7 @@ pub struct EngineBuilder {
     connectors: Vec<Arc<dyn Connector>>,
     sources: Vec<(String, Arc<dyn Source>, Tables)>,
     search_path: Vec<String>,
+    limits: Limits,
 }
 
 /// A table as the catalog lists it.
@@ -73,10 +76,16 @@ impl EngineBuilder {
         self
     }
 
+    /// What the engine may take of its machine and of its sources; otherwise the default limits.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
     /// Opens everything. Nothing is connected yet: a service that is down fails the queries that need it, and no others.
     ///
     /// # Errors
-    /// [`Error::Manifests`] with every fault of every manifest; a name in the search path that is no service.
+    /// [`Error::Manifests`] with every fault of every manifest; a name in the search path that is no service; a limit that can't be met.
     pub async fn build(self) -> Result<Engine> {
         let (mut services, faults) = self.open_directories();
         if !faults.is_empty() {
@@ -92,8 +101,9 @@ impl EngineBuilder {
         }
         let engine = Engine {
             catalog: Catalog::new(services),
-            runtime: Arc::new(RuntimeEnv::default()),
+            template: Arc::new(Template::new(Governor::new(&self.limits)?)),
             search_path: self.search_path,
+            deadline: QueryDeadline(self.limits.query_deadline),
         };
         engine.check_search_path()?;
         Ok(engine)
@@ -123,8 +133,12 @@ impl Engine {
 
     /// A new session with the engine's defaults.
     pub fn session(&self) -> Session {
-        let settings = Settings { search_path: self.search_path.clone(), ..Settings::default() };
-        Session::new(Arc::clone(&self.catalog), Arc::clone(&self.runtime), settings)
+        let settings = Settings {
+            search_path: self.search_path.clone(),
+            query_deadline_max: self.deadline,
+            ..Settings::default()
+        };
+        Session::new(Arc::clone(&self.catalog), &self.template, settings)
     }
 
     /// Plans one statement in a session of its own.

@@ -1,7 +1,9 @@
 //! What can go wrong for the user of the engine.
 
+use std::error::Error as StdError;
 use std::fmt;
 
+use datafusion::arrow::error::ArrowError;
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 use headwater_federation::source_error;
@@ -31,6 +33,15 @@ pub enum Error {
     Query(Box<DataFusionError>),
 }
 
+/// A limit of the engine that a query has passed. It travels through DataFusion as the other errors of a running query do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Passed {
+    /// It ran for too long.
+    Deadline { limit_ms: u64 },
+    /// Too many run already.
+    Queries { queries_max: usize, waited_ms: u64 },
+}
+
 /// What a program may decide by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -45,7 +56,7 @@ pub enum ErrorKind {
     Unavailable,
     /// A limit in time was passed.
     Timeout,
-    /// A limit in memory was passed.
+    /// A limit in memory, or in how much runs at a time, was passed.
     ResourcesExhausted,
     /// The answer can't be computed from this data, as in a division by zero or a value that does not fit.
     Execution,
@@ -64,10 +75,17 @@ impl Error {
             Self::Manifests(_) => ErrorKind::InvalidInput,
             Self::Refused { .. } => ErrorKind::Denied,
             Self::Source(error) => source_kind(error),
-            Self::Query(error) => match source_error(error) {
-                Some(error) => source_kind(error),
-                None => query_kind(error),
-            },
+            Self::Query(error) => Self::kind_of(error),
+        }
+    }
+
+    /// The kind of an error of a running query.
+    pub(crate) fn kind_of(error: &DataFusionError) -> ErrorKind {
+        match (source_error(error), passed(error)) {
+            (Some(error), _) => source_kind(error),
+            (None, Some(Passed::Deadline { .. })) => ErrorKind::Timeout,
+            (None, Some(Passed::Queries { .. })) => ErrorKind::ResourcesExhausted,
+            (None, None) => query_kind(error),
         }
     }
 
@@ -84,7 +102,6 @@ impl Error {
     pub fn report(&self) -> String {
         match (self.source_error(), self) {
             (Some(error), _) => error.report(),
-            (None, Self::Query(error)) => error.strip_backtrace(),
             _ => self.to_string(),
         }
     }
@@ -99,9 +116,73 @@ impl fmt::Display for Error {
             }
             Self::Source(error) => error.fmt(f),
             Self::Refused { what, reason } => write!(f, "{what} is refused: {reason}"),
-            Self::Query(error) => f.write_str(&error.strip_backtrace()),
+            Self::Query(error) => match (passed(error), error.find_root()) {
+                (Some(limit), _) => limit.fmt(f),
+                (None, DataFusionError::ResourcesExhausted(message)) => f.write_str(&exhausted(message)),
+                _ => f.write_str(&error.strip_backtrace()),
+            },
         }
     }
+}
+
+impl Passed {
+    pub(crate) fn into_datafusion(self) -> DataFusionError {
+        DataFusionError::External(Box::new(self))
+    }
+}
+
+impl fmt::Display for Passed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Deadline { limit_ms } => write!(
+                f,
+                "the query did not end within {limit_ms} ms; ask for less, or raise headwater.query_deadline of the session or \
+                 query_deadline_ms in the engine's limits"
+            ),
+            Self::Queries { queries_max, waited_ms } => write!(
+                f,
+                "the engine runs {queries_max} queries already and none ended within {waited_ms} ms; try again later, or raise \
+                 queries_max or query_wait_ms in its limits"
+            ),
+        }
+    }
+}
+
+impl StdError for Passed {}
+
+/// The limit of the engine inside a DataFusion error, however deep it is wrapped.
+fn passed(error: &DataFusionError) -> Option<&Passed> {
+    match error {
+        DataFusionError::External(inner) => passed_inside(inner.as_ref()),
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => passed(inner),
+        DataFusionError::Shared(inner) => passed(inner),
+        DataFusionError::Collection(errors) => errors.iter().find_map(passed),
+        DataFusionError::ArrowError(inner, _) => passed_inside(inner.as_ref()),
+        _ => None,
+    }
+}
+
+fn passed_inside<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Passed> {
+    if let Some(found) = error.downcast_ref::<Passed>() {
+        return Some(found);
+    }
+    if let Some(found) = error.downcast_ref::<DataFusionError>() {
+        return passed(found);
+    }
+    match error.downcast_ref::<ArrowError>() {
+        Some(ArrowError::ExternalError(inner)) => passed_inside(inner.as_ref()),
+        _ => None,
+    }
+}
+
+/// What DataFusion says when memory or room for spilling is used up, on one line, and what to do.
+fn exhausted(message: &str) -> String {
+    let said: Vec<&str> = message.split_whitespace().collect();
+    // DataFusion's advice is a setting that no session may change here.
+    let said =
+        said.join(" ").replace(" Please try increasing the config: `datafusion.runtime.max_temp_directory_size`.", "");
+    let key = if said.contains("disk space") || said.contains("DiskManager") { "spill_bytes" } else { "memory_bytes" };
+    format!("the query needs more than its share: {said}; ask for less, or raise {key} in the engine's limits")
 }
 
 impl std::error::Error for Error {
@@ -135,6 +216,7 @@ fn source_kind(error: &SourceError) -> ErrorKind {
         SourceError::SchemaChanged { .. } => ErrorKind::Changed,
         SourceError::Value { .. } | SourceError::Remote { .. } => ErrorKind::Execution,
         SourceError::Timeout { .. } => ErrorKind::Timeout,
+        SourceError::Busy { .. } => ErrorKind::ResourcesExhausted,
         _ => ErrorKind::Internal,
     }
 }

@@ -33,7 +33,7 @@
 //! [`Engine`] is shared by a program; a [`Session`] holds what a user SETs; an [`Answer`] streams record batches and knows the
 //! remote statements behind them. Tables of the program itself stand beside the services ([`Engine::register_table`]), and a
 //! store that Headwater has no connector for is a [`Source`] of your own ([`EngineBuilder::source`]); the examples of
-//! this crate show both.
+//! this crate show both. What an engine may take of its machine and of its sources is bounded: see [`Limits`].
 
 mod manifest;
 mod statement;
@@ -41,12 +41,20 @@ mod statement;
 mod answer;
 mod engine;
 mod error;
+mod governor;
+mod limits;
+mod prepared;
+mod running;
 mod session;
 
 pub use answer::Answer;
 pub use engine::{Engine, EngineBuilder, TableInfo, check};
 pub use error::{Error, ErrorKind, Result};
-pub use headwater_federation::{Published, RemoteLog, RemoteStatementReport, Tables};
+pub use headwater_federation::{Published, RemoteLog, RemoteStatementReport, RemoteTotals, Tables};
 pub use headwater_source::{Connector, ServiceName, Source};
-pub use manifest::{Fault, Manifest, Owner, PublishedTable, Publishes, read_directory, schema};
-pub use session::{Prepared, Session};
+pub use limits::Limits;
+pub use manifest::{
+    Config, Fault, Manifest, Owner, PublishedTable, Publishes, config_schema, read_config, read_directory, schema,
+};
+pub use prepared::Prepared;
+pub use session::Session;

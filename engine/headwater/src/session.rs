@@ -3,11 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::{DFSchema, ParamValues, ScalarValue, SchemaError, TableReference};
+use datafusion::common::{DFSchema, SchemaError, TableReference};
 use datafusion::error::DataFusionError;
-use datafusion::execution::SessionStateBuilder;
-use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::{SessionState, SessionStateBuilder, TaskContext};
 use datafusion::logical_expr::{DdlStatement, Deallocate, LogicalPlan, Statement as Named};
 use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -19,26 +17,42 @@ use headwater_federation::{
 use headwater_source::Error as SourceError;
 use parking_lot::Mutex;
 
+use crate::governor::Governor;
 use crate::statement::{Request, parse};
-use crate::{Answer, Error, Result};
+use crate::{Answer, Error, Prepared, Result};
+
+/// What the sessions of an engine begin with. Functions and rules are looked up and put together once and not for each session.
+#[derive(Debug)]
+pub(crate) struct Template {
+    state: SessionState,
+    governor: Arc<Governor>,
+}
+
+impl Template {
+    pub(crate) fn new(governor: Arc<Governor>) -> Self {
+        let state = SessionStateBuilder::new()
+            .with_config(config(governor.memory_bytes()))
+            .with_runtime_env(Arc::clone(governor.runtime()))
+            .with_default_features()
+            .with_query_planner(Arc::new(Federation))
+            .with_optimizer_rules(optimizer_rules())
+            .with_physical_optimizer_rule(Arc::new(UnambiguousKeys))
+            .with_physical_optimizer_rule(Arc::new(UncoupledJoins))
+            .with_physical_optimizer_rule(Arc::new(YieldingJoins))
+            .build();
+        Self { state, governor }
+    }
+}
 
 /// A session over an [`Engine`](crate::Engine). Clones share their settings.
 #[derive(Clone)]
 pub struct Session {
     context: SessionContext,
     catalog: Arc<SessionCatalog>,
+    governor: Arc<Governor>,
     settings: SharedSettings,
     /// The statements of PREPARE, by name.
     named: Arc<Mutex<HashMap<String, Statement>>>,
-}
-
-/// A statement that was planned once and runs with values for its parameters.
-#[derive(Clone)]
-pub struct Prepared {
-    session: Session,
-    text: String,
-    schema: SchemaRef,
-    parameters: SchemaRef,
 }
 
 impl std::fmt::Debug for Session {
@@ -47,28 +61,20 @@ impl std::fmt::Debug for Session {
     }
 }
 
-impl std::fmt::Debug for Prepared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Prepared").field("parameters", &self.parameters).finish_non_exhaustive()
-    }
-}
-
 impl Session {
-    pub(crate) fn new(catalog: Arc<Catalog>, runtime: Arc<RuntimeEnv>, settings: Settings) -> Self {
+    pub(crate) fn new(catalog: Arc<Catalog>, template: &Template, settings: Settings) -> Self {
         let shared = SharedSettings::new(settings.clone().into());
         let catalog = SessionCatalog::new(catalog, Arc::clone(&shared));
-        let state = SessionStateBuilder::new()
-            .with_config(config(settings))
-            .with_runtime_env(runtime)
-            .with_default_features()
-            .with_catalog_list(Arc::clone(&catalog) as _)
-            .with_query_planner(Arc::new(Federation))
-            .with_optimizer_rules(optimizer_rules())
-            .with_physical_optimizer_rule(Arc::new(UnambiguousKeys))
-            .with_physical_optimizer_rule(Arc::new(UncoupledJoins))
-            .with_physical_optimizer_rule(Arc::new(YieldingJoins))
-            .build();
-        Self { context: SessionContext::new_with_state(state), catalog, settings: shared, named: Arc::default() }
+        let mut state = template.state.clone();
+        state.config_mut().options_mut().extensions.insert(settings);
+        state.register_catalog_list(Arc::clone(&catalog) as _);
+        Self {
+            context: SessionContext::new_with_state(state),
+            catalog,
+            governor: Arc::clone(&template.governor),
+            settings: shared,
+            named: Arc::default(),
+        }
     }
 
     /// The DataFusion context behind the session, for what a program wants to add: functions, rules.
@@ -81,7 +87,7 @@ impl Session {
         match parse(text)? {
             Request::SearchPath(path) => {
                 self.set_search_path(path)?;
-                self.answer(LogicalPlan::EmptyRelation(nothing())).await
+                self.answer(&self.context.state(), LogicalPlan::EmptyRelation(nothing())).await
             }
             Request::Plan(statement) => self.run(*statement).await,
         }
@@ -89,18 +95,12 @@ impl Session {
 
     /// Plans a query with parameters (`$1` or `?`), whose types are taken from where they stand.
     pub async fn prepare(&self, text: &str) -> Result<Prepared> {
-        let Request::Plan(statement) = parse(text)? else {
-            let reason = "only queries take parameters".to_owned();
-            return Err(Error::Refused { what: "preparing SET".to_owned(), reason });
-        };
-        let plan = self.plan(&statement).await?;
-        let parameters = parameters(&plan)?;
-        let schema = self.result_schema(&plan, &parameters);
-        Ok(Prepared { session: self.clone(), text: text.to_owned(), schema, parameters })
+        Prepared::new(self, text).await
     }
 
     async fn run(&self, statement: Statement) -> Result<Answer> {
-        let plan = self.plan(&statement).await?;
+        let state = self.context.state();
+        let plan = self.plan(&state, &statement).await?;
         match &plan {
             LogicalPlan::Statement(Named::Prepare(prepare)) => {
                 self.named.lock().insert(prepare.name.clone(), statement.clone());
@@ -111,9 +111,9 @@ impl Session {
             }
             _ => {}
         }
-        match self.answer(plan).await {
+        match self.answer(&state, plan).await {
             // The table's description was older than the table: it is forgotten by now, so this plans with the new one.
-            Err(error) if is_stale(&error) => self.answer(self.plan(&statement).await?).await,
+            Err(error) if is_stale(&error) => self.answer(&state, self.plan(&state, &statement).await?).await,
             other => other,
         }
     }
@@ -121,7 +121,7 @@ impl Session {
     /// Plans a statement of PREPARE again before it is executed: tables may have changed since, and so may the settings.
     async fn prepare_anew(&self, name: &str) -> Result<()> {
         let Some(statement) = self.named.lock().get(name).cloned() else { return Ok(()) };
-        let plan = self.plan(&statement).await?;
+        let plan = self.plan(&self.context.state(), &statement).await?;
         let old = LogicalPlan::Statement(Named::Deallocate(Deallocate { name: name.to_owned() }));
         self.context.execute_logical_plan(old).await?;
         self.context.execute_logical_plan(plan).await?;
@@ -130,14 +130,14 @@ impl Session {
 
     /// The logical plan. A name that is not found may be newer than what is remembered: then the tables of the statement
     /// are described anew, once.
-    async fn plan(&self, statement: &Statement) -> Result<LogicalPlan> {
-        let names = self.context.state().resolve_table_references(statement)?;
+    pub(crate) async fn plan(&self, state: &SessionState, statement: &Statement) -> Result<LogicalPlan> {
+        let names = state.resolve_table_references(statement)?;
         if names.iter().any(|name| name.schema().is_some_and(|schema| schema == "information_schema")) {
             crate::engine::discover_unseen(self.catalog.catalog()).await;
         }
-        let planned = match self.context.state().statement_to_plan(statement.clone()).await {
+        let planned = match state.statement_to_plan(statement.clone()).await {
             Err(error) if is_unknown_column(&error) && self.forget(&names) => {
-                self.context.state().statement_to_plan(statement.clone()).await
+                state.statement_to_plan(statement.clone()).await
             }
             other => other,
         };
@@ -147,15 +147,19 @@ impl Session {
         }
     }
 
-    async fn answer(&self, plan: LogicalPlan) -> Result<Answer> {
-        let sets = matches!(plan, LogicalPlan::Statement(_));
-        let frame = self.context.execute_logical_plan(plan).await?;
-        if sets {
+    /// Makes the physical plan. A state is a copy of a few hundred entries, so one serves a query from its text to its answer; only
+    /// what changes the session itself goes through the session's own.
+    pub(crate) async fn answer(&self, state: &SessionState, plan: LogicalPlan) -> Result<Answer> {
+        let (plan, context) = if matches!(plan, LogicalPlan::Statement(_)) {
+            let frame = self.context.execute_logical_plan(plan).await?;
             self.refresh_settings();
-        }
-        let context = Arc::new(frame.task_ctx());
-        let plan = frame.create_physical_plan().await?;
-        Ok(Answer::new(plan, context))
+            let context = frame.task_ctx();
+            (frame.create_physical_plan().await?, context)
+        } else {
+            (state.create_physical_plan(&plan).await?, TaskContext::from(state))
+        };
+        let deadline = self.settings.read().deadline();
+        Ok(Answer::new(plan, context, &self.governor, deadline))
     }
 
     fn set_search_path(&self, path: Vec<String>) -> Result<()> {
@@ -251,50 +255,10 @@ impl Session {
             }
         }
     }
-
-    fn result_schema(&self, plan: &LogicalPlan, parameters: &SchemaRef) -> SchemaRef {
-        // With typed NULLs for parameters the analyzer coerces types as it will with values.
-        let values: Vec<ScalarValue> = parameters
-            .fields()
-            .iter()
-            .map(|field| ScalarValue::try_from(field.data_type()).unwrap_or(ScalarValue::Null))
-            .collect();
-        let bound = plan.clone().with_param_values(ParamValues::from(values));
-        let state = self.context.state();
-        let analyzed =
-            bound.and_then(|plan| state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}));
-        let schema = analyzed.as_ref().map_or_else(|_| plan.schema(), LogicalPlan::schema);
-        Arc::new(schema.as_arrow().clone())
-    }
 }
 
-impl Prepared {
-    /// The columns of the answer.
-    pub fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
-    }
-
-    /// The parameters in their order, named `$1`, `$2`, ...; one whose type the query leaves open is of type Null.
-    pub fn parameters(&self) -> SchemaRef {
-        Arc::clone(&self.parameters)
-    }
-
-    /// Plans the query with these values, one for each parameter. They become typed literals of the plan, never text.
-    pub async fn execute(&self, values: Vec<ScalarValue>) -> Result<Answer> {
-        let wanted = self.parameters.fields().len();
-        if values.len() != wanted {
-            let what = format!("running the statement with {} values", values.len());
-            return Err(Error::Refused { what, reason: format!("it has {wanted} parameters") });
-        }
-        let Request::Plan(statement) = parse(&self.text)? else {
-            return Err(DataFusionError::Internal("a prepared statement is a plan".to_owned()).into());
-        };
-        // Planned again each time: tables may have changed, and so may the session's settings.
-        let plan = self.session.plan(&statement).await?;
-        let bound = plan.with_param_values(ParamValues::from(values))?;
-        self.session.answer(bound).await
-    }
-}
+/// How many sorts in all of their partitions may have set aside their part for merging before no memory is left.
+const SORT_RESERVATIONS_MAX: usize = 8;
 
 /// The most keys of a join's build side, for each partition, that are sent to the source of its probe side.
 const KEYS_MAX: usize = 100_000;
@@ -302,7 +266,7 @@ const KEYS_MAX: usize = 100_000;
 /// The most bytes of such keys, for each partition.
 const KEYS_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-fn config(settings: Settings) -> SessionConfig {
+fn config(memory_bytes: usize) -> SessionConfig {
     let mut config = SessionConfig::new()
         .with_default_catalog_and_schema(CATALOG, SEARCH_PATH_SCHEMA)
         .with_create_default_catalog_and_schema(false)
@@ -318,7 +282,9 @@ fn config(settings: Settings) -> SessionConfig {
     // Keys that cross the network are cheap beside the rows that they save: so many of them still go down as a list.
     options.optimizer.hash_join_inlist_pushdown_max_distinct_values = KEYS_MAX;
     options.optimizer.hash_join_inlist_pushdown_max_size = KEYS_BYTES_MAX;
-    options.extensions.insert(settings);
+    // What each sort sets aside at its start for merging what it will have spilled must leave room for the sort itself.
+    let share = memory_bytes / SORT_RESERVATIONS_MAX / options.execution.target_partitions.max(1);
+    options.execution.sort_spill_reservation_bytes = options.execution.sort_spill_reservation_bytes.min(share);
     config
 }
 
@@ -342,7 +308,7 @@ fn hint(name: &str, known: &[String]) -> String {
         .unwrap_or_default()
 }
 
-fn is_stale(error: &Error) -> bool {
+pub(crate) fn is_stale(error: &Error) -> bool {
     matches!(error.source_error(), Some(SourceError::SchemaChanged { .. }))
 }
 
@@ -357,6 +323,12 @@ fn guard_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
         LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) => format!("SELECT INTO {}", create.name),
         LogicalPlan::Ddl(ddl) => ddl.name().to_owned(),
         LogicalPlan::Copy(_) => "COPY".to_owned(),
+        LogicalPlan::Statement(Named::SetVariable(set)) if is_runtime(&set.variable) => {
+            return Err(engine_wide("SET", &set.variable));
+        }
+        LogicalPlan::Statement(Named::ResetVariable(reset)) if is_runtime(&reset.variable) => {
+            return Err(engine_wide("RESET", &reset.variable));
+        }
         _ => {
             for input in plan.inputs() {
                 guard_plan(input.clone())?;
@@ -368,32 +340,13 @@ fn guard_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
     Err(Error::Refused { what, reason })
 }
 
-/// The parameters as fields `$1` to `$n`, without gaps.
-fn parameters(plan: &LogicalPlan) -> Result<SchemaRef> {
-    let types = plan.get_parameter_types()?;
-    let mut numbers = Vec::with_capacity(types.len());
-    for name in types.keys() {
-        match name.trim_start_matches('$').parse::<usize>() {
-            Ok(number) if number > 0 => numbers.push(number),
-            _ => {
-                let reason = "parameters are numbered: $1, $2, ... or ?".to_owned();
-                return Err(Error::Refused { what: format!("the parameter {name}"), reason });
-            }
-        }
-    }
-    let count = numbers.into_iter().max().unwrap_or(0);
-    /// More parameters than any client sends; a slip like `$99999999` must not make a schema of that size.
-    const MAX_PARAMETERS: usize = 65_535;
-    if count > MAX_PARAMETERS {
-        let reason = format!("a statement takes at most {MAX_PARAMETERS}");
-        return Err(Error::Refused { what: format!("the parameter ${count}"), reason });
-    }
-    let fields: Vec<Field> = (1..=count)
-        .map(|number| {
-            let name = format!("${number}");
-            let data_type = types.get(&name).cloned().flatten().unwrap_or(DataType::Null);
-            Field::new(name, data_type, true)
-        })
-        .collect();
-    Ok(Arc::new(Schema::new(fields)))
+/// Whether a setting is of the runtime: memory, the directory for spilling, caches. DataFusion would give the session a runtime of its
+/// own, beside the engine's limits.
+fn is_runtime(variable: &str) -> bool {
+    variable.starts_with("datafusion.runtime.")
+}
+
+fn engine_wide(verb: &str, variable: &str) -> Error {
+    let reason = "it holds for the whole engine and stands in its limits".to_owned();
+    Error::Refused { what: format!("{verb} {variable}"), reason }
 }

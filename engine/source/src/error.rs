@@ -96,6 +96,19 @@ pub enum Error {
         /// The manifest key that sets the limit.
         option: &'static str,
     },
+    /// So many statements run at the source already that another had to wait, and none ended in time: ask again later.
+    #[error(
+        "service \"{service}\" was asked {statements} statements at a time and none ended within {waited_ms} ms; try again later, or \
+         raise statements_max or statement_wait_ms in the engine's limits"
+    )]
+    Busy {
+        /// The service.
+        service: ServiceName,
+        /// How many statements may run at its store at a time.
+        statements: usize,
+        /// How long the statement waited, in milliseconds.
+        waited_ms: u64,
+    },
     /// The source went away or failed in the middle of a scan; what came before it is not an answer.
     #[error("service \"{service}\" failed while reading table \"{table}\"")]
     Interrupted {
@@ -144,6 +157,7 @@ impl Error {
             | Self::SchemaChanged { service, .. }
             | Self::Value { service, .. }
             | Self::Timeout { service, .. }
+            | Self::Busy { service, .. }
             | Self::Interrupted { service, .. }
             | Self::Remote { service, .. }
             | Self::Unsupported { service, .. } => Some(service),

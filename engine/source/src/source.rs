@@ -27,6 +27,12 @@ pub trait Source: Debug + Send + Sync {
     /// What the source can do with a pushed expression. Fixed for the life of the source.
     fn capabilities(&self) -> &Capabilities;
 
+    /// How many connections the source opens at a time, where each statement takes one; `None` where statements take none. The engine
+    /// keeps a part of them free.
+    fn connections_max(&self) -> Option<usize> {
+        None
+    }
+
     /// Every table that the role may read, described now.
     async fn tables(&self) -> Result<Vec<TableDef>>;
 

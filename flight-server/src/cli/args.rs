@@ -45,6 +45,7 @@ anything else.")]
 Examples:
   headwater serve --services services
   headwater serve --services services --search-path orders,customers --flight-addr 127.0.0.1:9000
+  headwater serve --services services --config headwater.yaml
 
 A service that can't be reached does not stop the others. Ctrl-C or SIGTERM stops the server; running
 statements may finish within 10 seconds.")]
@@ -80,6 +81,9 @@ pub(crate) struct ServeArgs {
     /// Services in which unqualified table names are looked up, in this order
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub(crate) search_path: Vec<String>,
+    /// A YAML file with the engine's limits; docs/limits.md lists them
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// The address for Arrow Flight SQL; port 0 takes a free one
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:50051")]
     pub(crate) flight_addr: String,
@@ -95,6 +99,9 @@ pub(crate) struct SqlArgs {
     /// Services in which unqualified table names are looked up, in this order
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub(crate) search_path: Vec<String>,
+    /// A YAML file with the engine's limits, with --services; docs/limits.md lists them
+    #[arg(long, value_name = "FILE", conflicts_with = "connect")]
+    pub(crate) config: Option<PathBuf>,
     /// How results are written
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,
@@ -151,5 +158,7 @@ mod tests {
             Cli::try_parse_from(["headwater", "sql", "--services", "a", "--search-path", "x,y", "SELECT 1"]).unwrap();
         let Command::Sql(args) = cli.command else { panic!("sql expected") };
         assert_eq!(args.search_path, ["x", "y"]);
+        // A server has limits of its own.
+        assert!(Cli::try_parse_from(["headwater", "sql", "--connect", "grpc://b:1", "--config", "c.yaml"]).is_err());
     }
 }

@@ -3,15 +3,13 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use crate::detached::FAREWELL;
+
 /// The exit code of a process that was interrupted: 128 + SIGINT.
 const INTERRUPTED: i32 = 130;
-
-/// How long a cancelled statement may take to tell its sources so before the process ends.
-const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Ctrl-C, from now on.
 #[derive(Debug, Clone)]

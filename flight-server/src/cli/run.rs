@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use arrow::datatypes::Schema;
 use futures::StreamExt;
+use headwater::RemoteTotals;
 
 use super::args::Format;
 use super::failure::Failure;
@@ -39,15 +40,20 @@ async fn written(target: &Target, text: &str, display: Display) -> Result<(), Fa
     let started = Instant::now();
     let progress = Progress::begin();
     let mut running = target.run(text).await?;
-    progress.watch(running.log.take());
+    let log = running.log.take();
+    progress.watch(log.clone());
     let stdout = std::io::stdout();
     // What is shown on a terminal and the progress line would write over each other.
     let shares_terminal = stdout.is_terminal();
     let mut output = Output::new(display.format, &running.schema, BufWriter::new(stdout))?;
     let mut rows = 0;
+    let mut first_row = None;
     while let Some(batch) = running.batches.next().await {
         let batch = batch?;
         rows += batch.num_rows();
+        if rows > 0 {
+            first_row.get_or_insert_with(|| started.elapsed());
+        }
         progress.add_rows(batch.num_rows());
         if shares_terminal {
             progress.end();
@@ -60,8 +66,30 @@ async fn written(target: &Target, text: &str, display: Display) -> Result<(), Fa
     output.finish()?;
     if display.format == Format::Table {
         eprintln!("{}", summary(rows, &running.schema, started.elapsed(), display.timing));
+        if let (Timing::On, Some(cost)) = (display.timing, log.and_then(|log| shipped(log.totals(), first_row))) {
+            eprintln!("({cost})");
+        }
     }
     Ok(())
+}
+
+/// What a statement cost at its sources; `None` where it asked none.
+pub(super) fn shipped(totals: RemoteTotals, first_row: Option<Duration>) -> Option<String> {
+    let RemoteTotals { statements, rows, bytes } = totals;
+    if statements == 0 {
+        return None;
+    }
+    let of = |count: u64, one: &str, more: &str| format!("{} {}", grouped(count), if count == 1 { one } else { more });
+    let mut text = format!(
+        "{}, {} and {} KiB shipped",
+        of(statements, "remote statement", "remote statements"),
+        of(rows, "row", "rows"),
+        grouped(bytes.div_ceil(1024))
+    );
+    if let Some(time) = first_row {
+        text.push_str(&format!(", first row after {}", duration(time)));
+    }
+    Some(text)
 }
 
 fn summary(rows: usize, schema: &Schema, elapsed: Duration, timing: Timing) -> String {
@@ -98,5 +126,15 @@ mod tests {
         assert_eq!(summary(12_345, &schema, Duration::from_millis(2340), Timing::On), "(12,345 rows, 2.34 s)");
         assert_eq!(summary(0, &schema, Duration::ZERO, Timing::Off), "(0 rows)");
         assert_eq!(summary(0, &Schema::empty(), Duration::ZERO, Timing::Off), "(done)");
+    }
+
+    #[test]
+    fn cost_at_the_sources_is_told_where_there_was_any() {
+        let totals = RemoteTotals { statements: 3, rows: 1200, bytes: 4000 };
+        let expected = "3 remote statements, 1,200 rows and 4 KiB shipped, first row after 2.0 ms";
+        assert_eq!(shipped(totals, Some(Duration::from_millis(2))).as_deref(), Some(expected));
+        let one = RemoteTotals { statements: 1, rows: 1, bytes: 1 };
+        assert_eq!(shipped(one, None).as_deref(), Some("1 remote statement, 1 row and 1 KiB shipped"));
+        assert_eq!(shipped(RemoteTotals::default(), None), None);
     }
 }

@@ -1,8 +1,9 @@
 //! `headwater serve`: the Flight SQL server.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
-use headwater::Engine;
+use headwater::{Config, Engine};
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
@@ -18,6 +19,7 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
         .services_dir(&args.services)
         .connectors(headwater_connectors::all())
         .search_path(args.search_path)
+        .limits(config(args.config.as_deref())?.limits)
         .build()
         .await?;
     let services = engine.services().join(", ");
@@ -30,6 +32,12 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
         .map_err(|error| Failure::failed(format!("the server failed: {}", with_causes(&error))))?;
     info!("stopped");
     Ok(())
+}
+
+/// What the file of `--config` says, or else the defaults.
+pub(super) fn config(file: Option<&Path>) -> Result<Config, Failure> {
+    let read = file.map(|file| headwater::read_config(file, &|name| std::env::var(name).ok()));
+    Ok(read.transpose().map_err(headwater::Error::Manifests)?.unwrap_or_default())
 }
 
 /// Binds the address, which must be loopback unless the user says otherwise.

@@ -1,5 +1,6 @@
 //! Who answers the statements of `headwater sql`: an engine in this process, or a server.
 
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::args::TargetArgs;
 use super::failure::Failure;
-use super::serve::with_causes;
+use super::serve::{config, with_causes};
 use crate::detached::{Detached, Queries};
 use crate::flight::session::new_cookie;
 
@@ -51,13 +52,14 @@ pub(super) struct Relation {
 
 impl Target {
     /// Opens the directory or connects to the server.
-    pub(super) async fn open(args: &TargetArgs, search_path: &[String]) -> Result<Self, Failure> {
+    pub(super) async fn open(args: &TargetArgs, search_path: &[String], file: Option<&Path>) -> Result<Self, Failure> {
         match (&args.services, &args.connect) {
             (Some(dir), _) => {
                 let engine = Engine::builder()
                     .services_dir(dir)
                     .connectors(headwater_connectors::all())
                     .search_path(search_path.iter().cloned())
+                    .limits(config(file)?.limits)
                     .build()
                     .await?;
                 let queries = threads()?;
@@ -99,7 +101,8 @@ impl Target {
     /// Gives up the threads of a cancelled statement, which may compute on them for long before it pauses.
     pub(super) fn leave_behind(&self) -> Result<(), Failure> {
         if let Self::Embedded { queries, .. } = self {
-            *queries.lock() = threads()?;
+            let left = std::mem::replace(&mut *queries.lock(), threads()?);
+            left.end_later();
         }
         Ok(())
     }

@@ -39,7 +39,7 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tracing::info;
 
-use crate::detached::Queries;
+use crate::detached::{FAREWELL, Queries};
 use rpc::Rpc;
 use service::Service;
 
@@ -161,11 +161,15 @@ pub async fn serve_with(
         () = tokio::time::sleep(drain) => {}
     }
     cut.send_replace(true);
-    match tokio::time::timeout(CLOSE, &mut server).await {
+    let closed = match tokio::time::timeout(CLOSE, &mut server).await {
         Ok(result) => result.map_err(ServeError::Transport),
         // A client holds its connection open; there is nothing left to send on it.
         Err(_) => Ok(()),
-    }
+    };
+    // The threads end with this function, and with them the requests that stop what was cut off at its sources.
+    queries.end_later();
+    tokio::time::sleep(FAREWELL).await;
+    closed
 }
 
 /// Lets go of what has expired, for ever.

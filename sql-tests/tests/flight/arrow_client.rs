@@ -17,10 +17,15 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::{HOSTILE, Server, everywhere};
 
-type Client = FlightSqlServiceClient<Channel>;
+pub(crate) type Client = FlightSqlServiceClient<Channel>;
 
 async fn client(server: &Server) -> Client {
-    let endpoint = Endpoint::from_shared(format!("http://{}", server.address)).unwrap();
+    connect(&server.address).await
+}
+
+/// A client on a connection of its own.
+pub(crate) async fn connect(address: &std::net::SocketAddr) -> Client {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
     Client::new(endpoint.connect().await.unwrap())
 }
 

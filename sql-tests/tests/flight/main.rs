@@ -4,6 +4,7 @@
 
 mod adbc;
 mod arrow_client;
+mod cancel;
 
 use std::time::Duration;
 

@@ -89,7 +89,7 @@ impl Grower {
 
     /// Finds the groups over large tables that the plan needs more than once.
     pub(super) fn find_repeated(&mut self, plan: &LogicalPlan) -> Result<()> {
-        use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+        use datafusion::common::tree_node::TreeNodeRecursion;
         let mut aggregates = Vec::new();
         plan.apply_with_subqueries(|plan| {
             if let LogicalPlan::Aggregate(aggregate) = plan {

@@ -17,6 +17,7 @@ pub(super) const TEAM: &str = "team";
 pub(super) const CONNECTOR: &str = "connector";
 pub(super) const FROM: &str = "from";
 pub(super) const KEY: &str = "key";
+pub(super) const LIMITS: &str = "limits";
 
 /// What `publishes` holds where every table of the source is published.
 pub(super) const EVERY_TABLE: &str = "*";
@@ -33,6 +34,13 @@ pub(super) const OF_MANIFEST: &[Key] = &[
               the source under its own name.",
     },
 ];
+
+/// The keys at the top of a configuration.
+pub(super) const OF_CONFIG: &[Key] = &[Key {
+    name: LIMITS,
+    required: false,
+    doc: "What the engine may take of its machine and of its sources. A key that is left out has its default.",
+}];
 
 /// The keys of `owner`.
 pub(super) const OF_OWNER: &[Key] = &[Key { name: TEAM, required: true, doc: "The team that owns the service." }];

@@ -15,6 +15,7 @@
 //! Refused: unknown and repeated keys (a misspelt key that is ignored is a setting that never took effect), and
 //! YAML's anchors, merge keys, tags and several documents in a file.
 
+mod config;
 mod fault;
 mod keys;
 mod read;
@@ -30,8 +31,9 @@ use std::sync::Arc;
 
 use headwater_source::{Connector, Options, ServiceName};
 
+pub use config::{Config, read_config};
 pub use fault::Fault;
-pub use schema::schema;
+pub use schema::{config_schema, schema};
 
 use fault::Faults;
 use read::{Parsed, Reader};

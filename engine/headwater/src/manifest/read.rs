@@ -11,6 +11,7 @@ use super::keys::{self, Key};
 use super::variables::{self, Expanded};
 use super::yaml::{Entry, Node, Value};
 use super::{Manifest, Owner, PublishedTable, Publishes};
+use crate::limits::{self, Limits};
 
 /// The message for a file that says nothing.
 pub(super) const EMPTY: &str = "the manifest is empty; write service, source and publishes";
@@ -94,17 +95,8 @@ impl Reader<'_> {
         };
         let connector = self.connector(&below(&entry.key, keys::CONNECTOR), connector, faults)?;
         let definitions = connector.options();
-        let mut values = BTreeMap::new();
-        for inner in entries.iter().filter(|inner| inner.key != keys::CONNECTOR) {
-            let key = below(&entry.key, &inner.key);
-            match definitions.iter().find(|definition| definition.name == inner.key) {
-                None => unknown_key(&entry.key, inner, &option_names(definitions), faults),
-                Some(definition) => {
-                    let value = self.option(&key, definition, inner, faults);
-                    values.extend(value.map(|value| (inner.key.clone(), value)));
-                }
-            }
-        }
+        let own = entries.iter().filter(|inner| inner.key != keys::CONNECTOR);
+        let values = self.options(&entry.key, own, definitions, &option_names(definitions), faults);
         for missing in definitions.iter().filter(|definition| definition.required) {
             if !entries.iter().any(|inner| inner.key == missing.name) {
                 faults.add(entry.line, &entry.key, format!("lacks the key \"{}\": {}", missing.name, missing.doc));
@@ -134,6 +126,49 @@ impl Reader<'_> {
             faults.add(entry.line, key, format!("unknown connector{named}; {hint}{}", self.kinds()));
         }
         found.map(|connector| &**connector)
+    }
+
+    /// The options that a section sets; a fault for each that is none of the known.
+    fn options<'n>(
+        &self,
+        section: &str,
+        entries: impl Iterator<Item = &'n Entry>,
+        definitions: &[OptionDef],
+        known: &[&str],
+        faults: &mut Faults,
+    ) -> BTreeMap<String, OptionValue> {
+        let mut values = BTreeMap::new();
+        for inner in entries {
+            match definitions.iter().find(|definition| definition.name == inner.key) {
+                None => unknown_key(section, inner, known, faults),
+                Some(definition) => {
+                    let value = self.option(&below(section, &inner.key), definition, inner, faults);
+                    values.extend(value.map(|value| (inner.key.clone(), value)));
+                }
+            }
+        }
+        values
+    }
+
+    /// Reads the section `limits` of a configuration.
+    pub(super) fn limits(&self, root: &Node, faults: &mut Faults) -> Option<(Limits, BTreeMap<String, usize>)> {
+        let fields = self.fields("", root.line, root, keys::OF_CONFIG, faults)?;
+        let Some(section) = fields.get(keys::LIMITS) else { return Some((Limits::default(), BTreeMap::new())) };
+        let Value::Mapping(entries) = &section.node.value else {
+            wrong_kind(&section.key, section.line, "a mapping", &section.node, faults);
+            return None;
+        };
+        let known: Vec<&str> = limits::KEYS.iter().map(|definition| definition.name).collect();
+        let values = self.options(&section.key, entries.iter(), limits::KEYS, &known, faults);
+        let lines = entries.iter().map(|entry| (entry.key.clone(), entry.line)).collect();
+        match Options::check(limits::KEYS, values) {
+            Ok(options) if faults.is_empty() => Some((Limits::of(&options), lines)),
+            Ok(_) => None,
+            Err(error) => {
+                faults.add(section.line, &section.key, error.to_string());
+                None
+            }
+        }
     }
 
     fn option(&self, key: &str, definition: &OptionDef, entry: &Entry, faults: &mut Faults) -> Option<OptionValue> {

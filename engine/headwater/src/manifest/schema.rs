@@ -1,4 +1,4 @@
-//! The JSON Schema of a manifest, for editors and for checks in a service's own repository.
+//! The JSON Schemas of a manifest and of a configuration, for editors and for checks in a service's own repository.
 //!
 //! It is made from the tables that the parser reads, so the two know the same keys. What a schema can't say is left to the
 //! parser: repeated keys, values of variables, and that a service has one file.
@@ -9,6 +9,7 @@ use headwater_source::{Connector, OptionDef, OptionKind, ServiceName};
 use serde_json::{Map, Value, json};
 
 use super::keys::{self, Key};
+use crate::limits;
 
 /// A `${` that is not escaped: the text holds a variable.
 const HOLDS_VARIABLE: &str = r"(?:^|[^$])\$\{";
@@ -21,30 +22,48 @@ const WITHOUT_NUL: &str = r"^[^\u0000]+$";
 
 /// The JSON Schema (2020-12) of a manifest for a build with these connectors, pretty-printed, with sorted keys.
 pub fn schema(connectors: &[Arc<dyn Connector>]) -> String {
-    let mut definitions = Map::new();
-    definitions.insert("text".to_owned(), text());
-    definitions.insert("variable".to_owned(), variable());
-    definitions.insert("name".to_owned(), name());
+    let mut definitions = texts();
     for connector in connectors {
         definitions.insert(source_name(connector.kind()), source_of(connector.as_ref()));
     }
-    let mut schema = section(keys::OF_MANIFEST, |key| match key {
+    let schema = section(keys::OF_MANIFEST, |key| match key {
         keys::SERVICE => service(),
         keys::OWNER => section(keys::OF_OWNER, |_| reference("name")),
         keys::SOURCE => source(connectors),
         _ => publishes(),
     });
-    set(&mut schema, "$schema", json!("https://json-schema.org/draft/2020-12/schema"));
-    set(&mut schema, "title", json!("Headwater service manifest"));
-    set(
-        &mut schema,
-        "description",
-        json!("What a service owns, where it is kept and what others may read. One file per service."),
+    let description = "What a service owns, where it is kept and what others may read. One file per service.";
+    printed(schema, "Headwater service manifest", description, definitions)
+}
+
+/// The JSON Schema (2020-12) of the file that `--config` names, pretty-printed, with sorted keys.
+pub fn config_schema() -> String {
+    let limit = |option: &OptionDef| (option.name.to_owned(), described(option_value(option), option.doc));
+    let limits: Map<String, Value> = limits::KEYS.iter().map(limit).collect();
+    let mut schema = section(
+        keys::OF_CONFIG,
+        |_| json!({"type": "object", "properties": limits.clone(), "additionalProperties": false}),
     );
+    set(&mut schema, "type", json!(["object", "null"]));
+    printed(schema, "Headwater configuration", "How `headwater serve` and `headwater sql` run.", texts())
+}
+
+fn printed(mut schema: Value, title: &str, description: &str, definitions: Map<String, Value>) -> String {
+    set(&mut schema, "$schema", json!("https://json-schema.org/draft/2020-12/schema"));
+    set(&mut schema, "title", json!(title));
+    set(&mut schema, "description", json!(description));
     set(&mut schema, "$defs", Value::Object(definitions));
     // The order of keys does not depend on which features of serde_json the build has.
     schema.sort_all_objects();
     format!("{schema:#}\n")
+}
+
+/// The kinds of text that other definitions refer to.
+fn texts() -> Map<String, Value> {
+    [("text", text()), ("variable", variable()), ("name", name())]
+        .into_iter()
+        .map(|(name, definition)| (name.to_owned(), definition))
+        .collect()
 }
 
 /// An object that has these keys and no other.

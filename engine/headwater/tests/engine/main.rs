@@ -5,7 +5,11 @@
 mod availability;
 mod catalog;
 mod joins;
+mod limits;
+mod prepared;
 mod pushdown;
 mod service_schema;
 mod sheet;
+mod spill;
 mod statements;
+mod tap;

@@ -117,6 +117,37 @@ fn schema_in_the_repository_is_the_one_of_this_build() {
 }
 
 #[test]
+fn schema_of_the_configuration_is_the_one_of_this_build_and_agrees_with_its_parser() {
+    let text = headwater::config_schema();
+    let validator = validator(&text);
+    let path = schema_file().with_file_name("config.schema.json");
+    if std::env::var_os("UPDATE_SCHEMA").is_some() {
+        fs::write(&path, &text).expect("the schema is written");
+    }
+    let stored = fs::read_to_string(&path).unwrap_or_default();
+    assert!(stored == text, "{} is out of date; see CONTRIBUTING.md", path.display());
+    for (config, expect) in [
+        ("limits: {}", Expect::Valid),
+        ("limits: {memory_bytes: 1073741824, spill_directory: /, spill_bytes: 0, query_deadline_ms: 1}", Expect::Valid),
+        ("limits: {queries_max: 1, query_wait_ms: 0, statements_max: \"${SET}\", statement_wait_ms: 1}", Expect::Valid),
+        ("limit: {}", Expect::Invalid),
+        ("limits: []", Expect::Invalid),
+        ("limits: {memory: 1}", Expect::Invalid),
+        ("limits: {queries_max: -1}", Expect::Invalid),
+        ("limits: {queries_max: many}", Expect::Invalid),
+        ("limits: {spill_directory: 1}", Expect::Invalid),
+    ] {
+        let documents = Yaml::load_from_str(config).expect("YAML");
+        assert_eq!(validator.is_valid(&json(&documents[0])), expect == Expect::Valid, "the schema on {config}");
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("config.yaml");
+        fs::write(&file, config).expect("a file");
+        let read = headwater::read_config(&file, &|name| (name == "SET").then(|| "1".to_owned()));
+        assert_eq!(read.is_ok(), expect == Expect::Valid, "the parser on {config}: {read:?}");
+    }
+}
+
+#[test]
 fn schema_and_parser_both_take_a_good_manifest() {
     let validator = validator(&schema(&connectors()));
     let valid = [

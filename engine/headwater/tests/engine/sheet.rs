@@ -82,6 +82,11 @@ impl Sheet {
         self.state.lock().asked.clear();
     }
 
+    /// How many scans were prepared.
+    pub(crate) fn times_asked(&self) -> usize {
+        self.state.lock().asked.len()
+    }
+
     /// The last scan that was prepared.
     pub(crate) fn last_asked(&self) -> ScanRequest {
         self.state.lock().asked.last().cloned().expect("something was asked")

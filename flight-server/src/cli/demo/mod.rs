@@ -10,7 +10,7 @@ mod words;
 mod write;
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::TryStreamExt;
 use headwater::{Engine, RemoteStatementReport};
@@ -19,7 +19,7 @@ use super::args::Format;
 use super::failure::{Failure, say};
 use super::output::Output;
 use super::progress::grouped;
-use super::run::duration;
+use super::run::{duration, shipped};
 use directory::{State, prepare};
 
 /// The question: what do late deliveries to business customers cost, by country and category?
@@ -68,18 +68,24 @@ async fn ask(dir: &Path) -> Result<(), Failure> {
     let started = Instant::now();
     let answer = engine.sql(QUESTION).await?;
     let (schema, log) = (answer.schema(), answer.remote_statements());
-    let batches: Vec<_> = answer.into_stream()?.try_collect().await.map_err(headwater::Error::from)?;
+    let mut stream = answer.into_stream()?;
+    let (mut batches, mut first_row) = (Vec::new(), None);
+    while let Some(batch) = stream.try_next().await.map_err(headwater::Error::from)? {
+        first_row.get_or_insert_with(|| started.elapsed());
+        batches.push(batch);
+    }
     let elapsed = started.elapsed();
     let mut output = Output::new(Format::Table, &schema, std::io::stdout())?;
     for batch in &batches {
         output.write(batch)?;
     }
     output.finish()?;
-    tell(&log.statements(), elapsed)
+    say(&format!("\nAnswered in {}. What went to each store, and what came back:", duration(elapsed)))?;
+    tell(&log.statements())?;
+    shipped(log.totals(), first_row).map_or(Ok(()), |cost| say(&format!("\n  In all: {cost}.")))
 }
 
-fn tell(statements: &[RemoteStatementReport], elapsed: Duration) -> Result<(), Failure> {
-    say(&format!("\nAnswered in {}. What went to each store, and what came back:", duration(elapsed)))?;
+fn tell(statements: &[RemoteStatementReport]) -> Result<(), Failure> {
     for report in statements {
         let (rows, kib) = (grouped(report.rows), grouped(report.bytes.div_ceil(1024)));
         say(&format!("\n  {:<10} {rows} rows, {kib} KiB\n             {}", report.service, report.statement))?;

@@ -1,0 +1,445 @@
+//! How many statements run at one store at a time.
+//!
+//! An engine has one [`Gates`]; each query carries an [`Admission`] in its task context, and a remote scan takes a [`Permit`] before it
+//! sends its statement and holds it while its rows are read. A store is a location under a role, so two services of one database
+//! share its limit. Whoever finds the store full waits in turn, for a bounded time, and then fails by a name.
+//!
+//! # A query that waits for itself
+//! A merge of two sorted inputs needs both statements at once. Were every statement equal, queries that each hold one and wait
+//! for another would wait for ever. Three rules keep them going:
+//! - a query that holds a permit goes before those that hold none, so what has begun ends first;
+//! - where every query that runs at a store itself waits, nothing that runs there need ever end. After [`Gates::STALL`] one query may
+//!   go over the limit, by as many statements as it has there already, and again after the next such pause;
+//! - one query of the whole engine at a time may do so, until it holds nothing. So it gets all that it needs and ends, and then
+//!   the next may.
+//!
+//! Invariant: at a store never run more statements than its limit, but for those of the one query that may go over it.
+//!
+//! Rejected: to reserve for a query all the statements of its plan at once. Most run one after the other, each with the keys of the
+//! one before, and a reservation would keep other queries out while none of them runs.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use headwater_source::{Error, ServiceName, Source};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+/// The gates of an engine: one for each store.
+#[derive(Debug)]
+pub struct Gates {
+    limit: usize,
+    wait: Duration,
+    state: Mutex<State>,
+}
+
+/// A query's leave to send statements.
+#[derive(Debug)]
+pub struct Admission {
+    gates: Arc<Gates>,
+    query: u64,
+}
+
+/// A statement that may run. Dropping it lets the next one in.
+#[derive(Debug)]
+pub struct Permit {
+    gates: Arc<Gates>,
+    location: String,
+    query: u64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    stores: HashMap<String, Store>,
+    /// How many statements of a query wait, at whatever store; no entry is zero.
+    waiting: HashMap<u64, usize>,
+    /// The query that may go over the limits.
+    over: Option<u64>,
+    tickets: u64,
+}
+
+#[derive(Debug)]
+struct Store {
+    limit: usize,
+    /// How many statements of a query run; no entry is zero.
+    running: HashMap<u64, usize>,
+    queue: VecDeque<Waiter>,
+    /// When a statement last ended, or was let in over the limit.
+    moved: Instant,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    ticket: u64,
+    query: u64,
+    grant: oneshot::Sender<()>,
+}
+
+/// A place in a queue. Leaving it before its turn leaves no trace.
+struct Place {
+    gates: Arc<Gates>,
+    location: String,
+    query: u64,
+    ticket: u64,
+    granted: oneshot::Receiver<()>,
+    /// Whether what was granted has an owner.
+    taken: bool,
+}
+
+impl Gates {
+    /// How long nothing must move at a store before a query that holds a permit may go over its limit.
+    pub const STALL: Duration = Duration::from_millis(100);
+
+    /// The longest wait for a statement.
+    pub const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+    /// So many statements at a store, and so long a wait for one.
+    pub fn new(limit: usize, wait: Duration) -> Arc<Self> {
+        Arc::new(Self { limit: limit.max(1), wait: wait.min(Self::WAIT_MAX), state: Mutex::default() })
+    }
+
+    /// The leave of a query. Numbers of queries differ.
+    pub fn admission(self: &Arc<Self>, query: u64) -> Admission {
+        Admission { gates: Arc::clone(self), query }
+    }
+
+    /// The limit at a source: a part of its connections stays free for describing tables and for the query that may go over.
+    fn limit_of(&self, source: &dyn Source) -> usize {
+        let own =
+            source.connections_max().map_or(usize::MAX, |most| most - most.div_ceil(4).min(most.saturating_sub(1)));
+        self.limit.min(own.max(1))
+    }
+}
+
+impl Admission {
+    /// Waits until a statement of this query may run.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] once the wait has been too long.
+    pub async fn enter(&self, service: &ServiceName, source: &dyn Source) -> Result<Permit, Error> {
+        let (location, limit) = (source.location(), self.gates.limit_of(source));
+        let Some(mut place) = self.gates.line_up(&location, limit, self.query) else {
+            return Ok(self.permit(location));
+        };
+        let deadline = Instant::now() + self.gates.wait;
+        while Instant::now() < deadline {
+            let pause = deadline.min(Instant::now() + Gates::STALL);
+            if tokio::time::timeout_at(pause, &mut place.granted).await.is_ok() {
+                place.taken = true;
+                return Ok(self.permit(location));
+            }
+            self.gates.go_over(&location, self.query);
+        }
+        let waited_ms = u64::try_from(self.gates.wait.as_millis()).unwrap_or(u64::MAX);
+        Err(Error::Busy { service: service.clone(), statements: limit, waited_ms })
+    }
+
+    fn permit(&self, location: String) -> Permit {
+        Permit { gates: Arc::clone(&self.gates), location, query: self.query }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.gates.state.lock().leave(&self.location, self.query);
+    }
+}
+
+impl Gates {
+    /// Lets a statement in, or else gives it a place in the queue.
+    fn line_up(self: &Arc<Self>, location: &str, limit: usize, query: u64) -> Option<Place> {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        state.tickets += 1;
+        let ticket = state.tickets;
+        let store = state.stores.entry(location.to_owned()).or_insert_with(|| Store::new(limit));
+        if store.has_room() {
+            store.let_in(query);
+            return None;
+        }
+        let (grant, granted) = oneshot::channel();
+        store.queue.push_back(Waiter { ticket, query, grant });
+        *state.waiting.entry(query).or_default() += 1;
+        let gates = Arc::clone(self);
+        Some(Place { gates, location: location.to_owned(), query, ticket, granted, taken: false })
+    }
+
+    /// Lets waiting statements of a query in over the limit, where nothing else can go on.
+    fn go_over(&self, location: &str, query: u64) {
+        let mut state = self.state.lock();
+        let free = state.over.is_none_or(|over| over == query);
+        if free && state.holds(query) && state.is_stuck(location) {
+            state.over = Some(query);
+            state.let_over(location, query);
+        }
+    }
+}
+
+impl State {
+    /// Whether the query runs a statement anywhere.
+    fn holds(&self, query: u64) -> bool {
+        self.stores.values().any(|store| store.running.contains_key(&query))
+    }
+
+    /// Whether nothing has moved at the store for a while, and every query that runs there waits for something itself.
+    fn is_stuck(&self, location: &str) -> bool {
+        self.stores.get(location).is_some_and(|store| {
+            store.moved.elapsed() >= Gates::STALL && store.running.keys().all(|query| self.waiting.contains_key(query))
+        })
+    }
+
+    fn let_over(&mut self, location: &str, query: u64) {
+        let Some(store) = self.stores.get_mut(location) else { return };
+        let count = store.running.get(&query).copied().unwrap_or(0).max(1);
+        for _ in 0..count {
+            let Some(index) = store.queue.iter().position(|waiter| waiter.query == query) else { return };
+            store.grant(index, &mut self.waiting);
+        }
+        store.moved = Instant::now();
+    }
+
+    /// A statement has ended: others take its place.
+    fn leave(&mut self, location: &str, query: u64) {
+        if let Some(store) = self.stores.get_mut(location) {
+            decrement(&mut store.running, query);
+            store.moved = Instant::now();
+        }
+        self.let_next_in(location);
+        if self.over == Some(query) && !self.holds(query) {
+            self.over = None;
+        }
+        if self.stores.get(location).is_some_and(|store| store.running.is_empty() && store.queue.is_empty()) {
+            self.stores.remove(location);
+        }
+    }
+
+    fn let_next_in(&mut self, location: &str) {
+        while let Some(store) = self.stores.get(location)
+            && store.has_room()
+            && !store.queue.is_empty()
+        {
+            let next = store.queue.iter().position(|waiter| self.holds(waiter.query)).unwrap_or(0);
+            if let Some(store) = self.stores.get_mut(location) {
+                store.grant(next, &mut self.waiting);
+            }
+        }
+    }
+}
+
+impl Store {
+    fn new(limit: usize) -> Self {
+        Self { limit, running: HashMap::new(), queue: VecDeque::new(), moved: Instant::now() }
+    }
+
+    fn has_room(&self) -> bool {
+        self.running.values().sum::<usize>() < self.limit
+    }
+
+    fn let_in(&mut self, query: u64) {
+        *self.running.entry(query).or_default() += 1;
+    }
+
+    /// Lets the waiter at this place of the queue in.
+    fn grant(&mut self, index: usize, waiting: &mut HashMap<u64, usize>) {
+        let Some(waiter) = self.queue.remove(index) else { return };
+        decrement(waiting, waiter.query);
+        self.let_in(waiter.query);
+        // A place keeps its receiver until it has left the queue under the lock, so somebody hears this.
+        let _heard = waiter.grant.send(());
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.taken {
+            return;
+        }
+        let mut state = self.gates.state.lock();
+        let state = &mut *state;
+        let queue = state.stores.get_mut(&self.location).map(|store| &mut store.queue);
+        match queue.and_then(|queue| Some((queue.iter().position(|waiter| waiter.ticket == self.ticket)?, queue))) {
+            Some((index, queue)) => {
+                queue.remove(index);
+                decrement(&mut state.waiting, self.query);
+            }
+            // Granted in the moment in which it was given up.
+            None => state.leave(&self.location, self.query),
+        }
+    }
+}
+
+fn decrement(counts: &mut HashMap<u64, usize>, key: u64) {
+    if let Some(count) = counts.get_mut(&key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures::FutureExt;
+    use headwater_source::{Capabilities, Scan, ScanRequest, TableDef, async_trait};
+
+    use super::*;
+
+    /// A store that is only a name.
+    #[derive(Debug)]
+    struct Named(&'static str, Option<usize>);
+
+    #[async_trait]
+    impl Source for Named {
+        fn location(&self) -> String {
+            self.0.to_owned()
+        }
+
+        fn capabilities(&self) -> &Capabilities {
+            const NONE: Capabilities = Capabilities::new("named", &[]);
+            &NONE
+        }
+
+        fn connections_max(&self) -> Option<usize> {
+            self.1
+        }
+
+        async fn tables(&self) -> Result<Vec<TableDef>, Error> {
+            Ok(vec![])
+        }
+
+        async fn table(&self, _: &str) -> Result<TableDef, Error> {
+            Err(Error::config("a name has no tables"))
+        }
+
+        async fn prepare(&self, _: ScanRequest) -> Result<Arc<dyn Scan>, Error> {
+            Err(Error::config("a name has no rows"))
+        }
+    }
+
+    const ONE: Named = Named("one", None);
+    const TWO: Named = Named("two", None);
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn service() -> ServiceName {
+        ServiceName::parse("orders").unwrap()
+    }
+
+    async fn enter(admission: &Admission, source: &Named) -> Result<Permit, Error> {
+        admission.enter(&service(), source).await
+    }
+
+    fn nothing_is_left(gates: &Gates) {
+        let state = gates.state.lock();
+        assert!(state.stores.is_empty() && state.waiting.is_empty() && state.over.is_none(), "{state:?}");
+    }
+
+    #[tokio::test]
+    async fn full_store_is_waited_for_and_then_an_error_that_names_the_service() {
+        let gates = Gates::new(1, Duration::from_millis(50));
+        let (first, second) = (gates.admission(1), gates.admission(2));
+        let permit = enter(&first, &ONE).await.unwrap();
+        let _other_store = enter(&second, &TWO).await.unwrap();
+        let message = enter(&second, &ONE).await.unwrap_err().to_string();
+        assert!(
+            message.contains("\"orders\"") && message.contains("statements_max") && message.contains("50 ms"),
+            "{message}"
+        );
+        drop(permit);
+        enter(&second, &ONE).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn statements_enter_in_turn_and_those_of_a_query_that_has_begun_first() {
+        let gates = Gates::new(2, LONG);
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let running = gates.admission(1);
+        let (one, two) = (enter(&running, &ONE).await.unwrap(), enter(&running, &ONE).await.unwrap());
+        let mut tasks = Vec::new();
+        for query in [2, 3, 1] {
+            let (admission, order) = (gates.admission(query), Arc::clone(&order));
+            tasks.push(tokio::spawn(async move {
+                let permit = enter(&admission, &ONE).await.unwrap();
+                order.lock().push(query);
+                drop(permit);
+            }));
+            tokio::task::yield_now().await;
+        }
+        drop(two);
+        for task in tasks {
+            task.await.unwrap();
+        }
+        drop(one);
+        assert_eq!(*order.lock(), [1, 2, 3]);
+        nothing_is_left(&gates);
+    }
+
+    #[tokio::test]
+    async fn waiter_that_leaves_frees_its_place() {
+        let gates = Gates::new(1, LONG);
+        let permit = enter(&gates.admission(1), &ONE).await.unwrap();
+        let admission = gates.admission(2);
+        assert!(enter(&admission, &ONE).now_or_never().is_none());
+        drop(permit);
+        nothing_is_left(&gates);
+    }
+
+    #[tokio::test]
+    async fn query_with_more_statements_than_the_limit_gets_them_all() {
+        let gates = Gates::new(1, LONG);
+        let admission = gates.admission(1);
+        let mut permits = Vec::new();
+        for _ in 0..3 {
+            permits.push(enter(&admission, &ONE).await.unwrap());
+        }
+        drop(permits);
+        nothing_is_left(&gates);
+    }
+
+    #[tokio::test]
+    async fn query_does_not_go_over_while_another_can_end() {
+        let gates = Gates::new(2, 3 * Gates::STALL);
+        let _other = enter(&gates.admission(1), &ONE).await.unwrap();
+        let admission = gates.admission(2);
+        let _own = enter(&admission, &ONE).await.unwrap();
+        assert!(matches!(enter(&admission, &ONE).await, Err(Error::Busy { statements: 2, .. })));
+    }
+
+    #[tokio::test]
+    async fn queries_that_need_three_statements_at_once_all_end_under_a_limit_of_one() {
+        let gates = Gates::new(1, LONG);
+        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let queries = (1..=20).map(|query| {
+            let (gates, running, most) = (Arc::clone(&gates), Arc::clone(&running), Arc::clone(&most));
+            tokio::spawn(async move {
+                let admission = gates.admission(query);
+                // Half of them want the stores in the other order.
+                let stores = if query % 2 == 0 { [&ONE, &ONE, &TWO] } else { [&TWO, &ONE, &ONE] };
+                let mut permits = Vec::new();
+                for store in stores {
+                    permits.push(enter(&admission, store).await.unwrap());
+                    most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                }
+                tokio::task::yield_now().await;
+                running.fetch_sub(permits.len(), Ordering::SeqCst);
+            })
+        });
+        for query in queries.collect::<Vec<_>>() {
+            query.await.unwrap();
+        }
+        // One at each store, and what the one query that goes over has beside.
+        assert!(most.load(Ordering::SeqCst) <= 4, "{most:?}");
+        nothing_is_left(&gates);
+    }
+
+    #[test]
+    fn limit_leaves_connections_of_a_small_pool_free() {
+        let gates = Gates::new(16, LONG);
+        let limits = [1, 2, 3, 4, 8, 100].map(|connections| gates.limit_of(&Named("one", Some(connections))));
+        assert_eq!(limits, [1, 1, 2, 3, 6, 16]);
+        assert_eq!(gates.limit_of(&ONE), 16);
+    }
+}

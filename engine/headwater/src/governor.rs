@@ -1,0 +1,96 @@
+//! The limits of an engine in force: its memory, how many queries run, and how many statements run at each store.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use datafusion::execution::TaskContext;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use headwater_federation::Gates;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::error::Passed;
+use crate::{Limits, Result};
+
+/// How many consumers of memory an error names.
+const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::new(5).expect("Invariant: five is not zero");
+
+/// What all sessions of an engine share.
+#[derive(Debug)]
+pub(crate) struct Governor {
+    runtime: Arc<RuntimeEnv>,
+    memory_bytes: usize,
+    gates: Arc<Gates>,
+    queries: Arc<Semaphore>,
+    queries_max: usize,
+    query_wait: Duration,
+    last_query: AtomicU64,
+}
+
+/// A query's right to run. Dropping it lets the next one in.
+pub(crate) type Turn = OwnedSemaphorePermit;
+
+impl Governor {
+    /// Puts limits in force.
+    pub(crate) fn new(limits: &Limits) -> Result<Arc<Self>> {
+        limits.check()?;
+        let memory_bytes = usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX);
+        let mode = match limits.spill_bytes {
+            0 => DiskManagerMode::Disabled,
+            _ => DiskManagerMode::Directories(vec![limits.spill_directory.clone()]),
+        };
+        let disk = DiskManagerBuilder::default().with_mode(mode).with_max_temp_directory_size(limits.spill_bytes);
+        // Operators that can spill share evenly what those that can't leave, so that no query takes all from the others.
+        let pool = TrackConsumersPool::new(FairSpillPool::new(memory_bytes), CONSUMERS_NAMED);
+        let runtime =
+            RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_disk_manager_builder(disk).build_arc()?;
+        Ok(Arc::new(Self {
+            runtime,
+            memory_bytes,
+            gates: Gates::new(limits.statements_max, limits.statement_wait),
+            queries: Arc::new(Semaphore::new(limits.queries_max)),
+            queries_max: limits.queries_max,
+            query_wait: limits.query_wait,
+            last_query: AtomicU64::new(0),
+        }))
+    }
+
+    /// Where queries take memory and spill.
+    pub(crate) fn runtime(&self) -> &Arc<RuntimeEnv> {
+        &self.runtime
+    }
+
+    /// How much memory that is.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.memory_bytes
+    }
+
+    /// A number that no other query of the engine has.
+    pub(crate) fn next_query(&self) -> u64 {
+        self.last_query.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The context of a query's tasks, with its leave to send statements.
+    pub(crate) fn admitted(&self, query: u64, context: TaskContext) -> Arc<TaskContext> {
+        let config = context.session_config().clone().with_extension(Arc::new(self.gates.admission(query)));
+        Arc::new(context.with_session_config(config))
+    }
+
+    /// The right to run, where nobody need be waited for.
+    pub(crate) fn turn_now(&self) -> Option<Turn> {
+        Arc::clone(&self.queries).try_acquire_owned().ok()
+    }
+
+    /// Waits for the right to run; those who ask first get it first.
+    pub(crate) async fn turn(&self) -> Result<Turn, Passed> {
+        let waited_ms = u64::try_from(self.query_wait.as_millis()).unwrap_or(u64::MAX);
+        let busy = Passed::Queries { queries_max: self.queries_max, waited_ms };
+        match tokio::time::timeout(self.query_wait, Arc::clone(&self.queries).acquire_owned()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            Ok(Err(_)) | Err(_) => Err(busy),
+        }
+    }
+}

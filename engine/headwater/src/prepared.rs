@@ -1,0 +1,232 @@
+//! Statements that are planned once and run with values for their parameters.
+//!
+//! What was planned is kept while it is what planning anew would give: the session's options are the same, and every table that the
+//! plan reads is still described as it was. A statement without parameters is planned to the end when it is prepared, and its first
+//! execution runs that very plan; a client that prepares whatever it runs, as most drivers do, pays for one plan.
+//!
+//! Invariant: a physical plan runs once. A plan in which the time of the query is folded in (`now()`) is not kept: each execution has
+//! a time of its own.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::TableProvider;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{ParamValues, ScalarValue, TableReference};
+use datafusion::datasource::source_as_provider;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::sql::parser::Statement;
+use headwater_federation::RemoteTable;
+use parking_lot::Mutex;
+
+use crate::session::is_stale;
+use crate::statement::{Request, parse};
+use crate::{Answer, Error, Result, Session};
+
+/// A statement that was planned once and runs with values for its parameters.
+#[derive(Clone)]
+pub struct Prepared {
+    session: Session,
+    statement: Arc<Statement>,
+    schema: SchemaRef,
+    parameters: SchemaRef,
+    planned: Arc<Mutex<Planned>>,
+}
+
+/// What planning gave, and what it depends on.
+#[derive(Clone)]
+struct Plan {
+    logical: LogicalPlan,
+    /// Held, so that a session that changes its options changes a copy of these.
+    options: Arc<ConfigOptions>,
+    tables: Vec<(TableReference, Arc<dyn TableProvider>)>,
+}
+
+struct Planned {
+    plan: Plan,
+    first: Option<(Answer, Instant)>,
+}
+
+/// How long the plan of the first execution is kept for it. Drivers execute what they prepare at once.
+const FIRST_LIFE: Duration = Duration::from_secs(30);
+
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prepared").field("parameters", &self.parameters).finish_non_exhaustive()
+    }
+}
+
+impl Prepared {
+    pub(crate) async fn new(session: &Session, text: &str) -> Result<Self> {
+        let Request::Plan(statement) = parse(text)? else {
+            let reason = "only queries take parameters".to_owned();
+            return Err(Error::Refused { what: "preparing SET".to_owned(), reason });
+        };
+        let state = session.context().state();
+        let mut plan = Plan::new(session, &state, &statement).await?;
+        let parameters = parameters(&plan.logical)?;
+        let mut first = None;
+        if parameters.fields().is_empty() && can_wait(&plan.logical) {
+            first = match session.answer(&state, plan.logical.clone()).await {
+                // The table's description was older than the table: it is forgotten by now, so this plans with the new one.
+                Err(error) if is_stale(&error) => {
+                    plan = Plan::new(session, &state, &statement).await?;
+                    Some(session.answer(&state, plan.logical.clone()).await?)
+                }
+                answer => Some(answer?),
+            };
+        }
+        let schema = first.as_ref().map_or_else(|| result_schema(&state, &plan.logical, &parameters), Answer::schema);
+        let planned = Planned { plan, first: first.map(|answer| (answer, Instant::now())) };
+        let planned = Arc::new(Mutex::new(planned));
+        Ok(Self { session: session.clone(), statement: Arc::new(*statement), schema, parameters, planned })
+    }
+
+    /// The columns of the answer.
+    pub fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    /// The parameters in their order, named `$1`, `$2`, ...; one whose type the query leaves open is of type Null.
+    pub fn parameters(&self) -> SchemaRef {
+        Arc::clone(&self.parameters)
+    }
+
+    /// Plans the query with these values, one for each parameter. They become typed literals of the plan, never text.
+    pub async fn execute(&self, values: Vec<ScalarValue>) -> Result<Answer> {
+        let wanted = self.parameters.fields().len();
+        if values.len() != wanted {
+            let what = format!("running the statement with {} values", values.len());
+            return Err(Error::Refused { what, reason: format!("it has {wanted} parameters") });
+        }
+        let (plan, first) = {
+            let mut planned = self.planned.lock();
+            (planned.plan.clone(), planned.first.take())
+        };
+        let state = self.session.context().state();
+        if plan.holds(&self.session, &state).await {
+            return match first.filter(|(_, at)| at.elapsed() < FIRST_LIFE) {
+                Some((answer, _)) => Ok(answer),
+                None => self.answer(&state, plan, values).await,
+            };
+        }
+        let plan = Plan::new(&self.session, &state, &self.statement).await?;
+        self.planned.lock().plan = plan.clone();
+        self.answer(&state, plan, values).await
+    }
+
+    async fn answer(&self, state: &SessionState, plan: Plan, values: Vec<ScalarValue>) -> Result<Answer> {
+        let bound = plan.logical.with_param_values(ParamValues::from(values))?;
+        self.session.answer(state, bound).await
+    }
+}
+
+impl Plan {
+    async fn new(session: &Session, state: &SessionState, statement: &Statement) -> Result<Self> {
+        let logical = session.plan(state, statement).await?;
+        let tables = tables(&logical)?;
+        Ok(Self { logical, options: Arc::clone(state.config().options()), tables })
+    }
+
+    /// Whether planning anew would give the same. Descriptions that are old are asked for again.
+    async fn holds(&self, session: &Session, state: &SessionState) -> bool {
+        if !Arc::ptr_eq(&self.options, state.config().options()) {
+            return false;
+        }
+        for (name, planned) in &self.tables {
+            match session.context().table_provider(name.clone()).await {
+                Ok(now) if is_same(planned, &now) => {}
+                // What is wrong is told by the plan that is made now.
+                _ => return false,
+            }
+        }
+        true
+    }
+}
+
+fn is_same(planned: &Arc<dyn TableProvider>, now: &Arc<dyn TableProvider>) -> bool {
+    match (planned.downcast_ref::<RemoteTable>(), now.downcast_ref::<RemoteTable>()) {
+        (Some(planned), Some(now)) => {
+            Arc::ptr_eq(planned.service(), now.service())
+                && (Arc::ptr_eq(planned.definition(), now.definition()) || planned.definition() == now.definition())
+        }
+        _ => Arc::ptr_eq(planned, now),
+    }
+}
+
+/// The tables that the plan reads, as it names them.
+fn tables(plan: &LogicalPlan) -> Result<Vec<(TableReference, Arc<dyn TableProvider>)>> {
+    let mut tables = Vec::new();
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            tables.push((scan.table_name.clone(), source_as_provider(&scan.source)?));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(tables)
+}
+
+/// Whether the plan means the same a little later: it holds nothing that depends on when it was made, and changes nothing in the session.
+fn can_wait(plan: &LogicalPlan) -> bool {
+    let mut can = !matches!(plan, LogicalPlan::Statement(_));
+    let looked = plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|part| {
+                if matches!(part, Expr::ScalarFunction(call) if call.func.signature().volatility == Volatility::Stable)
+                {
+                    can = false;
+                    return Ok(TreeNodeRecursion::Stop);
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    });
+    looked.is_ok() && can
+}
+
+fn result_schema(state: &SessionState, plan: &LogicalPlan, parameters: &SchemaRef) -> SchemaRef {
+    // With typed NULLs for parameters the analyzer coerces types as it will with values.
+    let values: Vec<ScalarValue> = parameters
+        .fields()
+        .iter()
+        .map(|field| ScalarValue::try_from(field.data_type()).unwrap_or(ScalarValue::Null))
+        .collect();
+    let bound = plan.clone().with_param_values(ParamValues::from(values));
+    let analyzed = bound.and_then(|plan| state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}));
+    let schema = analyzed.as_ref().map_or_else(|_| plan.schema(), LogicalPlan::schema);
+    Arc::new(schema.as_arrow().clone())
+}
+
+/// The parameters as fields `$1` to `$n`, without gaps.
+fn parameters(plan: &LogicalPlan) -> Result<SchemaRef> {
+    let types = plan.get_parameter_types()?;
+    let mut numbers = Vec::with_capacity(types.len());
+    for name in types.keys() {
+        match name.trim_start_matches('$').parse::<usize>() {
+            Ok(number) if number > 0 => numbers.push(number),
+            _ => {
+                let reason = "parameters are numbered: $1, $2, ... or ?".to_owned();
+                return Err(Error::Refused { what: format!("the parameter {name}"), reason });
+            }
+        }
+    }
+    let count = numbers.into_iter().max().unwrap_or(0);
+    /// More parameters than any client sends; a slip like `$99999999` must not make a schema of that size.
+    const MAX_PARAMETERS: usize = 65_535;
+    if count > MAX_PARAMETERS {
+        let reason = format!("a statement takes at most {MAX_PARAMETERS}");
+        return Err(Error::Refused { what: format!("the parameter ${count}"), reason });
+    }
+    let fields: Vec<Field> = (1..=count)
+        .map(|number| {
+            let name = format!("${number}");
+            let data_type = types.get(&name).cloned().flatten().unwrap_or(DataType::Null);
+            Field::new(name, data_type, true)
+        })
+        .collect();
+    Ok(Arc::new(Schema::new(fields)))
+}

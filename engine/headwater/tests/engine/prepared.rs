@@ -1,0 +1,71 @@
+//! Prepared statements: what is planned once, and when it is planned anew.
+
+use headwater::{Prepared, Session};
+use headwater_source::ScalarValue;
+
+use crate::sheet::Sheet;
+
+async fn rows(prepared: &Prepared, values: Vec<ScalarValue>) -> usize {
+    let batches = prepared.execute(values).await.unwrap().collect().await.unwrap();
+    batches.iter().map(|batch| batch.num_rows()).sum()
+}
+
+async fn shop() -> (Sheet, Session) {
+    let shop = Sheet::new("shop");
+    let session = Sheet::engine(&[&shop]).await.session();
+    (shop, session)
+}
+
+#[tokio::test]
+async fn statement_without_parameters_is_planned_once_for_its_first_execution() {
+    let (shop, session) = shop().await;
+    let prepared = session.prepare("SELECT id FROM shop.items WHERE id < 3").await.unwrap();
+    assert_eq!(shop.times_asked(), 1);
+    assert_eq!(prepared.schema().field(0).name(), "id");
+    assert_eq!(rows(&prepared, vec![]).await, 2);
+    assert_eq!(shop.times_asked(), 1, "the plan that was made is the plan that ran");
+    assert_eq!(rows(&prepared, vec![]).await, 2);
+    assert_eq!(shop.times_asked(), 2, "a plan runs once");
+}
+
+#[tokio::test]
+async fn each_execution_has_its_own_time() {
+    let (shop, session) = shop().await;
+    let prepared = session.prepare("SELECT id, now() FROM shop.items").await.unwrap();
+    assert_eq!(shop.times_asked(), 0, "a plan with the time in it is not kept");
+    let mut times = Vec::new();
+    for _ in 0..2 {
+        let batches = prepared.execute(vec![]).await.unwrap().collect().await.unwrap();
+        times.push(arrow::util::display::array_value_to_string(batches[0].column(1), 0).unwrap());
+    }
+    assert_ne!(times[0], times[1]);
+}
+
+#[tokio::test]
+async fn changed_settings_and_tables_are_planned_anew() {
+    let (shop, session) = shop().await;
+    session.sql("SET search_path = shop").await.unwrap();
+    let prepared = session.prepare("SELECT * FROM items WHERE id < 3").await.unwrap();
+    assert_eq!(shop.last_asked().filters.len(), 1);
+    session.sql("SET headwater.pushdown = off").await.unwrap();
+    assert_eq!(rows(&prepared, vec![]).await, 2);
+    assert!(shop.last_asked().filters.is_empty(), "pushdown is off for it too");
+    session.sql("SET search_path = ''").await.unwrap();
+    assert!(prepared.execute(vec![]).await.is_err(), "the name is not found any more");
+    session.sql("SET search_path = shop").await.unwrap();
+    shop.rename_name_to("title");
+    // The first plan is older than the table; what it learns is there for the next.
+    let _stale = prepared.execute(vec![]).await;
+    let answer = prepared.execute(vec![]).await.unwrap();
+    assert_eq!(answer.schema().field(1).name(), "title");
+}
+
+#[tokio::test]
+async fn values_differ_between_executions_of_one_plan() {
+    let (shop, session) = shop().await;
+    let prepared = session.prepare("SELECT id FROM shop.items WHERE id < $1").await.unwrap();
+    assert_eq!(shop.times_asked(), 0);
+    for (value, count) in [(2_i64, 1), (4, 3), (2, 1)] {
+        assert_eq!(rows(&prepared, vec![ScalarValue::from(value)]).await, count);
+    }
+}
