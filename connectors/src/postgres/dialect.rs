@@ -11,6 +11,7 @@ use headwater_source::{
 };
 
 use super::range::within_range;
+use super::split::PLACE_TYPE;
 use super::types::{read_cast, sql_type};
 use crate::sql::{Dialect, Use, standard_aggregate, standard_call};
 
@@ -280,6 +281,7 @@ impl Dialect for Postgres {
         match (purpose, column.class) {
             (Use::Equality, ValueClass::TextPadded) => "bpchar",
             (Use::Equality | Use::Order, ValueClass::Uuid) => "uuid",
+            (Use::Order, ValueClass::Opaque) if column.remote_type == PLACE_TYPE => PLACE_TYPE,
             _ => sql_type(&column.data_type),
         }
         .to_owned()
