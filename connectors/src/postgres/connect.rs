@@ -16,12 +16,13 @@ use headwater_source::{Error, Result};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
+use super::answer::Fault;
 use super::config::Settings;
 use super::error::{Phase, Place};
 use super::handshake::{NotConnected, connect};
 use super::known::Known;
 use super::tls::Attempt;
-use super::wire::{Fault, Wire};
+use super::wire::Wire;
 
 /// What every connection is set to. Text forms that are read must not depend on the role's settings; operators and types are
 /// only looked for where the system has them, so that nobody's schema can put its own in their place. A statement that is kept prepared
@@ -112,7 +113,8 @@ impl Connections {
         if let (Purpose::Snapshot, Some(name)) = (purpose, config.get_application_name().map(str::to_owned)) {
             config.application_name(format!("{name} snapshot"));
         }
-        let manager = Connecting { config, attempts: Arc::clone(attempts), session, patience: settings.connect_timeout };
+        let manager =
+            Connecting { config, attempts: Arc::clone(attempts), session, patience: settings.connect_timeout };
         let timeouts = Timeouts {
             wait: Some(settings.pool_wait),
             create: Some(settings.connect_timeout),
@@ -241,8 +243,8 @@ impl Manager for Connecting {
     /// have forgotten it silently.
     async fn recycle(&self, wire: &mut Wire, metrics: &Metrics) -> RecycleResult<NotConnected> {
         let left = wire.settle().await;
-        if matches!(left, Err(Fault::Io(_) | Fault::Malformed(_))) || wire.is_closed() {
-            return Err(RecycleError::message("the connection is closed"));
+        if matches!(left, Err(Fault::Io(_) | Fault::Malformed(_))) || wire.is_closed() || wire.in_transaction() {
+            return Err(RecycleError::message("the connection is not as it was left"));
         }
         if metrics.last_used() >= REST {
             wire.simple("").await.map_err(NotConnected::Unfit)?;

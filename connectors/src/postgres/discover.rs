@@ -7,10 +7,11 @@ use headwater_source::{ColumnDef, Error, Result, TableDef, TableKind, ValueClass
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Oid;
 
+use super::answer::{Fault, Row};
 use super::error::{Phase, Place};
 use super::known::Description;
 use super::types::{CatalogType, TextOrder, map};
-use super::wire::{Fault, Row, Wire};
+use super::wire::Wire;
 
 const COLUMNS: &str = include_str!("discover.sql");
 const LISTED: &str = r" AND NOT c.relispartition AND n.nspname NOT LIKE 'pg\_%' AND n.nspname <> 'information_schema'";
@@ -147,16 +148,9 @@ fn inherited(row: &Row) -> Result<bool, Fault> {
 
 fn column_of(row: &Row) -> Result<Option<ColumnDef>, Fault> {
     let Some(name) = row.get::<Option<String>>(7)? else { return Ok(None) };
-    let base = CatalogType {
-        oid: row.get(11)?,
-        name: row.get(12)?,
-        kind: row.get(13)?,
-        modifier: row.get(14)?,
-    };
+    let base = CatalogType { oid: row.get(11)?, name: row.get(12)?, kind: row.get(13)?, modifier: row.get(14)? };
     let element = match row.get::<Option<Oid>>(15)? {
-        Some(oid) => {
-            Some(CatalogType { oid, name: row.get(16)?, kind: row.get(17)?, modifier: row.get(18)? })
-        }
+        Some(oid) => Some(CatalogType { oid, name: row.get(16)?, kind: row.get(17)?, modifier: row.get(18)? }),
         None => None,
     };
     let (data_type, class) = map(&base, element.as_ref(), text_order(row)?);

@@ -43,8 +43,10 @@ LEFT JOIN pg_catalog.pg_namespace cn ON cn.oid = co.collnamespace
 LEFT JOIN LATERAL (
     SELECT pg_catalog.array_agg(ka.attname::text ORDER BY ki.place)
                FILTER (WHERE i.indisprimary AND ki.place <= i.indnkeyatts) AS columns,
-           pg_catalog.array_agg(ki.attnum) FILTER (WHERE ki.place = 1 AND i.indpred IS NULL) AS leading
+           pg_catalog.array_agg(ki.attnum) FILTER (WHERE ki.place = 1 AND i.indpred IS NULL AND iam.amname IN ('btree', 'hash')) AS leading
     FROM pg_catalog.pg_index i
+    JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid
+    JOIN pg_catalog.pg_am iam ON iam.oid = ic.relam
     CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY AS ki (attnum, place)
     LEFT JOIN pg_catalog.pg_attribute ka ON ka.attrelid = c.oid AND ka.attnum = ki.attnum
     WHERE i.indrelid = c.oid AND i.indisvalid

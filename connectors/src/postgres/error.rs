@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use headwater_source::{Cause, Error, ServiceName};
 use tokio_postgres::error::SqlState;
 
+use super::answer::{Fault, ServerError};
 use super::handshake::NotConnected;
-use super::wire::{Fault, ServerError};
 
 /// Who is blamed, and the limits under which it worked.
 #[derive(Debug, Clone)]
@@ -67,10 +67,7 @@ impl Place {
         let code = error.code.clone();
         match code.as_str() {
             "42501" => Error::AccessDenied { service, location: self.location.clone(), cause: Box::new(error) },
-            // The last two, no such operator and a wrong type: the statement was written for the planned types.
-            "42P01" | "42703" | "42704" | "3F000" | "42883" | "42804" if phase == Phase::Preparing => {
-                self.changed(table, error.message)
-            }
+            _ if phase == Phase::Preparing && error.names_what_is_not_there() => self.changed(table, error.message),
             "57014" if self.limit_reached(started) => self.statement_timeout(),
             "57014" => Error::Interrupted { service, table: table.to_owned(), cause: Box::new(error) },
             text if lost_connection(text) => self.lost(table, phase, Box::new(error)),

@@ -20,9 +20,10 @@ use tokio_postgres::config::{Config, TargetSessionAttrs};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::answer::Fault;
 use super::host::{Address, Server, Socket, servers};
 use super::tls::Attempt;
-use super::wire::{Duplex, Fault, Wire};
+use super::wire::{Duplex, Wire};
 
 type Rustls = <MakeRustlsConnect as MakeTlsConnect<Socket>>::TlsConnect;
 type Encrypted = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
@@ -92,8 +93,7 @@ async fn reach(
     let socket = Lent::new(Socket::connect(&address, config).await.map_err(NotConnected::Unreachable)?);
     let encrypted = Lent::default();
     let connector = Keeping { rustls: connector(tls, server), stream: encrypted.clone() };
-    let (client, connection) =
-        config.connect_raw(socket.clone(), connector).await.map_err(NotConnected::Refused)?;
+    let (client, connection) = config.connect_raw(socket.clone(), connector).await.map_err(NotConnected::Refused)?;
     let token = client.cancel_token();
     drop((client, connection));
     let stream: Box<dyn Duplex> = match encrypted.take() {

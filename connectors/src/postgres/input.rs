@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::wire::Fault;
+use super::answer::Fault;
 
 /// How much is read at once. A message that is longer makes the buffer grow to its length, and no further than what came asks for.
 const BUFFER_BYTES: usize = 256 << 10;

@@ -12,7 +12,7 @@ use headwater_source::{ColumnDef, TableDef};
 use parking_lot::Mutex;
 use tokio_postgres::types::Oid;
 
-use super::wire::{Fault, Row};
+use super::answer::{Fault, Row};
 
 /// A table and what decides how it is read.
 #[derive(Debug, Clone)]
@@ -67,7 +67,8 @@ impl State {
     /// row's transaction then began after that state or ran in it. One that had ended in it and whose row is not seen has failed.
     pub(super) fn is_newest(&self) -> bool {
         let mut parts = self.snapshot.split(':').map(|part| part.split(',').filter_map(|id| id.parse::<u64>().ok()));
-        let (Some(_), Some(next), Some(running)) = (parts.next(), parts.next().and_then(|mut next| next.next()), parts.next())
+        let (Some(_), Some(next), Some(running)) =
+            (parts.next(), parts.next().and_then(|mut next| next.next()), parts.next())
         else {
             return false;
         };

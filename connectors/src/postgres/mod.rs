@@ -9,16 +9,19 @@
 //!
 //! Connections hold session settings and named statements: behind a pooler, use its session mode.
 
+mod answer;
 mod config;
 mod connect;
 mod handshake;
 mod host;
 mod input;
+mod prepared;
 mod tls;
 mod wire;
 
 mod discover;
 mod known;
+mod statistics;
 mod types;
 
 mod dialect;
@@ -42,7 +45,7 @@ use std::sync::Arc;
 
 use headwater_source::{
     Capabilities, Connector, OpenContext, OptionDef, Options, QueryRequest, Result, Scan, ScanRequest, Snapshot,
-    Source, TableDef, async_trait,
+    Source, TableDef, TableStatistics, async_trait,
 };
 
 use config::Settings;
@@ -109,6 +112,12 @@ impl Source for PostgresSource {
         let found = discover::table(&mut lease, &self.connections.place, from).await?;
         lease.release();
         found.map(|description| self.connections.known.put(description).table.clone())
+    }
+
+    async fn statistics(&self, table: &TableDef) -> Result<Option<TableStatistics>> {
+        let mut lease = self.connections.lease().await?;
+        let found = statistics::statistics(&mut lease, table).await;
+        found.map_err(|fault| discover::failed(&self.connections.place, fault))
     }
 
     async fn prepare(&self, request: ScanRequest) -> Result<Arc<dyn Scan>> {

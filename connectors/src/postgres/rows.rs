@@ -1,7 +1,8 @@
 //! Rows of a running statement into the decoder, straight from where they were read to.
 
+use super::answer::Fault;
 use super::decode::{Decoder, Unreadable};
-use super::wire::{Fault, Wire};
+use super::wire::Wire;
 
 /// Whether there may be more to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

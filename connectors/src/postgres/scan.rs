@@ -19,6 +19,7 @@ use headwater_source::{
 };
 use tokio_postgres::types::{Oid, Type};
 
+use super::answer::Fault;
 use super::bind::Parameter;
 use super::connect::{Connections, Lease};
 use super::decode::{BadValue, Decoder, Unreadable};
@@ -30,7 +31,7 @@ use super::rows::{More, Trouble, read};
 use super::snapshot::{self, Exported};
 use super::split::split;
 use super::types::wire_type;
-use super::wire::{Fault, Wire};
+use super::wire::Wire;
 use crate::sql::{render, render_relation};
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY";
@@ -171,14 +172,19 @@ impl PostgresScan {
     }
 
     /// Asks for rows, and reads up to the first of them.
-    async fn start(&self, lease: &mut Lease, values: &[Parameter], at: Option<&Exported>, started: Instant) -> Result<Start> {
+    async fn start(
+        &self,
+        lease: &mut Lease,
+        values: &[Parameter],
+        at: Option<&Exported>,
+        started: Instant,
+    ) -> Result<Start> {
         let tables = self.expected(lease).await?;
         let (mut phase, mut kept) = (Phase::Preparing, false);
         match self.begin(lease, values, at, &tables, &mut phase, &mut kept).await {
             Ok(start) => Ok(start),
             Err(Begun::Misfit(change)) => Err(self.connections.place.changed(&self.asked.names, change)),
-            Err(Begun::Fault(Fault::Server(_))) if phase == Phase::Preparing && kept => {
-                // It was prepared for tables as they once were.
+            Err(Begun::Fault(Fault::Server(error))) if phase == Phase::Preparing && kept && error.is_of_prepared() => {
                 lease.forget(&self.statement.text).map_err(|fault| self.failed(phase, started, fault))?;
                 Ok(Start::StaleStatement)
             }
@@ -195,7 +201,8 @@ impl PostgresScan {
         let Connections { place, known, .. } = self.connections.as_ref();
         let mut expected = Vec::with_capacity(self.asked.tables.len());
         for (table, used) in &self.asked.tables {
-            if let Some(known) = known.get(&table.path).filter(|known| difference(table, used, &known.table).is_none()) {
+            if let Some(known) = known.get(&table.path).filter(|known| difference(table, used, &known.table).is_none())
+            {
                 expected.push(known);
                 continue;
             }

@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use headwater_source::{Result, Snapshot};
 
+use super::answer::Fault;
 use super::connect::{Connections, Lease, Purpose};
 use super::error::Phase;
-use super::wire::{Fault, Wire};
+use super::wire::Wire;
 
 /// What begins a transaction that reads an older state.
 pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";

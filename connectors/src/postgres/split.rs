@@ -107,7 +107,8 @@ mod tests {
         assert!(parts(Some(1_999), |_| {}).is_empty());
         assert!(parts(Some(10_000), |request| request.limit = Some(1)).is_empty());
         assert!(parts(Some(10_000), |request| request.partitions_max = 1).is_empty());
-        let equal = |column| Expr::compare(CompareOp::Equal, Expr::Column(column), Expr::Literal(ScalarValue::from(1_i64)));
+        let equal =
+            |column| Expr::compare(CompareOp::Equal, Expr::Column(column), Expr::Literal(ScalarValue::from(1_i64)));
         assert!(parts(Some(10_000), |request| request.filters = vec![equal(0)]).is_empty());
         assert!(parts(Some(10_000), |request| request.filters = vec![Expr::And(vec![equal(1), equal(0)])]).is_empty());
         assert!(!parts(Some(10_000), |request| request.filters = vec![Expr::Or(vec![equal(1), equal(0)])]).is_empty());

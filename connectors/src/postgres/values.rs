@@ -10,14 +10,12 @@ use arrow::array::{
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Decimal256Type, FieldRef, Float32Type, Float64Type, Int16Type,
-    Int32Type, Int64Type, IntervalMonthDayNanoType, Time64MicrosecondType, TimestampMicrosecondType, UInt32Type, i256,
+    DataType, Date32Type, Decimal128Type, Decimal256Type, FieldRef, Float32Type, Float64Type, Int16Type, Int32Type,
+    Int64Type, IntervalMonthDayNanoType, Time64MicrosecondType, TimestampMicrosecondType, UInt32Type, i256,
 };
 use headwater_source::ValueClass;
 
-use super::field::{
-    Reason, date, fixed, float4, float8, int, interval, length_prefixed, timestamp, uuid, within,
-};
+use super::field::{Reason, date, fixed, float4, float8, int, interval, length_prefixed, timestamp, uuid, within};
 use super::numeric;
 use super::types::element_type;
 

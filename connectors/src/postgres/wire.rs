@@ -6,56 +6,28 @@
 //! Invariant: `owed` counts the ReadyForQuery messages that are still to come. A connection is at rest when it owes none; whoever
 //! uses it next first reads what its last user left.
 
-use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::ops::Range;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
 use futures::FutureExt;
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio_postgres::types::{FromSql, Oid, Type};
+use tokio_postgres::types::{Oid, Type};
 
+use super::answer::{Fault, Row, ServerError, column_types};
 use super::bind::Parameter;
 use super::handshake::Canceller;
 use super::input::Input;
+use super::prepared::{Named, New, Statements};
 
 /// What a connection reads from and writes to.
 pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> Duplex for S {}
-
-/// How many statements a connection keeps prepared; the one that was not used for longest goes first.
-const STATEMENTS_MAX: usize = 64;
-/// A longer text is not kept: it is one of many that differ in the number of their placeholders.
-const TEXT_BYTES_MAX: usize = 16 << 10;
-
-/// Why a connection did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Fault {
-    /// The server refused.
-    #[error(transparent)]
-    Server(ServerError),
-    /// The connection is gone.
-    #[error("the connection failed")]
-    Io(#[from] io::Error),
-    /// The server sent what the protocol does not allow.
-    #[error("the server sent {0}")]
-    Malformed(&'static str),
-    /// A value cannot be sent.
-    #[error("{0}")]
-    Bind(String),
-}
-
-/// The server's own words without DETAIL and HINT, which may quote a row's values.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{message} (SQLSTATE {code})")]
-pub(super) struct ServerError {
-    pub(super) message: String,
-    pub(super) code: String,
-}
 
 /// A connection.
 pub(super) struct Wire {
@@ -63,39 +35,13 @@ pub(super) struct Wire {
     pub(super) input: Input,
     output: BytesMut,
     owed: usize,
-    prepared: HashMap<String, Prepared>,
-    /// Texts that were sent to be prepared and are not yet known to be.
-    unconfirmed: VecDeque<String>,
-    next_name: u64,
+    statements: Statements,
     /// Whether a transaction was open when the server was last ready.
     in_transaction: bool,
     /// Whether an error came, and ReadyForQuery not yet.
     refused: bool,
     broken: bool,
     canceller: Canceller,
-}
-
-/// A statement that the server keeps.
-#[derive(Debug, Clone)]
-struct Prepared {
-    name: String,
-    /// The number of the statement that used it last.
-    used: u64,
-    columns: Option<Vec<Oid>>,
-}
-
-/// A statement as it is bound.
-pub(super) struct Named {
-    /// Empty where the server does not keep it.
-    name: String,
-    /// What it yields, where that is known already; else the server was asked.
-    pub(super) columns: Option<Vec<Oid>>,
-}
-
-/// A row of the catalog.
-pub(super) struct Row {
-    types: std::sync::Arc<[Type]>,
-    body: Vec<u8>,
 }
 
 impl Wire {
@@ -105,9 +51,7 @@ impl Wire {
             input: Input::new(),
             output: BytesMut::new(),
             owed: 0,
-            prepared: HashMap::new(),
-            unconfirmed: VecDeque::new(),
-            next_name: 0,
+            statements: Statements::default(),
             in_transaction: false,
             refused: false,
             broken: false,
@@ -184,54 +128,68 @@ impl Wire {
         self.execute("")?;
         self.sync();
         self.flush().await?;
-        let columns = self.described(text, named).await?;
-        let rows = self.bound_rows(&columns).await?;
+        self.rows_of(text, named).await
+    }
+
+    /// Rows of two queries with the same parameters, in one round trip. One that the server refuses leaves the other.
+    #[allow(clippy::type_complexity, reason = "each of the two is what a query yields")]
+    pub(super) async fn query_both(
+        &mut self,
+        texts: [&str; 2],
+        parameters: &[&str],
+    ) -> Result<(Result<Vec<Row>, Fault>, Result<Vec<Row>, Fault>), Fault> {
         self.settle().await?;
-        Ok(rows)
+        let mut asked = Vec::with_capacity(texts.len());
+        for text in texts {
+            let named = self.prepare(text)?;
+            self.bind_text("", &named, parameters)?;
+            self.execute("")?;
+            self.sync();
+            asked.push(named);
+        }
+        self.flush().await?;
+        let [first, second] = texts;
+        let mut named = asked.into_iter();
+        let mut rows = async |text| match named.next() {
+            Some(named) => self.rows_of(text, named).await,
+            None => Ok(vec![]),
+        };
+        Ok((rows(first).await, rows(second).await))
+    }
+
+    /// Reads the rows of a query and that the server is ready for the next.
+    async fn rows_of(&mut self, text: &str, named: Named) -> Result<Vec<Row>, Fault> {
+        let rows = match self.described(text, named).await {
+            Ok(columns) => self.bound_rows(&columns).await,
+            Err(fault) => Err(fault),
+        };
+        if let Err(lost @ (Fault::Io(_) | Fault::Malformed(_) | Fault::Bind(_))) = rows {
+            return Err(lost);
+        }
+        while self.receive().await?.0 != b'Z' {}
+        rows
     }
 
     /// Sees that the server knows a statement. Where it does not yet, the answer begins with what [`Self::described`] reads.
     pub(super) fn prepare(&mut self, text: &str) -> Result<Named, Fault> {
-        self.next_name += 1;
-        let now = self.next_name;
-        if let Some(known) = self.prepared.get_mut(text) {
-            known.used = now;
-            // A statement whose columns never came was used by a statement that failed: the server is asked again.
-            if let Some(columns) = &known.columns {
-                return Ok(Named { name: known.name.clone(), columns: Some(columns.clone()) });
-            }
+        if let Some(named) = self.statements.find(text) {
+            return Ok(named);
         }
-        let name = match text.len() {
-            0..=TEXT_BYTES_MAX => format!("h{now}"),
-            _ => String::new(),
-        };
-        if let Some(stale) = self.prepared.remove(text) {
-            frontend::close(b'S', &stale.name, &mut self.output)?;
+        let New { named, closed } = self.statements.add(text);
+        for name in closed {
+            frontend::close(b'S', &name, &mut self.output)?;
         }
-        frontend::parse(&name, text, [], &mut self.output)?;
-        frontend::describe(b'S', &name, &mut self.output)?;
-        if !name.is_empty() {
-            self.forget_oldest()?;
-            self.prepared.insert(text.to_owned(), Prepared { name: name.clone(), used: now, columns: None });
-        }
-        self.unconfirmed.push_back(text.to_owned());
-        Ok(Named { name, columns: None })
+        frontend::parse(&named.name, text, [], &mut self.output)?;
+        frontend::describe(b'S', &named.name, &mut self.output)?;
+        Ok(named)
     }
 
     /// Drops what the server may no longer be able to run, so that it is prepared anew.
     pub(super) fn forget(&mut self, text: &str) -> Result<(), Fault> {
-        match self.prepared.remove(text) {
-            Some(stale) => Ok(frontend::close(b'S', &stale.name, &mut self.output)?),
+        match self.statements.remove(text) {
+            Some(name) => Ok(frontend::close(b'S', &name, &mut self.output)?),
             None => Ok(()),
         }
-    }
-
-    fn forget_oldest(&mut self) -> Result<(), Fault> {
-        if self.prepared.len() < STATEMENTS_MAX {
-            return Ok(());
-        }
-        let oldest = self.prepared.iter().min_by_key(|(_, prepared)| prepared.used).map(|(text, _)| text.clone());
-        oldest.map_or(Ok(()), |text| self.forget(&text))
     }
 
     /// Binds values to a statement, as the portal `portal`. Results are asked for in binary.
@@ -272,7 +230,7 @@ impl Wire {
     /// Runs a statement of which there will be no second, without results.
     pub(super) fn run_once(&mut self, text: &str) -> Result<(), Fault> {
         frontend::parse("", text, [], &mut self.output)?;
-        self.unconfirmed.push_back(String::new());
+        self.statements.add_unnamed();
         self.bind("", &Named { name: String::new(), columns: Some(vec![]) }, &[])?;
         self.execute("")
     }
@@ -323,7 +281,7 @@ impl Wire {
             b'E' => {
                 let error = ServerError::parse(self.input.body(body.clone()));
                 self.refused = true;
-                self.unprepared();
+                self.statements.refused();
                 return Err(Fault::Server(error));
             }
             b'Z' => {
@@ -331,17 +289,10 @@ impl Wire {
                 self.in_transaction = self.input.body(body.clone()) != b"I";
                 self.refused = false;
             }
-            b'1' => _ = self.unconfirmed.pop_front(),
+            b'1' => self.statements.confirmed(),
             _ => {}
         }
         Ok(true)
-    }
-
-    /// After an error the server skips what follows, so what was to be prepared is not.
-    fn unprepared(&mut self) {
-        for text in std::mem::take(&mut self.unconfirmed) {
-            self.prepared.remove(&text);
-        }
     }
 
     /// Reads until the server has answered everything. The first error on the way is told at the end.
@@ -370,9 +321,7 @@ impl Wire {
                 (b'n', _) => vec![],
                 _ => return Err(Fault::Malformed("no description of a statement")),
             };
-            if let Some(prepared) = self.prepared.get_mut(text) {
-                prepared.columns = Some(columns.clone());
-            }
+            self.statements.describe(text, &columns);
             return Ok(columns);
         }
     }
@@ -393,11 +342,11 @@ impl Wire {
         self.bound().await?;
         // Types that the driver does not know by their number are read as text is.
         let types = columns.iter().map(|oid| Type::from_oid(*oid).unwrap_or(Type::TEXT));
-        let types: std::sync::Arc<[Type]> = types.collect();
+        let types: Arc<[Type]> = types.collect();
         let mut rows = vec![];
         loop {
             match self.receive().await? {
-                (b'D', body) => rows.push(Row { types: std::sync::Arc::clone(&types), body: body.to_vec() }),
+                (b'D', body) => rows.push(Row::new(&types, body)),
                 (b'C' | b'I', _) => return Ok(rows),
                 _ => return Err(Fault::Malformed("no row and no end of rows")),
             }
@@ -447,6 +396,7 @@ impl Wire {
 impl Drop for Wire {
     fn drop(&mut self) {
         if !self.broken && self.owed == 0 {
+            self.output.clear();
             frontend::terminate(&mut self.output);
             self.flush_now();
         }
@@ -458,56 +408,4 @@ fn unbound(error: frontend::BindError) -> Fault {
         frontend::BindError::Conversion(error) => Fault::Bind(error.to_string()),
         frontend::BindError::Serialization(error) => Fault::Bind(error.to_string()),
     }
-}
-
-impl ServerError {
-    /// Fields of a kind and a text each.
-    fn parse(body: &[u8]) -> Self {
-        let mut error = Self { message: "no message".to_owned(), code: String::new() };
-        for field in body.split(|byte| *byte == 0) {
-            let Some((kind, text)) = field.split_first() else { break };
-            let text = String::from_utf8_lossy(text).into_owned();
-            match kind {
-                b'M' => error.message = text,
-                b'C' => error.code = text,
-                _ => {}
-            }
-        }
-        error
-    }
-}
-
-/// The types in a RowDescription: of each column its name, table, number in it, type, length, modifier and format.
-fn column_types(body: &[u8]) -> Result<Vec<Oid>, Fault> {
-    const MALFORMED: Fault = Fault::Malformed("a malformed description of rows");
-    let (count, mut rest) = body.split_first_chunk::<2>().ok_or(MALFORMED)?;
-    let mut types = vec![];
-    for _ in 0..u16::from_be_bytes(*count) {
-        let name = rest.iter().position(|byte| *byte == 0).ok_or(MALFORMED)?;
-        let (column, tail) = rest[name + 1..].split_first_chunk::<18>().ok_or(MALFORMED)?;
-        types.push(Oid::from_be_bytes([column[6], column[7], column[8], column[9]]));
-        rest = tail;
-    }
-    Ok(types)
-}
-
-impl Row {
-    /// The value of a column.
-    pub(super) fn get<'a, T: FromSql<'a>>(&'a self, index: usize) -> Result<T, Fault> {
-        let field = fields(&self.body)?.nth(index).ok_or(Fault::Malformed("a row with too few columns"))?;
-        let kind = self.types.get(index).unwrap_or(&Type::TEXT);
-        T::from_sql_nullable(kind, field).map_err(|_| Fault::Malformed("a value of another type than its column's"))
-    }
-}
-
-/// The fields of a row, NULL as `None`: a count, then each behind its length.
-pub(super) fn fields(body: &[u8]) -> Result<impl Iterator<Item = Option<&[u8]>>, Fault> {
-    let (_, mut rest) = body.split_first_chunk::<2>().ok_or(Fault::Malformed("a row without its count"))?;
-    Ok(std::iter::from_fn(move || {
-        let (length, tail) = rest.split_first_chunk::<4>()?;
-        let length = usize::try_from(i32::from_be_bytes(*length)).ok();
-        let (field, tail) = tail.split_at_checked(length.unwrap_or(0))?;
-        rest = tail;
-        Some(length.map(|_| field))
-    }))
 }
