@@ -23,14 +23,14 @@ use super::answer::Fault;
 use super::bind::Parameter;
 use super::connect::{Connections, Lease};
 use super::decode::{BadValue, Decoder, Unreadable};
-use super::dialect::Postgres;
+use super::dialect::{Postgres, Reads};
 use super::discover::{described, failed};
 use super::error::{Phase, Place};
 use super::known::{Description, State};
 use super::rows::{More, Trouble, read};
 use super::snapshot::{self, Exported};
 use super::split::split;
-use super::types::wire_type;
+use super::types::{is_sent_as, wire_type};
 use super::wire::Wire;
 use crate::sql::{render, render_relation};
 
@@ -81,7 +81,8 @@ impl PostgresScan {
         }
         let known = connections.known.get(&request.table.path);
         let split = known.and_then(|known| split(&request, &known));
-        let statement = render(&Postgres, &place.service, split.as_ref().map_or(&request, |split| &split.request))?;
+        let statement =
+            render(&Postgres(Reads::Columns), &place.service, split.as_ref().map_or(&request, |split| &split.request))?;
         let asked = Asked {
             columns: request.projection.iter().map(|index| request.table.columns[*index].clone()).collect(),
             schema: request.schema(),
@@ -95,7 +96,7 @@ impl PostgresScan {
 
     /// Renders a query.
     pub(super) fn of_query(connections: Arc<Connections>, request: &QueryRequest) -> Result<Self> {
-        let statement = render_relation(&Postgres, &connections.place.service, &request.relation)?;
+        let statement = render_relation(&Postgres(Reads::Values), &connections.place.service, &request.relation)?;
         let used = request.relation.used_columns().into_iter();
         let asked = Asked {
             columns: request.columns(),
@@ -271,12 +272,16 @@ impl PostgresScan {
 
     /// How the statement's result differs from what the decoder expects.
     fn misfit(&self, actual: &[Oid]) -> Option<String> {
-        let mut expected: Vec<Type> = self.asked.columns.iter().map(wire_type).collect();
-        if expected.is_empty() {
-            expected.push(Type::INT4);
-        }
-        let fits = expected.len() == actual.len() && expected.iter().zip(actual).all(|(kind, oid)| kind.oid() == *oid);
-        (!fits).then(|| format!("it yields types {actual:?} where {expected:?} are expected"))
+        let columns = &self.asked.columns;
+        let fits = match columns.as_slice() {
+            [] => actual == [Type::INT4.oid()],
+            columns => {
+                columns.len() == actual.len()
+                    && columns.iter().zip(actual).all(|(column, oid)| is_sent_as(column, *oid))
+            }
+        };
+        let expected = || columns.iter().map(wire_type).collect::<Vec<_>>();
+        (!fits).then(|| format!("it yields types {actual:?} where {:?} are expected", expected()))
     }
 }
 
