@@ -51,12 +51,22 @@ impl Operator {
 /// An entry of the capability table.
 pub type Rule = (Operator, ValueClass, Support);
 
+/// How a source puts its cores to work on one large statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parallel {
+    /// As it sees fit; or one core is all that it has for a reader.
+    ByItself,
+    /// A statement keeps one core busy, however large it is: several statements over ranges of a key are faster.
+    ByParts,
+}
+
 /// The capability table of one kind and version of source.
 #[derive(Debug, Clone, Copy)]
 pub struct Capabilities {
     source: &'static str,
     rules: &'static [Rule],
     max_binds: usize,
+    parallel: Parallel,
     queries: Option<&'static Queries>,
 }
 
@@ -77,7 +87,7 @@ impl Capabilities {
 
     /// A table for the kind of source that messages call `source`.
     pub const fn new(source: &'static str, rules: &'static [Rule]) -> Self {
-        Self { source, rules, max_binds: Self::DEFAULT_MAX_BINDS, queries: None }
+        Self { source, rules, max_binds: Self::DEFAULT_MAX_BINDS, parallel: Parallel::ByItself, queries: None }
     }
 
     /// The same table with another limit on the values of one scan.
@@ -88,6 +98,17 @@ impl Capabilities {
     /// The same table for a source that also takes whole queries.
     pub const fn with_queries(self, queries: &'static Queries) -> Self {
         Self { queries: Some(queries), ..self }
+    }
+
+    /// The same table for a source of which a large query is better asked in parts. Its [`Source::snapshot`](crate::Source::snapshot)
+    /// must let them read one state; where it gives none, the query is asked whole.
+    pub const fn in_parts(self) -> Self {
+        Self { parallel: Parallel::ByParts, ..self }
+    }
+
+    /// How the source puts its cores to work on one large statement.
+    pub fn parallel(&self) -> Parallel {
+        self.parallel
     }
 
     /// What the source computes of whole queries; `None` where it only takes scans.

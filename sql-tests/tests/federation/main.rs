@@ -4,6 +4,7 @@
 
 mod explain;
 mod hazards;
+mod keyed;
 mod lifecycle;
 mod names;
 mod random;
