@@ -83,6 +83,9 @@ pub(crate) enum Narrowed {
 /// up nearly every row by itself.
 const KEPT_MAX: f64 = 0.5;
 
+/// So many keys are always worth sending.
+const KEYS_FEW: usize = 100;
+
 impl Planned {
     /// The scan with these filters too, as far as the source can use them.
     pub(crate) async fn narrowed_by(&self, filters: Vec<(Expr, Reach)>) -> Result<Narrowed> {
@@ -142,6 +145,9 @@ impl Planned {
     fn is_worth_a_list(&self, filter: &Expr) -> bool {
         let Expr::InList { expr, values, .. } = filter else { return true };
         let Expr::Column(index) = **expr else { return true };
+        if values.len() <= KEYS_FEW {
+            return true;
+        }
         match self.distinct(index) {
             Some(distinct) => (values.len() as f64) < distinct * KEPT_MAX,
             None => true,
