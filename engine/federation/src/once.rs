@@ -47,7 +47,7 @@ impl ReadOnce {
     ) -> Result<Vec<RecordBatch>> {
         let read = async {
             let memory = MemoryConsumer::new("a statement that is read once").register(context.memory_pool());
-            let mut kept = Kept { batches: vec![], memory: memory };
+            let mut kept = Kept { batches: vec![], memory };
             let mut rows = scan.stream(partition, context);
             while let Some(batch) = rows.try_next().await? {
                 kept.memory.try_grow(batch.get_array_memory_size())?;

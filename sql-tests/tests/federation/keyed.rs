@@ -6,7 +6,7 @@ use headwater_sql_tests::services::{Reference, Services};
 
 const CRM: &str = "
     CREATE TABLE customers (id int PRIMARY KEY, name text, country text);
-    INSERT INTO customers SELECT n, 'name ' || n, CASE WHEN n % 100 = 0 THEN 'fr' ELSE 'de' END FROM generate_series(1, 2000) n;
+    INSERT INTO customers SELECT n, 'name ' || n, CASE WHEN n % 100 = 0 THEN 'fr' ELSE 'c' || n % 100 END FROM generate_series(1, 2000) n;
     CREATE TABLE visits (id int PRIMARY KEY, customer int, page text);
     INSERT INTO visits SELECT n, CASE WHEN n = 7 THEN NULL WHEN n = 8 THEN 9 ELSE n END, 'p' || n % 3 FROM generate_series(1, 200) n;
     CREATE TABLE grown (id int, kind text);

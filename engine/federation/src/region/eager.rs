@@ -75,9 +75,12 @@ fn join_beneath(aggregate: &Aggregate) -> Result<Option<(Join, Inlined)>> {
     Ok(calls.map(|calls| (join, Inlined { keys, calls })))
 }
 
+/// A join; an aggregate's keys; its calls.
+pub(super) type InlinedJoin = (Join, Vec<Expr>, Vec<Expr>);
+
 /// The join that the aggregate stands on, with nothing but projections between; the aggregate's keys and calls over the join's own
 /// columns.
-pub(super) fn inlined_join(aggregate: &Aggregate) -> Result<Option<(Join, Vec<Expr>, Vec<Expr>)>> {
+pub(super) fn inlined_join(aggregate: &Aggregate) -> Result<Option<InlinedJoin>> {
     let mut keys = aggregate.group_expr.clone();
     let mut calls = aggregate.aggr_expr.clone();
     let mut input = aggregate.input.as_ref();

@@ -102,12 +102,11 @@ fn indexed_share(relation: &Relation, table: &TableName) -> f64 {
 
 /// Every filter that stands right above the table.
 fn visit_filters(relation: &Relation, table: &Arc<TableDef>, visit: &mut impl FnMut(&Expr)) {
-    if let Node::Filter { input, filters } = relation.node() {
-        if let Node::Table(own) = input.node()
-            && Arc::ptr_eq(own, table)
-        {
-            filters.iter().for_each(&mut *visit);
-        }
+    if let Node::Filter { input, filters } = relation.node()
+        && let Node::Table(own) = input.node()
+        && Arc::ptr_eq(own, table)
+    {
+        filters.iter().for_each(&mut *visit);
     }
     relation.inputs().into_iter().for_each(|input| visit_filters(input, table, visit));
 }
