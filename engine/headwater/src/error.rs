@@ -118,8 +118,10 @@ impl fmt::Display for Error {
             Self::Refused { what, reason } => write!(f, "{what} is refused: {reason}"),
             Self::Query(error) => match (passed(error), error.find_root()) {
                 (Some(limit), _) => limit.fmt(f),
-                (None, DataFusionError::ResourcesExhausted(message)) => f.write_str(&exhausted(message)),
-                _ => f.write_str(&error.strip_backtrace()),
+                (None, root) => match shortage(root) {
+                    Some(message) => f.write_str(&exhausted(&message)),
+                    None => f.write_str(&error.strip_backtrace()),
+                },
             },
         }
     }
@@ -176,6 +178,18 @@ fn passed_inside<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Passed> 
 }
 
 /// What DataFusion says when memory or room for spilling is used up, on one line, and what to do.
+/// What a query lacks of memory or of room to spill; a spill file that grows past its limit says so in an I/O error.
+fn shortage(root: &DataFusionError) -> Option<String> {
+    match root {
+        DataFusionError::ResourcesExhausted(message) => Some(message.clone()),
+        DataFusionError::ArrowError(error, _) => {
+            let message = error.to_string();
+            message.contains("used disk space during the spilling process").then_some(message)
+        }
+        _ => None,
+    }
+}
+
 fn exhausted(message: &str) -> String {
     let said: Vec<&str> = message.split_whitespace().collect();
     // DataFusion's advice is a setting that no session may change here.
@@ -189,6 +203,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Source(error) => error.source(),
+            Self::Query(error) if shortage(error.find_root()).is_some() => None,
             Self::Query(error) => error.source(),
             Self::Manifests(_) | Self::Refused { .. } => None,
         }
@@ -232,7 +247,7 @@ fn query_kind(error: &DataFusionError) -> ErrorKind {
         }
         DataFusionError::Configuration(_) => ErrorKind::InvalidInput,
         DataFusionError::NotImplemented(_) => ErrorKind::Unsupported,
-        DataFusionError::ResourcesExhausted(_) => ErrorKind::ResourcesExhausted,
+        root if shortage(root).is_some() => ErrorKind::ResourcesExhausted,
         DataFusionError::Execution(_) | DataFusionError::ArrowError(..) => ErrorKind::Execution,
         _ => ErrorKind::Internal,
     }

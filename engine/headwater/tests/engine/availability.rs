@@ -14,7 +14,7 @@ async fn service_that_is_down_fails_its_own_queries_by_name_and_works_once_it_is
 
     let error = engine.sql("SELECT * FROM shop.items").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
-    assert_eq!(error.report(), "service \"shop\" is unavailable at memory: the sheet was taken away");
+    assert_eq!(error.report(), "service \"shop\" is unavailable at memory of shop: the sheet was taken away");
     let tables = engine.catalog().await;
     let listed = tables.iter().find(|table| table.service == "shop").unwrap();
     assert!(listed.name == "items" && listed.schema.is_none(), "{listed:?}");
