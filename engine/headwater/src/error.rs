@@ -177,7 +177,6 @@ fn passed_inside<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Passed> 
     }
 }
 
-/// What DataFusion says when memory or room for spilling is used up, on one line, and what to do.
 /// What a query lacks of memory or of room to spill; a spill file that grows past its limit says so in an I/O error.
 fn shortage(root: &DataFusionError) -> Option<String> {
     match root {
@@ -190,6 +189,7 @@ fn shortage(root: &DataFusionError) -> Option<String> {
     }
 }
 
+/// What DataFusion says when memory or room for spilling is used up, on one line, and what to do.
 fn exhausted(message: &str) -> String {
     let said: Vec<&str> = message.split_whitespace().collect();
     // DataFusion's advice is a setting that no session may change here.
