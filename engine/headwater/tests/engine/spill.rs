@@ -106,7 +106,7 @@ async fn spilling_stops_at_its_limit_and_where_it_is_forbidden() {
     let capped = engine(Limits { spill_bytes: 4 << 20, ..small(&spill) }).await;
     let message = asked(&capped, SORT).await.expect_err("four megabytes are not enough").report();
     assert!(message.contains("spill_bytes"), "{message}");
-    assert_eq!(files(spill.path()), 0);
+    all_gone(spill.path()).await;
     let forbidden = engine(Limits { spill_bytes: 0, ..small(&spill) }).await;
     let message = asked(&forbidden, SORT).await.expect_err("nothing may be spilled").report();
     assert!(message.contains("memory_bytes") || message.contains("spill_bytes"), "{message}");
@@ -121,8 +121,13 @@ async fn query_that_is_dropped_while_it_spills_leaves_no_file() {
     assert!(stream.next().await.unwrap().is_ok());
     assert!(files(spill.path()) > 0, "a sort that has begun to answer has spilled");
     drop(stream);
+    all_gone(spill.path()).await;
+}
+
+/// Waits until the last task of a query that has ended has let go of its files.
+async fn all_gone(directory: &std::path::Path) {
     let gone = async {
-        while files(spill.path()) > 0 {
+        while files(directory) > 0 {
             tokio::task::yield_now().await;
         }
     };
