@@ -3,6 +3,10 @@
 //! Each program runs Headwater and its peer alternately in one process and one sitting, on the same data, and reports medians. The
 //! tables in `docs/numbers.md` are what they printed; that page names the command of each.
 
+pub mod duckdb;
+pub mod hand;
+pub mod questions;
+
 use std::time::{Duration, Instant};
 
 /// How often each side runs. The first run of each is not counted.
@@ -54,13 +58,18 @@ pub async fn side_by_side(
     (median(&our_runs[1..]), median(&peer_runs[1..]))
 }
 
-async fn timed(run: &mut impl AsyncFnMut() -> Moved) -> (Moved, Duration) {
+/// One run and how long it took.
+pub async fn timed(run: &mut impl AsyncFnMut() -> Moved) -> (Moved, Duration) {
     let started = Instant::now();
     let moved = run().await;
     (moved, started.elapsed())
 }
 
-fn median(runs: &[(Moved, Duration)]) -> Median {
+/// The median of the runs of one side.
+///
+/// # Panics
+/// Where there is no run, and where one moved another number of rows than the others.
+pub fn median(runs: &[(Moved, Duration)]) -> Median {
     let moved = runs[0].0;
     assert!(runs.iter().all(|(other, _)| other.rows == moved.rows), "every run must move the same rows: {runs:?}");
     let mut times: Vec<Duration> = runs.iter().map(|(_, time)| *time).collect();

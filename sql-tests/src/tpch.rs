@@ -55,9 +55,8 @@ pub struct Table {
     pub batches: Vec<RecordBatch>,
 }
 
-/// The eight tables.
-pub fn tables() -> Vec<Table> {
-    let sf = SCALE_FACTOR;
+/// The eight tables at a scale factor.
+pub fn tables(sf: f64) -> Vec<Table> {
     vec![
         table("customers", "region", RegionArrow::new(RegionGenerator::default())),
         table("customers", "nation", NationArrow::new(NationGenerator::default())),
@@ -84,9 +83,14 @@ pub struct Tpch {
 }
 
 impl Tpch {
-    /// Generates the data and loads every store.
+    /// Generates the data at [`SCALE_FACTOR`] and loads every store.
     pub async fn load() -> Self {
-        let tables = tables();
+        Self::load_at(SCALE_FACTOR).await
+    }
+
+    /// The same at another scale factor. All of it is in memory at once: 2 GB at scale factor 1.
+    pub async fn load_at(scale_factor: f64) -> Self {
+        let tables = tables(scale_factor);
         let customers = PostgresDatabase::with(CUSTOMERS).await;
         let orders = MysqlDatabase::with(ORDERS).await;
         let services = Services::new()
