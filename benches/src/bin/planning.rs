@@ -10,7 +10,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, RecordBatchReader};
 use datafusion::dataframe::DataFrameWriteOptions;
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
@@ -204,9 +204,8 @@ async fn lay_out(directory: &Path) -> std::path::PathBuf {
     orders.execute_batch(ORDERS).expect("the tables are made");
     let customers = directory.join("customers");
     std::fs::create_dir(&customers).expect("a directory");
-    let batches = CustomerArrow::new(CustomerGenerator::new(0.001, 1, 1)).collect();
-    write_parquet(&customers.join("customer.parquet"), batches).await;
-    write_parquet(&customers.join("nation.parquet"), NationArrow::new(NationGenerator::default()).collect()).await;
+    write_parquet(&customers.join("customer.parquet"), CustomerArrow::new(CustomerGenerator::new(0.001, 1, 1))).await;
+    write_parquet(&customers.join("nation.parquet"), NationArrow::new(NationGenerator::default())).await;
     let services = directory.join("services");
     std::fs::create_dir(&services).expect("a directory");
     let manifest = |service: &str, source: &str, publishes: &str| {
@@ -219,7 +218,8 @@ async fn lay_out(directory: &Path) -> std::path::PathBuf {
     services
 }
 
-async fn write_parquet(file: &Path, batches: Vec<RecordBatch>) {
+async fn write_parquet(file: &Path, rows: impl RecordBatchReader) {
+    let batches: Vec<RecordBatch> = rows.collect::<Result<_, _>>().expect("generated rows are well-formed");
     let frame = SessionContext::new().read_batches(batches).expect("batches of one schema");
     let options = DataFrameWriteOptions::new().with_single_file_output(true);
     frame.write_parquet(&file.to_string_lossy(), options, None).await.expect("the file is written");

@@ -7,16 +7,27 @@ use std::time::Duration;
 
 use datafusion::execution::TaskContext;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::memory_pool::TrackConsumersPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::prelude::SessionConfig;
 use headwater_federation::Gates;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::Passed;
+use crate::memory::QueryMemory;
 use crate::{Limits, Result};
 
 /// How many consumers of memory an error names.
 const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::new(5).expect("Invariant: five is not zero");
+
+/// How many spilled runs are merged at a time where there is memory enough; more runs are merged in several rounds.
+const MERGE_FAN_IN_MAX: usize = 16;
+
+/// What reading one spilled run takes, in bytes: a few batches of wide rows.
+const RUN_BYTES: usize = 4 << 20;
+
+/// How many sorts should be able to merge side by side, each in all of its partitions.
+const MERGES: usize = 4;
 
 /// What all sessions of an engine share.
 #[derive(Debug)]
@@ -42,9 +53,11 @@ impl Governor {
             0 => DiskManagerMode::Disabled,
             _ => DiskManagerMode::Directories(vec![limits.spill_directory.clone()]),
         };
-        let disk = DiskManagerBuilder::default().with_mode(mode).with_max_temp_directory_size(limits.spill_bytes);
-        // Operators that can spill share evenly what those that can't leave, so that no query takes all from the others.
-        let pool = TrackConsumersPool::new(FairSpillPool::new(memory_bytes), CONSUMERS_NAMED);
+        let disk = DiskManagerBuilder::default()
+            .with_mode(mode)
+            .with_max_temp_directory_size(limits.spill_bytes)
+            .with_max_spill_merge_fan_in(merge_fan_in(memory_bytes));
+        let pool = TrackConsumersPool::new(QueryMemory::new(memory_bytes, partitions()), CONSUMERS_NAMED);
         let runtime =
             RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_disk_manager_builder(disk).build_arc()?;
         Ok(Arc::new(Self {
@@ -93,4 +106,15 @@ impl Governor {
             Ok(Err(_)) | Err(_) => Err(busy),
         }
     }
+}
+
+/// How many spilled runs are merged at a time. Left to itself, a merge takes as many as there is memory for, and leaves the merge beside
+/// it none.
+fn merge_fan_in(memory_bytes: usize) -> usize {
+    (memory_bytes / (MERGES * partitions() * RUN_BYTES)).clamp(2, MERGE_FAN_IN_MAX)
+}
+
+/// How many partitions the plans of a new session have.
+fn partitions() -> usize {
+    SessionConfig::new().target_partitions().max(1)
 }

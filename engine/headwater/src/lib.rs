@@ -43,6 +43,7 @@ mod engine;
 mod error;
 mod governor;
 mod limits;
+mod memory;
 mod prepared;
 mod running;
 mod session;

@@ -1,27 +1,34 @@
 //! More rows than the memory of queries holds: spilled, or an error that says what to raise; never an abort, and no file stays.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
 use datafusion::datasource::MemTable;
 use headwater::{Engine, Error, ErrorKind, Limits};
 
-const ROWS: i64 = 400_000;
+const ROWS: i64 = 800_000;
 
-const MEMORY_BYTES: u64 = 16 << 20;
+const MEMORY_BYTES: u64 = 20 << 20;
 
-/// An engine with little memory and a table of some 40 MB in an order that is no order.
-async fn engine(limits: Limits) -> Engine {
-    let engine = Engine::builder().limits(limits).build().await.unwrap();
-    let batches: Vec<RecordBatch> = (0..ROWS / 8000)
-        .map(|batch| {
+/// Some 45 MB in an order that is no order, made once for all tests.
+fn batches() -> Vec<RecordBatch> {
+    static BATCHES: LazyLock<Vec<RecordBatch>> = LazyLock::new(|| {
+        let batch = |batch: i64| {
             let ids = (batch * 8000..(batch + 1) * 8000).map(|id| id * 7919 % ROWS);
             let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(ids));
-            let pads = (0..8000).map(|row| format!("{:090}", batch * 8000 + row));
+            let pads = (0..8000).map(|row| format!("{:040}", (batch * 8000 + row) * 6007 % ROWS));
             let pads: ArrayRef = Arc::new(StringArray::from_iter_values(pads));
             RecordBatch::try_from_iter([("id", ids), ("pad", pads)]).unwrap()
-        })
-        .collect();
+        };
+        (0..ROWS / 8000).map(batch).collect()
+    });
+    BATCHES.clone()
+}
+
+/// An engine over a table that its memory does not hold.
+async fn engine(limits: Limits) -> Engine {
+    let engine = Engine::builder().limits(limits).build().await.unwrap();
+    let batches = batches();
     let table = MemTable::try_new(batches[0].schema(), vec![batches]).unwrap();
     engine.register_table("shop", "large", Arc::new(table)).unwrap();
     engine
@@ -61,7 +68,7 @@ async fn sort_larger_than_memory_spills_and_leaves_no_file() {
     assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), ROWS as usize);
     let last = batches.last().unwrap();
     let pads = last.column(1).as_any().downcast_ref::<StringArray>().unwrap();
-    assert_eq!(pads.value(pads.len() - 1), format!("{:090}", 0));
+    assert_eq!(pads.value(pads.len() - 1), format!("{:040}", 0));
     assert_eq!(files(spill.path()), 0);
     drop(engine);
     assert_eq!(std::fs::read_dir(spill.path()).unwrap().count(), 0, "the engine's folder goes with it");
@@ -96,8 +103,8 @@ async fn hash_join_larger_than_memory_is_an_error_that_names_who_holds_it_and_th
 #[tokio::test(flavor = "multi_thread")]
 async fn spilling_stops_at_its_limit_and_where_it_is_forbidden() {
     let spill = tempfile::tempdir().unwrap();
-    let capped = engine(Limits { spill_bytes: 1 << 20, ..small(&spill) }).await;
-    let message = asked(&capped, SORT).await.expect_err("a megabyte is not enough").report();
+    let capped = engine(Limits { spill_bytes: 4 << 20, ..small(&spill) }).await;
+    let message = asked(&capped, SORT).await.expect_err("four megabytes are not enough").report();
     assert!(message.contains("spill_bytes"), "{message}");
     assert_eq!(files(spill.path()), 0);
     let forbidden = engine(Limits { spill_bytes: 0, ..small(&spill) }).await;
