@@ -2,7 +2,8 @@
 //!
 //! Dates and times beyond what the server has are moved to its nearest. Filters arrive without them (`range`).
 
-use arrow::datatypes::{Decimal128Type, Decimal256Type, DecimalType};
+use arrow::array::{Array, ArrayRef};
+use arrow::datatypes::{DataType, Decimal128Type, Decimal256Type, DecimalType};
 use headwater_source::{Bind, ScalarValue};
 use mysql_async::Value;
 
@@ -32,8 +33,30 @@ pub(super) fn parameter(bind: &Bind) -> Option<Value> {
         ScalarValue::Date32(Some(days)) => moment(i64::from(*days).saturating_mul(calendar::DAY_US)),
         ScalarValue::TimestampMicrosecond(Some(us), _) => moment(*us),
         ScalarValue::DurationMicrosecond(Some(us)) => duration(*us),
+        ScalarValue::List(list) => json(list.values())?,
         _ => return None,
     })
+}
+
+/// Integers as a JSON array; `None` of anything else.
+fn json(values: &ArrayRef) -> Option<Value> {
+    use std::fmt::Write;
+    let mut text = String::with_capacity(values.len() * 8 + 2);
+    let mut separator = '[';
+    for row in 0..values.len() {
+        let value = ScalarValue::try_from_array(values, row).ok()?;
+        let number = if value.data_type().is_integer() {
+            value.cast_to(&DataType::Decimal128(20, 0)).ok()?
+        } else {
+            return None;
+        };
+        let ScalarValue::Decimal128(Some(number), ..) = number else { return None };
+        // Writing to a text can't fail.
+        write!(text, "{separator}{number}").ok()?;
+        separator = ',';
+    }
+    text.push_str(if separator == '[' { "[]" } else { "]" });
+    Some(Value::Bytes(text.into_bytes()))
 }
 
 fn moment(us: i64) -> Value {
@@ -92,5 +115,17 @@ mod tests {
     fn decimal_travels_as_all_its_digits() {
         let value = ScalarValue::Decimal128(Some(-1_234_567_890_123_456_789_012), 38, 10);
         assert_eq!(parameter_of(value), Value::Bytes(b"-123456789012.3456789012".to_vec()));
+    }
+
+    #[test]
+    fn list_of_integers_travels_as_json() {
+        let list = |values: &[ScalarValue], data_type| {
+            parameter_of(ScalarValue::List(ScalarValue::new_list_nullable(values, &data_type)))
+        };
+        let signed = [i64::MIN, 0, i64::MAX].map(ScalarValue::from);
+        let text = b"[-9223372036854775808,0,9223372036854775807]".to_vec();
+        assert_eq!(list(&signed, DataType::Int64), Value::Bytes(text));
+        assert_eq!(list(&[u64::MAX.into()], DataType::UInt64), Value::Bytes(b"[18446744073709551615]".to_vec()));
+        assert_eq!(list(&[], DataType::Int8), Value::Bytes(b"[]".to_vec()));
     }
 }

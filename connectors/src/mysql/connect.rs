@@ -8,6 +8,7 @@
 //! statement takes one more connection for a moment.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::config::{Config, SslMode};
+use super::dialect::{Lists, MysqlDialect};
 use super::error::Site;
 use super::tls;
 
@@ -29,8 +31,14 @@ const SESSION: &[&str] = &[
     // Text travels as UTF-8 both ways; values compared with a column take the column's collation.
     "SET NAMES utf8mb4 COLLATE utf8mb4_bin",
     "SET SESSION sql_mode = '', time_zone = '+00:00', sql_auto_is_null = 0, sql_big_selects = 1, \
-     sql_select_limit = 18446744073709551615, autocommit = 1, net_write_timeout = 86400, net_read_timeout = 86400",
+     sql_select_limit = 18446744073709551615, max_sort_length = 1024, autocommit = 1, net_write_timeout = 86400, \
+     net_read_timeout = 86400",
     "SET SESSION TRANSACTION READ ONLY",
+    // Lists of keys are found by semi joins.
+    "SET SESSION optimizer_switch = 'semijoin=on,materialization=on'",
+    // MariaDB remembers the result of a subquery by the values of the outer row, compared under their collation: 'a' would get that of 'A',
+    // though the subquery compares bytes. MySQL has no such cache and reads this as a comment.
+    "/*M!100000 SET SESSION optimizer_switch = 'subquery_cache=off' */",
 ];
 
 /// How long a connection that is thrown away may take to say goodbye.
@@ -49,6 +57,8 @@ struct Inner {
     idle: Mutex<Vec<Conn>>,
     /// The driver's options with TLS; made once because it reads certificates.
     options: OnceLock<Opts>,
+    /// Whether the server that was connected to last has JSON_TABLE.
+    json_tables: AtomicBool,
 }
 
 /// A connection that nobody else uses.
@@ -64,7 +74,8 @@ pub(super) struct Lease {
 impl Pool {
     pub(super) fn new(site: Site, config: Config) -> Self {
         let permits = Arc::new(Semaphore::new(config.pool_size));
-        Self { inner: Arc::new(Inner { site, config, permits, idle: Mutex::default(), options: OnceLock::new() }) }
+        let (idle, options, json_tables) = (Mutex::default(), OnceLock::new(), AtomicBool::new(false));
+        Self { inner: Arc::new(Inner { site, config, permits, idle, options, json_tables }) }
     }
 
     pub(super) fn config(&self) -> &Config {
@@ -73,6 +84,12 @@ impl Pool {
 
     pub(super) fn site(&self) -> &Site {
         &self.inner.site
+    }
+
+    /// How statements for this server are written, as far as is known: before the first connection, as any server understands them.
+    pub(super) fn dialect(&self) -> MysqlDialect {
+        let json = self.inner.json_tables.load(Ordering::Relaxed);
+        MysqlDialect { lists: if json { Lists::Json } else { Lists::Placeholders } }
     }
 
     /// A connection that answers: an idle one, or else a new one.
@@ -157,6 +174,7 @@ impl Inner {
 
     async fn set_up(&self, options: Opts) -> mysql_async::Result<Conn> {
         let mut conn = self.connect(options).await?;
+        self.json_tables.store(has_json_tables(conn.server_version()), Ordering::Relaxed);
         for statement in SESSION {
             conn.query_drop(*statement).await?;
         }
@@ -233,8 +251,34 @@ impl fmt::Debug for Pool {
     }
 }
 
+/// MariaDB counts from 10 on, MySQL to 9.
+fn has_json_tables(version: (u16, u16, u16)) -> bool {
+    version >= (10, 6, 0) || ((8, 0, 4)..(10, 0, 0)).contains(&version)
+}
+
 /// Closes a connection; one that does not say goodbye in time loses its socket.
 async fn close(conn: Conn) {
     // An error here leaves nothing to do: the connection is gone either way.
     let _ = timeout(CLOSE_TIMEOUT, conn.disconnect()).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_tables_are_told_by_the_version() {
+        for (version, has) in [
+            ((10, 11, 19), true),
+            ((10, 6, 0), true),
+            ((10, 5, 29), false),
+            ((11, 4, 2), true),
+            ((8, 0, 4), true),
+            ((8, 0, 3), false),
+            ((5, 7, 44), false),
+            ((9, 1, 0), true),
+        ] {
+            assert_eq!(has_json_tables(version), has, "{version:?}");
+        }
+    }
 }

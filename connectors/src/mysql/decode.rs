@@ -13,10 +13,13 @@ use arrow::array::{
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use headwater_source::{ColumnDef, ValueClass};
 use mysql_async::consts::ColumnType;
 use mysql_async::{Column, Row, Value};
 
-use super::value::{bytes, date, decimal128, decimal256, double, duration, integer, single, text, timestamp};
+use super::value::{
+    bytes, date, decimal128, decimal256, double, duration, integer, single, text, timestamp, total64, total128,
+};
 
 /// Why a value did not become Arrow's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +54,10 @@ enum Builder {
     Float64(Float64Builder),
     Decimal128(Decimal128Builder, usize),
     Decimal256(Decimal256Builder, usize),
+    /// A sum, which the server makes a decimal of and which is read modulo 64 bits.
+    Total64(Int64Builder),
+    /// The same modulo 128 bits.
+    Total128(Decimal128Builder, usize),
     Text(StringBuilder),
     Binary(BinaryBuilder),
     Date(Date32Builder),
@@ -59,9 +66,9 @@ enum Builder {
 }
 
 impl Decoder {
-    /// A decoder for rows of `schema`, or the type that it cannot read.
-    pub(super) fn new(schema: SchemaRef) -> Result<Self, DataType> {
-        let builders = schema.fields().iter().map(|field| Builder::new(field.data_type())).collect::<Result<_, _>>()?;
+    /// A decoder for rows of `columns`, which have the types of `schema`, or the type that it cannot read.
+    pub(super) fn new(columns: &[ColumnDef], schema: SchemaRef) -> Result<Self, DataType> {
+        let builders = columns.iter().map(Builder::of).collect::<Result<_, _>>()?;
         Ok(Self { schema, builders, rows: 0, bytes: 0 })
     }
 
@@ -74,7 +81,8 @@ impl Decoder {
         }
         for ((field, builder), column) in self.schema.fields().iter().zip(&self.builders).zip(columns) {
             if !builder.reads(column.column_type()) {
-                return Err(format!("column \"{}\" is no longer read as {}", field.name(), field.data_type()));
+                let (name, sent) = (field.name(), column.column_type());
+                return Err(format!("column \"{name}\" is sent as {sent:?} and not read as {}", field.data_type()));
             }
         }
         Ok(())
@@ -120,6 +128,19 @@ impl Decoder {
 }
 
 impl Builder {
+    fn of(column: &ColumnDef) -> Result<Self, DataType> {
+        let data_type = &column.data_type;
+        match (column.class, data_type) {
+            (ValueClass::Total, DataType::Int64) => Ok(Self::Total64(Int64Builder::new())),
+            (ValueClass::Total, DataType::Decimal128(_, scale)) => {
+                let builder = Decimal128Builder::new().with_data_type(data_type.clone());
+                Ok(Self::Total128(builder, digits(*scale, data_type)?))
+            }
+            (ValueClass::Total, _) => Err(data_type.clone()),
+            _ => Self::new(data_type),
+        }
+    }
+
     fn new(data_type: &DataType) -> Result<Self, DataType> {
         Ok(match data_type {
             DataType::Int8 => Self::Int8(Int8Builder::new()),
@@ -176,7 +197,7 @@ impl Builder {
             Self::Int8(_) | Self::Int16(_) | Self::Int32(_) | Self::Int64(_) => integer,
             Self::UInt8(_) | Self::UInt16(_) | Self::UInt32(_) => integer,
             Self::Float32(_) | Self::Float64(_) => float,
-            Self::Decimal128(..) | Self::Decimal256(..) => decimal,
+            Self::Decimal128(..) | Self::Decimal256(..) | Self::Total64(_) | Self::Total128(..) => decimal,
             // A decimal whose precision the catalog does not say is read as text.
             Self::Text(_) => bytes || decimal,
             Self::Binary(_) => bytes,
@@ -201,6 +222,8 @@ impl Builder {
             Self::Float64(builder) => append!(builder, double(value)?),
             Self::Decimal128(builder, scale) => append!(builder, decimal128(value, *scale)?),
             Self::Decimal256(builder, scale) => append!(builder, decimal256(value, *scale)?),
+            Self::Total64(builder) => append!(builder, total64(value)?),
+            Self::Total128(builder, scale) => append!(builder, total128(value, *scale)?),
             Self::Text(builder) => append!(builder, text(value)?),
             Self::Binary(builder) => append!(builder, bytes(value)?),
             Self::Date(builder) => append!(builder, date(value)?),
@@ -224,6 +247,8 @@ impl Builder {
             Self::Float64(builder) => builder,
             Self::Decimal128(builder, _) => builder,
             Self::Decimal256(builder, _) => builder,
+            Self::Total64(builder) => builder,
+            Self::Total128(builder, _) => builder,
             Self::Text(builder) => builder,
             Self::Binary(builder) => builder,
             Self::Date(builder) => builder,

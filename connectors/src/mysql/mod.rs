@@ -2,7 +2,7 @@
 //!
 //! A source is one server and role, with a bounded pool of connections. It reads by prepared statements in the binary
 //! protocol, streamed row by row into Arrow arrays. Its sessions are read-only, in UTC and UTF-8, with the `sql_mode` and limits fixed,
-//! so that no server's defaults can change an answer. It refuses what the capability table in `dialect` does not
+//! so that no server's defaults can change an answer. It refuses what the tables in `capabilities` do not
 //! list, and it never writes.
 //!
 //! A manifest's `source:` for it:
@@ -15,6 +15,7 @@
 
 mod bind;
 mod calendar;
+mod capabilities;
 mod config;
 mod connect;
 mod decode;
@@ -23,15 +24,17 @@ mod discover;
 mod error;
 mod range;
 mod scan;
+mod statistics;
 mod tls;
 mod types;
 mod value;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use headwater_source::{
-    Capabilities, Connector, Error, OpenContext, OptionDef, Options, Result, Scan, ScanRequest, Source, TableDef,
-    async_trait,
+    Capabilities, Connector, Error, OpenContext, OptionDef, Options, QueryRequest, Result, Scan, ScanRequest, Source,
+    TableDef, TableStatistics, async_trait,
 };
 use tokio::time::timeout;
 
@@ -40,6 +43,9 @@ use self::connect::{Lease, Pool};
 use self::discover::Scope;
 use self::error::Site;
 use self::scan::MysqlScan;
+
+/// How long a table's statistics may take to be read.
+const STATISTICS_MAX: Duration = Duration::from_millis(500);
 
 /// The connector that a manifest calls `mysql`: MariaDB and MySQL.
 #[derive(Debug, Clone, Copy, Default)]
@@ -77,7 +83,7 @@ impl Source for MysqlSource {
     }
 
     fn capabilities(&self) -> &Capabilities {
-        &dialect::CAPABILITIES
+        &capabilities::CAPABILITIES
     }
 
     fn connections_max(&self) -> Option<usize> {
@@ -100,8 +106,26 @@ impl Source for MysqlSource {
         table
     }
 
+    async fn statistics(&self, table: &TableDef) -> Result<Option<TableStatistics>> {
+        let site = self.pool.site();
+        let mut lease = self.pool.lease().await?;
+        // The ends of an index may lie behind many rows that are deleted and not yet purged: then its table has no statistics.
+        match timeout(STATISTICS_MAX, statistics::statistics(lease.conn(), &site.service, table)).await {
+            Ok(known) => {
+                let known = known.map_err(|error| site.describing(error))?;
+                lease.release();
+                Ok(known)
+            }
+            Err(_) => Ok(None),
+        }
+    }
+
     async fn prepare(&self, request: ScanRequest) -> Result<Arc<dyn Scan>> {
-        Ok(Arc::new(MysqlScan::prepare(self.pool.clone(), request)?))
+        Ok(Arc::new(MysqlScan::of_table(self.pool.clone(), request)?))
+    }
+
+    async fn prepare_query(&self, request: QueryRequest) -> Result<Arc<dyn Scan>> {
+        Ok(Arc::new(MysqlScan::of_query(self.pool.clone(), &request)?))
     }
 }
 

@@ -22,6 +22,11 @@ pub(super) fn within_range(filter: Expr) -> Expr {
     }
 }
 
+/// Whether the server has the value.
+pub(super) fn holds(value: &ScalarValue) -> bool {
+    !matches!(side(value), Some((Side::Before | Side::After, ..)))
+}
+
 enum Side {
     Within,
     Before,
@@ -47,8 +52,7 @@ fn in_list(expr: Expr, values: Vec<ScalarValue>, negated: bool) -> Expr {
     let Some((_, first, _)) = values.first().and_then(side) else {
         return Expr::InList { expr: Box::new(expr), values, negated };
     };
-    let within = |value: &ScalarValue| !matches!(side(value), Some((Side::Before | Side::After, ..)));
-    let values: Vec<ScalarValue> = values.into_iter().filter(within).collect();
+    let values: Vec<ScalarValue> = values.into_iter().filter(holds).collect();
     match values.is_empty() {
         true => constant(expr, negated, &first),
         false => Expr::InList { expr: Box::new(expr), values, negated },

@@ -1,6 +1,6 @@
-//! A prepared request and its stream.
+//! A prepared request, a scan's or a query's, and its stream.
 //!
-//! Opening asks the catalog once more whether the columns are what the query was planned with (a collation that changed would change
+//! Opening asks the catalog once more whether the columns of every table are what the query was planned with (a collation that changed would change
 //! what an exact filter means, and no result says so), executes the statement, and checks the types that come. The stream then
 //! reads a batch at a time from the connection: a consumer that waits makes the server wait.
 
@@ -12,7 +12,8 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use headwater_source::{
-    BatchStream, ColumnDef, Error, RemoteStatement, Result, Scan, ScanRequest, async_trait, futures,
+    BatchStream, ColumnDef, Error, QueryRequest, RemoteStatement, Result, Scan, ScanRequest, TableDef, async_trait,
+    futures,
 };
 use mysql_async::prelude::Queryable;
 use mysql_async::{BinaryProtocol, Params, QueryResult, Value};
@@ -20,7 +21,6 @@ use tokio::time::{Instant, timeout_at};
 
 use super::connect::{Lease, Pool};
 use super::decode::{Decoder, Fault};
-use super::dialect::MysqlDialect;
 use super::{bind, discover};
 use crate::sql;
 
@@ -31,10 +31,22 @@ const BATCH_BYTES_MAX: usize = 16 << 20;
 #[derive(Debug)]
 pub(super) struct MysqlScan {
     pool: Pool,
-    request: Arc<ScanRequest>,
-    schema: SchemaRef,
+    asked: Arc<Asked>,
     statement: RemoteStatement,
     params: Parameters,
+}
+
+/// What a request is about, whether it is a scan or a query.
+#[derive(Debug)]
+struct Asked {
+    /// What is read.
+    columns: Vec<ColumnDef>,
+    schema: SchemaRef,
+    batch_rows: usize,
+    /// Each table once, and which of its columns the result depends on.
+    tables: Vec<(Arc<TableDef>, BTreeSet<usize>)>,
+    /// The tables' names, for messages.
+    names: String,
 }
 
 /// The statement's parameters; never printed.
@@ -45,78 +57,119 @@ struct Parameters(Vec<Value>);
 struct Reading {
     lease: Lease,
     decoder: Decoder,
-    request: Arc<ScanRequest>,
+    asked: Arc<Asked>,
     pool: Pool,
     deadline: Option<Instant>,
     rows_before: u64,
 }
 
 impl MysqlScan {
-    pub(super) fn prepare(pool: Pool, request: ScanRequest) -> Result<Self> {
+    /// Renders a scan.
+    pub(super) fn of_table(pool: Pool, request: ScanRequest) -> Result<Self> {
         let service = &pool.site().service;
-        let unsupported = |reason: String| Error::Unsupported { service: service.clone(), reason };
-        if request.batch_rows == 0 {
-            return Err(unsupported("batches of no rows".to_owned()));
+        if let Some(index) = request.projection.iter().find(|index| **index >= request.table.columns.len()) {
+            return Err(unsupported(&pool, format!("there is no column {index}")));
         }
-        let statement = sql::render(&MysqlDialect, service, &request)?;
+        let statement = sql::render(&pool.dialect(), service, &request)?;
+        let asked = Asked {
+            columns: request.projection.iter().map(|index| request.table.columns[*index].clone()).collect(),
+            schema: request.schema(),
+            batch_rows: request.batch_rows,
+            names: request.table.full_name(),
+            tables: vec![(Arc::clone(&request.table), columns_used(&request))],
+        };
+        Self::new(pool, asked, statement)
+    }
+
+    /// Renders a query.
+    pub(super) fn of_query(pool: Pool, request: &QueryRequest) -> Result<Self> {
+        let statement = sql::render_relation(&pool.dialect(), &pool.site().service, &request.relation)?;
+        let mut tables: Vec<(Arc<TableDef>, BTreeSet<usize>)> = Vec::new();
+        for (table, columns) in request.relation.used_columns() {
+            match tables.iter_mut().find(|(known, _)| known == table) {
+                Some((_, known)) => known.extend(columns),
+                None => tables.push((Arc::clone(table), columns)),
+            }
+        }
+        let asked = Asked {
+            columns: request.columns(),
+            schema: Arc::clone(&request.schema),
+            batch_rows: request.batch_rows,
+            names: request.relation.to_string(),
+            tables,
+        };
+        Self::new(pool, asked, statement)
+    }
+
+    fn new(pool: Pool, asked: Asked, statement: RemoteStatement) -> Result<Self> {
+        if asked.batch_rows == 0 {
+            return Err(unsupported(&pool, "batches of no rows".to_owned()));
+        }
         let params: Option<Vec<Value>> = statement.binds.iter().map(bind::parameter).collect();
         let Some(params) = params else {
-            return Err(unsupported("a value of a type that this connector does not read".to_owned()));
+            return Err(unsupported(&pool, "a value of a type that this connector does not send".to_owned()));
         };
-        let schema = request.schema();
-        Decoder::new(Arc::clone(&schema)).map_err(|data_type| unsupported(format!("reading {data_type}")))?;
-        Ok(Self { pool, request: Arc::new(request), schema, statement, params: Parameters(params) })
-    }
-
-    /// The columns that the request reads, filters or sorts by.
-    fn columns_used(&self) -> BTreeSet<usize> {
-        let request = &self.request;
-        let mut used: BTreeSet<usize> = request.projection.iter().copied().collect();
-        for filter in &request.filters {
-            filter.visit_columns(&mut |index| {
-                used.insert(index);
-            });
-        }
-        used.extend(request.sort.iter().map(|key| key.column));
-        used
-    }
-
-    fn changed(&self, change: impl Into<String>) -> Error {
-        self.pool.site().schema_changed(&self.request.table.full_name(), change)
+        asked.decoder(&pool)?;
+        Ok(Self { pool, asked: Arc::new(asked), statement, params: Parameters(params) })
     }
 
     async fn start(&self, lease: &mut Lease, decoder: &Decoder) -> Result<()> {
-        self.check_catalog(lease).await?;
-        let failed = |error| self.pool.site().scanning(&self.request.table.full_name(), error);
+        for (table, used) in &self.asked.tables {
+            self.check_catalog(lease, table, used).await?;
+        }
+        let names = &self.asked.names;
+        let failed = |error| self.pool.site().scanning(names, error);
         let params = match self.params.0.clone() {
             none if none.is_empty() => Params::Empty,
             values => Params::Positional(values),
         };
         let result = lease.conn().exec_iter(self.statement.text.as_str(), params).await.map_err(failed)?;
-        decoder.check(result.columns_ref()).map_err(|change| self.changed(change))
+        decoder.check(result.columns_ref()).map_err(|change| self.pool.site().schema_changed(names, change))
     }
 
     /// Compares the columns that the request uses with what the catalog says now.
-    async fn check_catalog(&self, lease: &mut Lease) -> Result<()> {
-        let table = &self.request.table;
+    async fn check_catalog(&self, lease: &mut Lease, table: &TableDef, used: &BTreeSet<usize>) -> Result<()> {
+        let changed = |change: String| self.pool.site().schema_changed(&table.full_name(), change);
         let [database, name] = table.path.as_slice() else {
-            return Err(self.changed("its path is not database and table"));
+            return Err(changed("its path is not database and table".to_owned()));
         };
         let now = discover::columns(lease.conn(), database, name)
             .await
             .map_err(|error| self.pool.site().scanning(&table.full_name(), error))?;
         if now.is_empty() {
-            return Err(self.changed("it is gone, or its columns may no longer be read"));
+            return Err(changed("it is gone, or its columns may no longer be read".to_owned()));
         }
-        for index in self.columns_used() {
-            let planned = &table.columns[index];
+        for planned in used.iter().filter_map(|index| table.columns.get(*index)) {
             match now.iter().find(|column| column.name == planned.name) {
-                None => return Err(self.changed(format!("column \"{}\" is gone", planned.name))),
-                Some(now) => difference(planned, now).map_or(Ok(()), |change| Err(self.changed(change)))?,
+                None => return Err(changed(format!("column \"{}\" is gone", planned.name))),
+                Some(now) => difference(planned, now).map_or(Ok(()), |change| Err(changed(change)))?,
             }
         }
         Ok(())
     }
+}
+
+impl Asked {
+    fn decoder(&self, pool: &Pool) -> Result<Decoder> {
+        Decoder::new(&self.columns, Arc::clone(&self.schema))
+            .map_err(|data_type| unsupported(pool, format!("reading {data_type}")))
+    }
+}
+
+fn unsupported(pool: &Pool, reason: String) -> Error {
+    Error::Unsupported { service: pool.site().service.clone(), reason }
+}
+
+/// The columns that a scan reads, filters or sorts by.
+fn columns_used(request: &ScanRequest) -> BTreeSet<usize> {
+    let mut used: BTreeSet<usize> = request.projection.iter().copied().collect();
+    for filter in &request.filters {
+        filter.visit_columns(&mut |index| {
+            used.insert(index);
+        });
+    }
+    used.extend(request.sort.iter().map(|key| key.column));
+    used
 }
 
 /// What about a column would change what a scan yields or what a filter means.
@@ -138,22 +191,17 @@ impl Scan for MysqlScan {
     }
 
     async fn open(&self, partition: usize) -> Result<BatchStream> {
-        let service = &self.pool.site().service;
         if partition != 0 {
-            let reason = format!("there is no partition {partition}");
-            return Err(Error::Unsupported { service: service.clone(), reason });
+            return Err(unsupported(&self.pool, format!("there is no partition {partition}")));
         }
-        let decoder = Decoder::new(Arc::clone(&self.schema)).map_err(|data_type| Error::Unsupported {
-            service: service.clone(),
-            reason: format!("reading {data_type}"),
-        })?;
+        let decoder = self.asked.decoder(&self.pool)?;
         let mut lease = self.pool.lease().await?;
         let deadline = self.pool.config().statement_timeout.map(|limit| Instant::now() + limit);
         limited(&self.pool, deadline, self.start(&mut lease, &decoder)).await?;
         let reading = Reading {
             lease,
             decoder,
-            request: Arc::clone(&self.request),
+            asked: Arc::clone(&self.asked),
             pool: self.pool.clone(),
             deadline,
             rows_before: 0,
@@ -186,7 +234,7 @@ impl Reading {
             return Ok(None);
         }
         let batch = self.decoder.finish().map_err(|error| {
-            pool.site().schema_changed(&self.request.table.full_name(), format!("the rows make no batch: {error}"))
+            pool.site().schema_changed(&self.asked.names, format!("the rows make no batch: {error}"))
         })?;
         self.rows_before += rows as u64;
         if more {
@@ -199,24 +247,21 @@ impl Reading {
     /// Reads rows until a batch is full; says whether more may follow.
     async fn fill(&mut self) -> Result<bool> {
         let mut result: QueryResult<'_, '_, BinaryProtocol> = QueryResult::new(self.lease.conn());
-        while self.decoder.rows() < self.request.batch_rows && self.decoder.bytes() < BATCH_BYTES_MAX {
-            let row = result
-                .next()
-                .await
-                .map_err(|error| self.pool.site().scanning(&self.request.table.full_name(), error))?;
+        while self.decoder.rows() < self.asked.batch_rows && self.decoder.bytes() < BATCH_BYTES_MAX {
+            let row = result.next().await.map_err(|error| self.pool.site().scanning(&self.asked.names, error))?;
             let Some(row) = row else { return Ok(false) };
             if let Err((column, fault)) = self.decoder.push(row) {
                 let row = self.rows_before + self.decoder.rows() as u64 + 1;
-                return Err(fault_error(&self.pool, &self.request, column, row, fault));
+                return Err(fault_error(&self.pool, &self.asked, column, row, fault));
             }
         }
         Ok(true)
     }
 }
 
-fn fault_error(pool: &Pool, request: &ScanRequest, column: usize, row: u64, fault: Fault) -> Error {
-    let table = request.table.full_name();
-    let planned = &request.table.columns[request.projection[column]];
+fn fault_error(pool: &Pool, asked: &Asked, column: usize, row: u64, fault: Fault) -> Error {
+    let table = asked.names.clone();
+    let planned = &asked.columns[column];
     match fault {
         Fault::Changed(change) => pool.site().schema_changed(&table, format!("column \"{}\": {change}", planned.name)),
         Fault::Value(reason) => Error::Value {

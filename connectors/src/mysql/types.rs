@@ -144,10 +144,11 @@ fn has_empty_label(full: &str) -> bool {
     ["('',", "('')", ",'',", ",'')"].iter().any(|part| full.contains(part))
 }
 
-/// Whether a column's type is one that the table above does not name: it is read as the text that the server makes of it.
+/// Whether a column's type is one that the table above does not name: it is read as the text that the server makes of it. What is
+/// computed has no type here and is known.
 pub(super) fn is_unknown(remote_type: &str) -> bool {
     let base = base(remote_type);
-    !(KNOWN.contains(&base.as_str()) || is_geometry(&base))
+    !(base.is_empty() || KNOWN.contains(&base.as_str()) || is_geometry(&base))
 }
 
 const KNOWN: &[&str] = &[

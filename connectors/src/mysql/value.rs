@@ -61,6 +61,20 @@ pub(super) fn decimal256(value: Value, scale: usize) -> Result<Option<i256>, &'s
     }
 }
 
+/// A sum of integers, modulo 64 bits.
+pub(super) fn total64(value: Value) -> Result<Option<i64>, &'static str> {
+    // The low bits are kept: that is the modulus.
+    Ok(total128(value, 0)?.map(|number| number as i64))
+}
+
+/// A sum of decimals in units of its last digit, modulo 128 bits.
+pub(super) fn total128(value: Value, scale: usize) -> Result<Option<i128>, &'static str> {
+    Ok(decimal256(value, scale)?.map(|number| {
+        let (low, _) = number.to_parts();
+        low.cast_signed()
+    }))
+}
+
 /// A decimal's digits without the point, with exactly `scale` of them after it.
 fn unscaled(text: &[u8], scale: usize) -> Result<String, &'static str> {
     const MALFORMED: &str = "the server sent a malformed decimal";
@@ -143,6 +157,16 @@ mod tests {
         for malformed in ["", "-", ".", "1e3", "1.2.3", "NaN"] {
             assert!(unscaled(malformed.as_bytes(), 0).is_err(), "{malformed:?}");
         }
+    }
+
+    #[test]
+    fn sum_that_left_its_type_wraps_round() {
+        let sent = |text: &str| Value::Bytes(text.as_bytes().to_vec());
+        assert_eq!(total64(sent("18446744073709551614")), Ok(Some(-2)));
+        assert_eq!(total64(sent("-9223372036854775809")), Ok(Some(i64::MAX)));
+        assert_eq!(total128(sent("340282366920938463463374607431768211455.0"), 0), Ok(Some(-1)));
+        assert_eq!(total128(sent("-1.5"), 2), Ok(Some(-150)));
+        assert_eq!(total128(Value::NULL, 2), Ok(None));
     }
 
     #[test]

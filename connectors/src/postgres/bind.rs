@@ -4,11 +4,11 @@ use std::error::Error;
 use std::fmt;
 
 use arrow::array::{Array, ArrayRef};
+use bytes::BytesMut;
 use headwater_source::{Bind, ScalarValue};
-use tokio_postgres::types::private::BytesMut;
-use tokio_postgres::types::{Format, IsNull, Kind, ToSql, Type, to_sql_checked};
+use tokio_postgres::types::{Kind, Type};
 
-use super::decode::{EPOCH_DAYS, EPOCH_MICROS};
+use super::field::{EPOCH_DAYS, EPOCH_MICROS};
 
 /// A value and the type it is sent as.
 #[derive(Clone)]
@@ -33,6 +33,7 @@ impl Parameter {
             (S::Utf8(Some(_)), "text") => Type::TEXT,
             (S::Utf8(Some(_)), "bpchar") => Type::BPCHAR,
             (S::Utf8(Some(_)), "uuid") => Type::UUID,
+            (S::Utf8(Some(_)), "tid") => Type::TID,
             (S::Binary(Some(_)), "bytea") => Type::BYTEA,
             (S::Date32(Some(_)), "date") => Type::DATE,
             (S::Time64Microsecond(Some(_)), "time") => Type::TIME,
@@ -56,38 +57,29 @@ impl Parameter {
     }
 }
 
-/// The driver logs parameters at its debug level.
+/// Shows the type and never the value.
 impl fmt::Debug for Parameter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "<{}>", self.kind)
     }
 }
 
-impl ToSql for Parameter {
-    fn to_sql(&self, kind: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
-        if *kind != self.kind {
-            return Err(format!("the statement takes {kind} where {} is bound", self.kind).into());
+impl Parameter {
+    /// Writes the value, without its length.
+    pub(super) fn write(&self, out: &mut BytesMut) -> Result<(), Box<dyn Error + Sync + Send>> {
+        match (&self.value, self.kind.kind()) {
+            (ScalarValue::List(list), Kind::Array(element)) => write_list(&list.value(0), element, out),
+            (value, _) => write(value, out),
         }
-        match (&self.value, kind.kind()) {
-            (ScalarValue::List(list), Kind::Array(element)) => write_list(&list.value(0), element, out)?,
-            (value, _) => write(value, out)?,
-        }
-        Ok(IsNull::No)
     }
 
-    fn accepts(_: &Type) -> bool {
-        true
-    }
-
-    /// A numeric's and a uuid's text is exact and the same in every version.
-    fn encode_format(&self, _: &Type) -> Format {
+    /// 0 for text, 1 for binary. A numeric's, a uuid's and a row's place's text is exact and the same in every version.
+    pub(super) fn format(&self) -> i16 {
         match self.kind {
-            Type::NUMERIC | Type::UUID => Format::Text,
-            _ => Format::Binary,
+            Type::NUMERIC | Type::UUID | Type::TID => 0,
+            _ => 1,
         }
     }
-
-    to_sql_checked!();
 }
 
 /// An array of one dimension, as array_recv reads it: dimensions, a flag for NULLs, the element's type, length and lower bound,

@@ -38,7 +38,7 @@ pub(super) const OPTIONS: &[OptionDef] = &[
 
 const POOL_SIZE_MAX: u64 = 10_000;
 
-/// What the server shows of us in pg_stat_activity, where the url does not say otherwise.
+/// What the server shows of us in pg_stat_activity before the service's name, where the url does not say otherwise.
 const APPLICATION_NAME: &str = "headwater";
 
 /// How long a connection may be silent before the operating system probes it.
@@ -71,7 +71,7 @@ impl Settings {
         };
         let connect_timeout = options::connect_timeout(options, postgres.get_connect_timeout().copied())?;
         if postgres.get_application_name().is_none() {
-            postgres.application_name(APPLICATION_NAME);
+            postgres.application_name(format!("{APPLICATION_NAME} {}", context.service));
         }
         postgres.connect_timeout(connect_timeout).keepalives_idle(KEEPALIVES_IDLE);
         Ok(Self {

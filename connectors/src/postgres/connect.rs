@@ -1,67 +1,76 @@
 //! Connections: a bounded pool, and the lease under which one is used.
 //!
-//! A [`Lease`] that is not [finished](Lease::finish) cancels what runs on its connection and throws the connection away: a
+//! A [`Lease`] that is not [given back](Lease::release) cancels what runs on its connection and throws the connection away: a
 //! cancel request names a connection and not a statement, so a connection that one may still hit is never used again. The slot of
 //! the pool stays taken until the request was sent, so the bound holds at the server too.
 
-use std::ops::Deref;
-use std::pin::Pin;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{
-    Connect, Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType,
-    Timeouts,
+use deadpool::Runtime;
+use deadpool::managed::{
+    Manager, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult, TimeoutType, Timeouts,
 };
-use futures::FutureExt;
 use headwater_source::{Error, Result};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
-use tokio_postgres::CancelToken;
-use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::answer::Fault;
 use super::config::Settings;
-use super::error::Place;
+use super::error::{Phase, Place};
+use super::handshake::{NotConnected, connect};
+use super::known::Known;
 use super::tls::Attempt;
+use super::wire::Wire;
 
 /// What every connection is set to. Text forms that are read must not depend on the role's settings; operators and types are
-/// only looked for where the system has them, so that nobody's schema can put its own in their place.
+/// only looked for where the system has them, so that nobody's schema can put its own in their place. A statement that is kept prepared
+/// is planned for its values each time, as one that is not: a plan for any values takes every list for a short one.
 const SESSION: &str = "SET search_path = pg_catalog, pg_temp; SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; \
      SET IntervalStyle = 'postgres'; SET extra_float_digits = 3; SET bytea_output = 'hex'; SET quote_all_identifiers = off; \
-     SET standard_conforming_strings = on; \
+     SET standard_conforming_strings = on; SET plan_cache_mode = force_custom_plan; \
      SET default_transaction_read_only = on";
+
+const ROLLBACK: &str = "ROLLBACK";
 
 /// A connection that was idle for so long is checked before it is used.
 const REST: Duration = Duration::from_secs(30);
 
-/// What starts every scan.
-pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY";
-
-/// The connections of one source. Made without I/O; the first lease reads certificates and opens the pool.
+/// The connections of one source. Made without I/O; the first lease reads certificates and opens the pools.
 pub(super) struct Connections {
     settings: Settings,
     pub(super) place: Place,
+    pub(super) known: Known,
     opened: Mutex<Option<Opened>>,
 }
 
 #[derive(Clone)]
 struct Opened {
-    pool: Pool,
-    tls: MakeRustlsConnect,
+    statements: Pool<Connecting>,
+    snapshots: Pool<Connecting>,
 }
 
-/// A connection in use. Invariant: `client` is there until the lease ends.
+/// What a connection is for. Each has a budget of its own: a statement that waits for a connection must not wait for a snapshot's
+/// that waits for the statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To run statements.
+    Statement,
+    /// To hold a snapshot that statements read.
+    Snapshot,
+}
+
+/// A connection in use. Invariant: `wire` is there until the lease ends.
 pub(super) struct Lease {
-    client: Option<Object>,
-    token: CancelToken,
-    tls: MakeRustlsConnect,
+    wire: Option<Object<Connecting>>,
     patience: Duration,
     runtime: Handle,
 }
 
 impl Connections {
     pub(super) fn new(settings: Settings, place: Place) -> Self {
-        Self { settings, place, opened: Mutex::new(None) }
+        Self { settings, place, known: Known::default(), opened: Mutex::new(None) }
     }
 
     /// How many there may be at a time.
@@ -69,13 +78,20 @@ impl Connections {
         self.settings.pool_size
     }
 
-    /// A connection, waiting for one where all are in use.
+    /// A connection to run statements, waiting for one where all are in use.
     pub(super) async fn lease(&self) -> Result<Lease> {
-        let Opened { pool, tls } = self.opened()?;
-        let client = pool.get().await.map_err(|error| self.not_leased(error))?;
-        let token = client.cancel_token();
-        let patience = self.settings.connect_timeout;
-        Ok(Lease { client: Some(client), token, tls, patience, runtime: Handle::current() })
+        self.lease_for(Purpose::Statement).await
+    }
+
+    /// A connection, waiting for one where all of its kind are in use.
+    pub(super) async fn lease_for(&self, purpose: Purpose) -> Result<Lease> {
+        let opened = self.opened()?;
+        let pool = match purpose {
+            Purpose::Statement => opened.statements,
+            Purpose::Snapshot => opened.snapshots,
+        };
+        let wire = pool.get().await.map_err(|error| self.not_leased(error))?;
+        Ok(Lease { wire: Some(wire), patience: self.settings.connect_timeout, runtime: Handle::current() })
     }
 
     fn opened(&self) -> Result<Opened> {
@@ -83,38 +99,37 @@ impl Connections {
         if let Some(opened) = opened.as_ref() {
             return Ok(opened.clone());
         }
-        let fresh = self.open()?;
+        let attempts: Arc<[Attempt]> = self.settings.tls.attempts()?.into();
+        let fresh = Opened {
+            statements: self.pool(Purpose::Statement, &attempts)?,
+            snapshots: self.pool(Purpose::Snapshot, &attempts)?,
+        };
         *opened = Some(fresh.clone());
         Ok(fresh)
     }
 
-    fn open(&self) -> Result<Opened> {
-        let attempts = self.settings.tls.attempts()?;
-        let tls = attempts.first().map(|attempt| attempt.tls.clone());
-        let tls = tls.ok_or_else(|| Error::config("there is no way to connect"))?;
-        let statement_timeout = self.settings.statement_timeout.map(|limit| limit.as_millis());
-        let session = match statement_timeout {
-            Some(limit_ms) => format!("{SESSION}; SET statement_timeout = {limit_ms}"),
-            None => SESSION.to_owned(),
+    fn pool(&self, purpose: Purpose, attempts: &Arc<[Attempt]>) -> Result<Pool<Connecting>> {
+        let settings = &self.settings;
+        let session = match settings.statement_timeout.map(|limit| limit.as_millis()) {
+            Some(limit_ms) if purpose == Purpose::Statement => format!("{SESSION}; SET statement_timeout = {limit_ms}"),
+            _ => SESSION.to_owned(),
         };
-        let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_connect(self.settings.postgres.clone(), Connecting { attempts, session }, config);
+        let mut config = settings.postgres.clone();
+        if let (Purpose::Snapshot, Some(name)) = (purpose, config.get_application_name().map(str::to_owned)) {
+            config.application_name(format!("{name} snapshot"));
+        }
+        let manager =
+            Connecting { config, attempts: Arc::clone(attempts), session, patience: settings.connect_timeout };
         let timeouts = Timeouts {
-            wait: Some(self.settings.pool_wait),
-            create: Some(self.settings.connect_timeout),
-            recycle: Some(self.settings.connect_timeout),
+            wait: Some(settings.pool_wait),
+            create: Some(settings.connect_timeout),
+            recycle: Some(settings.connect_timeout),
         };
-        let pool = Pool::builder(manager)
-            .max_size(self.settings.pool_size)
-            .timeouts(timeouts)
-            .pre_recycle(checked_after_rest(self.settings.connect_timeout))
-            .runtime(Runtime::Tokio1)
-            .build()
-            .map_err(|error| Error::config(format!("the connection pool cannot be made: {error}")))?;
-        Ok(Opened { pool, tls })
+        let pool = Pool::builder(manager).max_size(settings.pool_size).timeouts(timeouts).runtime(Runtime::Tokio1);
+        pool.build().map_err(|error| Error::config(format!("the connection pool cannot be made: {error}")))
     }
 
-    fn not_leased(&self, error: PoolError) -> Error {
+    fn not_leased(&self, error: PoolError<NotConnected>) -> Error {
         let place = &self.place;
         match error {
             PoolError::Timeout(TimeoutType::Wait) => {
@@ -122,62 +137,66 @@ impl Connections {
             }
             PoolError::Timeout(_) => place.timeout("connecting", place.connect_timeout, "connect_timeout_ms"),
             PoolError::Backend(error) => place.connecting(error),
-            other => place.lost("", super::error::Phase::Starting, Box::new(other)),
+            other => place.lost("", Phase::Starting, Box::new(other)),
         }
     }
 }
 
-/// Asks a connection that was idle for long whether it is still there: what lies between may have forgotten it silently.
-fn checked_after_rest(patience: Duration) -> Hook {
-    Hook::async_fn(move |client, metrics| {
-        let rested = metrics.last_used();
-        Box::pin(async move {
-            if rested < REST {
-                return Ok(());
-            }
-            match tokio::time::timeout(patience, client.check_connection()).await {
-                Ok(checked) => checked.map_err(HookError::Backend),
-                Err(_) => Err(HookError::message("the connection does not answer")),
-            }
-        })
-    })
+impl Lease {
+    /// Gives back a connection on which nothing runs. What still comes is read by its next user.
+    pub(super) fn release(mut self) {
+        drop(self.wire.take());
+    }
 }
 
 impl Lease {
-    /// Ends the scan's transaction and gives the connection back. What still comes for it is skipped: the connection answers
-    /// in order, and its next user's statements stand behind the COMMIT.
-    pub(super) fn finish(self) {
-        // Polling once sends it; a failure is the next user's, who finds a closed connection and gets another.
-        let _ = self.batch_execute("COMMIT").now_or_never();
-        self.release();
+    /// Gives back a connection whose statement the server has refused, its transaction ended.
+    pub(super) async fn recover(mut self) {
+        let settled = self.settle().await;
+        if matches!(settled, Err(Fault::Io(_) | Fault::Malformed(_))) {
+            return;
+        }
+        let ended = !self.in_transaction() || self.run(ROLLBACK).map(|_| self.sync()).is_ok() && self.flush_now();
+        if ended {
+            self.release();
+        }
     }
+}
 
-    /// Gives back a connection on which nothing runs.
-    pub(super) fn release(mut self) {
-        drop(self.client.take());
+impl Lease {
+    /// The same after any error: where it was not the server's refusal, what runs is cancelled.
+    pub(super) async fn recover_if_refused(self) {
+        if self.was_refused() {
+            self.recover().await;
+        }
     }
 }
 
 impl Deref for Lease {
-    type Target = Object;
+    type Target = Wire;
 
-    fn deref(&self) -> &Object {
-        self.client.as_ref().expect("Invariant: a lease holds its connection until it ends")
+    fn deref(&self) -> &Wire {
+        self.wire.as_ref().expect("Invariant: a lease holds its connection until it ends")
+    }
+}
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut Wire {
+        self.wire.as_mut().expect("Invariant: a lease holds its connection until it ends")
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let Some(client) = self.client.take() else { return };
-        let discarded = Discarded(Some(client));
-        let (token, tls, patience) = (self.token.clone(), self.tls.clone(), self.patience);
+        let Some(wire) = self.wire.take().filter(|wire| !wire.is_at_rest()) else { return };
+        let mut discarded = Discarded(Some(wire));
+        let Some(canceller) = discarded.canceller() else { return };
+        let patience = self.patience;
         self.runtime.spawn(async move {
-            if !discarded.is_closed() {
-                match tokio::time::timeout(patience, token.cancel_query(tls)).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => tracing::warn!(%error, "cancel request failed; the connection is closed"),
-                    Err(_) => tracing::warn!("cancel request timed out; the connection is closed"),
-                }
+            match tokio::time::timeout(patience, canceller.cancel()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "cancel request failed; the connection is closed"),
+                Err(_) => tracing::warn!("cancel request timed out; the connection is closed"),
             }
             drop(discarded);
         });
@@ -185,67 +204,60 @@ impl Drop for Lease {
 }
 
 /// A connection that leaves the pool when dropped, even where the task that holds it never runs.
-struct Discarded(Option<Object>);
+struct Discarded(Option<Object<Connecting>>);
 
 impl Discarded {
-    fn is_closed(&self) -> bool {
-        self.0.as_ref().is_none_or(|client| client.is_closed())
+    /// What stops its statement, where one may still run.
+    fn canceller(&mut self) -> Option<super::handshake::Canceller> {
+        self.0.as_mut().filter(|wire| wire.is_busy()).map(|wire| wire.canceller())
     }
 }
 
 impl Drop for Discarded {
     fn drop(&mut self) {
-        if let Some(client) = self.0.take() {
-            drop(Object::take(client));
+        if let Some(wire) = self.0.take() {
+            drop(Object::take(wire));
         }
     }
 }
 
-/// Makes a connection and sets up its session.
-struct Connecting {
-    attempts: Vec<Attempt>,
+/// Makes connections and sets up their sessions.
+pub(super) struct Connecting {
+    config: tokio_postgres::Config,
+    attempts: Arc<[Attempt]>,
     session: String,
+    patience: Duration,
 }
 
-type Connected = Result<(tokio_postgres::Client, JoinHandle<()>), tokio_postgres::Error>;
+impl Manager for Connecting {
+    type Type = Wire;
+    type Error = NotConnected;
 
-impl Connect for Connecting {
-    fn connect(&self, config: &tokio_postgres::Config) -> Pin<Box<dyn Future<Output = Connected> + Send + '_>> {
-        let config = config.clone();
-        Box::pin(async move {
-            let mut last = self.attempt(&config, 0).await;
-            for index in 1..self.attempts.len() {
-                match &last {
-                    Err(error) if !wrong_password(error) => last = self.attempt(&config, index).await,
-                    _ => break,
-                }
-            }
-            last
-        })
-    }
-}
-
-impl Connecting {
-    async fn attempt(&self, config: &tokio_postgres::Config, index: usize) -> Connected {
-        let Attempt { mode, tls } = self.attempts[index].clone();
-        let mut config = config.clone();
-        config.ssl_mode(mode);
-        let (client, connection) = config.connect(tls).await?;
-        let task = tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "connection to Postgres ended");
-            }
-        });
-        match client.batch_execute(&self.session).await {
-            Ok(()) => Ok((client, task)),
-            Err(error) => {
-                task.abort();
-                Err(error)
+    async fn create(&self) -> Result<Wire, NotConnected> {
+        let mut last = NotConnected::Unreachable(std::io::ErrorKind::NotFound.into());
+        for attempt in self.attempts.iter() {
+            match connect(&self.config, attempt, &self.session, self.patience).await {
+                Err(error) if !wrong_password(&error) => last = error,
+                ended => return ended,
             }
         }
+        Err(last)
+    }
+
+    /// Reads what the last user left. A connection that was idle for long is asked whether it is still there: what lies between may
+    /// have forgotten it silently.
+    async fn recycle(&self, wire: &mut Wire, metrics: &Metrics) -> RecycleResult<NotConnected> {
+        let left = wire.settle().await;
+        if matches!(left, Err(Fault::Io(_) | Fault::Malformed(_))) || wire.is_closed() || wire.in_transaction() {
+            return Err(RecycleError::message("the connection is not as it was left"));
+        }
+        if metrics.last_used() >= REST {
+            wire.simple("").await.map_err(NotConnected::Unfit)?;
+        }
+        Ok(())
     }
 }
 
-fn wrong_password(error: &tokio_postgres::Error) -> bool {
-    error.code().is_some_and(|code| code.code() == "28P01")
+fn wrong_password(error: &NotConnected) -> bool {
+    matches!(error, NotConnected::Refused(error) if error.code().is_some_and(|code| code.code() == "28P01"))
 }

@@ -11,7 +11,8 @@ use headwater_source::{
 };
 
 use super::range::within_range;
-use super::types::{read_cast, sql_type};
+use super::split::PLACE_TYPE;
+use super::types::{is_sent_as_text, read_cast, sql_type};
 use crate::sql::{Dialect, Use, standard_aggregate, standard_call};
 
 /// The protocol counts binds in 16 bits. A list of values is one bind where the type has arrays here, and as many as it is long where
@@ -242,7 +243,16 @@ const QUERIES: Queries = {
 };
 
 /// Postgres's SQL.
-pub(super) struct Postgres;
+pub(super) struct Postgres(pub(super) Reads);
+
+/// What stands in the outermost select list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reads {
+    /// Columns of a table. Text goes as it is stored, so that the server need not make another row of each.
+    Columns,
+    /// Values of any kind, cast to the types that are read.
+    Values,
+}
 
 impl Dialect for Postgres {
     const QUOTE: char = '"';
@@ -259,6 +269,7 @@ impl Dialect for Postgres {
             (Use::Equality, Computed) => format!("{quoted}::text COLLATE \"C\""),
             (Use::Group, TextFolded | TextPadded | Computed) => format!("{quoted}::text COLLATE \"C\""),
             (Use::Argument | Use::Group, _) => quoted,
+            (Use::Read, _) if self.0 == Reads::Columns && is_sent_as_text(column) => quoted,
             (Use::Read, _) => match read_cast(column) {
                 Some(cast) => format!("{quoted}::{cast}"),
                 None => quoted,
@@ -280,6 +291,7 @@ impl Dialect for Postgres {
         match (purpose, column.class) {
             (Use::Equality, ValueClass::TextPadded) => "bpchar",
             (Use::Equality | Use::Order, ValueClass::Uuid) => "uuid",
+            (Use::Order, ValueClass::Opaque) if column.remote_type == PLACE_TYPE => PLACE_TYPE,
             _ => sql_type(&column.data_type),
         }
         .to_owned()
@@ -363,10 +375,10 @@ mod tests {
             Expr::IsNull(Box::new(Expr::Column(3))),
         ];
         request.sort = vec![SortKey { column: 1, descending: true, nulls_first: false }];
-        let statement = render(&Postgres, &ServiceName::parse("s").unwrap(), &request).unwrap();
+        let statement = render(&Postgres(Reads::Columns), &ServiceName::parse("s").unwrap(), &request).unwrap();
         assert_eq!(
             statement.text,
-            "SELECT \"id\", \"na\"\"me\"::text, \"mood\"::text, \"box\"::text FROM \"public\".\"t\" \
+            "SELECT \"id\", \"na\"\"me\", \"mood\"::text, \"box\"::text FROM \"public\".\"t\" \
              WHERE \"na\"\"me\" = $1::text AND \"na\"\"me\"::text COLLATE \"C\" < $2::text \
              AND \"mood\"::text COLLATE \"C\" <> $3::text AND \"na\"\"me\"::text NOT LIKE $4::text \
              AND NULLIF(num_nulls(\"box\"), 1) IS NULL ORDER BY \"na\"\"me\"::text COLLATE \"C\" DESC NULLS LAST"

@@ -4,13 +4,14 @@
 //! column, with the columns that it may select. A partition is part of its table: it is found by name, and not listed.
 
 use headwater_source::{ColumnDef, Error, Result, TableDef, TableKind, ValueClass};
-use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::{Oid, ToSql};
+use tokio_postgres::types::Oid;
 
-use super::connect::Lease;
+use super::answer::{Fault, Row};
 use super::error::{Phase, Place};
+use super::known::Description;
 use super::types::{CatalogType, TextOrder, map};
+use super::wire::Wire;
 
 const COLUMNS: &str = include_str!("discover.sql");
 const LISTED: &str = r" AND NOT c.relispartition AND n.nspname NOT LIKE 'pg\_%' AND n.nspname <> 'information_schema'";
@@ -31,68 +32,61 @@ const NAMES: &str = r"SELECT n.nspname::text, c.relname::text,
 const FIRST_SCHEMA: &str = "public";
 
 /// Every table that the role may read.
-pub(super) async fn tables(lease: &Lease, place: &Place) -> Result<Vec<TableDef>> {
-    let rows = query(lease, &format!("{COLUMNS}{LISTED}{ORDER}"), &[]).await.map_err(|error| failed(place, error))?;
-    from_rows(&rows).map_err(|error| failed(place, error))
+pub(super) async fn tables(wire: &mut Wire, place: &Place) -> Result<Vec<Description>> {
+    let rows = wire.query(&format!("{COLUMNS}{LISTED}{ORDER}"), &[]).await;
+    rows.and_then(|rows| from_rows(&rows)).map_err(|fault| failed(place, fault))
 }
 
 /// The table that a manifest calls `from`, or why there is none. The outer error is the connection's.
-pub(super) async fn table(lease: &Lease, place: &Place, from: &str) -> Result<Result<TableDef>> {
+pub(super) async fn table(wire: &mut Wire, place: &Place, from: &str) -> Result<Result<Description>> {
     let rows = match from.contains('\0') {
-        true => vec![],
-        false => {
-            query(lease, &format!("{COLUMNS}{NAMED}{ORDER}"), &[&from]).await.map_err(|error| failed(place, error))?
-        }
+        true => Ok(vec![]),
+        false => wire.query(&format!("{COLUMNS}{NAMED}{ORDER}"), &[from]).await,
     };
-    let found = from_rows(&rows).map_err(|error| failed(place, error))?;
+    let found = rows.and_then(|rows| from_rows(&rows)).map_err(|fault| failed(place, fault))?;
     match choose(found, from).transpose() {
         Some(chosen) => Ok(chosen),
-        None => Ok(Err(missing(lease, place, from).await?)),
+        None => Ok(Err(missing(wire, place, from).await?)),
     }
 }
 
 /// The table at a path as it is now, for a scan that was planned earlier; `None` where it is gone or hidden.
-pub(super) async fn described(lease: &Lease, path: &[String]) -> Result<Option<TableDef>, tokio_postgres::Error> {
+pub(super) async fn described(wire: &mut Wire, path: &[String]) -> Result<Option<Description>, Fault> {
     let [schema, name] = path else { return Ok(None) };
-    let rows = query(lease, &format!("{COLUMNS}{AT}{ORDER}"), &[schema, name]).await?;
+    let rows = wire.query(&format!("{COLUMNS}{AT}{ORDER}"), &[schema, name]).await?;
     Ok(from_rows(&rows)?.pop())
 }
 
-async fn query(lease: &Lease, text: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, tokio_postgres::Error> {
-    let statement = lease.prepare_cached(text).await?;
-    lease.query(&statement, values).await
-}
-
 /// A cancelled query of the catalog is one that ran into the limit: nobody else cancels it.
-fn failed(place: &Place, error: tokio_postgres::Error) -> Error {
-    if error.code() == Some(&SqlState::QUERY_CANCELED) && place.statement_timeout.is_some() {
+pub(super) fn failed(place: &Place, fault: Fault) -> Error {
+    let cancelled = matches!(&fault, Fault::Server(error) if error.code == SqlState::QUERY_CANCELED.code());
+    if cancelled && place.statement_timeout.is_some() {
         return place.statement_timeout();
     }
-    place.statement("pg_catalog", Phase::Starting, std::time::Instant::now(), error)
+    place.statement("pg_catalog", Phase::Starting, std::time::Instant::now(), fault)
 }
 
 /// A dotted name wins, then the first schema, then the only one.
-fn choose(mut found: Vec<TableDef>, from: &str) -> Result<Option<TableDef>> {
-    if found.iter().any(|table| table.full_name() == from) {
-        found.retain(|table| table.full_name() == from);
-    } else if found.iter().any(|table| table.path[0] == FIRST_SCHEMA) {
-        found.retain(|table| table.path[0] == FIRST_SCHEMA);
+fn choose(mut found: Vec<Description>, from: &str) -> Result<Option<Description>> {
+    if found.iter().any(|found| found.table.full_name() == from) {
+        found.retain(|found| found.table.full_name() == from);
+    } else if found.iter().any(|found| found.table.path[0] == FIRST_SCHEMA) {
+        found.retain(|found| found.table.path[0] == FIRST_SCHEMA);
     }
     if found.len() > 1 {
-        let names: Vec<String> = found.iter().map(|table| format!("{:?}", table.path)).collect();
+        let names: Vec<String> = found.iter().map(|found| format!("{:?}", found.table.path)).collect();
         return Err(Error::config(format!("table {from:?} is ambiguous: there are {}", names.join(" and "))));
     }
     Ok(found.pop())
 }
 
 /// Why there is no such table: it is hidden from the role, or it does not exist.
-async fn missing(lease: &Lease, place: &Place, from: &str) -> Result<Error> {
-    let rows = query(lease, NAMES, &[]).await.map_err(|error| failed(place, error))?;
+async fn missing(wire: &mut Wire, place: &Place, from: &str) -> Result<Error> {
+    let rows = wire.query(NAMES, &[]).await.map_err(|fault| failed(place, fault))?;
     let mut known = vec![];
     for row in rows {
-        let read =
-            |row: &Row| Ok((row.try_get::<_, String>(0)?, row.try_get::<_, String>(1)?, row.try_get::<_, bool>(2)?));
-        let (schema, name, readable) = read(&row).map_err(|error| failed(place, error))?;
+        let read = |row: &Row| Ok((row.get::<String>(0)?, row.get::<String>(1)?, row.get::<bool>(2)?));
+        let (schema, name, readable) = read(&row).map_err(|fault| failed(place, fault))?;
         let full = format!("{schema}.{name}");
         if !readable && (full == from || name == from) {
             let cause =
@@ -111,77 +105,73 @@ async fn missing(lease: &Lease, place: &Place, from: &str) -> Result<Error> {
 }
 
 /// Rows come by table and column number; a table without columns has one row without a column.
-fn from_rows(rows: &[Row]) -> Result<Vec<TableDef>, tokio_postgres::Error> {
-    let mut tables: Vec<TableDef> = vec![];
+fn from_rows(rows: &[Row]) -> Result<Vec<Description>, Fault> {
+    let mut tables: Vec<Description> = vec![];
     for row in rows {
-        let (schema, name): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-        if tables.last().is_none_or(|table| table.path != [schema.as_str(), name.as_str()]) {
-            tables.push(table_of(row, schema, name)?);
+        let (schema, name): (String, String) = (row.get(0)?, row.get(1)?);
+        if tables.last().is_none_or(|last| last.table.path != [schema.as_str(), name.as_str()]) {
+            let state = [row.get::<String>(23)?, row.get::<Oid>(22)?.to_string(), row.get(24)?].join(" ");
+            let pages = row.get::<Option<i32>>(27)?.and_then(|pages| u32::try_from(pages).ok());
+            let table = table_of(row, schema, name)?;
+            tables.push(Description { table, oid: row.get(22)?, state, pages, indexed: vec![] });
         }
-        let (Some(table), Some(column)) = (tables.last_mut(), column_of(row)?) else { continue };
-        table.columns.push(column);
+        let (Some(description), Some(column)) = (tables.last_mut(), column_of(row)?) else { continue };
+        description.add(column, row.get(25)?, row.get(26)?, &row.get::<Option<Vec<i16>>>(28)?.unwrap_or_default());
     }
-    for table in &mut tables {
+    for Description { table, .. } in &mut tables {
         let visible = |name: &String| table.columns.iter().any(|column| &column.name == name);
         table.key = table.key.take().filter(|key| key.iter().all(visible));
     }
     Ok(tables)
 }
 
-fn table_of(row: &Row, schema: String, name: String) -> Result<TableDef, tokio_postgres::Error> {
-    let kind: String = row.try_get(2)?;
-    let rows: Option<f64> = row.try_get(5)?;
-    let key: Option<Vec<String>> = row.try_get(6)?;
+fn table_of(row: &Row, schema: String, name: String) -> Result<TableDef, Fault> {
+    let kind: String = row.get(2)?;
+    let rows: Option<f64> = row.get(5)?;
+    let key: Option<Vec<String>> = row.get(6)?;
     Ok(TableDef {
         path: vec![schema, name.clone()],
         name,
         kind: if matches!(kind.as_str(), "v" | "m") { TableKind::View } else { TableKind::Table },
         columns: vec![],
         key: if inherited(row)? { None } else { key },
-        comment: row.try_get(4)?,
+        comment: row.get(4)?,
         // An estimate: what a float cannot say exactly does not matter.
         rows_estimate: rows.map(|rows| rows.max(0.0) as u64),
     })
 }
 
 /// Whether the relation also shows the rows of children that its constraints do not bind (inheritance, not partitions).
-fn inherited(row: &Row) -> Result<bool, tokio_postgres::Error> {
-    Ok(row.try_get::<_, String>(2)? == "r" && row.try_get::<_, bool>(3)?)
+fn inherited(row: &Row) -> Result<bool, Fault> {
+    Ok(row.get::<String>(2)? == "r" && row.get::<bool>(3)?)
 }
 
-fn column_of(row: &Row) -> Result<Option<ColumnDef>, tokio_postgres::Error> {
-    let Some(name) = row.try_get::<_, Option<String>>(7)? else { return Ok(None) };
-    let base = CatalogType {
-        oid: row.try_get(11)?,
-        name: row.try_get(12)?,
-        kind: row.try_get(13)?,
-        modifier: row.try_get(14)?,
-    };
-    let element = match row.try_get::<_, Option<Oid>>(15)? {
-        Some(oid) => {
-            Some(CatalogType { oid, name: row.try_get(16)?, kind: row.try_get(17)?, modifier: row.try_get(18)? })
-        }
+fn column_of(row: &Row) -> Result<Option<ColumnDef>, Fault> {
+    let Some(name) = row.get::<Option<String>>(7)? else { return Ok(None) };
+    let base = CatalogType { oid: row.get(11)?, name: row.get(12)?, kind: row.get(13)?, modifier: row.get(14)? };
+    let element = match row.get::<Option<Oid>>(15)? {
+        Some(oid) => Some(CatalogType { oid, name: row.get(16)?, kind: row.get(17)?, modifier: row.get(18)? }),
         None => None,
     };
     let (data_type, class) = map(&base, element.as_ref(), text_order(row)?);
     // A foreign table's NOT NULL is a claim about a store that Postgres does not check.
-    let checked = row.try_get::<_, String>(2)? != "f" && !inherited(row)?;
+    let checked = row.get::<String>(2)? != "f" && !inherited(row)?;
     Ok(Some(ColumnDef {
         name,
-        nullable: !(row.try_get::<_, bool>(8)? && checked),
-        remote_type: row.try_get(9)?,
+        nullable: !(row.get::<bool>(8)? && checked),
+        remote_type: row.get(9)?,
         collation: match class {
-            ValueClass::Text | ValueClass::TextFolded | ValueClass::TextPadded => row.try_get(19)?,
+            ValueClass::Text | ValueClass::TextFolded | ValueClass::TextPadded => row.get(19)?,
             _ => None,
         },
         data_type,
         class,
-        comment: row.try_get(10)?,
+        comment: row.get(10)?,
     }))
 }
 
-fn text_order(row: &Row) -> Result<TextOrder, tokio_postgres::Error> {
-    let (deterministic, encoding): (bool, String) = (row.try_get(20)?, row.try_get(21)?);
+fn text_order(row: &Row) -> Result<TextOrder, Fault> {
+    let (deterministic, encoding): (bool, String) = (row.get(20)?, row.get(21)?);
     Ok(match (encoding.as_str(), deterministic) {
         ("UTF8", true) => TextOrder::Deterministic,
         ("UTF8", false) => TextOrder::Folded,

@@ -10,9 +10,14 @@ SELECT n.nspname::text, c.relname::text, c.relkind::text, c.relhassubclass,
             WHEN cn.nspname = 'pg_catalog' THEN co.collname::text
             ELSE pg_catalog.concat(cn.nspname, '.', co.collname) END,
        coalesce(co.collisdeterministic, true),
-       pg_catalog.current_setting('server_encoding')
+       pg_catalog.current_setting('server_encoding'),
+       c.oid, n.xmin::text, c.xmin::text, a.attnum, a.xmin::text,
+       CASE WHEN c.relkind = 'r' AND NOT c.relhassubclass AND am.amname = 'heap'
+                 AND pg_catalog.current_setting('server_version_num')::int4 >= 140000 THEN c.relpages END,
+       k.leading
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam
 JOIN pg_catalog.pg_database db ON db.datname = pg_catalog.current_database()
 LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
      AND pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')
@@ -36,11 +41,15 @@ LEFT JOIN pg_catalog.pg_type e ON e.oid = coalesce(ed.base, ea.oid)
 LEFT JOIN pg_catalog.pg_collation co ON co.oid = a.attcollation
 LEFT JOIN pg_catalog.pg_namespace cn ON cn.oid = co.collnamespace
 LEFT JOIN LATERAL (
-    SELECT pg_catalog.array_agg(ka.attname::text ORDER BY ki.place) AS columns
+    SELECT pg_catalog.array_agg(ka.attname::text ORDER BY ki.place)
+               FILTER (WHERE i.indisprimary AND ki.place <= i.indnkeyatts) AS columns,
+           pg_catalog.array_agg(ki.attnum) FILTER (WHERE ki.place = 1 AND i.indpred IS NULL AND iam.amname IN ('btree', 'hash')) AS leading
     FROM pg_catalog.pg_index i
+    JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid
+    JOIN pg_catalog.pg_am iam ON iam.oid = ic.relam
     CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY AS ki (attnum, place)
-    JOIN pg_catalog.pg_attribute ka ON ka.attrelid = c.oid AND ka.attnum = ki.attnum
-    WHERE i.indrelid = c.oid AND i.indisprimary AND i.indisvalid AND ki.place <= i.indnkeyatts
+    LEFT JOIN pg_catalog.pg_attribute ka ON ka.attrelid = c.oid AND ka.attnum = ki.attnum
+    WHERE i.indrelid = c.oid AND i.indisvalid
 ) k ON true
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
   AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')

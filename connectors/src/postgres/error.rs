@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 use headwater_source::{Cause, Error, ServiceName};
 use tokio_postgres::error::SqlState;
 
+use super::answer::{Fault, ServerError};
+use super::handshake::NotConnected;
+
 /// Who is blamed, and the limits under which it worked.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
@@ -31,20 +34,22 @@ pub(super) enum Phase {
 /// How much earlier than the limit the server's clock may end a statement and still count as the limit.
 const CLOCK_SLACK: Duration = Duration::from_millis(50);
 
-/// The server's own words without the parts that may quote data.
-#[derive(Debug, thiserror::Error)]
-#[error("{message} (SQLSTATE {code})")]
-struct ServerError {
-    message: String,
-    code: String,
-}
-
 impl Place {
     /// An error while a connection was made.
-    pub(super) fn connecting(&self, error: tokio_postgres::Error) -> Error {
-        let denied = error.code().is_some_and(|code| code.code().starts_with("28") || code.code() == "42501")
-            || refused_before_asking(&error);
-        let (service, location, cause) = (self.service.clone(), self.location.clone(), cause(error));
+    pub(super) fn connecting(&self, error: NotConnected) -> Error {
+        let code = match &error {
+            NotConnected::Refused(error) => error.code().map(|code| code.code().to_owned()),
+            NotConnected::Unfit(Fault::Server(error)) => Some(error.code.clone()),
+            _ => None,
+        };
+        let denied = code.is_some_and(|code| code.starts_with("28") || code == "42501")
+            || matches!(&error, NotConnected::Refused(error) if refused_before_asking(error));
+        let (service, location) = (self.service.clone(), self.location.clone());
+        let cause = match error {
+            NotConnected::Refused(error) => driver_cause(error),
+            NotConnected::Unfit(Fault::Server(error)) => Box::new(error),
+            other => Box::new(other),
+        };
         match denied {
             true => Error::AccessDenied { service, location, cause },
             false => Error::Unavailable { service, location, cause },
@@ -52,19 +57,21 @@ impl Place {
     }
 
     /// An error of a statement over `table` that began at `started`.
-    pub(super) fn statement(&self, table: &str, phase: Phase, started: Instant, error: tokio_postgres::Error) -> Error {
+    pub(super) fn statement(&self, table: &str, phase: Phase, started: Instant, fault: Fault) -> Error {
         let service = self.service.clone();
-        let Some(code) = error.code().cloned() else { return self.lost(table, phase, cause(error)) };
-        match code.code() {
-            "42501" => Error::AccessDenied { service, location: self.location.clone(), cause: cause(error) },
-            // The last two, no such operator and a wrong type: the statement was written for the planned types.
-            "42P01" | "42703" | "42704" | "3F000" | "42883" | "42804" if phase == Phase::Preparing => {
-                self.changed(table, server_message(&error))
-            }
+        let error = match fault {
+            Fault::Server(error) => error,
+            Fault::Bind(reason) => return self.unsupported(reason),
+            lost @ (Fault::Io(_) | Fault::Malformed(_)) => return self.lost(table, phase, Box::new(lost)),
+        };
+        let code = error.code.clone();
+        match code.as_str() {
+            "42501" => Error::AccessDenied { service, location: self.location.clone(), cause: Box::new(error) },
+            _ if phase == Phase::Preparing && error.names_what_is_not_there() => self.changed(table, error.message),
             "57014" if self.limit_reached(started) => self.statement_timeout(),
-            "57014" => Error::Interrupted { service, table: table.to_owned(), cause: cause(error) },
-            text if lost_connection(text) => self.lost(table, phase, cause(error)),
-            text => Error::Remote { service, code: Some(text.to_owned()), cause: cause(error) },
+            "57014" => Error::Interrupted { service, table: table.to_owned(), cause: Box::new(error) },
+            text if lost_connection(text) => self.lost(table, phase, Box::new(error)),
+            text => Error::Remote { service, code: Some(text.to_owned()), cause: Box::new(error) },
         }
     }
 
@@ -118,11 +125,7 @@ fn lost_connection(code: &str) -> bool {
     code.starts_with("08") || code.starts_with("57P") || code == SqlState::TOO_MANY_CONNECTIONS.code()
 }
 
-fn server_message(error: &tokio_postgres::Error) -> String {
-    error.as_db_error().map_or_else(|| error.to_string(), |db| db.message().to_owned())
-}
-
-fn cause(error: tokio_postgres::Error) -> Cause {
+fn driver_cause(error: tokio_postgres::Error) -> Cause {
     match error.as_db_error() {
         Some(db) => Box::new(ServerError { message: db.message().to_owned(), code: db.code().code().to_owned() }),
         None => Box::new(error),

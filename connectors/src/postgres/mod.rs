@@ -9,11 +9,19 @@
 //!
 //! Connections hold session settings and named statements: behind a pooler, use its session mode.
 
+mod answer;
 mod config;
 mod connect;
+mod handshake;
+mod host;
+mod input;
+mod prepared;
 mod tls;
+mod wire;
 
 mod discover;
+mod known;
+mod statistics;
 mod types;
 
 mod dialect;
@@ -21,12 +29,14 @@ mod range;
 
 mod bind;
 mod scan;
+mod snapshot;
+mod split;
 
-mod rows;
-
-mod copy;
 mod decode;
+mod field;
 mod numeric;
+mod rows;
+mod values;
 
 mod error;
 
@@ -34,8 +44,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use headwater_source::{
-    Capabilities, Connector, OpenContext, OptionDef, Options, QueryRequest, Result, Scan, ScanRequest, Source,
-    TableDef, async_trait,
+    Capabilities, Connector, OpenContext, OptionDef, Options, QueryRequest, Result, Scan, ScanRequest, Snapshot,
+    Source, TableDef, TableStatistics, async_trait,
 };
 
 use config::Settings;
@@ -95,17 +105,23 @@ impl Source for PostgresSource {
     }
 
     async fn tables(&self) -> Result<Vec<TableDef>> {
-        let lease = self.connections.lease().await?;
-        let tables = discover::tables(&lease, &self.connections.place).await?;
+        let mut lease = self.connections.lease().await?;
+        let found = discover::tables(&mut lease, &self.connections.place).await?;
         lease.release();
-        Ok(tables)
+        Ok(found.into_iter().map(|description| self.connections.known.put(description).table.clone()).collect())
     }
 
     async fn table(&self, from: &str) -> Result<TableDef> {
-        let lease = self.connections.lease().await?;
-        let found = discover::table(&lease, &self.connections.place, from).await?;
+        let mut lease = self.connections.lease().await?;
+        let found = discover::table(&mut lease, &self.connections.place, from).await?;
         lease.release();
-        found
+        found.map(|description| self.connections.known.put(description).table.clone())
+    }
+
+    async fn statistics(&self, table: &TableDef) -> Result<Option<TableStatistics>> {
+        let mut lease = self.connections.lease().await?;
+        let found = statistics::statistics(&mut lease, table).await;
+        found.map_err(|fault| discover::failed(&self.connections.place, fault))
     }
 
     async fn prepare(&self, request: ScanRequest) -> Result<Arc<dyn Scan>> {
@@ -114,5 +130,9 @@ impl Source for PostgresSource {
 
     async fn prepare_query(&self, request: QueryRequest) -> Result<Arc<dyn Scan>> {
         Ok(Arc::new(PostgresScan::of_query(self.connections.clone(), &request)?))
+    }
+
+    async fn snapshot(&self, _statements: usize) -> Result<Option<Snapshot>> {
+        snapshot::export(&self.connections).await.map(Some)
     }
 }

@@ -51,6 +51,35 @@ impl Unscaled for i256 {
     }
 }
 
+/// The same for a finite value of at most four base-10000 digits, without looking at each for what may go wrong; `None` for any other,
+/// which [`read`] takes.
+#[inline]
+pub(super) fn short(bytes: &[u8], scale: i8) -> Option<i64> {
+    let (head, digits) = bytes.split_first_chunk::<8>()?;
+    let count = u16::from_be_bytes([head[0], head[1]]);
+    let weight = i16::from_be_bytes([head[2], head[3]]);
+    let sign = u16::from_be_bytes([head[4], head[5]]);
+    if count == 0 || count > 4 || digits.len() != usize::from(count) * 2 || !matches!(sign, POSITIVE | NEGATIVE) {
+        return None;
+    }
+    let mut value = 0;
+    for digit in digits.chunks_exact(2) {
+        value = value * BASE + i64::from(u16::from_be_bytes([digit[0], digit[1]]));
+    }
+    // The power of ten of the last digit, in units of the scaled value: at most 16 digits and so many zeros fit.
+    let exponent = BASE_DIGITS * (i32::from(weight) + 1 - i32::from(count)) + i32::from(scale);
+    let value = match exponent {
+        0 => value,
+        1 => value * 10,
+        2 => value * 100,
+        -1 if value % 10 == 0 => value / 10,
+        -2 if value % 100 == 0 => value / 100,
+        -3 if value % 1000 == 0 => value / 1000,
+        _ => return None,
+    };
+    Some(if sign == NEGATIVE { -value } else { value })
+}
+
 /// The value times ten to the `scale`, or why there is none.
 pub(super) fn read<T: Unscaled>(bytes: &[u8], scale: i8) -> Result<T, &'static str> {
     const MALFORMED: &str = "a malformed numeric";
@@ -129,6 +158,26 @@ mod tests {
         digits.extend([9999; 9]);
         digits.push(9000);
         assert_eq!(read::<i128>(&encoded(9, POSITIVE, &digits), 1).map(|value| value.to_string()), Ok("9".repeat(38)));
+    }
+
+    #[test]
+    fn short_way_reads_as_the_long_way_does_or_not_at_all() {
+        let mut taken = 0;
+        for digits in [&[][..], &[1], &[9999], &[3, 3078, 9400], &[1, 0, 0, 9990], &[9999; 4], &[1; 5], &[5000]] {
+            for weight in -3..5 {
+                for scale in [0, 1, 2, 3, 4, 6, 10] {
+                    for sign in [POSITIVE, NEGATIVE, NAN, INFINITY] {
+                        let bytes = encoded(weight, sign, digits);
+                        let Some(value) = short(&bytes, scale) else { continue };
+                        assert_eq!(read::<i128>(&bytes, scale), Ok(value.into()), "{digits:?} {weight} {scale}");
+                        taken += 1;
+                    }
+                }
+            }
+        }
+        assert!(taken > 50, "{taken}");
+        assert_eq!(short(&encoded(1, POSITIVE, &[3, 3078, 9400]), 2), Some(3_307_894));
+        assert_eq!(short(&encoded(0, NEGATIVE, &[7]), 2), Some(-700));
     }
 
     #[test]

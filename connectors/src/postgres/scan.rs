@@ -1,33 +1,46 @@
 //! A prepared request, and the stream of its batches.
 //!
-//! A statement without binds is read by COPY, one with binds by the extended protocol; both in binary.
+//! A scan is one round trip: the transaction's begin, the statement, the state of its tables and the transaction's end go out together, and
+//! rows are decoded as they come. Statements of values and of none are read alike, in binary by the extended protocol.
 //!
-//! Invariant: the table that is read is the table that was planned. A scan runs in a read-only transaction of its own. Preparing the
-//! statement locks the table against changes until the transaction ends; then the catalog is read again and compared with the
-//! plan, and only then rows are asked for.
+//! Invariant: the table that is read is the table that was planned. Binding the statement locks its tables against changes until the
+//! transaction ends; then their state is read, before any row, and must be that of a description which fits the plan. Where
+//! it is not, the rows are thrown away, the tables described anew, and the statement asked again or refused.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::record_batch::RecordBatch;
-use futures::future::try_join_all;
 use futures::{StreamExt, stream};
 use headwater_source::arrow::datatypes::SchemaRef;
 use headwater_source::{
-    BatchStream, ColumnDef, Error, QueryRequest, RemoteStatement, Result, Scan, ScanRequest, TableDef, async_trait,
+    BatchStream, ColumnDef, Error, QueryRequest, RemoteStatement, Result, ScalarValue, Scan, ScanRequest, Snapshot,
+    TableDef, async_trait,
 };
-use tokio_postgres::Statement;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{Oid, Type};
 
+use super::answer::Fault;
 use super::bind::Parameter;
-use super::connect::{BEGIN, Connections, Lease};
-use super::decode::{BadValue, Decoder};
-use super::dialect::Postgres;
-use super::discover::described;
+use super::connect::{Connections, Lease};
+use super::decode::{BadValue, Decoder, Unreadable};
+use super::dialect::{Postgres, Reads};
+use super::discover::{described, failed};
 use super::error::{Phase, Place};
-use super::rows::{More, Rows, Trouble};
-use super::types::wire_type;
+use super::known::{Description, State};
+use super::rows::{More, Trouble, read};
+use super::snapshot::{self, Exported};
+use super::split::split;
+use super::types::{is_sent_as, wire_type};
+use super::wire::Wire;
 use crate::sql::{render, render_relation};
+
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY";
+const COMMIT: &str = "COMMIT";
+/// The portal that yields the rows.
+const ROWS: &str = "rows";
+
+/// So often a statement is asked whose tables are found to have changed though what it needs of them has not.
+const TRIES: usize = 3;
 
 /// How much longer than the statement's limit we wait for the server to enforce it.
 const GRACE: Duration = Duration::from_secs(1);
@@ -37,7 +50,8 @@ pub(super) struct PostgresScan {
     connections: Arc<Connections>,
     asked: Asked,
     statement: RemoteStatement,
-    parameters: Vec<Parameter>,
+    /// The values of each part; a request that is not split has one.
+    parts: Vec<Vec<Parameter>>,
 }
 
 /// What a request is about, whether it is a scan or a query.
@@ -65,7 +79,10 @@ impl PostgresScan {
         if let Some(index) = request.projection.iter().find(|index| **index >= request.table.columns.len()) {
             return Err(place.unsupported(format!("there is no column {index}")));
         }
-        let statement = render(&Postgres, &place.service, &request)?;
+        let known = connections.known.get(&request.table.path);
+        let split = known.and_then(|known| split(&request, &known));
+        let statement =
+            render(&Postgres(Reads::Columns), &place.service, split.as_ref().map_or(&request, |split| &split.request))?;
         let asked = Asked {
             columns: request.projection.iter().map(|index| request.table.columns[*index].clone()).collect(),
             schema: request.schema(),
@@ -73,12 +90,13 @@ impl PostgresScan {
             names: request.table.full_name(),
             tables: vec![(Arc::clone(&request.table), columns_used(&request))],
         };
-        Self::new(connections, asked, statement)
+        let bounds = split.map(|split| split.parts.into_iter().map(Vec::from).collect()).unwrap_or_default();
+        Self::new(connections, asked, statement, bounds)
     }
 
     /// Renders a query.
     pub(super) fn of_query(connections: Arc<Connections>, request: &QueryRequest) -> Result<Self> {
-        let statement = render_relation(&Postgres, &connections.place.service, &request.relation)?;
+        let statement = render_relation(&Postgres(Reads::Values), &connections.place.service, &request.relation)?;
         let used = request.relation.used_columns().into_iter();
         let asked = Asked {
             columns: request.columns(),
@@ -87,69 +105,206 @@ impl PostgresScan {
             names: request.relation.to_string(),
             tables: used.map(|(table, columns)| (Arc::clone(table), columns.into_iter().collect())).collect(),
         };
-        Self::new(connections, asked, statement)
+        Self::new(connections, asked, statement, vec![])
     }
 
-    fn new(connections: Arc<Connections>, asked: Asked, statement: RemoteStatement) -> Result<Self> {
+    /// `bounds` are the last values of the statement in each of its parts; there are none where it has one part.
+    fn new(
+        connections: Arc<Connections>,
+        asked: Asked,
+        statement: RemoteStatement,
+        bounds: Vec<Vec<ScalarValue>>,
+    ) -> Result<Self> {
         let place = &connections.place;
         if statement.binds.len() > super::dialect::CAPABILITIES.max_binds() {
             return Err(place.unsupported(format!("{} values in one statement", statement.binds.len())));
         }
-        let parameters = statement.binds.iter().map(Parameter::new).collect::<Result<_, _>>();
-        let parameters = parameters.map_err(|reason| place.unsupported(reason))?;
-        Ok(Self { connections, asked, statement, parameters })
+        let values = |bounds: &[ScalarValue]| {
+            let mut binds = statement.binds.clone();
+            for (bind, bound) in binds.iter_mut().rev().zip(bounds.iter().rev()) {
+                bind.value = bound.clone();
+            }
+            binds.iter().map(Parameter::new).collect::<Result<Vec<_>, _>>()
+        };
+        let parts = match bounds.is_empty() {
+            true => values(&[]).map(|values| vec![values]),
+            false => bounds.iter().map(|bounds| values(bounds)).collect(),
+        };
+        let parts = parts.map_err(|reason| place.unsupported(reason))?;
+        Ok(Self { connections, asked, statement, parts })
     }
 
-    /// Starts the transaction, checks the tables and asks for rows.
-    async fn start(&self, lease: &Lease, started: Instant) -> Result<Rows> {
+    async fn read(&self, partition: usize, at: Option<&Exported>) -> Result<BatchStream> {
         let place = &self.connections.place;
-        let names = &self.asked.names;
-        let failed = |error| place.statement(names, Phase::Starting, started, error);
-        let unprepared = |error| place.statement(names, Phase::Preparing, started, error);
-        let text = &self.statement.text;
-        let described = try_join_all(self.asked.tables.iter().map(|(table, _)| described(lease, &table.path)));
-        if !self.parameters.is_empty() {
-            // One round trip: the driver sends in the order of the first polls, and the server works in that order.
-            let (begun, statement, now) = tokio::join!(lease.batch_execute(BEGIN), lease.prepare(text), described);
-            begun.map_err(failed)?;
-            let statement = statement.map_err(unprepared)?;
-            self.verify(&statement, &now.map_err(failed)?)?;
-            let rows = lease.query_raw(&statement, self.parameters.iter()).await.map_err(failed)?;
-            return Ok(Rows::bound(rows));
-        }
-        let copy = format!("COPY ({text}) TO STDOUT (FORMAT binary)");
-        let (begun, statement, copy, now) =
-            tokio::join!(lease.batch_execute(BEGIN), lease.prepare(text), lease.prepare(&copy), described);
-        begun.map_err(failed)?;
-        let statement = statement.map_err(unprepared)?;
-        let copy = copy.map_err(unprepared)?;
-        self.verify(&statement, &now.map_err(failed)?)?;
-        let stream = lease.copy_out(&copy).await.map_err(failed)?;
-        Ok(Rows::copied(stream, statement.columns().len()))
-    }
-
-    fn verify(&self, statement: &Statement, now: &[Option<TableDef>]) -> Result<()> {
-        for ((table, used), now) in self.asked.tables.iter().zip(now) {
-            let difference = match now {
-                None => Some("it is gone, or this role may no longer read it".to_owned()),
-                Some(now) => difference(table, used, now),
-            };
-            if let Some(change) = difference {
-                return Err(self.connections.place.changed(&table.full_name(), change));
+        let values = self.parts.get(partition);
+        let values = values.ok_or_else(|| place.unsupported(format!("part {partition} of {}", self.parts.len())))?;
+        for _ in 0..TRIES {
+            let mut lease = self.connections.lease().await?;
+            let started = Instant::now();
+            match within_limit(place, started, self.start(&mut lease, values, at, started)).await? {
+                Ok(Start::Reading) => return Ok(self.stream(lease, started)),
+                Ok(Start::Stale) => self.forget(),
+                Ok(Start::StaleStatement) => {
+                    self.forget();
+                    lease.recover().await;
+                }
+                Err(error) => {
+                    lease.recover_if_refused().await;
+                    return Err(error);
+                }
             }
         }
-        self.misfit(statement).map_or(Ok(()), |change| Err(self.connections.place.changed(&self.asked.names, change)))
+        Err(place.changed(&self.asked.names, "it keeps changing".to_owned()))
+    }
+
+    fn forget(&self) {
+        self.asked.tables.iter().for_each(|(table, _)| self.connections.known.forget(&table.path));
+    }
+
+    fn stream(&self, lease: Lease, started: Instant) -> BatchStream {
+        let reading = Reading {
+            decoder: Decoder::new(&self.asked.columns, Arc::clone(&self.asked.schema), self.asked.batch_rows),
+            table: self.asked.names.clone(),
+            place: self.connections.place.clone(),
+            started,
+            lease,
+        };
+        stream::try_unfold(Some(reading), next_batch).boxed()
+    }
+
+    /// Asks for rows, and reads up to the first of them.
+    async fn start(
+        &self,
+        lease: &mut Lease,
+        values: &[Parameter],
+        at: Option<&Exported>,
+        started: Instant,
+    ) -> Result<Start> {
+        let tables = self.expected(lease).await?;
+        let (mut phase, mut kept) = (Phase::Preparing, false);
+        match self.begin(lease, values, at, &tables, &mut phase, &mut kept).await {
+            Ok(start) => Ok(start),
+            Err(Begun::Misfit(change)) => Err(self.connections.place.changed(&self.asked.names, change)),
+            Err(Begun::Fault(Fault::Server(error))) if phase == Phase::Preparing && kept && error.is_of_prepared() => {
+                lease.forget(&self.statement.text).map_err(|fault| self.failed(phase, started, fault))?;
+                Ok(Start::StaleStatement)
+            }
+            Err(Begun::Fault(fault)) => Err(self.failed(phase, started, fault)),
+        }
+    }
+
+    fn failed(&self, phase: Phase, started: Instant, fault: Fault) -> Error {
+        self.connections.place.statement(&self.asked.names, phase, started, fault)
+    }
+
+    /// Descriptions of the tables that fit the plan: those that are remembered, or those that the catalog gives now.
+    async fn expected(&self, wire: &mut Wire) -> Result<Vec<Arc<Description>>> {
+        let Connections { place, known, .. } = self.connections.as_ref();
+        let mut expected = Vec::with_capacity(self.asked.tables.len());
+        for (table, used) in &self.asked.tables {
+            if let Some(known) = known.get(&table.path).filter(|known| difference(table, used, &known.table).is_none())
+            {
+                expected.push(known);
+                continue;
+            }
+            let now = described(wire, &table.path).await.map_err(|fault| failed(place, fault))?;
+            let Some(now) = now else {
+                let change = "it is gone, or this role may no longer read it".to_owned();
+                return Err(place.changed(&table.full_name(), change));
+            };
+            let now = known.put(now);
+            if let Some(change) = difference(table, used, &now.table) {
+                return Err(place.changed(&table.full_name(), change));
+            }
+            expected.push(now);
+        }
+        Ok(expected)
+    }
+
+    async fn begin(
+        &self,
+        wire: &mut Wire,
+        values: &[Parameter],
+        at: Option<&Exported>,
+        tables: &[Arc<Description>],
+        phase: &mut Phase,
+        kept: &mut bool,
+    ) -> Result<Start, Begun> {
+        let text = &self.statement.text;
+        let begin = if at.is_some() { snapshot::BEGIN } else { BEGIN };
+        wire.settle().await?;
+        let begun = wire.run(begin)?;
+        if let Some(at) = at {
+            wire.run_once(&at.import())?;
+        }
+        let named = wire.prepare(text)?;
+        *kept = named.columns.is_some();
+        wire.bind(ROWS, &named, values)?;
+        let mut states = Vec::with_capacity(tables.len());
+        for table in tables {
+            let query = table.state_query();
+            states.push((wire.run(&query)?, query));
+        }
+        wire.execute(ROWS)?;
+        wire.run(COMMIT)?;
+        wire.sync();
+        wire.flush().await?;
+
+        wire.ran(begin, begun).await?;
+        if at.is_some() {
+            wire.ran_once().await?;
+        }
+        let columns = wire.described(text, named).await?;
+        wire.bound().await?;
+        *phase = Phase::Starting;
+        for ((named, query), table) in states.into_iter().zip(tables) {
+            let columns = wire.described(&query, named).await?;
+            let rows = wire.bound_rows(&columns).await?;
+            let state = rows.first().map(State::read).transpose()?;
+            let is_known = state.is_some_and(|state| state.rows == table.state && (at.is_none() || state.is_newest()));
+            if !is_known {
+                return Ok(Start::Stale);
+            }
+        }
+        *phase = Phase::Reading;
+        self.misfit(&columns).map_or(Ok(Start::Reading), |change| Err(Begun::Misfit(change)))
     }
 
     /// How the statement's result differs from what the decoder expects.
-    fn misfit(&self, statement: &Statement) -> Option<String> {
-        let mut expected: Vec<Type> = self.asked.columns.iter().map(wire_type).collect();
-        if expected.is_empty() {
-            expected.push(Type::INT4);
-        }
-        let actual: Vec<&Type> = statement.columns().iter().map(|column| column.type_()).collect();
-        (expected.iter().collect::<Vec<_>>() != actual)
-            .then(|| format!("it yields {actual:?} where {expected:?} is expected"))
+    fn misfit(&self, actual: &[Oid]) -> Option<String> {
+        let columns = &self.asked.columns;
+        let fits = match columns.as_slice() {
+            [] => actual == [Type::INT4.oid()],
+            columns => {
+                columns.len() == actual.len()
+                    && columns.iter().zip(actual).all(|(column, oid)| is_sent_as(column, *oid))
+            }
+        };
+        let expected = || columns.iter().map(wire_type).collect::<Vec<_>>();
+        (!fits).then(|| format!("it yields types {actual:?} where {:?} are expected", expected()))
+    }
+}
+
+/// How far a statement came.
+enum Start {
+    /// Rows follow.
+    Reading,
+    /// A table is not what its description says; rows of it may be on their way.
+    Stale,
+    /// The server cannot run the statement as it was prepared, and has ended it.
+    StaleStatement,
+}
+
+/// Why a statement did not begin.
+enum Begun {
+    Fault(Fault),
+    /// Its result is not what was planned.
+    Misfit(String),
+}
+
+impl From<Fault> for Begun {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
     }
 }
 
@@ -191,23 +346,22 @@ impl Scan for PostgresScan {
         &self.statement
     }
 
+    fn partitions(&self) -> usize {
+        self.parts.len()
+    }
+
     async fn open(&self, partition: usize) -> Result<BatchStream> {
-        let place = self.connections.place.clone();
-        if partition != 0 {
-            return Err(place.unsupported(format!("partition {partition} of 1")));
+        if self.parts.len() > 1 {
+            return Err(self.connections.place.unsupported("parts of a table that are not read in one snapshot"));
         }
-        let lease = self.connections.lease().await?;
-        let started = Instant::now();
-        let rows = within_limit(&place, started, self.start(&lease, started)).await??;
-        let reading = Reading {
-            rows,
-            decoder: Decoder::new(&self.asked.columns, Arc::clone(&self.asked.schema), self.asked.batch_rows),
-            table: self.asked.names.clone(),
-            place,
-            started,
-            lease,
-        };
-        Ok(stream::try_unfold(Some(reading), next_batch).boxed())
+        self.read(partition, None).await
+    }
+
+    async fn open_at(&self, partition: usize, snapshot: &Snapshot) -> Result<BatchStream> {
+        match snapshot.get::<Exported>() {
+            Some(exported) => self.read(partition, Some(&exported)).await,
+            None => Err(self.connections.place.unsupported("a snapshot of another kind of source")),
+        }
     }
 }
 
@@ -224,7 +378,6 @@ async fn within_limit<T>(place: &Place, started: Instant, work: impl Future<Outp
 
 /// A scan that has begun. Dropping it cancels the statement.
 struct Reading {
-    rows: Rows,
     decoder: Decoder,
     table: String,
     place: Place,
@@ -234,41 +387,35 @@ struct Reading {
 
 async fn next_batch(reading: Option<Reading>) -> Result<Option<(RecordBatch, Option<Reading>)>> {
     let Some(mut reading) = reading else { return Ok(None) };
-    let place = reading.place.clone();
-    match within_limit(&place, reading.started, reading.fill()).await?? {
-        More::Yes => Ok(Some((reading.take()?, Some(reading)))),
-        More::No => {
+    let Reading { place, lease, decoder, started, .. } = &mut reading;
+    match within_limit(place, *started, read(lease, decoder)).await? {
+        Ok(More::Yes) => Ok(Some((reading.take()?, Some(reading)))),
+        Ok(More::No) => {
             let last = if reading.decoder.is_empty() { None } else { Some((reading.take()?, None)) };
-            let Reading { rows, lease, .. } = reading;
-            drop(rows);
-            lease.finish();
+            reading.lease.release();
             Ok(last)
+        }
+        Err(trouble) => {
+            let error = reading.failed(trouble);
+            reading.lease.recover_if_refused().await;
+            Err(error)
         }
     }
 }
 
 impl Reading {
-    /// Reads until the batch is full or nothing is left.
-    async fn fill(&mut self) -> Result<More> {
-        while !self.decoder.is_full() {
-            match self.rows.advance(&mut self.decoder).await {
-                Ok(More::Yes) => {}
-                Ok(More::No) => return Ok(More::No),
-                Err(trouble) => return Err(self.failed(trouble)),
-            }
-        }
-        Ok(More::Yes)
-    }
-
     fn take(&mut self) -> Result<RecordBatch> {
-        self.decoder.take().map_err(|error| self.place.lost(&self.table, Phase::Reading, Box::new(error)))
+        self.decoder.take().map_err(|unreadable| self.failed(Trouble::Row(unreadable)))
     }
 
     fn failed(&self, trouble: Trouble) -> Error {
         match trouble {
-            Trouble::Server(error) => self.place.statement(&self.table, Phase::Reading, self.started, error),
-            Trouble::Copy(error) => self.place.lost(&self.table, Phase::Reading, Box::new(error)),
-            Trouble::Value(bad) => {
+            Trouble::Wire(fault) => self.place.statement(&self.table, Phase::Reading, self.started, fault),
+            Trouble::Row(Unreadable::Row(what)) => {
+                self.place.lost(&self.table, Phase::Reading, Box::new(Fault::Malformed(what)))
+            }
+            Trouble::Row(Unreadable::Batch(error)) => self.place.lost(&self.table, Phase::Reading, Box::new(error)),
+            Trouble::Row(Unreadable::Value(bad)) => {
                 let BadValue { column, data_type, reason } = *bad;
                 let (service, table) = (self.place.service.clone(), self.table.clone());
                 Error::Value { service, table, column, data_type, reason }

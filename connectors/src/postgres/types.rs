@@ -134,6 +134,25 @@ pub(super) fn read_cast(column: &ColumnDef) -> Option<String> {
     }
 }
 
+/// Whether the column's own type is sent as text is, byte for byte; a char(n) with its padding, which the decoder leaves out.
+pub(super) fn is_sent_as_text(column: &ColumnDef) -> bool {
+    let declared = |prefix| column.remote_type.starts_with(prefix);
+    match column.class {
+        ValueClass::Text | ValueClass::TextFolded => declared("character varying") || column.remote_type == "text",
+        ValueClass::TextPadded => declared("character("),
+        _ => false,
+    }
+}
+
+/// Whether the server may send a column in this type: its own where that is sent alike, or the one that is asked for.
+pub(super) fn is_sent_as(column: &ColumnDef, oid: Oid) -> bool {
+    let own = match column.class {
+        ValueClass::TextPadded => Type::BPCHAR,
+        _ => Type::VARCHAR,
+    };
+    oid == wire_type(column).oid() || oid == own.oid() && is_sent_as_text(column)
+}
+
 /// The name of the type that is read as this Arrow type.
 pub(super) fn sql_type(data_type: &DataType) -> &'static str {
     match data_type {

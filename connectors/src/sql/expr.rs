@@ -9,7 +9,7 @@ use headwater_source::{
 };
 
 use super::select::{Scope, Writer};
-use super::{Context, Dialect, Hint, Numbering, Side, Use};
+use super::{Context, Dialect, Hint, Numbering, Side, Use, chain};
 
 /// What stands before and behind the number of a value.
 const MARK: char = '\0';
@@ -21,17 +21,23 @@ impl<D: Dialect> Writer<'_, D> {
         self.condition(&lowered, scope, Context::Kept)
     }
 
+    /// The same for one of WHERE's conjuncts.
+    pub(super) fn required(&mut self, filter: &Expr, scope: &Scope) -> Result<String> {
+        let lowered = self.dialect.lowered(filter.clone());
+        self.condition(&lowered, scope, Context::Required)
+    }
+
     fn condition(&mut self, condition: &Expr, scope: &Scope, context: Context) -> Result<String> {
         match condition {
             Expr::Column(_) => self.operand(condition, scope, Use::Equality),
             Expr::And(parts) => self.joined(parts, scope, context, " AND "),
-            Expr::Or(parts) => self.joined(parts, scope, context, " OR "),
+            Expr::Or(parts) => self.joined(parts, scope, context.within_or(), " OR "),
             Expr::Not(inner) => Ok(format!("NOT ({})", self.condition(inner, scope, Context::Valued)?)),
             Expr::IsNull(inner) => Ok(format!("{} IS NULL", self.operand(inner, scope, Use::IsNull)?)),
             Expr::IsNotNull(inner) => Ok(format!("{} IS NOT NULL", self.operand(inner, scope, Use::IsNull)?)),
             Expr::Compare { op, left, right } => self.compare(*op, left, right, scope, context),
             Expr::InList { expr, values, negated } => self.in_list(expr, values, *negated, scope, context),
-            Expr::Like(like) => self.like(like, scope),
+            Expr::Like(like) => self.like(like, scope, context),
             Expr::Call(_) => self.value(condition, scope),
             other => Err(self.unsupported(format!("the filter {other}"))),
         }
@@ -114,7 +120,7 @@ impl<D: Dialect> Writer<'_, D> {
     fn joined(&mut self, parts: &[Expr], scope: &Scope, context: Context, separator: &str) -> Result<String> {
         let parts: Vec<String> =
             parts.iter().map(|part| self.condition(part, scope, context)).collect::<Result<_>>()?;
-        Ok(format!("({})", parts.join(separator)))
+        Ok(format!("({})", chain(parts, separator)))
     }
 
     fn compare(&mut self, op: CompareOp, left: &Expr, right: &Expr, scope: &Scope, context: Context) -> Result<String> {
@@ -144,7 +150,7 @@ impl<D: Dialect> Writer<'_, D> {
 
     fn hint(&self, op: CompareOp, left: &Expr, scope: &Scope, context: Context) -> Hint {
         match context {
-            Context::Kept => self.dialect.hint(op, &left.describe(&scope.columns)),
+            Context::Required | Context::Kept => self.dialect.hint(op, &left.describe(&scope.columns)),
             Context::Valued => Hint::Alone,
         }
     }
@@ -162,12 +168,36 @@ impl<D: Dialect> Writer<'_, D> {
         context: Context,
     ) -> Result<String> {
         let op = if negated { CompareOp::NotEqual } else { CompareOp::Equal };
+        if let Some(keys) = self.keys(op, expr, values, scope, context)? {
+            return Ok(keys);
+        }
         let beside = match self.hint(op, expr, scope, context) {
+            Hint::Beside if values.len() > self.dialect.hinted_values_max() => None,
             Hint::Beside => Some(self.containment(op, expr, values, scope, Use::Indexed)?),
             Hint::Alone => None,
         };
         let exact = self.containment(op, expr, values, scope, Use::Equality)?;
         Ok(both(beside, exact))
+    }
+
+    /// A list that all rows must be in, as one value.
+    fn keys(
+        &mut self,
+        op: CompareOp,
+        expr: &Expr,
+        values: &[ScalarValue],
+        scope: &Scope,
+        context: Context,
+    ) -> Result<Option<String>> {
+        let column = expr.describe(&scope.columns);
+        let required = context == Context::Required && op == CompareOp::Equal;
+        let Some(remote_type) = self.dialect.keys_type(&column, values.len()).filter(|_| required) else {
+            return Ok(None);
+        };
+        let text = self.operand(expr, scope, Use::Equality)?;
+        let list = ScalarValue::List(ScalarValue::new_list_nullable(values, &column.data_type));
+        let list = self.bind(Bind { value: list, remote_type: remote_type.clone() });
+        Ok(Some(self.dialect.one_of_keys(&text, &list, &remote_type)))
     }
 
     fn containment(
@@ -190,13 +220,24 @@ impl<D: Dialect> Writer<'_, D> {
         Ok(format!("{text} {}IN ({})", if negated { "NOT " } else { "" }, binds.join(", ")))
     }
 
-    fn like(&mut self, like: &Like, scope: &Scope) -> Result<String> {
+    fn like(&mut self, like: &Like, scope: &Scope, context: Context) -> Result<String> {
         if like.case_insensitive {
             return Err(self.unsupported("ILIKE".to_owned()));
         }
-        let text = self.operand(&like.expr, scope, Use::Like)?;
         let column = like.expr.describe(&scope.columns);
-        let pattern = self.bind_as(&ScalarValue::from(like.pattern.as_str()), &column, Use::Like);
+        // An index serves what a pattern starts with.
+        let indexable = context != Context::Valued && !like.negated && !like.pattern.starts_with(['%', '_']);
+        let beside = match self.dialect.like_hint(&column) {
+            Hint::Beside if indexable => Some(self.matching(like, &column, scope, Use::Indexed)?),
+            _ => None,
+        };
+        let exact = self.matching(like, &column, scope, Use::Like)?;
+        Ok(both(beside, exact))
+    }
+
+    fn matching(&mut self, like: &Like, column: &ColumnDef, scope: &Scope, purpose: Use) -> Result<String> {
+        let text = self.operand(&like.expr, scope, purpose)?;
+        let pattern = self.bind_as(&ScalarValue::from(like.pattern.as_str()), column, purpose);
         Ok(format!("{text} {}LIKE {pattern}{}", if like.negated { "NOT " } else { "" }, self.dialect.like_escape()))
     }
 
@@ -245,6 +286,16 @@ impl<D: Dialect> Writer<'_, D> {
 
     pub(super) fn unsupported(&self, reason: String) -> Error {
         Error::Unsupported { service: self.service.clone(), reason }
+    }
+}
+
+impl Context {
+    /// The context of a disjunction's parts.
+    fn within_or(self) -> Self {
+        match self {
+            Self::Required => Self::Kept,
+            other => other,
+        }
     }
 }
 

@@ -52,6 +52,8 @@ pub(crate) enum Hint {
 /// What becomes of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Context {
+    /// It is one of WHERE's conjuncts: a row is kept where it is true, and nowhere else.
+    Required,
     /// Rows are kept where it is true: false and NULL are one.
     Kept,
     /// All three of its values matter.
@@ -65,6 +67,24 @@ pub(crate) enum Numbering {
     ByNumber,
     /// Placeholders take the values in turn.
     ByPlace,
+}
+
+/// What HAVING may name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Having {
+    /// Groups' keys and aggregates.
+    OnGroups,
+    /// Aggregates only: a key is looked for among the columns of the select list.
+    OnAggregates,
+}
+
+/// When columns are written with their table's alias.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Naming {
+    /// Where there are several tables.
+    WhereNeeded,
+    /// Always.
+    Qualified,
 }
 
 /// A side of a comparison.
@@ -83,6 +103,14 @@ pub(crate) trait Dialect {
 
     /// How placeholders are numbered.
     const NUMBERING: Numbering = Numbering::ByNumber;
+
+    /// What HAVING may name.
+    const HAVING: Having = Having::OnGroups;
+
+    /// The limit that stands before an offset where there is none, for sources that have no offset without a limit.
+    const LIMIT_OF_NONE: Option<u64> = None;
+    /// When columns are written with their table's alias.
+    const NAMING: Naming = Naming::WhereNeeded;
 
     /// The placeholder of the `number`-th value, counted from 1, compared with or taken as `remote_type`.
     fn placeholder(&self, number: usize, remote_type: &str) -> String;
@@ -107,6 +135,11 @@ pub(crate) trait Dialect {
         condition
     }
 
+    /// The same for a LIKE.
+    fn like_hint(&self, _column: &ColumnDef) -> Hint {
+        Hint::Alone
+    }
+
     /// A key of GROUP BY as it stands in the select list, where `by` is what it is grouped by.
     fn group_value(&self, _column: &ColumnDef, _text: &str, by: &str) -> String {
         by.to_owned()
@@ -120,6 +153,21 @@ pub(crate) trait Dialect {
     /// The type as which a list of values compared with the column is bound whole, where the source takes lists.
     fn list_type(&self, _column: &ColumnDef) -> Option<String> {
         None
+    }
+
+    /// The same for a list that all rows must be in, where the source finds rows by such lists in another way.
+    fn keys_type(&self, _column: &ColumnDef, _values: usize) -> Option<String> {
+        None
+    }
+
+    /// The condition that the text is in a list that is bound as [`Dialect::keys_type`].
+    fn one_of_keys(&self, text: &str, list: &str, _remote_type: &str) -> String {
+        format!("{text} = ANY ({list})")
+    }
+
+    /// The most values of a list that is written twice; see [`Dialect::hint`].
+    fn hinted_values_max(&self) -> usize {
+        usize::MAX
     }
 
     /// Whether a comparison with the column, where it filters, is written twice: exactly, and so that an index serves it.
@@ -152,6 +200,21 @@ pub(crate) enum Equality {
     ByMore,
 }
 
+/// What the first table of a statement is called in it, where columns are qualified.
+pub(crate) const FIRST_ALIAS: &str = "t1";
+
+/// How many conditions stand in one row. Parsers make a chain of AND or OR as deep as it is long, and refuse what is too deep: longer ones
+/// are put in parentheses, so many at a time.
+const CHAIN_MAX: usize = 100;
+
+/// The conditions as one.
+fn chain(mut parts: Vec<String>, word: &str) -> String {
+    while parts.len() > CHAIN_MAX {
+        parts = parts.chunks(CHAIN_MAX).map(|some| format!("({})", some.join(word))).collect();
+    }
+    parts.join(word)
+}
+
 /// Functions that most sources spell alike.
 pub(crate) fn standard_call(call: &Call, args: &[String]) -> Option<String> {
     Some(match (call.function, args) {
@@ -177,9 +240,16 @@ pub(crate) fn standard_aggregate(function: AggregateFunction, arg: &str) -> Stri
 ///
 /// Doubling the quote character is all that quoting is; a name with NUL can't be sent and is refused.
 pub(crate) fn quote(name: &str, quote: char, service: &ServiceName) -> Result<String> {
-    if name.contains('\0') {
+    quoted(name, quote).ok_or_else(|| {
         let reason = format!("the name {name:?} holds NUL");
-        return Err(Error::Unsupported { service: service.clone(), reason });
+        Error::Unsupported { service: service.clone(), reason }
+    })
+}
+
+/// The same; `None` of a name that can't be sent.
+pub(crate) fn quoted(name: &str, quote: char) -> Option<String> {
+    if name.contains('\0') {
+        return None;
     }
     let mut quoted = String::with_capacity(name.len() + 2);
     quoted.push(quote);
@@ -190,7 +260,7 @@ pub(crate) fn quote(name: &str, quote: char, service: &ServiceName) -> Result<St
         quoted.push(c);
     }
     quoted.push(quote);
-    Ok(quoted)
+    Some(quoted)
 }
 
 /// Renders a request as `SELECT ... FROM ... [WHERE ...] [ORDER BY ...] [LIMIT ...]`.
@@ -293,6 +363,16 @@ mod tests {
         request.projection.clear();
         let statement = render(&Plain, &service(), &request).unwrap();
         assert_eq!(statement.text, "SELECT 1 FROM \"public\".\"or\"\"ders\"");
+    }
+
+    #[test]
+    fn long_chain_is_no_deeper_than_a_parser_takes() {
+        let parts = vec!["a".to_owned(); CHAIN_MAX * CHAIN_MAX + 1];
+        let text = chain(parts.clone(), " OR ");
+        assert_eq!(text.matches('a').count(), parts.len());
+        let longest = text.split(['(', ')']).map(|row| row.matches(" OR ").count()).max().unwrap();
+        assert!(longest < CHAIN_MAX, "{longest}");
+        assert_eq!(chain(parts[..3].to_vec(), " AND "), "a AND a AND a");
     }
 
     #[test]

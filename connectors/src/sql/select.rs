@@ -9,7 +9,7 @@ use headwater_source::{
     TableDef,
 };
 
-use super::{Dialect, Equality, Use, quote};
+use super::{Dialect, Equality, Having, Naming, Use, chain, quote};
 
 /// Writes one statement.
 pub(super) struct Writer<'a, D> {
@@ -51,7 +51,7 @@ struct Block {
     limit: Option<u64>,
     stage: Stage,
     scope: Scope,
-    /// Whether each column of the scope is a plain column, which a left join makes NULL where it finds no partner.
+    /// What each column of the scope is made of.
     plain: Vec<Plain>,
 }
 
@@ -71,16 +71,22 @@ enum Source {
     Joined,
 }
 
+/// What a column of a block is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Plain {
+    /// A plain column, which a left join makes NULL where it finds no partner.
     Column,
+    /// An expression.
     Computed,
+    /// An expression over nothing but aggregates.
+    Aggregated,
 }
 
 impl<'a, D: Dialect> Writer<'a, D> {
     pub(super) fn new(dialect: &'a D, service: &'a ServiceName, relation: &Relation) -> Self {
         let tables = relation.tables().len();
-        let qualified = if tables == 1 && !holds_union(relation) { Qualified::No } else { Qualified::Yes };
+        let plain = tables == 1 && !holds_union(relation) && !is_cut_within(relation);
+        let qualified = if plain && D::NAMING == Naming::WhereNeeded { Qualified::No } else { Qualified::Yes };
         let reused = !matches!(relation.node(), Node::Project { input, .. } if is_scan(input));
         Self { dialect, service, binds: vec![], reused, qualified, aliases: 0 }
     }
@@ -95,7 +101,7 @@ impl<'a, D: Dialect> Writer<'a, D> {
             .zip(&block.scope.texts)
             .map(|(column, text)| self.dialect.column(column, text.clone(), Use::Read))
             .collect();
-        let text = block.text(&items);
+        let text = self.text(&block, &items);
         Ok(self.finish(&text))
     }
 
@@ -128,14 +134,15 @@ impl<'a, D: Dialect> Writer<'a, D> {
 
     fn filtered(&mut self, input: &Relation, filters: &[Expr]) -> Result<Block> {
         let mut block = self.block(input)?;
-        if block.stage == Stage::Cut {
+        let on_keys = D::HAVING == Having::OnAggregates && !filters.iter().all(|filter| block.is_aggregated(filter));
+        if block.stage == Stage::Cut || (block.stage == Stage::Groups && on_keys) {
             block = self.closed(block);
         }
-        let texts: Vec<String> =
-            filters.iter().map(|filter| self.filter(filter, &block.scope)).collect::<Result<_>>()?;
-        match block.stage {
-            Stage::Groups => block.group_filters.extend(texts),
-            _ => block.filters.extend(texts),
+        for filter in filters {
+            match block.stage {
+                Stage::Groups => block.group_filters.push(self.filter(filter, &block.scope)?),
+                _ => block.filters.push(self.required(filter, &block.scope)?),
+            }
         }
         Ok(block)
     }
@@ -147,6 +154,7 @@ impl<'a, D: Dialect> Writer<'a, D> {
             .iter()
             .map(|expr| match expr {
                 Expr::Column(index) => block.plain[*index],
+                computed if block.is_aggregated(computed) => Plain::Aggregated,
                 _ => Plain::Computed,
             })
             .collect();
@@ -176,7 +184,8 @@ impl<'a, D: Dialect> Writer<'a, D> {
             texts.push(self.aggregate(aggregate, &block.scope)?);
         }
         block.stage = Stage::Groups;
-        block.plain = vec![Plain::Computed; texts.len()];
+        block.plain = vec![Plain::Computed; keys.len()];
+        block.plain.resize(texts.len(), Plain::Aggregated);
         block.scope = Scope { columns: columns.to_vec(), texts };
         Ok(block)
     }
@@ -198,7 +207,7 @@ impl<'a, D: Dialect> Writer<'a, D> {
         for input in inputs {
             let block = self.block(input)?;
             let block = if block.stage == Stage::Cut { self.closed(block) } else { block };
-            selects.push(block.text(&block.named_items()));
+            selects.push(self.text(&block, &block.named_items()));
         }
         let alias = self.alias();
         let texts = (0..columns.len()).map(|index| format!("{alias}.c{index}")).collect();
@@ -224,7 +233,7 @@ impl<'a, D: Dialect> Writer<'a, D> {
                 Ok(left)
             }
             JoinKind::Inner | JoinKind::Left => {
-                let computed = right.plain.contains(&Plain::Computed);
+                let computed = right.plain.iter().any(|plain| *plain != Plain::Column);
                 let open = right.stage == Stage::Rows && !(kind == JoinKind::Left && computed);
                 let right = if open { right } else { self.closed(right) };
                 self.side_by_side(kind, left, right, on, columns)
@@ -257,9 +266,9 @@ impl<'a, D: Dialect> Writer<'a, D> {
         left.source = Source::Joined;
         left.from = match (kind, conditions.is_empty()) {
             (JoinKind::Left, true) => format!("{} LEFT JOIN {from} ON 1 = 1", left.from),
-            (JoinKind::Left, false) => format!("{} LEFT JOIN {from} ON {}", left.from, conditions.join(" AND ")),
+            (JoinKind::Left, false) => format!("{} LEFT JOIN {from} ON {}", left.from, chain(conditions, " AND ")),
             (_, true) => format!("{} CROSS JOIN {from}", left.from),
-            (_, false) => format!("{} JOIN {from} ON {}", left.from, conditions.join(" AND ")),
+            (_, false) => format!("{} JOIN {from} ON {}", left.from, chain(conditions, " AND ")),
         };
         left.scope.columns = columns.to_vec();
         Ok(left)
@@ -280,7 +289,7 @@ impl<'a, D: Dialect> Writer<'a, D> {
             right.filters.push(self.filter(condition, &both)?);
         }
         let negation = if kind == JoinKind::Anti { "NOT " } else { "" };
-        Ok(format!("{negation}EXISTS ({})", right.text(&["1".to_owned()])))
+        Ok(format!("{negation}EXISTS ({})", self.text(&right, &["1".to_owned()])))
     }
 
     /// `left IN (SELECT right ...)`, which sources plan better than EXISTS, where the condition is one equality.
@@ -298,20 +307,33 @@ impl<'a, D: Dialect> Writer<'a, D> {
         }
         let ours = self.dialect.column(ours, left.scope.texts[outer].clone(), Use::Equality);
         let theirs = self.dialect.column(theirs, right.scope.texts[inner].clone(), Use::Equality);
-        Ok(Some(format!("{ours} IN ({})", right.text(&[theirs]))))
+        Ok(Some(format!("{ours} IN ({})", self.text(right, &[theirs]))))
     }
 
     /// A block of rows over the finished one.
     fn closed(&mut self, block: Block) -> Block {
         let alias = self.alias();
         let texts = (0..block.scope.columns.len()).map(|index| format!("{alias}.c{index}")).collect();
-        let from = format!("({}) {alias}", block.text(&block.named_items()));
+        let from = format!("({}) {alias}", self.text(&block, &block.named_items()));
         Block::over(from, Scope { columns: block.scope.columns, texts })
     }
 
     fn alias(&mut self) -> String {
         self.aliases += 1;
         format!("t{}", self.aliases)
+    }
+
+    fn text(&self, block: &Block, items: &[String]) -> String {
+        let mut text = block.text(items);
+        // Counts of rows from the plan, not values of the query's data: digits cannot say anything else.
+        let limit = block.limit.or_else(|| D::LIMIT_OF_NONE.filter(|_| block.skip > 0));
+        if let Some(limit) = limit {
+            text.push_str(&format!(" LIMIT {limit}"));
+        }
+        if block.skip > 0 {
+            text.push_str(&format!(" OFFSET {}", block.skip));
+        }
+        text
     }
 }
 
@@ -336,26 +358,28 @@ impl Block {
         self.scope.texts.iter().enumerate().map(|(index, text)| format!("{text} AS c{index}")).collect()
     }
 
+    /// Whether an expression over the block names aggregates only.
+    fn is_aggregated(&self, expr: &Expr) -> bool {
+        let mut all = true;
+        expr.visit_columns(&mut |index| all &= self.plain.get(index) == Some(&Plain::Aggregated));
+        all
+    }
+
+    /// The SELECT without its limit.
     fn text(&self, items: &[String]) -> String {
         let items = if items.is_empty() { "1".to_owned() } else { items.join(", ") };
         let mut text = format!("SELECT {items} FROM {}", self.from);
-        let mut clause = |word: &str, parts: &[String], separator: &str| {
-            if !parts.is_empty() {
+        let conjunction = |parts: &[String]| chain(parts.to_vec(), " AND ");
+        let mut clause = |word: &str, rest: String| {
+            if !rest.is_empty() {
                 text.push_str(word);
-                text.push_str(&parts.join(separator));
+                text.push_str(&rest);
             }
         };
-        clause(" WHERE ", &self.filters, " AND ");
-        clause(" GROUP BY ", &self.groups, ", ");
-        clause(" HAVING ", &self.group_filters, " AND ");
-        clause(" ORDER BY ", &self.order, ", ");
-        // Counts of rows from the plan, not values of the query's data: digits cannot say anything else.
-        if let Some(limit) = self.limit {
-            text.push_str(&format!(" LIMIT {limit}"));
-        }
-        if self.skip > 0 {
-            text.push_str(&format!(" OFFSET {}", self.skip));
-        }
+        clause(" WHERE ", conjunction(&self.filters));
+        clause(" GROUP BY ", self.groups.join(", "));
+        clause(" HAVING ", conjunction(&self.group_filters));
+        clause(" ORDER BY ", self.order.join(", "));
         text
     }
 }
@@ -371,4 +395,16 @@ fn is_scan(relation: &Relation) -> bool {
 
 fn holds_union(relation: &Relation) -> bool {
     matches!(relation.node(), Node::UnionAll(_)) || relation.inputs().into_iter().any(holds_union)
+}
+
+/// Whether a limit stands in a SELECT within the statement: its columns get aliases, and a bare name in ORDER BY would be taken for one.
+fn is_cut_within(relation: &Relation) -> bool {
+    fn is_cut(relation: &Relation) -> bool {
+        matches!(relation.node(), Node::Top { .. }) || relation.inputs().into_iter().any(is_cut)
+    }
+    match relation.node() {
+        Node::Project { input, .. } => is_cut_within(input),
+        Node::Top { input, .. } => is_cut(input),
+        _ => is_cut(relation),
+    }
 }

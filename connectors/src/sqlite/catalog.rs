@@ -4,9 +4,10 @@
 //! the list with a warning, so that it hides no other; asked for by name, it is the error that SQLite gives.
 
 use headwater_source::{ColumnDef, ServiceName, TableDef, TableKind, ValueClass};
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, Row};
 use tracing::warn;
 
+use super::statistics;
 use super::types::Kind;
 
 /// Describes every table and view, in the order of their names.
@@ -14,7 +15,7 @@ pub(super) fn tables(connection: &Connection, service: &ServiceName) -> rusqlite
     let catalog = Catalog::read(connection)?;
     let mut tables = Vec::new();
     for listed in list(connection, None)? {
-        match catalog.describe(&listed) {
+        match catalog.estimated(&listed) {
             Ok(table) => tables.push(table),
             Err(error) => warn!(%service, table = %listed.name, %error, "table cannot be described and is left out"),
         }
@@ -24,6 +25,12 @@ pub(super) fn tables(connection: &Connection, service: &ServiceName) -> rusqlite
 
 /// Describes one table, by its name in any case, as SQLite knows it.
 pub(super) fn table(connection: &Connection, name: &str) -> rusqlite::Result<Option<TableDef>> {
+    let catalog = Catalog::read(connection)?;
+    list(connection, Some(name))?.first().map(|listed| catalog.estimated(listed)).transpose()
+}
+
+/// The same without an estimate of its rows: what a plan is held against.
+pub(super) fn columns_now(connection: &Connection, name: &str) -> rusqlite::Result<Option<TableDef>> {
     let catalog = Catalog::read(connection)?;
     list(connection, Some(name))?.first().map(|listed| catalog.describe(listed)).transpose()
 }
@@ -60,7 +67,6 @@ enum Guard {
 struct Catalog<'a> {
     connection: &'a Connection,
     utf8: bool,
-    analyzed: bool,
     views: Vec<(String, String)>,
 }
 
@@ -95,12 +101,10 @@ struct Described {
 impl<'a> Catalog<'a> {
     fn read(connection: &'a Connection) -> rusqlite::Result<Self> {
         let encoding: String = connection.query_row("PRAGMA encoding", [], |row| row.get(0))?;
-        let analyzed = "SELECT count(*) > 0 FROM sqlite_schema WHERE name = 'sqlite_stat1'";
-        let analyzed = connection.query_row(analyzed, [], |row| row.get(0))?;
         let mut statement =
             connection.prepare("SELECT upper(name), upper(sql) FROM sqlite_schema WHERE type = 'view'")?;
         let views = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
-        Ok(Self { connection, utf8: encoding == "UTF-8", analyzed, views })
+        Ok(Self { connection, utf8: encoding == "UTF-8", views })
     }
 
     fn describe(&self, listed: &Listed) -> rusqlite::Result<TableDef> {
@@ -120,7 +124,13 @@ impl<'a> Catalog<'a> {
         let mut key: Vec<&Described> = described.iter().filter(|column| column.key > 0).collect();
         key.sort_by_key(|column| column.key);
         table.key = (!key.is_empty()).then(|| key.iter().map(|column| column.name.clone()).collect());
-        table.rows_estimate = self.rows_estimate(&listed.name)?;
+        Ok(table)
+    }
+
+    /// The same with an estimate of its rows.
+    fn estimated(&self, listed: &Listed) -> rusqlite::Result<TableDef> {
+        let mut table = self.describe(listed)?;
+        table.rows_estimate = statistics::rows(self.connection, &table)?;
         Ok(table)
     }
 
@@ -227,15 +237,5 @@ impl<'a> Catalog<'a> {
         let compound = ["UNION", "INTERSECT", "EXCEPT", "VALUES"].iter().any(|word| sql.contains(word));
         let nested = self.views.iter().any(|(view, _)| *view != name && sql.contains(view.as_str()));
         !compound && !nested
-    }
-
-    /// The number of rows that ANALYZE counted: the first number of any of its entries.
-    fn rows_estimate(&self, table: &str) -> rusqlite::Result<Option<u64>> {
-        if !self.analyzed {
-            return Ok(None);
-        }
-        let query = "SELECT max(CAST(stat AS INTEGER)) FROM sqlite_stat1 WHERE tbl = ?1 COLLATE NOCASE";
-        let rows: Option<Option<i64>> = self.connection.query_row(query, [table], |row| row.get(0)).optional()?;
-        Ok(rows.flatten().and_then(|rows| u64::try_from(rows).ok()))
     }
 }

@@ -36,7 +36,7 @@ pub(super) enum ColumnBuilder {
 impl ColumnBuilder {
     /// An empty builder of the column's Arrow type.
     pub(super) fn new(column: &ColumnDef) -> Self {
-        match Kind::of(&column.remote_type) {
+        match Kind::of_column(column) {
             Kind::Integer => Self::Integer(Int64Builder::new()),
             Kind::Boolean => Self::Boolean(BooleanBuilder::new()),
             Kind::Float => Self::Float(Float64Builder::new()),

@@ -24,6 +24,7 @@ mod dialect;
 mod error;
 mod misfit;
 mod scan;
+mod statistics;
 mod temporal;
 mod types;
 mod verify;
@@ -32,7 +33,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use headwater_source::{
-    Capabilities, Connector, Error, OpenContext, OptionDef, Options, Result, Scan, ScanRequest, Source, TableDef,
+    Capabilities, Connector, Error, OpenContext, OptionDef, Options, QueryRequest, Result, Scan, ScanRequest, Source,
+    TableDef, TableStatistics,
 };
 use rusqlite::Connection;
 
@@ -99,8 +101,17 @@ impl Source for SqliteSource {
         })
     }
 
+    async fn statistics(&self, table: &TableDef) -> Result<Option<TableStatistics>> {
+        let table = table.clone();
+        self.look(move |connection| statistics::of(connection, &table)).await.map(Some)
+    }
+
     async fn prepare(&self, request: ScanRequest) -> Result<Arc<dyn Scan>> {
-        Ok(Arc::new(SqliteScan::new(Arc::clone(&self.pool), request)?))
+        Ok(Arc::new(SqliteScan::of_table(Arc::clone(&self.pool), request)?))
+    }
+
+    async fn prepare_query(&self, request: QueryRequest) -> Result<Arc<dyn Scan>> {
+        Ok(Arc::new(SqliteScan::of_query(Arc::clone(&self.pool), &request)?))
     }
 }
 

@@ -1,8 +1,9 @@
-//! Reads a table: a thread steps through the rows and sends batches, as fast as they are taken.
+//! Reads a table or a query: a thread steps through the rows and sends batches, as fast as they are taken.
 //!
 //! Invariant: a stream ends well only after the thread said that it has seen the last row. An error in the middle is the
 //! last item; a thread that vanished is an error too.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -10,18 +11,23 @@ use std::task::{Context, Poll, ready};
 use arrow::array::RecordBatchOptions;
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
+use headwater_source::arrow::datatypes::SchemaRef;
 use headwater_source::futures::Stream;
-use headwater_source::{BatchStream, Cause, Error, RemoteStatement, Result, Scan, ScanRequest, ServiceName};
+use headwater_source::{
+    BatchStream, Cause, ColumnDef, Error, QueryRequest, RemoteStatement, Result, Scan, ScanRequest, ServiceName,
+    TableDef,
+};
 use rusqlite::{Row, Statement};
 use tokio::sync::{mpsc, oneshot};
 
 use super::connect::{Lease, Permit, Pool};
 use super::control::{CancelOnDrop, Control, Stop};
 use super::decode::{ColumnBuilder, Misfit};
-use super::dialect::{Sqlite, bind_value, lower};
+use super::dialect::{Sqlite, bind_value};
 use super::error::Stage;
+use super::types::Kind;
 use super::{catalog, misfit, verify};
-use crate::sql::render;
+use crate::sql::{render, render_relation};
 
 /// How many batches wait for the reader.
 const QUEUE_BATCHES: usize = 2;
@@ -32,7 +38,7 @@ const BATCH_BYTES_MAX: usize = 16 << 20;
 /// The most values of one statement: SQLITE_MAX_VARIABLE_NUMBER.
 const VARIABLES_MAX: usize = 32_766;
 
-/// A prepared scan.
+/// A prepared request.
 #[derive(Debug)]
 pub(super) struct SqliteScan {
     pool: Arc<Pool>,
@@ -43,22 +49,76 @@ pub(super) struct SqliteScan {
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) service: ServiceName,
-    pub(super) request: ScanRequest,
-    pub(super) statement: RemoteStatement,
+    pub(super) asked: Asked,
+    /// What is read.
+    pub(super) columns: Vec<ColumnDef>,
+    schema: SchemaRef,
+    batch_rows: usize,
+    /// The tables, and which of their columns the result depends on.
+    pub(super) tables: Vec<(Arc<TableDef>, BTreeSet<usize>)>,
+    /// The tables' names, for messages.
+    pub(super) names: String,
+    statement: RemoteStatement,
+}
+
+/// What is asked for.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// Rows of one table.
+    Rows(ScanRequest),
+    /// What is computed of the rows of some.
+    Query,
 }
 
 impl SqliteScan {
-    /// Writes the statement; does no I/O.
-    pub(super) fn new(pool: Arc<Pool>, request: ScanRequest) -> Result<Self> {
+    /// Writes the statement of a scan; does no I/O.
+    pub(super) fn of_table(pool: Arc<Pool>, request: ScanRequest) -> Result<Self> {
         let service = pool.service.clone();
-        let request = lower(request);
-        let statement = render(&Sqlite::of(&request.table, &service)?, &service, &request)?;
-        let binds = statement.binds.len();
+        let statement = render(&Sqlite, &service, &request)?;
+        let table = Arc::clone(&request.table);
+        let job = Job {
+            service,
+            columns: request.projection.iter().map(|index| table.columns[*index].clone()).collect(),
+            schema: request.schema(),
+            batch_rows: request.batch_rows,
+            names: table.full_name(),
+            tables: vec![(table, verify::columns_used(&request))],
+            asked: Asked::Rows(request),
+            statement,
+        };
+        Self::new(pool, job)
+    }
+
+    /// Writes the statement of a query; does no I/O.
+    pub(super) fn of_query(pool: Arc<Pool>, request: &QueryRequest) -> Result<Self> {
+        let service = pool.service.clone();
+        let statement = render_relation(&Sqlite, &service, &request.relation)?;
+        let used = request.relation.used_columns().into_iter();
+        let job = Job {
+            service,
+            asked: Asked::Query,
+            columns: request.columns(),
+            schema: Arc::clone(&request.schema),
+            batch_rows: request.batch_rows,
+            names: request.relation.to_string(),
+            tables: used.map(|(table, columns)| (Arc::clone(table), columns)).collect(),
+            statement,
+        };
+        let unread = job.columns.iter().find(|column| Kind::of_column(column).data_type() != column.data_type);
+        if let Some(column) = unread {
+            let reason = format!("a computed value of type {} cannot be read", column.data_type);
+            return Err(Error::Unsupported { service: job.service, reason });
+        }
+        Self::new(pool, job)
+    }
+
+    fn new(pool: Arc<Pool>, job: Job) -> Result<Self> {
+        let binds = job.statement.binds.len();
         if binds > VARIABLES_MAX {
             let reason = format!("the filters bind {binds} values together, SQLite takes {VARIABLES_MAX}");
-            return Err(Error::Unsupported { service, reason });
+            return Err(Error::Unsupported { service: job.service, reason });
         }
-        Ok(Self { pool, job: Arc::new(Job { service, request, statement }) })
+        Ok(Self { pool, job: Arc::new(job) })
     }
 }
 
@@ -179,11 +239,13 @@ impl Job {
         self.step(lease, control, &mut statement, sender)
     }
 
-    /// Checks that the table is as planned and prepares the statement, in the transaction that will read it.
+    /// Checks that the tables are as planned and prepares the statement, in the transaction that will read them.
     fn prepare<'l>(&self, lease: &'l Lease) -> Result<Statement<'l>> {
         let fail = |error| lease.error(Stage::Prepare, error);
-        let now = catalog::table(lease.connection(), &self.request.table.name).map_err(fail)?;
-        verify::unchanged(&self.service, &self.request, now.as_ref())?;
+        for (table, used) in &self.tables {
+            let now = catalog::columns_now(lease.connection(), &table.name).map_err(fail)?;
+            verify::unchanged(&self.service, table, used, now.as_ref())?;
+        }
         let mut statement = lease.connection().prepare(&self.statement.text).map_err(fail)?;
         for (index, bind) in self.statement.binds.iter().enumerate() {
             let value = bind_value(bind, &self.service)?;
@@ -195,7 +257,7 @@ impl Job {
     fn step(&self, lease: &Lease, control: &Control, statement: &mut Statement<'_>, sender: &Sender) -> Result<Reader> {
         let mut batch = BatchBuilder::new(self);
         let mut rows = statement.raw_query();
-        let fail = |error| lease.error(Stage::Read(&self.request.table.name), error);
+        let fail = |error| lease.error(Stage::Read(&self.names), error);
         while let Some(row) = rows.next().map_err(fail)? {
             batch
                 .append(row, fail)?
@@ -223,7 +285,7 @@ impl Job {
     }
 
     fn interrupted(&self, cause: Cause) -> Error {
-        Error::Interrupted { service: self.service.clone(), table: self.request.table.name.clone(), cause }
+        Error::Interrupted { service: self.service.clone(), table: self.names.clone(), cause }
     }
 }
 
@@ -240,19 +302,17 @@ struct BatchBuilder<'a> {
 
 impl<'a> BatchBuilder<'a> {
     fn new(job: &'a Job) -> Self {
-        let request = &job.request;
-        let projected = || request.projection.iter().map(|index| &request.table.columns[*index]);
         Self {
             job,
-            columns: projected().map(ColumnBuilder::new).collect(),
-            nullable: projected().map(|column| column.nullable).collect(),
+            columns: job.columns.iter().map(ColumnBuilder::new).collect(),
+            nullable: job.columns.iter().map(|column| column.nullable).collect(),
             rows: 0,
             bytes: 0,
             rows_read: 0,
         }
     }
 
-    /// Appends a row. The inner error is a value that does not fit, with the place of its column in the projection.
+    /// Appends a row. The inner error is a value that does not fit, with the place of its column in the answer.
     fn append(
         &mut self,
         row: &Row<'_>,
@@ -274,14 +334,14 @@ impl<'a> BatchBuilder<'a> {
     }
 
     fn is_full(&self) -> bool {
-        self.rows >= self.job.request.batch_rows.max(1) || self.bytes >= BATCH_BYTES_MAX
+        self.rows >= self.job.batch_rows.max(1) || self.bytes >= BATCH_BYTES_MAX
     }
 
     fn finish(&mut self) -> Result<RecordBatch> {
         let arrays = self.columns.iter_mut().map(ColumnBuilder::finish).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(self.rows));
         (self.rows, self.bytes) = (0, 0);
-        RecordBatch::try_new_with_options(self.job.request.schema(), arrays, &options)
+        RecordBatch::try_new_with_options(Arc::clone(&self.job.schema), arrays, &options)
             .map_err(|error| self.job.interrupted(Box::new(error)))
     }
 }

@@ -31,6 +31,7 @@
 //! - An expression in a view has no declared type, so it is read as text.
 
 use arrow::datatypes::{DataType, TimeUnit};
+use headwater_source::ColumnDef;
 
 /// How a column is read, from its declared type alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +59,15 @@ const DIGITS_MAX: u8 = 76;
 pub(super) const DIGITS_MAX_128: u8 = 38;
 
 impl Kind {
+    /// How a column is read: a table's by its declared type; what a query computes has none, and is read as it is computed.
+    pub(super) fn of_column(column: &ColumnDef) -> Self {
+        match &column.data_type {
+            DataType::Int64 if column.remote_type.is_empty() => Self::Integer,
+            DataType::Boolean if column.remote_type.is_empty() => Self::Boolean,
+            _ => Self::of(&column.remote_type),
+        }
+    }
+
     /// Reads a declared type.
     pub(super) fn of(declared: &str) -> Self {
         let upper = declared.to_ascii_uppercase();

@@ -7,17 +7,21 @@ use std::collections::BTreeSet;
 
 use headwater_source::{ColumnDef, Error, Result, ScanRequest, ServiceName, TableDef};
 
-/// Checks that every column of the request is now what it was when it was planned.
-pub(super) fn unchanged(service: &ServiceName, request: &ScanRequest, now: Option<&TableDef>) -> Result<()> {
-    let planned = &request.table;
+/// Checks that every column that is used is now what it was when the query was planned.
+pub(super) fn unchanged(
+    service: &ServiceName,
+    planned: &TableDef,
+    used: &BTreeSet<usize>,
+    now: Option<&TableDef>,
+) -> Result<()> {
     let changed =
         |change: String| Err(Error::SchemaChanged { service: service.clone(), table: planned.full_name(), change });
     let Some(now) = now else { return changed("it is gone".to_owned()) };
     if now.kind != planned.kind {
         return changed("it was a table and is a view, or the other way round".to_owned());
     }
-    for index in columns(request) {
-        let Some(column) = planned.columns.get(index) else {
+    for index in used {
+        let Some(column) = planned.columns.get(*index) else {
             let reason = format!("there is no column {index}");
             return Err(Error::Unsupported { service: service.clone(), reason });
         };
@@ -29,7 +33,7 @@ pub(super) fn unchanged(service: &ServiceName, request: &ScanRequest, now: Optio
 }
 
 /// Every column that the request reads, filters or sorts by.
-fn columns(request: &ScanRequest) -> BTreeSet<usize> {
+pub(super) fn columns_used(request: &ScanRequest) -> BTreeSet<usize> {
     let mut columns: BTreeSet<usize> = request.projection.iter().copied().collect();
     let mut visit = |index| {
         columns.insert(index);

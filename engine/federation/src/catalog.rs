@@ -116,11 +116,10 @@ impl SessionCatalog {
 
     async fn table(&self, schema: &str, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         if let Some(service) = self.catalog.service(schema) {
-            let table = service.table(name).await.map_err(to_datafusion)?;
+            let Some(table) = service.table(name).await.map_err(to_datafusion)? else { return Ok(None) };
+            let statistics = service.statistics(name, &table).await;
             let pushdown = self.settings.read().pushdown;
-            return Ok(table.map(|table| -> Arc<dyn TableProvider> {
-                Arc::new(RemoteTable::new(Arc::clone(service), name, table, pushdown))
-            }));
+            return Ok(Some(Arc::new(RemoteTable::new(Arc::clone(service), name, table, statistics, pushdown))));
         }
         Ok(self.catalog.local_schema(schema).and_then(|tables| tables.get(name).cloned()))
     }

@@ -71,7 +71,8 @@ impl SchemaProvider for RememberedSchema {
             return Ok(self.catalog.local_schema(&self.name).and_then(|tables| tables.get(name).cloned()));
         };
         Ok(service.last_seen(name).map(|table| -> Arc<dyn TableProvider> {
-            Arc::new(RemoteTable::new(Arc::clone(service), name, table, Pushdown::On))
+            let statistics = service.last_statistics(name, &table);
+            Arc::new(RemoteTable::new(Arc::clone(service), name, table, statistics, Pushdown::On))
         }))
     }
 

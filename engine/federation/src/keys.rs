@@ -24,7 +24,27 @@ pub(crate) enum KeyFilter {
     /// No row can match: nothing need be asked.
     NoRow,
     /// Only rows for which this is true can match.
-    Rows(Expr),
+    Rows(Expr, Reach),
+}
+
+/// What a filter of keys says of the rows that it lets through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Each of them has a partner in the join.
+    Complete,
+    /// Some of them may have none.
+    Weaker,
+}
+
+impl Reach {
+    /// Of two conditions that both must hold: where one is complete, the other takes nothing from it.
+    fn of_both(self, other: Self) -> Self {
+        if self == Self::Complete || other == Self::Complete { Self::Complete } else { Self::Weaker }
+    }
+
+    fn of_either(self, other: Self) -> Self {
+        if self == Self::Complete && other == Self::Complete { Self::Complete } else { Self::Weaker }
+    }
 }
 
 /// Reads a dynamic filter over rows whose columns are those of `columns` at the places of `projection`.
@@ -108,7 +128,7 @@ impl Reader<'_> {
         };
         match value.cast_to(&self.columns[index].data_type) {
             Ok(value) if !value.is_null() => {
-                KeyFilter::Rows(Expr::compare(op, Expr::Column(index), Expr::Literal(value)))
+                KeyFilter::Rows(Expr::compare(op, Expr::Column(index), Expr::Literal(value)), Reach::Weaker)
             }
             // A bound beyond the column's own range bounds nothing.
             _ => KeyFilter::Nothing,
@@ -143,7 +163,7 @@ impl Reader<'_> {
             return KeyFilter::NoRow;
         }
         let expr = Box::new(Expr::Column(index));
-        KeyFilter::Rows(Expr::InList { expr, values: sorted(distinct), negated: false })
+        KeyFilter::Rows(Expr::InList { expr, values: sorted(distinct), negated: false }, Reach::Complete)
     }
 
     /// Keys of several columns: each column on its own, which lets more rows through than the pairs would.
@@ -154,7 +174,10 @@ impl Reader<'_> {
             Some(self.one_of(index, values))
         };
         let parts = columns.iter().enumerate().filter_map(|(position, column)| part(position, column));
-        parts.reduce(both).unwrap_or(KeyFilter::Nothing)
+        match parts.reduce(both) {
+            Some(KeyFilter::Rows(filter, _)) => KeyFilter::Rows(filter, Reach::Weaker),
+            other => other.unwrap_or(KeyFilter::Nothing),
+        }
     }
 
     /// The table's column behind an expression: itself, or a cast of an integer to a wider integer.
@@ -172,7 +195,9 @@ fn both(left: KeyFilter, right: KeyFilter) -> KeyFilter {
     match (left, right) {
         (KeyFilter::NoRow, _) | (_, KeyFilter::NoRow) => KeyFilter::NoRow,
         (KeyFilter::Nothing, other) | (other, KeyFilter::Nothing) => other,
-        (KeyFilter::Rows(left), KeyFilter::Rows(right)) => KeyFilter::Rows(conjunction(left, right)),
+        (KeyFilter::Rows(left, a), KeyFilter::Rows(right, b)) => {
+            KeyFilter::Rows(conjunction(left, right), a.of_both(b))
+        }
     }
 }
 
@@ -180,7 +205,9 @@ fn either(left: KeyFilter, right: KeyFilter) -> KeyFilter {
     match (left, right) {
         (KeyFilter::Nothing, _) | (_, KeyFilter::Nothing) => KeyFilter::Nothing,
         (KeyFilter::NoRow, other) | (other, KeyFilter::NoRow) => other,
-        (KeyFilter::Rows(left), KeyFilter::Rows(right)) => KeyFilter::Rows(disjunction(left, right)),
+        (KeyFilter::Rows(left, a), KeyFilter::Rows(right, b)) => {
+            KeyFilter::Rows(disjunction(left, right), a.of_either(b))
+        }
     }
 }
 
@@ -303,7 +330,7 @@ mod tests {
     fn list_of_keys_is_sorted_distinct_and_replaces_their_range() {
         let list = in_list(id(), vec![lit(7), lit(3), lit(7)], &false, &schema()).unwrap();
         let range: Arc<dyn PhysicalExpr> = Arc::new(BinaryExpr::new(id(), Operator::GtEq, lit(3)));
-        assert_eq!(read(&and(range, list)), KeyFilter::Rows(ids(&[3, 7])));
+        assert_eq!(read(&and(range, list)), KeyFilter::Rows(ids(&[3, 7]), Reach::Complete));
     }
 
     #[test]
@@ -311,7 +338,7 @@ mod tests {
         let wide: Arc<dyn PhysicalExpr> = Arc::new(CastExpr::new(id(), DataType::Int64, None));
         let keys = vec![lit(5_i64), lit(5_000_000_000_i64), lit(ScalarValue::Int64(None))];
         let list = in_list(Arc::clone(&wide), keys, &false, &schema()).unwrap();
-        assert_eq!(read(&list), KeyFilter::Rows(ids(&[5])));
+        assert_eq!(read(&list), KeyFilter::Rows(ids(&[5]), Reach::Complete));
         let none = in_list(wide, vec![lit(5_000_000_000_i64)], &false, &schema()).unwrap();
         assert_eq!(read(&none), KeyFilter::NoRow);
     }
@@ -320,7 +347,7 @@ mod tests {
     fn what_is_not_understood_weakens_a_conjunction_and_voids_a_disjunction() {
         let range: Arc<dyn PhysicalExpr> = Arc::new(BinaryExpr::new(id(), Operator::LtEq, lit(9)));
         let strange: Arc<dyn PhysicalExpr> = Arc::new(BinaryExpr::new(id(), Operator::NotEq, lit(9)));
-        assert!(matches!(read(&and(Arc::clone(&range), Arc::clone(&strange))), KeyFilter::Rows(_)));
+        assert!(matches!(read(&and(Arc::clone(&range), Arc::clone(&strange))), KeyFilter::Rows(_, Reach::Weaker)));
         let or: Arc<dyn PhysicalExpr> = Arc::new(BinaryExpr::new(range, Operator::Or, strange));
         assert_eq!(read(&or), KeyFilter::Nothing);
         assert_eq!(read(&lit(false)), KeyFilter::NoRow);
@@ -341,6 +368,6 @@ mod tests {
         let case: Arc<dyn PhysicalExpr> = Arc::new(
             CaseExpr::try_new(Some(id()), vec![(lit(0), list(1)), (lit(1), list(2))], Some(lit(false))).unwrap(),
         );
-        assert_eq!(read(&case), KeyFilter::Rows(ids(&[1, 2])));
+        assert_eq!(read(&case), KeyFilter::Rows(ids(&[1, 2]), Reach::Complete));
     }
 }

@@ -8,11 +8,13 @@
 //! waited.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
 use datafusion::common::config::ConfigOptions;
+use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, Statistics, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -27,13 +29,16 @@ use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricB
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use futures::stream::{self, StreamExt, TryStreamExt};
-use headwater_source::{BatchStream, Error, Scan};
+use headwater_source::{BatchStream, Error, Scan, Source};
 use tokio::sync::OnceCell;
 use tracing::debug;
 
-use crate::keys::{KeyFilter, key_filter, keys_of, range_of_keys};
-use crate::region::{Asked, TableName};
-use crate::{Admission, Permit, Pushdown, RemoteStatementReport, Service, to_datafusion};
+use crate::keys::{KeyFilter, key_filter};
+use crate::narrow::{Narrowed, Planned};
+use crate::once::ReadOnce;
+use crate::region::TableName;
+use crate::snapshot::SharedSnapshot;
+use crate::{Admission, Permit, Pushdown, RemoteStatementReport, to_datafusion};
 
 /// Reads a service's table by one remote statement for each partition.
 #[derive(Debug, Clone)]
@@ -47,29 +52,12 @@ pub struct RemoteScanExec {
     joins: Vec<Arc<dyn PhysicalExpr>>,
     /// The scan that is really run, once the keys are known.
     narrowed: Arc<OnceCell<Narrowed>>,
+    /// The state of the source that all statements of the query read, where there are several.
+    snapshot: Arc<OnceLock<Arc<SharedSnapshot>>>,
+    /// The rows, where other scans of the plan want the same.
+    once: Arc<OnceLock<Arc<ReadOnce>>>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
-}
-
-/// The scan as it was planned, before any key is known.
-#[derive(Debug, Clone)]
-pub(crate) struct Planned {
-    pub(crate) service: Arc<Service>,
-    /// The tables that are read.
-    pub(crate) tables: Vec<TableName>,
-    pub(crate) asked: Asked,
-    pub(crate) scan: Arc<dyn Scan>,
-    /// Whether keys may be sent at all: not while the session has pushdown off.
-    pub(crate) pushes: Pushdown,
-}
-
-/// The scan with the keys that came.
-#[derive(Debug)]
-enum Narrowed {
-    /// No key came: there is nothing to ask.
-    Empty,
-    /// Read so, with so many keys bound.
-    To { scan: Arc<dyn Scan>, keys: usize },
 }
 
 impl RemoteScanExec {
@@ -77,8 +65,10 @@ impl RemoteScanExec {
     /// more than the rows that the keys would have saved.
     pub const KEYS_WAIT_MAX: Duration = Duration::from_secs(60);
 
-    pub(crate) fn new(planned: Planned, statistics: Statistics, notes: Vec<String>) -> Self {
+    pub(crate) fn new(planned: Planned, notes: Vec<String>) -> Self {
         let schema = planned.asked.schema();
+        let mut statistics = Statistics::new_unknown(&schema);
+        statistics.num_rows = Precision::Inexact(planned.rows.ceil() as usize);
         let properties = PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(&schema)),
             Partitioning::UnknownPartitioning(planned.scan.partitions()),
@@ -94,6 +84,8 @@ impl RemoteScanExec {
             notes,
             joins: vec![],
             narrowed: Arc::default(),
+            snapshot: Arc::default(),
+            once: Arc::default(),
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
         }
@@ -122,25 +114,33 @@ impl RemoteScanExec {
     async fn read(self, partition: usize, admission: Option<Arc<Admission>>) -> Result<Option<Reading>> {
         let meter = self.meter(partition);
         let narrowed = self.narrowed.get_or_try_init(|| self.narrow()).await?;
-        let Planned { service, tables, .. } = self.planned;
         match narrowed {
-            Narrowed::Empty => Ok(None),
-            Narrowed::To { scan, keys } => {
+            // Fewer parts may be worth while once the keys are known.
+            Narrowed::To { scan, keys } if partition < scan.partitions() => {
                 if *keys > 0 {
                     MetricBuilder::new(&self.metrics).counter(KEYS, partition).add(*keys);
                 }
                 let permit = match admission {
-                    Some(admission) => Some(admission.enter(service.name(), service.source().as_ref()).await),
+                    Some(admission) => {
+                        let service = &self.planned.service;
+                        Some(admission.enter(service.name(), service.source().as_ref()).await.map_err(to_datafusion)?)
+                    }
                     None => None,
                 };
-                let permit = permit.transpose().map_err(to_datafusion)?;
-                Reading::start(tables, Arc::clone(scan), partition, meter, permit).await.map(Some)
+                let opening =
+                    Opening { scan: Arc::clone(scan), partition, shared: self.snapshot.get().cloned(), permit };
+                Reading::start(self.planned.tables, opening, meter).await.map(Some)
+            }
+            Narrowed::Empty | Narrowed::To { .. } => {
+                if let Some(shared) = self.snapshot.get() {
+                    shared.ended().await;
+                }
+                Ok(None)
             }
         }
     }
 
     async fn narrow(&self) -> Result<Narrowed> {
-        let planned = Narrowed::To { scan: Arc::clone(&self.planned.scan), keys: 0 };
         let mut filters = Vec::new();
         for join in &self.joins {
             if !is_complete(join).await {
@@ -150,17 +150,92 @@ impl RemoteScanExec {
             let asked = &self.planned.asked;
             match key_filter(join, asked.columns(), &asked.positions()) {
                 KeyFilter::NoRow => return Ok(Narrowed::Empty),
-                KeyFilter::Rows(filter) => filters.push(filter),
+                KeyFilter::Rows(filter, reach) => filters.push((filter, reach)),
                 KeyFilter::Nothing => {}
             }
         }
-        match self.planned.narrowed_by(filters).await? {
-            // The streams of a plan are fixed before the keys are known.
-            Some((scan, keys)) if scan.partitions() == self.planned.scan.partitions() => {
-                Ok(Narrowed::To { scan, keys })
-            }
-            _ => Ok(planned),
-        }
+        self.planned.narrowed_by(filters).await
+    }
+
+    /// The source that is read.
+    pub(crate) fn source(&self) -> &Arc<dyn Source> {
+        self.planned.service.source()
+    }
+
+    /// What two scans have in common that read one store under one role.
+    pub(crate) fn source_key(&self) -> String {
+        let source = self.source();
+        format!("{} {}", source.capabilities().source(), source.location())
+    }
+
+    /// Into how many statements the scan is split.
+    pub(crate) fn partitions(&self) -> usize {
+        self.planned.scan.partitions()
+    }
+
+    /// Whether the scan reads all of its statement's rows, whatever keys come.
+    pub(crate) fn reads_all(&self) -> bool {
+        self.joins.is_empty() && self.planned.bound.is_none()
+    }
+
+    /// How many rows are guessed to come.
+    pub(crate) fn estimated_rows(&self) -> f64 {
+        self.planned.rows
+    }
+
+    /// Whether both would send the same statement to the same source but for keys.
+    pub(crate) fn asks_as(&self, other: &Self) -> bool {
+        let (ours, theirs) = (&self.planned, &other.planned);
+        let plain = |planned: &Planned| planned.bound.is_none();
+        plain(ours)
+            && plain(theirs)
+            && self.schema == other.schema
+            && ours.scan.partitions() == theirs.scan.partitions()
+            && ours.scan.statement() == theirs.scan.statement()
+            && self.source_key() == other.source_key()
+    }
+
+    /// Lets the scan share its rows with others.
+    pub(crate) fn read_once(&self, once: Arc<ReadOnce>) {
+        // A plan that is planned once is told once.
+        let _ = self.once.set(once);
+    }
+
+    /// Whether it shares its rows.
+    pub(crate) fn is_read_once(&self) -> bool {
+        self.once.get().is_some()
+    }
+
+    /// Whether it shares its rows with this one.
+    pub(crate) fn shares_rows(&self, other: &Self) -> bool {
+        matches!((self.once.get(), other.once.get()), (Some(ours), Some(theirs)) if Arc::ptr_eq(ours, theirs))
+    }
+
+    /// The rows of a partition, as the source sends them.
+    pub(crate) fn stream(
+        self,
+        partition: usize,
+        context: &Arc<TaskContext>,
+    ) -> stream::BoxStream<'static, Result<RecordBatch>> {
+        let admission = context.session_config().get_extension::<Admission>();
+        stream::once(self.read(partition, admission))
+            .map_ok(|reading| match reading {
+                Some(reading) => stream::try_unfold(reading, Reading::next).boxed(),
+                None => stream::empty().boxed(),
+            })
+            .try_flatten()
+            .boxed()
+    }
+
+    /// The same as a scan that takes no keys.
+    fn unnarrowed(&self) -> Self {
+        Self { joins: vec![], narrowed: Arc::default(), ..self.clone() }
+    }
+
+    /// Lets the scan read the state that other statements of its query read.
+    pub(crate) fn share(&self, snapshot: Arc<SharedSnapshot>) {
+        // A plan that is planned once is told once.
+        let _ = self.snapshot.set(snapshot);
     }
 
     /// Whether one of these dynamic filters tells it keys.
@@ -173,6 +248,8 @@ impl RemoteScanExec {
         let mut scan = self.clone();
         scan.joins.retain(|join| join.expression_id().is_none_or(|id| !filters.contains(&id)));
         scan.narrowed = Arc::default();
+        scan.snapshot = Arc::default();
+        scan.once = Arc::default();
         scan
     }
 
@@ -208,30 +285,6 @@ async fn is_complete(join: &Arc<dyn PhysicalExpr>) -> bool {
     }
 }
 
-impl Planned {
-    /// The scan with these filters too, as far as the source can use them, and the number of keys in them.
-    async fn narrowed_by(&self, filters: Vec<headwater_source::Expr>) -> Result<Option<(Arc<dyn Scan>, usize)>> {
-        let source = self.service.source();
-        let capabilities = source.capabilities();
-        let mut chosen = Vec::new();
-        let mut room = capabilities.max_binds().saturating_sub(self.scan.statement().binds.len());
-        let mut keys = 0;
-        for filter in filters {
-            // The keys themselves while they are few enough for one statement, and their range otherwise.
-            let forms = [filter.clone(), range_of_keys(filter)];
-            let mut offers = forms.iter().filter_map(|form| capabilities.offer_over(form, self.asked.columns()).filter);
-            if let Some(filter) = offers.find(|filter| filter.literals() <= room) {
-                room -= filter.literals();
-                keys += keys_of(&filter);
-                chosen.push(filter);
-            }
-        }
-        let Some(narrowed) = self.asked.narrowed(&chosen).filter(|_| !chosen.is_empty()) else { return Ok(None) };
-        let scan = narrowed.prepare(source.as_ref()).await.map_err(|error| failed(&self.tables, error))?;
-        Ok(Some((scan, keys)))
-    }
-}
-
 /// Counts what one partition reads.
 struct Meter {
     rows: Count,
@@ -240,34 +293,38 @@ struct Meter {
     statements: Count,
 }
 
+/// What is to be read: a partition of a scan, of the state that is shared, in its turn.
+struct Opening {
+    scan: Arc<dyn Scan>,
+    partition: usize,
+    shared: Option<Arc<SharedSnapshot>>,
+    permit: Option<Permit>,
+}
+
 /// A partition while it is read.
 struct Reading {
     tables: Vec<TableName>,
     batches: BatchStream,
+    shared: Option<Arc<SharedSnapshot>>,
     meter: Meter,
     /// Held while the statement runs.
     _permit: Option<Permit>,
 }
 
 impl Reading {
-    async fn start(
-        tables: Vec<TableName>,
-        scan: Arc<dyn Scan>,
-        partition: usize,
-        meter: Meter,
-        permit: Option<Permit>,
-    ) -> Result<Self> {
+    async fn start(tables: Vec<TableName>, opening: Opening, meter: Meter) -> Result<Self> {
+        let Opening { scan, partition, shared, permit } = opening;
         let started = Instant::now();
         meter.statements.add(1);
-        let opened = scan.open(partition).await;
+        let opened = opened(scan, partition, shared.as_deref()).await;
         meter.elapsed.add_elapsed(started);
         match opened {
-            Ok(batches) => Ok(Self { tables, batches, meter, _permit: permit }),
+            Ok(batches) => Ok(Self { tables, batches, shared, meter, _permit: permit }),
             Err(error) => Err(failed(&tables, error)),
         }
     }
 
-    async fn next(mut self) -> Result<Option<(arrow::record_batch::RecordBatch, Self)>> {
+    async fn next(mut self) -> Result<Option<(RecordBatch, Self)>> {
         let started = Instant::now();
         let next = self.batches.next().await;
         self.meter.elapsed.add_elapsed(started);
@@ -278,9 +335,35 @@ impl Reading {
                 Ok(Some((batch, self)))
             }
             Some(Err(error)) => Err(failed(&self.tables, error)),
-            None => Ok(None),
+            None => {
+                if let Some(shared) = self.shared {
+                    shared.ended().await;
+                }
+                Ok(None)
+            }
         }
     }
+}
+
+async fn opened(
+    scan: Arc<dyn Scan>,
+    partition: usize,
+    shared: Option<&SharedSnapshot>,
+) -> Result<BatchStream, headwater_source::Error> {
+    let snapshot = match shared {
+        Some(shared) => shared.get().await?,
+        None => None,
+    };
+    match snapshot {
+        Some(snapshot) => scan.open_at(partition, &snapshot).await,
+        None => scan.open(partition).await,
+    }
+}
+
+/// Every scan of a plan, in the plan's order.
+pub(crate) fn scans_of(plan: &Arc<dyn ExecutionPlan>) -> Vec<&RemoteScanExec> {
+    let own = plan.downcast_ref::<RemoteScanExec>().into_iter();
+    own.chain(plan.children().into_iter().flat_map(scans_of)).collect()
 }
 
 /// A schema that changed must be asked for anew by the next query.
@@ -324,13 +407,18 @@ impl ExecutionPlan for RemoteScanExec {
         let filters = vec![PushedDown::No; offered.len()];
         let joins: Vec<_> = offered.into_iter().filter(|filter| filter.is::<DynamicFilterPhysicalExpr>()).collect();
         // A cut scan must not be narrowed: the join would see other rows than the first.
-        let takes = !self.planned.asked.is_cut() && self.planned.pushes == Pushdown::On && only_joins_tell(config);
+        let takes = !self.planned.asked.is_cut()
+            && self.planned.pushes == Pushdown::On
+            && self.planned.bound.is_none()
+            && only_joins_tell(config);
         if !matches!(phase, FilterPushdownPhase::Post) || joins.is_empty() || !takes {
             return Ok(FilterPushdownPropagation { filters, updated_node: None });
         }
         let mut node = self.clone();
         node.joins.extend(joins);
         node.narrowed = Arc::default();
+        node.snapshot = Arc::default();
+        node.once = Arc::default();
         Ok(FilterPushdownPropagation { filters, updated_node: Some(Arc::new(node)) })
     }
 
@@ -340,6 +428,7 @@ impl ExecutionPlan for RemoteScanExec {
         Ok(Arc::new(Self {
             joins: vec![],
             narrowed: Arc::default(),
+            once: Arc::default(),
             metrics: ExecutionPlanMetricsSet::new(),
             ..(*self).clone()
         }))
@@ -353,13 +442,16 @@ impl ExecutionPlan for RemoteScanExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let admission = context.session_config().get_extension::<Admission>();
-        let batches = stream::once(self.clone().read(partition, admission))
-            .map_ok(|reading| match reading {
-                Some(reading) => stream::try_unfold(reading, Reading::next).boxed(),
-                None => stream::empty().boxed(),
-            })
-            .try_flatten();
+        let batches = match self.once.get().cloned() {
+            None => self.clone().stream(partition, &context),
+            Some(once) => {
+                let scan = self.unnarrowed();
+                stream::once(async move { once.rows(scan, partition, &context).await })
+                    .map_ok(|batches| stream::iter(batches.into_iter().map(Ok)))
+                    .try_flatten()
+                    .boxed()
+            }
+        };
         Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches)))
     }
 
@@ -377,16 +469,24 @@ impl ExecutionPlan for RemoteScanExec {
 
 impl DisplayAs for RemoteScanExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Planned { service, scan, .. } = &self.planned;
+        let Planned { service, scan, rows, cut, bound, .. } = &self.planned;
         write!(f, "RemoteScanExec: service={}, statement={}", service.name(), scan.statement())?;
+        write!(f, ", estimated_rows={}", rows.ceil())?;
         if scan.partitions() > 1 {
             write!(f, ", partitions={}", scan.partitions())?;
         }
-        match (self.narrowed.get(), self.joins.is_empty()) {
+        match (self.narrowed.get(), self.joins.is_empty() && bound.is_none()) {
             (_, true) => {}
+            (None, false) if bound.is_some() => write!(f, ", keys=[from the side read first, at run time]")?,
             (None, false) => write!(f, ", keys=[from the join above, at run time]")?,
             (Some(Narrowed::Empty), false) => write!(f, ", keys=[none came: not asked]")?,
             (Some(Narrowed::To { scan, keys }), false) => write!(f, ", keys=[{keys} bound: {}]", scan.statement())?,
+        }
+        if self.is_read_once() {
+            write!(f, ", read once for all that ask the same")?;
+        }
+        if let (Some(cut), None) = (cut, self.narrowed.get()) {
+            write!(f, ", first=[{} rows of the order, where the keys are complete]", cut.first.rows)?;
         }
         if !self.notes.is_empty() {
             write!(f, ", local=[{}]", self.notes.join("; "))?;

@@ -8,9 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use headwater_source::{Error, Result, ServiceName, Source, TableDef};
+use headwater_source::{Error, Result, ServiceName, Source, TableDef, TableStatistics};
 use parking_lot::RwLock;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
+
+use crate::statistics::Remembered;
 
 /// A service, shared by all sessions.
 #[derive(Debug)]
@@ -19,6 +21,7 @@ pub struct Service {
     source: Arc<dyn Source>,
     tables: Tables,
     seen: RwLock<Seen>,
+    statistics: Arc<Remembered>,
     discovering: tokio::sync::Mutex<()>,
 }
 
@@ -54,12 +57,23 @@ impl Service {
     /// How long a table's description is trusted.
     pub const MAX_AGE: Duration = Duration::from_secs(60);
 
+    /// How long it is used while it is asked for anew in the background. A scan meets a table that has changed meanwhile as a changed
+    /// schema, never as shifted columns.
+    pub const STALE_MAX: Duration = Duration::from_secs(600);
+
     /// How long a service that could not be described is left alone by listings.
     pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 
     /// A service of which nothing was seen yet.
     pub fn new(name: ServiceName, source: Arc<dyn Source>, tables: Tables) -> Arc<Self> {
-        Arc::new(Self { name, source, tables, seen: RwLock::default(), discovering: tokio::sync::Mutex::default() })
+        Arc::new(Self {
+            name,
+            source,
+            tables,
+            seen: RwLock::default(),
+            statistics: Arc::default(),
+            discovering: tokio::sync::Mutex::default(),
+        })
     }
 
     /// The service's name: its schema in SQL.
@@ -99,13 +113,42 @@ impl Service {
         }
     }
 
-    /// A table's description, from memory where that is fresh, from the source otherwise. `None` where it is not published.
-    pub async fn table(&self, name: &str) -> Result<Option<Arc<TableDef>>> {
+    /// A table's description. From memory where that is fresh; where it is a little older too, while it is asked for anew in the
+    /// background; from the source otherwise. `None` where it is not published.
+    pub async fn table(self: &Arc<Self>, name: &str) -> Result<Option<Arc<TableDef>>> {
         let remembered = self.seen.read().tables.get(name).cloned();
         match remembered {
             Some((table, at)) if at.elapsed() < Self::MAX_AGE => Ok(Some(table)),
+            Some((table, at)) if at.elapsed() < Self::STALE_MAX => {
+                self.describe_again(name);
+                Ok(Some(table))
+            }
             _ => self.describe(name).await,
         }
+    }
+
+    /// What the source says of a table's rows, or guesses where it says nothing.
+    pub async fn statistics(&self, name: &str, table: &Arc<TableDef>) -> Arc<TableStatistics> {
+        self.statistics.of(&self.source, name, table).await
+    }
+
+    /// What is remembered of that, without asking.
+    pub fn last_statistics(&self, name: &str, table: &Arc<TableDef>) -> Arc<TableStatistics> {
+        self.statistics.last(name, table)
+    }
+
+    /// Describes a table in the background. Its age starts anew, so that it is asked for once.
+    fn describe_again(self: &Arc<Self>, name: &str) {
+        if let Some((_, at)) = self.seen.write().tables.get_mut(name) {
+            *at = Instant::now();
+        }
+        let (service, name) = (Arc::clone(self), name.to_owned());
+        tokio::spawn(async move {
+            // A failure is met by the next query: a scan checks what it reads.
+            if let Err(error) = service.describe(&name).await {
+                debug!(service = %service.name, table = name, %error, "table could not be described again");
+            }
+        });
     }
 
     /// Describes every published table now. Each table's failure is its own.
@@ -154,6 +197,7 @@ impl Service {
         if seen.tables.remove(name).is_some() {
             info!(service = %self.name, table = name, "table description dropped");
         }
+        self.statistics.forget(name);
         seen.listed = None;
     }
 

@@ -6,17 +6,19 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{DFSchema, Result, Statistics, stats::Precision};
+use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr_rewriter::unnormalize_cols;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr as Logical, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::FilterExecBuilder;
-use headwater_source::{Expr, Offer, ScanRequest, SortKey, Support, TableDef, TableKind};
+use headwater_source::{Expr, Offer, ScanRequest, SortKey, Support, TableDef, TableKind, TableStatistics};
 use parking_lot::Mutex;
 
+use crate::narrow::{KeyedCut, Planned};
+use crate::region::rows_of_scan;
 use crate::region::{Asked, TableName};
-use crate::scan::{Planned, failed};
+use crate::scan::failed;
 use crate::translate::translate;
 use crate::{Pushdown, RemoteScanExec, Service};
 
@@ -27,9 +29,14 @@ pub struct RemoteTable {
     /// The name in SQL, under which the service remembers it.
     name: String,
     definition: Arc<TableDef>,
+    statistics: Arc<TableStatistics>,
     schema: SchemaRef,
     pushdown: Pushdown,
     first: Option<First>,
+    /// What the rows are cut to where the keys of so many joins are complete.
+    keyed_cut: Option<KeyedCut>,
+    /// Which operators above stay local, and why; for EXPLAIN.
+    notes: Vec<String>,
     /// The filters of which DataFusion was told that they stay in its plan.
     kept: Arc<Mutex<HashSet<Logical>>>,
 }
@@ -53,10 +60,26 @@ impl RemoteTable {
     /// again, so that it may be left out of a statement that would bind too many: an exact filter never may.
     const EXACT_BINDS_SHARE: usize = 256;
 
+    /// How many rows a scan must be expected to have before it is worth several statements.
+    const SPLIT_ROWS_MIN: f64 = 200_000.0;
+
     /// A table as last described.
-    pub fn new(service: Arc<Service>, name: &str, definition: Arc<TableDef>, pushdown: Pushdown) -> Self {
+    pub fn new(
+        service: Arc<Service>,
+        name: &str,
+        definition: Arc<TableDef>,
+        statistics: Arc<TableStatistics>,
+        pushdown: Pushdown,
+    ) -> Self {
         let schema = definition.schema();
-        Self { service, name: name.to_owned(), definition, schema, pushdown, first: None, kept: Arc::default() }
+        let (name, kept) = (name.to_owned(), Arc::default());
+        let (first, keyed_cut, notes) = (None, None, vec![]);
+        Self { service, name, definition, statistics, schema, pushdown, first, keyed_cut, notes, kept }
+    }
+
+    /// What its source says of its rows. Has an entry for each column of the definition.
+    pub(crate) fn statistics(&self) -> &Arc<TableStatistics> {
+        &self.statistics
     }
 
     /// The table at the source.
@@ -79,22 +102,34 @@ impl RemoteTable {
         (self.first != first).then(|| Self { first, ..self.clone() })
     }
 
+    /// The same table, cut to the first rows of an order over its columns where the keys of so many joins are complete; `None` where
+    /// the source can't sort so.
+    pub(crate) fn cut_when_keyed(&self, cut: KeyedCut) -> Option<Self> {
+        let capabilities = self.service.source().capabilities();
+        if self.pushdown == Pushdown::Off || capabilities.offer_sort(&cut.first.keys, &self.definition).is_err() {
+            return None;
+        }
+        Some(Self { keyed_cut: Some(cut), ..self.clone() })
+    }
+
+    /// The same table, whose scan says in EXPLAIN which operators above stay local.
+    pub(crate) fn with_notes(&self, notes: &[String]) -> Self {
+        Self { notes: notes.to_vec(), ..self.clone() }
+    }
+
+    /// The table by its name in SQL, with what is known of it.
+    pub(crate) fn named(&self) -> TableName {
+        TableName {
+            service: Arc::clone(&self.service),
+            name: self.name.clone(),
+            definition: Arc::clone(&self.definition),
+            statistics: Arc::clone(&self.statistics),
+        }
+    }
+
     /// The index of a column, where it exists.
     pub(crate) fn column_index(&self, name: &str) -> Option<usize> {
         self.definition.column_index(name)
-    }
-
-    /// The table's name in SQL.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The column that is the table's key by itself.
-    pub(crate) fn single_key(&self) -> Option<&str> {
-        match self.definition.key.as_deref() {
-            Some([column]) => Some(column),
-            _ => None,
-        }
     }
 
     /// Whether anything is pushed.
@@ -165,14 +200,6 @@ impl RemoteTable {
         }
         request
     }
-
-    fn estimated_rows(&self, filters: usize, limit: Option<u64>) -> Precision<usize> {
-        /// The share of rows that a filter is guessed to keep where nothing is known of it.
-        const GUESSED_SELECTIVITY: f64 = 0.2;
-        let Some(rows) = self.definition.rows_estimate else { return Precision::Absent };
-        let kept = (rows as f64 * GUESSED_SELECTIVITY.powi(filters.min(8) as i32)).ceil() as u64;
-        Precision::Inexact(limit.map_or(kept, |limit| kept.min(limit)) as usize)
-    }
 }
 
 #[async_trait]
@@ -240,7 +267,8 @@ impl RemoteTable {
                 _ => {}
             }
         }
-        let scan = self.scan_of(state, Some(&read), filters, None).await?;
+        let uncut = Self { keyed_cut: None, ..self.clone() };
+        let scan = uncut.scan_of(state, Some(&read), filters, None).await?;
         let Some(predicate) = conjunction(unnormalize_cols(unkept.iter().cloned())) else { return Ok(scan) };
         let schema = DFSchema::try_from(scan.schema())?;
         let predicate = state.create_physical_expr(predicate, &schema)?;
@@ -259,22 +287,31 @@ impl RemoteTable {
         let exact = decisions.iter().all(|decision| decision.offer.support == Support::Exact);
         let mut request = self.request(projection, chosen, exact, limit);
         request.batch_rows = state.config().batch_size();
-        let rows = self.estimated_rows(request.filters.len(), request.limit);
-        let schema = request.schema();
-        let tables = vec![TableName { service: Arc::clone(&self.service), name: self.name.clone() }];
+        let mut rows = rows_of_scan(self, filters);
+        if let Some(limit) = request.limit {
+            rows = rows.min(limit as f64);
+        } else if self.pushdown == Pushdown::On && rows >= Self::SPLIT_ROWS_MIN {
+            request.partitions_max = state.config().target_partitions();
+        }
+        let tables = vec![self.named()];
         let prepared = self.service.source().prepare(request.clone()).await;
         let scan = prepared.map_err(|error| failed(&tables, error))?;
-        let mut statistics = Statistics::new_unknown(&schema);
-        statistics.num_rows = rows;
-        let notes = decisions.iter().filter_map(Decision::note).collect();
+        let notes = decisions.iter().filter_map(Decision::note).chain(self.notes.iter().cloned()).collect();
+        // With a filter left to do locally, a cut at the source would lose rows that the filter keeps.
+        let cut = self.keyed_cut.clone().filter(|_| exact && request.limit.is_none());
+        let cut = cut.and_then(|cut| cut.projected(&request.projection));
         let planned = Planned {
             service: Arc::clone(&self.service),
             tables,
             asked: Asked::Table(request),
             scan,
             pushes: self.pushdown,
+            rows,
+            cut,
+            bound: None,
+            parts: None,
         };
-        Ok(Arc::new(RemoteScanExec::new(planned, statistics, notes)))
+        Ok(Arc::new(RemoteScanExec::new(planned, notes)))
     }
 }
 

@@ -78,7 +78,7 @@ fn sort_key(key: &SortExpr, table: &RemoteTable) -> Option<SortKey> {
 }
 
 /// The keys in the names of the projection's input; `None` where one is computed.
-fn below_projection(projection: &Projection, keys: &[SortExpr]) -> Result<Option<Vec<SortExpr>>> {
+pub(crate) fn below_projection(projection: &Projection, keys: &[SortExpr]) -> Result<Option<Vec<SortExpr>>> {
     let mut below = Vec::with_capacity(keys.len());
     for key in keys {
         let Expr::Column(column) = &key.expr else { return Ok(None) };
@@ -93,7 +93,7 @@ fn below_projection(projection: &Projection, keys: &[SortExpr]) -> Result<Option
 }
 
 /// The keys in the names of the alias's input: by position, since an alias renames the relation only.
-fn below_alias(alias: &SubqueryAlias, keys: &[SortExpr]) -> Result<Option<Vec<SortExpr>>> {
+pub(crate) fn below_alias(alias: &SubqueryAlias, keys: &[SortExpr]) -> Result<Option<Vec<SortExpr>>> {
     let mut below = Vec::with_capacity(keys.len());
     for key in keys {
         let Expr::Column(column) = &key.expr else { return Ok(None) };

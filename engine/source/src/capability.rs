@@ -51,13 +51,48 @@ impl Operator {
 /// An entry of the capability table.
 pub type Rule = (Operator, ValueClass, Support);
 
+/// What an expression of a whole query is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be computed.
+    Value,
+    /// To group, count distinct or sort by.
+    Key,
+}
+
+/// Why one expression over these columns stays local though its class is in the table: a value that has no bind, a text that may be longer than
+/// the source sorts by. `None` where nothing speaks against it.
+pub type Objection = fn(&Expr, Purpose, &[ColumnDef]) -> Option<String>;
+
+/// How a source puts its cores to work on one large statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parallel {
+    /// As it sees fit; or one core is all that it has for a reader.
+    ByItself,
+    /// A statement keeps one core busy, however large it is: several statements over ranges of a key are faster.
+    ByParts,
+}
+
 /// The capability table of one kind and version of source.
 #[derive(Debug, Clone, Copy)]
 pub struct Capabilities {
     source: &'static str,
     rules: &'static [Rule],
     max_binds: usize,
+    parallel: Parallel,
     queries: Option<&'static Queries>,
+    objection: Objection,
+    constants: Option<&'static [ValueClass]>,
+    locality: Locality,
+}
+
+/// Where a source works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Locality {
+    /// On a server: rows cost to ship, and its work is its own.
+    Server,
+    /// In this process: its rows cost nothing to ship, and its work is ours. Only what it does with less work than reading goes down.
+    InProcess,
 }
 
 /// What a source makes of a filter.
@@ -77,7 +112,16 @@ impl Capabilities {
 
     /// A table for the kind of source that messages call `source`.
     pub const fn new(source: &'static str, rules: &'static [Rule]) -> Self {
-        Self { source, rules, max_binds: Self::DEFAULT_MAX_BINDS, queries: None }
+        Self {
+            source,
+            rules,
+            max_binds: Self::DEFAULT_MAX_BINDS,
+            parallel: Parallel::ByItself,
+            queries: None,
+            objection: |_, _, _| None,
+            constants: None,
+            locality: Locality::Server,
+        }
     }
 
     /// The same table with another limit on the values of one scan.
@@ -88,6 +132,47 @@ impl Capabilities {
     /// The same table for a source that also takes whole queries.
     pub const fn with_queries(self, queries: &'static Queries) -> Self {
         Self { queries: Some(queries), ..self }
+    }
+
+    /// The same table with objections to single expressions of whole queries, and to sort keys.
+    pub const fn with_objection(self, objection: Objection) -> Self {
+        Self { objection, ..self }
+    }
+
+    /// Nothing, or why the expression stays local.
+    pub(crate) fn unobjected(&self, expr: &Expr, purpose: Purpose, columns: &[ColumnDef]) -> Result<(), String> {
+        (self.objection)(expr, purpose, columns).map_or(Ok(()), Err)
+    }
+
+    /// The same table for a source of which a large query is better asked in parts. Its [`Source::snapshot`](crate::Source::snapshot)
+    /// must let them read one state; where it gives none, the query is asked whole.
+    pub const fn in_parts(self) -> Self {
+        Self { parallel: Parallel::ByParts, ..self }
+    }
+
+    /// How the source puts its cores to work on one large statement.
+    pub fn parallel(&self) -> Parallel {
+        self.parallel
+    }
+
+    /// The same table for a source that takes constants of these classes alone as values of a query; without it, of every class.
+    pub const fn with_constants(self, constants: &'static [ValueClass]) -> Self {
+        Self { constants: Some(constants), ..self }
+    }
+
+    /// The same table for a source that works in this process.
+    pub const fn in_process(self) -> Self {
+        Self { locality: Locality::InProcess, ..self }
+    }
+
+    /// Where the source works.
+    pub fn locality(&self) -> Locality {
+        self.locality
+    }
+
+    /// Whether a constant of this class may stand in a query as a value. What a column is compared with is another thing.
+    pub fn takes_constant(&self, class: ValueClass) -> bool {
+        self.constants.is_none_or(|known| known.contains(&class))
     }
 
     /// What the source computes of whole queries; `None` where it only takes scans.

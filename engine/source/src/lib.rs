@@ -47,7 +47,7 @@ mod table;
 
 pub use arrow;
 pub use async_trait::async_trait;
-pub use capability::{Capabilities, Offer, Operator, Rule, Support};
+pub use capability::{Capabilities, Locality, Objection, Offer, Operator, Parallel, Purpose, Rule, Support};
 pub use connector::{Connector, OpenContext, OptionDef, OptionKind, OptionValue, Options};
 pub use datafusion_common::ScalarValue;
 pub use error::{Cause, Error, Result};
@@ -55,7 +55,7 @@ pub use expr::{Call, CompareOp, Expr, Function, Like};
 pub use futures;
 pub use name::{ServiceName, nearest};
 pub use query::{Conditions, Queries};
-pub use relation::{Aggregate, AggregateFunction, JoinKind, Node, QueryRequest, Relation};
+pub use relation::{Aggregate, AggregateFunction, Groups, JoinKind, Node, QueryRequest, Relation};
 pub use request::{Bind, RemoteStatement, ScanRequest, SortKey};
 pub use source::{BatchStream, Scan, Snapshot, Source};
 pub use statistics::{ColumnStatistics, Index, TableStatistics};

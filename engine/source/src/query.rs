@@ -10,8 +10,8 @@ use datafusion_common::ScalarValue;
 use crate::bounds::{fits, magnitude};
 use crate::capability::value_fits;
 use crate::{
-    Aggregate, AggregateFunction, Call, Capabilities, ColumnDef, Expr, Function, JoinKind, Operator, SortKey, Support,
-    ValueClass,
+    Aggregate, AggregateFunction, Call, Capabilities, ColumnDef, Expr, Function, JoinKind, Operator, Purpose, SortKey,
+    Support, ValueClass,
 };
 
 /// What a source computes exactly, beyond filters on columns.
@@ -19,7 +19,7 @@ use crate::{
 pub struct Queries {
     /// Functions, by the class of their first value.
     pub functions: &'static [(Function, ValueClass)],
-    /// Aggregates, by the class of their argument. `count(*)` needs no entry.
+    /// Aggregates, by the class of their argument. `count(*)` needs no entry, and `count` counts the classes on which IS NULL is exact.
     pub aggregates: &'static [(AggregateFunction, ValueClass)],
     /// The integer types that it computes with and sums up.
     pub integers: &'static [DataType],
@@ -51,8 +51,15 @@ impl Capabilities {
         match expr {
             Expr::Column(index) if *index < columns.len() => Ok(columns[*index].clone()),
             Expr::Column(index) => Err(format!("there is no column {index}")),
-            Expr::Literal(value) => self.computes_literal(value),
-            Expr::Call(call) => self.computes_call(call, columns).map(|()| expr.describe(columns)),
+            Expr::Literal(value) => {
+                self.unobjected(expr, Purpose::Value, columns)?;
+                self.computes_literal(value)
+            }
+            Expr::Call(call) => {
+                self.computes_call(call, columns)?;
+                self.unobjected(expr, Purpose::Value, columns)?;
+                Ok(expr.describe(columns))
+            }
             condition => {
                 if self.queries_or_reason()?.conditions == Conditions::AreNot {
                     return Err(format!("{} has no boolean values", self.source()));
@@ -75,7 +82,7 @@ impl Capabilities {
         }
         let column = self.computes(key, columns)?;
         if self.queries_or_reason()?.groups.contains(&column.class) {
-            return Ok(());
+            return self.unobjected(key, Purpose::Key, columns);
         }
         Err(format!("GROUP BY \"{}\" ({}) differs in {}", column.name, column.remote_type, self.source()))
     }
@@ -95,7 +102,12 @@ impl Capabilities {
         }
         let class = column.class;
         let known = self.queries_or_reason()?.aggregates;
-        if aggregate.function != AggregateFunction::Count && !known.contains(&(aggregate.function, class)) {
+        let exact = match aggregate.function {
+            // A value is counted where it is not NULL.
+            AggregateFunction::Count => self.support(Operator::IsNull, class) == Support::Exact,
+            function => known.contains(&(function, class)),
+        };
+        if !exact {
             return Err(format!("{} of {class:?} differs in {}", aggregate.function.name(), self.source()));
         }
         match (aggregate.function, &aggregate.data_type) {
@@ -121,6 +133,7 @@ impl Capabilities {
             if self.support(Operator::Sort, column.class) != Support::Exact {
                 return Err(self.reason(Operator::Sort, column));
             }
+            self.unobjected(&Expr::Column(key.column), Purpose::Key, columns)?;
         }
         Ok(())
     }
@@ -144,6 +157,9 @@ impl Capabilities {
         }
         let column = Expr::Literal(value.clone()).describe(&[]);
         self.takes_integer(&column)?;
+        if !self.takes_constant(column.class) {
+            return Err(format!("a constant of type {} is no value in {}", column.data_type, self.source()));
+        }
         // The types that every source has a bind for.
         let bound = matches!(
             value,

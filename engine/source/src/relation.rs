@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
+use datafusion_common::ScalarValue;
 
 use crate::bounds::{ROWS_MAX, fits, magnitude};
 use crate::{ColumnDef, Expr, SortKey, TableDef, ValueClass};
@@ -32,6 +33,14 @@ pub enum Node {
         input: Box<Relation>,
         /// The filters; at least one.
         filters: Vec<Expr>,
+    },
+    /// The rows whose column is one of keys that are not known yet: those of a join whose other side is read first. No statement is made
+    /// of it before [`Relation::with_keys`] has put a filter in its place.
+    Keyed {
+        /// The rows.
+        input: Box<Relation>,
+        /// The column, by its index in the input.
+        column: usize,
     },
     /// One column for each expression.
     Project {
@@ -74,6 +83,15 @@ pub enum Node {
     },
     /// The rows of all inputs, which have the same types.
     UnionAll(Vec<Relation>),
+}
+
+/// What becomes of groups that hold rows of several parts; see [`Relation::part`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Groups {
+    /// They must be whole.
+    Whole,
+    /// Whoever asks puts them together.
+    Merged,
 }
 
 /// Which rows a join keeps.
@@ -201,6 +219,108 @@ impl Relation {
         Self { node: Node::Filter { input: Box::new(self), filters }, columns }
     }
 
+    /// The rows whose column is one of keys to come.
+    pub fn keyed(self, column: usize) -> Self {
+        let columns = self.columns.clone();
+        Self { node: Node::Keyed { input: Box::new(self), column }, columns }
+    }
+
+    /// The same with the keys that came in place of every [`Node::Keyed`]. There is at least one, and none is NULL.
+    pub fn with_keys(&self, keys: &[ScalarValue]) -> Self {
+        let inner = |input: &Self| Box::new(input.with_keys(keys));
+        let node = match &self.node {
+            Node::Keyed { input, column } => {
+                let one_of =
+                    Expr::InList { expr: Box::new(Expr::Column(*column)), values: keys.to_vec(), negated: false };
+                Node::Filter { input: inner(input), filters: vec![one_of] }
+            }
+            Node::Table(table) => Node::Table(Arc::clone(table)),
+            Node::Filter { input, filters } => Node::Filter { input: inner(input), filters: filters.clone() },
+            Node::Project { input, exprs } => Node::Project { input: inner(input), exprs: exprs.clone() },
+            Node::Aggregate { input, keys: by, aggregates } => {
+                Node::Aggregate { input: inner(input), keys: by.clone(), aggregates: aggregates.clone() }
+            }
+            Node::Join { kind, left, right, on } => {
+                Node::Join { kind: *kind, left: inner(left), right: inner(right), on: on.clone() }
+            }
+            Node::Top { input, sort, skip, limit } => {
+                Node::Top { input: inner(input), sort: sort.clone(), skip: *skip, limit: *limit }
+            }
+            Node::UnionAll(inputs) => Node::UnionAll(inputs.iter().map(|input| input.with_keys(keys)).collect()),
+        };
+        Self { node, columns: self.columns.clone() }
+    }
+
+    /// The same, over only those rows of one of its tables for which the filter (over the table's own columns) is true. The results for
+    /// disjoint filters, one after the other, are the result for all of their rows. `None` where they would not be: below a limit, on a
+    /// side of a join that is not kept, below groups that hold rows of several parts. Groups at the top are let through where `groups`
+    /// says that whoever asks puts them together.
+    pub fn part(&self, table: &Arc<TableDef>, filter: &Expr, column: usize, groups: Groups) -> Option<Self> {
+        let inner = |input: &Self, groups| Some(Box::new(input.part(table, filter, column, groups)?));
+        let node = match &self.node {
+            Node::Table(own) if Arc::ptr_eq(own, table) => {
+                return Some(self.clone().filter(vec![filter.clone()]));
+            }
+            Node::Table(_) | Node::Keyed { .. } | Node::Top { .. } | Node::UnionAll(_) => return None,
+            // What stands above groups must see them whole.
+            Node::Filter { input, filters } => {
+                Node::Filter { input: inner(input, Groups::Whole)?, filters: filters.clone() }
+            }
+            Node::Project { input, exprs } => {
+                let chosen = exprs.iter().all(|expr| matches!(expr, Expr::Column(_)));
+                let groups = if chosen { groups } else { Groups::Whole };
+                Node::Project { input: inner(input, groups)?, exprs: exprs.clone() }
+            }
+            Node::Aggregate { input, keys, aggregates } => {
+                let by_column = keys.iter().any(|key| match key {
+                    Expr::Column(index) => {
+                        input.origin(*index).is_some_and(|(of, at)| Arc::ptr_eq(of, table) && at == column)
+                    }
+                    _ => false,
+                });
+                if !by_column && groups == Groups::Whole {
+                    return None;
+                }
+                let (keys, aggregates) = (keys.clone(), aggregates.clone());
+                Node::Aggregate { input: inner(input, Groups::Whole)?, keys, aggregates }
+            }
+            Node::Join { kind, left, right, on } => {
+                let (left, right) = match (left.holds(table), kind) {
+                    (true, _) => (inner(left, Groups::Whole)?, right.clone()),
+                    (false, JoinKind::Inner) => (left.clone(), inner(right, Groups::Whole)?),
+                    (false, _) => return None,
+                };
+                Node::Join { kind: *kind, left, right, on: on.clone() }
+            }
+        };
+        Some(Self { node, columns: self.columns.clone() })
+    }
+
+    fn holds(&self, table: &Arc<TableDef>) -> bool {
+        self.tables().into_iter().any(|own| Arc::ptr_eq(own, table))
+    }
+
+    /// The table's column that a column of the result is, unchanged; `None` of what is computed, and beneath a union.
+    pub fn origin(&self, column: usize) -> Option<(&Arc<TableDef>, usize)> {
+        match &self.node {
+            Node::Table(table) => Some((table, column)),
+            Node::Filter { input, .. } | Node::Keyed { input, .. } | Node::Top { input, .. } => input.origin(column),
+            Node::Project { input, exprs } => match exprs.get(column)? {
+                Expr::Column(index) => input.origin(*index),
+                _ => None,
+            },
+            Node::Aggregate { input, keys, .. } => match keys.get(column)? {
+                Expr::Column(index) => input.origin(*index),
+                _ => None,
+            },
+            Node::Join { left, right, .. } => match column.checked_sub(left.columns.len()) {
+                None => left.origin(column),
+                Some(index) => right.origin(index),
+            },
+            Node::UnionAll(_) => None,
+        }
+    }
+
     /// One column for each expression.
     pub fn project(self, exprs: Vec<Expr>) -> Self {
         let columns = exprs.iter().map(|expr| expr.describe(&self.columns)).collect();
@@ -263,6 +383,7 @@ impl Relation {
         match &self.node {
             Node::Table(_) => vec![],
             Node::Filter { input, .. }
+            | Node::Keyed { input, .. }
             | Node::Project { input, .. }
             | Node::Aggregate { input, .. }
             | Node::Top { input, .. } => vec![input],
@@ -292,6 +413,10 @@ impl Relation {
             Node::Table(table) => used.push((table, needed)),
             Node::Filter { input, filters } => {
                 filters.iter().for_each(columns_of);
+                input.visit_used(needed, used);
+            }
+            Node::Keyed { input, column } => {
+                needed.insert(*column);
                 input.visit_used(needed, used);
             }
             Node::Top { input, sort, .. } => {
@@ -344,7 +469,7 @@ impl Relation {
             Node::UnionAll(inputs) => {
                 Self::union_all(inputs.iter().map(|input| input.narrowed(filter)).collect::<Option<_>>()?)
             }
-            Node::Table(_) | Node::Join { .. } => Some(self.clone().filter(vec![filter.clone()])),
+            Node::Table(_) | Node::Keyed { .. } | Node::Join { .. } => Some(self.clone().filter(vec![filter.clone()])),
         }
     }
 
@@ -354,7 +479,7 @@ impl Relation {
             Node::Top { .. } => true,
             Node::Project { input, .. } | Node::Aggregate { input, .. } => input.is_cut(),
             Node::UnionAll(inputs) => inputs.iter().any(Self::is_cut),
-            Node::Table(_) | Node::Filter { .. } | Node::Join { .. } => false,
+            Node::Table(_) | Node::Filter { .. } | Node::Keyed { .. } | Node::Join { .. } => false,
         }
     }
 
@@ -368,7 +493,7 @@ impl Relation {
                 keys.iter().chain(values).map(Expr::literals).sum()
             }
             Node::Join { on, .. } => on.iter().map(Expr::literals).sum(),
-            Node::Table(_) | Node::Top { .. } | Node::UnionAll(_) => 0,
+            Node::Table(_) | Node::Keyed { .. } | Node::Top { .. } | Node::UnionAll(_) => 0,
         };
         own + self.inputs().into_iter().map(Self::literals).sum::<usize>()
     }
@@ -385,7 +510,9 @@ impl fmt::Display for Relation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match &self.node {
             Node::Table(table) => return f.write_str(&table.full_name()),
-            Node::Filter { input, .. } | Node::Project { input, .. } => return input.fmt(f),
+            Node::Filter { input, .. } | Node::Keyed { input, .. } | Node::Project { input, .. } => {
+                return input.fmt(f);
+            }
             Node::Aggregate { aggregates, .. } if aggregates.is_empty() => "distinct",
             Node::Aggregate { .. } => "aggregate",
             Node::Join { kind: JoinKind::Inner, .. } => "join",

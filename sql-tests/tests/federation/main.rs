@@ -2,12 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as the tests do")]
 
+mod entries_mysql;
 mod explain;
 mod hazards;
+mod keyed;
 mod lifecycle;
 mod names;
 mod random;
 mod regions;
+mod regions_mysql;
+mod regions_sqlite;
 mod slt;
 mod strings;
 mod tpch;

@@ -1,5 +1,6 @@
 //! Sub-plans of one source go down as one statement, and answer as a local copy does.
 
+use headwater::Engine;
 use headwater_sql_tests::postgres::PostgresDatabase;
 use headwater_sql_tests::services::{Reference, Services, rows};
 
@@ -19,7 +20,7 @@ const SHOP: &str = "
 ";
 
 /// Each with how many statements it is.
-const QUERIES: &[(usize, &str)] = &[
+pub(crate) const QUERIES: &[(usize, &str)] = &[
     (1, "SELECT c.name, o.id FROM crm.customers c JOIN shop.orders o ON o.customer = c.id"),
     (
         1,
@@ -97,13 +98,20 @@ async fn sub_plan_of_one_source_is_one_statement_and_answers_as_a_local_copy() {
         );
     let engine = services.engine().await;
     let reference = Reference::copy(&engine, &["shop.orders", "shop.lines", "crm.customers"]).await;
+    let shown = ask_all(&engine, &reference, QUERIES).await;
+    insta::assert_snapshot!(shown);
+}
+
+/// Asserts the answers of a local copy and the numbers of statements; says what went to the sources.
+pub(crate) async fn ask_all<Q: AsRef<str>>(engine: &Engine, reference: &Reference, queries: &[(usize, Q)]) -> String {
     let mut shown = Vec::new();
     let mut wrong = Vec::new();
-    for (statements, query) in QUERIES {
-        if let Err(difference) = reference.agrees(&engine, query).await {
+    for (statements, query) in queries {
+        let query = query.as_ref();
+        if let Err(difference) = reference.agrees(engine, query).await {
             wrong.push(format!("{query}\n{difference}"));
         }
-        let plan = rows(&engine, &format!("EXPLAIN {query}")).await;
+        let plan = rows(engine, &format!("EXPLAIN {query}")).await;
         let plan = plan.texts().into_iter().find(|row| row[0] == "physical_plan").unwrap()[1].to_owned();
         let remote: Vec<&str> = plan.lines().filter(|line| line.contains("RemoteScanExec")).map(str::trim).collect();
         if remote.len() != *statements {
@@ -112,7 +120,7 @@ async fn sub_plan_of_one_source_is_one_statement_and_answers_as_a_local_copy() {
         shown.push(format!("{query}\n{}", remote.join("\n")));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
-    insta::assert_snapshot!(shown.join("\n\n"));
+    shown.join("\n\n")
 }
 
 /// Asks each query over two services of one Postgres database, `pg` and `pg2`, and asserts the answers of a local copy.

@@ -128,8 +128,7 @@ async fn server_that_lost_its_connections_is_reached_again() {
     let source = database.source();
     read_all(&source, "t").await;
     let admin = client(&server_url()).await;
-    let sql =
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND application_name = 'headwater'";
+    let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND application_name = 'headwater shop'";
     admin.query(sql, &[&database.name]).await.unwrap();
     let deadline = Instant::now() + Duration::from_secs(5);
     while let Err(error) = source.tables().await {

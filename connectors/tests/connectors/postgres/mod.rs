@@ -10,6 +10,8 @@ mod conforms;
 mod local;
 mod names;
 mod pushdown;
+mod split;
+mod statistics;
 mod stop;
 mod types;
 
@@ -106,7 +108,7 @@ impl Database {
 
     /// How many of the connector's statements of this database hold the text and run.
     async fn running(&self, text: &str) -> i64 {
-        let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'headwater'
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'headwater shop'
             AND state = 'active' AND query LIKE '%' || $1 || '%'";
         self.client.query_one(sql, &[&text]).await.expect("pg_stat_activity is there").get(0)
     }

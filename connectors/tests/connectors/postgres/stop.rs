@@ -78,7 +78,7 @@ async fn whole_scan_yields_every_row_in_batches_and_keeps_its_connection() {
     }
     assert_eq!(rows, 2_000_000);
     let sql = "SELECT count(*), count(*) FILTER (WHERE state <> 'idle') FROM pg_stat_activity
-        WHERE datname = current_database() AND application_name = 'headwater'";
+        WHERE datname = current_database() AND application_name = 'headwater shop'";
     eventually("one connection, idle and not in a transaction", SECOND, async || {
         let row = database.client.query_one(sql, &[]).await.unwrap();
         (row.get::<_, i64>(0), row.get::<_, i64>(1)) == (1, 0)
@@ -119,7 +119,7 @@ async fn server_that_goes_away_in_mid_scan_is_an_error_and_no_end() {
     for filtered in [false, true] {
         let source = database.source();
         let mut stream = started(&source, filtered).await;
-        let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'headwater'";
+        let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'headwater shop'";
         database.client.query(sql, &[]).await.unwrap();
         let mut last = None;
         while let Some(batch) = stream.next().await {
@@ -139,7 +139,7 @@ async fn statement_cancelled_by_another_is_interrupted() {
     let request = ScanRequest::all(table(&source, "slow").await);
     let reading = tokio::spawn(async move { try_read(&source, request).await });
     eventually("the statement sleeps", 5 * SECOND, async || sleeping(&database).await).await;
-    let sql = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'headwater'";
+    let sql = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'headwater shop'";
     database.client.query(sql, &[]).await.unwrap();
     let error = failure(reading.await.unwrap());
     assert!(matches!(error, Error::Interrupted { .. }), "{}", error.report());
@@ -178,4 +178,66 @@ async fn error_in_mid_scan_is_told_and_nothing_is_presented_as_whole() {
     assert!(matches!(&error, Error::Remote { code: Some(code), .. } if code == "22012"), "{}", error.report());
     database.run("CREATE TABLE fine AS SELECT 1 AS v").await;
     assert_eq!(read_all(&source, "fine").await.num_rows(), 1);
+}
+
+#[tokio::test]
+async fn statement_that_waits_for_a_lock_stops_when_it_is_dropped() {
+    let database = Database::new().await;
+    database.run("CREATE TABLE t (v int); INSERT INTO t VALUES (1)").await;
+    let source = database.source_with(&[("pool_size", 1)]);
+    let scan = source.prepare(ScanRequest::all(table(&source, "t").await)).await.unwrap();
+    database.run("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE").await;
+    let opening = {
+        let scan = std::sync::Arc::clone(&scan);
+        tokio::spawn(async move { scan.open(0).await.map(|_| ()) })
+    };
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let waiting = async || database.client.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) == 1;
+    eventually("the statement waits", 5 * SECOND, waiting).await;
+    opening.abort();
+    eventually("nobody waits", SECOND, async || !waiting().await).await;
+    database.run("COMMIT").await;
+    assert_eq!(read_all(&source, "t").await.num_rows(), 1, "the pool of one goes on");
+}
+
+#[tokio::test]
+async fn dropped_parts_stop_their_statements() {
+    let database = million().await;
+    database.run("ANALYZE million").await;
+    let source = database.source_with(&[("pool_size", 4)]);
+    let mut request = ScanRequest::all(table(&source, "million").await);
+    request.partitions_max = 4;
+    let scan = source.prepare(request).await.unwrap();
+    assert_eq!(scan.partitions(), 4);
+    let one = source.snapshot(4).await.unwrap().unwrap();
+    let mut streams = vec![];
+    for part in 0..4 {
+        let mut stream = scan.open_at(part, &one).await.unwrap();
+        assert!(stream.next().await.unwrap().unwrap().num_rows() > 0);
+        streams.push(stream);
+    }
+    assert_eq!(database.running("million").await, 4);
+    drop(streams);
+    drop(one);
+    eventually("the statements are gone", SECOND, async || database.running("million").await == 0).await;
+    let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'headwater%'
+        AND state <> 'idle'";
+    let none_open = async || database.client.query_one(open, &[]).await.unwrap().get::<_, i64>(0) == 0;
+    eventually("no transaction is open", SECOND, none_open).await;
+}
+
+#[tokio::test]
+async fn refused_statement_leaves_its_connection_to_the_next() {
+    let database = Database::new().await;
+    database.run("CREATE VIEW broken AS SELECT 1 / (n - 3) AS v FROM generate_series(1, 5) n").await;
+    let source = database.source_with(&[("pool_size", 1)]);
+    let mut pids = vec![];
+    for _ in 0..3 {
+        let error = failure(try_read(&source, ScanRequest::all(table(&source, "broken").await)).await);
+        assert!(matches!(error, Error::Remote { .. }), "{}", error.report());
+        let sql = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'headwater shop'";
+        pids.extend(database.client.query(sql, &[]).await.unwrap().iter().map(|row| row.get::<_, i32>(0)));
+    }
+    pids.dedup();
+    assert_eq!(pids.len(), 1);
 }

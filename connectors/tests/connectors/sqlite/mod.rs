@@ -3,6 +3,7 @@
 mod conforms;
 mod pushes;
 mod reads;
+mod statistics;
 mod streams;
 mod types;
 

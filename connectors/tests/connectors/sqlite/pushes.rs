@@ -81,7 +81,7 @@ async fn name_that_is_no_column_is_never_taken_for_a_string() {
     let source = database.source();
     let all = request(&source, "t").await;
     let scan = source.prepare(all).await.unwrap();
-    assert_eq!(scan.statement().text, "SELECT \"t\".\"id\", \"t\".\"name\" FROM \"t\"");
+    assert_eq!(scan.statement().text, "SELECT t1.\"id\", t1.\"name\" FROM \"t\" t1");
     database.run("ALTER TABLE t RENAME COLUMN name TO label");
     match scan.open(0).await.err() {
         Some(Error::SchemaChanged { change, .. }) => assert_eq!(change, "column \"name\" is gone"),
@@ -119,7 +119,7 @@ async fn value_travels_beside_the_text() {
         let scan = source.prepare(request.clone()).await.unwrap();
         assert_eq!(
             scan.statement().to_string(),
-            "SELECT \"t\".\"id\", \"t\".\"s\" FROM \"t\" WHERE \"t\".\"s\" = ?1 binds=[text]"
+            "SELECT t1.\"id\", t1.\"s\" FROM \"t\" t1 WHERE t1.\"s\" = ?1 binds=[text]"
         );
         assert_eq!(ids(&read(&source, &request).await.unwrap()), [index as i64 + 1]);
     }

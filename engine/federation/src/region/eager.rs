@@ -19,7 +19,7 @@ use datafusion::functions_aggregate::expr_fn::{count, sum};
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, Join, LogicalPlan, Projection, cast};
 
-use super::estimate::{groups, rows, source_of};
+use super::estimate::{estimate, source_of};
 use super::grow::Grower;
 use super::mean::{counted, mean};
 
@@ -27,10 +27,12 @@ use super::mean::{counted, mean};
 const ROWS_PER_GROUP_MIN: f64 = 2.0;
 
 /// The plan with partial aggregates where they ship less.
-pub(super) fn aggregate_early(plan: LogicalPlan) -> Result<LogicalPlan> {
+///
+/// Leaves the schemas of these partial aggregates in `partial`.
+pub(super) fn aggregate_early(plan: LogicalPlan, partial: &mut Vec<DFSchemaRef>) -> Result<LogicalPlan> {
     let rewritten = plan.transform_down(|plan| {
         Ok(match &plan {
-            LogicalPlan::Aggregate(aggregate) => match early(aggregate)? {
+            LogicalPlan::Aggregate(aggregate) => match early(aggregate, partial)? {
                 Some(early) => Transformed::yes(early),
                 None => Transformed::no(plan),
             },
@@ -47,13 +49,13 @@ enum Side {
     Right,
 }
 
-fn early(aggregate: &Aggregate) -> Result<Option<LogicalPlan>> {
+fn early(aggregate: &Aggregate, partial: &mut Vec<DFSchemaRef>) -> Result<Option<LogicalPlan>> {
     let Some((join, inlined)) = join_beneath(aggregate)? else { return Ok(None) };
     if join.null_equality != NullEquality::NullEqualsNothing {
         return Ok(None);
     }
     for side in [Side::Right, Side::Left] {
-        if let Some(plan) = grouped(aggregate, &join, &inlined, side)? {
+        if let Some(plan) = grouped(aggregate, &join, &inlined, side, partial)? {
             return Ok(Some(plan));
         }
     }
@@ -66,8 +68,19 @@ struct Inlined {
     calls: Vec<AggregateFunction>,
 }
 
-/// The join that the aggregate stands on, with nothing but projections between.
+/// The join that the aggregate stands on, where its aggregates can be done in two steps.
 fn join_beneath(aggregate: &Aggregate) -> Result<Option<(Join, Inlined)>> {
+    let Some((join, keys, calls)) = inlined_join(aggregate)? else { return Ok(None) };
+    let calls: Option<Vec<AggregateFunction>> = calls.into_iter().map(call_of).collect();
+    Ok(calls.map(|calls| (join, Inlined { keys, calls })))
+}
+
+/// A join; an aggregate's keys; its calls.
+pub(super) type InlinedJoin = (Join, Vec<Expr>, Vec<Expr>);
+
+/// The join that the aggregate stands on, with nothing but projections between; the aggregate's keys and calls over the join's own
+/// columns.
+pub(super) fn inlined_join(aggregate: &Aggregate) -> Result<Option<InlinedJoin>> {
     let mut keys = aggregate.group_expr.clone();
     let mut calls = aggregate.aggr_expr.clone();
     let mut input = aggregate.input.as_ref();
@@ -79,10 +92,7 @@ fn join_beneath(aggregate: &Aggregate) -> Result<Option<(Join, Inlined)>> {
                 }
                 input = &projection.input;
             }
-            LogicalPlan::Join(join) => {
-                let calls: Option<Vec<AggregateFunction>> = calls.into_iter().map(call_of).collect();
-                return Ok(calls.map(|calls| (join.clone(), Inlined { keys, calls })));
-            }
+            LogicalPlan::Join(join) => return Ok(Some((join.clone(), keys, calls))),
             _ => return Ok(None),
         }
     }
@@ -115,7 +125,13 @@ fn call_of(expr: Expr) -> Option<AggregateFunction> {
     }
 }
 
-fn grouped(aggregate: &Aggregate, join: &Join, inlined: &Inlined, side: Side) -> Result<Option<LogicalPlan>> {
+fn grouped(
+    aggregate: &Aggregate,
+    join: &Join,
+    inlined: &Inlined,
+    side: Side,
+    partial_schemas: &mut Vec<DFSchemaRef>,
+) -> Result<Option<LogicalPlan>> {
     let (ours, other) = match side {
         Side::Left => (&join.left, &join.right),
         Side::Right => (&join.right, &join.left),
@@ -130,16 +146,18 @@ fn grouped(aggregate: &Aggregate, join: &Join, inlined: &Inlined, side: Side) ->
         return Ok(None);
     }
     let keys = keys_of(join, inlined, ours.schema());
+    let keys: Vec<Expr> = keys.into_iter().map(Expr::Column).collect();
+    let rows = estimate(ours);
     // Without keys there is a row even of no rows: it would meet partners where there are none to meet.
-    if keys.is_empty() || rows(ours) < groups(ours, &keys) * ROWS_PER_GROUP_MIN {
+    if keys.is_empty() || rows.rows < rows.groups(&keys) * ROWS_PER_GROUP_MIN {
         return Ok(None);
     }
     let Some(partials) = Partials::of(inlined, ours.schema()) else { return Ok(None) };
-    let keys: Vec<Expr> = keys.into_iter().map(Expr::Column).collect();
     let partial = LogicalPlan::Aggregate(Aggregate::try_new(Arc::clone(ours), keys, partials.exprs.clone())?);
     if !Grower::default().groups_at_source(&partial)? {
         return Ok(None);
     }
+    partial_schemas.push(Arc::clone(partial.schema()));
     let partial = Arc::new(partial);
     let (left, right) = match side {
         Side::Left => (partial, Arc::clone(&join.right)),
@@ -155,16 +173,32 @@ fn grouped(aggregate: &Aggregate, join: &Join, inlined: &Inlined, side: Side) ->
         join.null_equality,
         join.null_aware,
     )?;
-    let merged = Aggregate::try_new(Arc::new(LogicalPlan::Join(joined)), inlined.keys.clone(), partials.merged())?;
-    let outputs = partials.outputs(&merged, &aggregate.schema);
-    let named = outputs
-        .into_iter()
-        .zip(aggregate.schema.iter())
-        .map(|(expr, (qualifier, field))| expr.alias_qualified(qualifier.cloned(), field.name()))
-        .collect();
-    let merged = Arc::new(LogicalPlan::Aggregate(merged));
-    let projection = Projection::try_new_with_schema(named, merged, Arc::clone(&aggregate.schema))?;
-    Ok(Some(LogicalPlan::Projection(projection)))
+    partials.above(LogicalPlan::Join(joined), inlined.keys.clone(), aggregate).map(Some)
+}
+
+/// An aggregate as one over groups of groups.
+pub(super) struct TwoSteps {
+    /// The first step: any rows of a group may be in groups of their own.
+    pub(super) partial: Aggregate,
+    partials: Partials,
+}
+
+/// The aggregate in two steps; `None` where the first step's groups could not be put together.
+pub(super) fn two_steps(aggregate: &Aggregate) -> Result<Option<TwoSteps>> {
+    let calls: Option<Vec<AggregateFunction>> = aggregate.aggr_expr.iter().cloned().map(call_of).collect();
+    let Some(calls) = calls else { return Ok(None) };
+    let inlined = Inlined { keys: aggregate.group_expr.clone(), calls };
+    let Some(partials) = Partials::of(&inlined, aggregate.input.schema()) else { return Ok(None) };
+    let partial = Aggregate::try_new(Arc::clone(&aggregate.input), inlined.keys, partials.exprs.clone())?;
+    Ok(Some(TwoSteps { partial, partials }))
+}
+
+impl TwoSteps {
+    /// The aggregate over rows of the first step.
+    pub(super) fn merged(&self, rows: LogicalPlan, aggregate: &Aggregate) -> Result<LogicalPlan> {
+        let keys = self.partial.schema.columns().into_iter().take(self.partial.group_expr.len());
+        self.partials.above(rows, keys.map(Expr::Column).collect(), aggregate)
+    }
 }
 
 /// Whether all that is aggregated is of this side, and each key is of one side. Beneath an outer join what is aggregated must be NULL
@@ -230,6 +264,20 @@ impl Partials {
         let place = self.exprs.len();
         self.exprs.push(expr.alias(name(place)));
         place
+    }
+
+    /// The aggregate over rows that hold the partials.
+    fn above(&self, rows: LogicalPlan, keys: Vec<Expr>, aggregate: &Aggregate) -> Result<LogicalPlan> {
+        let merged = Aggregate::try_new(Arc::new(rows), keys, self.merged())?;
+        let outputs = self.outputs(&merged, &aggregate.schema);
+        let named = outputs
+            .into_iter()
+            .zip(aggregate.schema.iter())
+            .map(|(expr, (qualifier, field))| expr.alias_qualified(qualifier.cloned(), field.name()))
+            .collect();
+        let merged = Arc::new(LogicalPlan::Aggregate(merged));
+        let projection = Projection::try_new_with_schema(named, merged, Arc::clone(&aggregate.schema))?;
+        Ok(LogicalPlan::Projection(projection))
     }
 
     /// The aggregates of the partials.

@@ -1,170 +1,314 @@
 //! How many rows a plan has, as far as the sources say.
 //!
-//! Guesses stand where nothing is known. They decide the order of joins and what is worth a statement, never an answer.
+//! Rows, distinct values, ranges and NULLs of a table's columns come from its source ([`TableStatistics`]) and are carried up through
+//! the operators in the way of System R (Selinger et al., SIGMOD 1979): values are taken for evenly spread and conditions for
+//! independent. Guesses stand where nothing is known. All of it decides the order of joins, what is worth a statement and which side
+//! asks first; never an answer.
+
+use std::sync::Arc;
 
 use datafusion::catalog::default_table_source::source_as_provider;
 use datafusion::common::{Column, JoinType};
-use datafusion::logical_expr::utils::split_conjunction;
-use datafusion::logical_expr::{FetchType, LogicalPlan, TableScan};
-use headwater_source::JoinKind;
+use datafusion::logical_expr::{Aggregate, Expr, FetchType, Join, LogicalPlan, TableScan};
+use headwater_source::{JoinKind, TableStatistics};
 
+use super::selectivity::{number, selectivity};
 use crate::{Pushdown, RemoteTable};
 
 /// The rows of a table of which nothing is known.
 const ROWS_UNKNOWN: f64 = 100_000.0;
 
-/// The share of rows that a condition keeps of which nothing is known.
-const KEPT_UNKNOWN: f64 = 0.2;
-
-/// How many rows share a value of a column that is no key.
+/// How many rows share a value of a column of which nothing is known.
 const ROWS_PER_VALUE: f64 = 10.0;
+
+/// The share of groups that a condition on them keeps.
+const HAVING: f64 = 0.05;
 
 /// What is guessed of a plan's rows.
 #[derive(Debug, Clone)]
 pub(super) struct Estimate {
     /// How many.
     pub(super) rows: f64,
-    /// How many there would be without filters, where the plan is a scan.
-    base: f64,
-    /// The columns, each with whether it is the table's key alone.
-    columns: Vec<(Column, Uniqueness)>,
+    /// The plan's columns, in its order.
+    columns: Vec<(Column, Values)>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Uniqueness {
-    Key,
-    Repeated,
+/// What is guessed of a column's values.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Values {
+    /// How many different ones.
+    pub(super) distinct: f64,
+    /// The share of rows that are NULL.
+    pub(super) null_fraction: f64,
+    /// The least and the greatest, as numbers, where they are known and are numbers, dates or times.
+    pub(super) range: Option<(f64, f64)>,
 }
 
 impl Estimate {
     /// How many values a column has; `None` where it is not one of the plan's.
     pub(super) fn distinct(&self, column: &Column) -> Option<f64> {
-        let (_, uniqueness) = self.columns.iter().find(|(known, _)| known == column)?;
-        Some(match uniqueness {
-            Uniqueness::Key => self.base,
-            Uniqueness::Repeated => (self.base / ROWS_PER_VALUE).max(1.0),
-        })
+        self.values(column).map(|values| values.distinct)
     }
+
+    /// What is guessed of a column's values.
+    pub(super) fn values(&self, column: &Column) -> Option<&Values> {
+        let exact = self.columns.iter().find(|(known, _)| known == column);
+        let by_name = || self.columns.iter().find(|(known, _)| column.relation.is_none() && known.name == column.name);
+        exact.or_else(by_name).map(|(_, values)| values)
+    }
+
+    /// How many values an expression has.
+    fn distinct_of(&self, expr: &Expr) -> f64 {
+        match expr {
+            Expr::Column(column) => self.distinct(column).unwrap_or(self.rows / ROWS_PER_VALUE),
+            Expr::Alias(alias) => self.distinct_of(&alias.expr),
+            Expr::Literal(..) => 1.0,
+            other => {
+                let of_columns = other.column_refs().into_iter().filter_map(|column| self.distinct(column));
+                of_columns.fold(1.0, |product, distinct| product * distinct).min(self.rows)
+            }
+        }
+    }
+
+    /// How many groups the rows fall into by these expressions.
+    pub(super) fn groups<'a>(&self, keys: impl IntoIterator<Item = &'a Expr>) -> f64 {
+        let product = keys.into_iter().fold(1.0, |product, key| product * self.distinct_of(key));
+        product.min(self.rows).max(1.0)
+    }
+
+    /// The same columns over fewer rows: no column has more values than there are rows.
+    fn kept(mut self, share: f64) -> Self {
+        let before = self.rows;
+        self.rows = (self.rows * share).max(1.0);
+        for (_, values) in &mut self.columns {
+            values.distinct = remaining(values.distinct, before, self.rows);
+        }
+        self
+    }
+
+    /// The same under other names.
+    fn renamed(self, columns: Vec<Column>) -> Self {
+        let values = self.columns.into_iter().map(|(_, values)| values);
+        Self { rows: self.rows, columns: columns.into_iter().zip(values).collect() }
+    }
+
+    fn unknown(plan: &LogicalPlan, rows: f64) -> Self {
+        let of = |column| (column, Values::unknown(rows));
+        Self { rows, columns: plan.schema().columns().into_iter().map(of).collect() }
+    }
+}
+
+impl Values {
+    fn unknown(rows: f64) -> Self {
+        Self { distinct: (rows / ROWS_PER_VALUE).max(1.0), null_fraction: 0.0, range: None }
+    }
+}
+
+/// How many of `distinct` values are left where `kept` of `rows` rows are: each value with as many rows as any other, rows drawn at
+/// random (Yao, CACM 1977, in its usual approximation).
+fn remaining(distinct: f64, rows: f64, kept: f64) -> f64 {
+    if kept >= rows || distinct <= 1.0 {
+        return distinct.min(kept.max(1.0));
+    }
+    let per_value = (rows / distinct).max(1.0);
+    (distinct * (1.0 - (1.0 - kept / rows).powf(per_value))).clamp(1.0, kept.max(1.0))
+}
+
+/// How many rows a scan of a table is guessed to have. The filters name columns without their table.
+pub(crate) fn rows_of_scan(table: &RemoteTable, filters: &[Expr]) -> f64 {
+    let statistics = table.statistics();
+    let rows = rows_of_table(statistics);
+    let columns = table.definition().columns.iter().enumerate();
+    let columns = columns.map(|(index, column)| (Column::from_name(&column.name), values(statistics, index, rows)));
+    let base = Estimate { rows, columns: columns.collect() };
+    let share = selectivity(filters, &base);
+    base.kept(share).rows
 }
 
 /// What is guessed of a plan.
 pub(super) fn estimate(plan: &LogicalPlan) -> Estimate {
-    let (rows, base) = rows_and_base(plan);
-    let key = key_of(plan);
-    let columns = plan.schema().columns().into_iter();
-    let uniqueness = |column: &Column| match &key {
-        Some(key) if *key == column.name => Uniqueness::Key,
-        _ => Uniqueness::Repeated,
-    };
-    Estimate { rows, base, columns: columns.map(|column| (column.clone(), uniqueness(&column))).collect() }
-}
-
-/// How many rows a plan is guessed to have.
-pub(super) fn rows(plan: &LogicalPlan) -> f64 {
-    rows_and_base(plan).0
-}
-
-/// How many groups the rows of a plan fall into by these columns, as a guess.
-pub(super) fn groups(plan: &LogicalPlan, keys: &[Column]) -> f64 {
-    let mut groups = 1.0;
-    visit_scans(plan, &mut |scan| {
-        let (_, base) = scanned(scan);
-        let key = key_of(&LogicalPlan::TableScan(scan.clone()));
-        let ours: Vec<&Column> = keys.iter().filter(|column| scan.projected_schema.has_column(column)).collect();
-        if ours.iter().any(|column| key.as_ref() == Some(&column.name)) {
-            groups *= base;
-        } else if !ours.is_empty() {
-            groups *= (base / ROWS_PER_VALUE).powi(ours.len() as i32).clamp(1.0, base);
-        }
-    });
-    groups.min(rows(plan))
-}
-
-fn visit_scans(plan: &LogicalPlan, visit: &mut impl FnMut(&TableScan)) {
-    match plan {
-        LogicalPlan::TableScan(scan) => visit(scan),
-        other => other.inputs().into_iter().for_each(|input| visit_scans(input, visit)),
-    }
-}
-
-/// Rows, and rows without filters.
-fn rows_and_base(plan: &LogicalPlan) -> (f64, f64) {
     match plan {
         LogicalPlan::TableScan(scan) => scanned(scan),
         LogicalPlan::Filter(filter) => {
-            let (rows_in, base) = rows_and_base(&filter.input);
-            let conditions = split_conjunction(&filter.predicate).len().min(8);
-            ((rows_in * KEPT_UNKNOWN.powi(conditions as i32)).max(1.0), base)
+            let input = estimate(&filter.input);
+            let share = match filter.input.as_ref() {
+                LogicalPlan::Aggregate(_) => HAVING,
+                _ => selectivity(std::slice::from_ref(&filter.predicate), &input),
+            };
+            input.kept(share)
         }
-        LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.is_empty() => (1.0, 1.0),
-        LogicalPlan::Aggregate(aggregate) => {
-            let (rows_in, _) = rows_and_base(&aggregate.input);
-            let groups = (rows_in / ROWS_PER_VALUE).max(1.0);
-            (groups, groups)
+        LogicalPlan::SubqueryAlias(alias) => estimate(&alias.input).renamed(alias.schema.columns()),
+        LogicalPlan::Projection(projection) => {
+            let input = estimate(&projection.input);
+            let values = |expr: &Expr| match expr.clone().unalias_nested().data {
+                Expr::Column(column) => input.values(&column).cloned().unwrap_or_else(|| Values::unknown(input.rows)),
+                other => Values { distinct: input.distinct_of(&other), ..Values::unknown(input.rows) },
+            };
+            let columns = projection.schema.columns().into_iter();
+            let columns = columns.zip(projection.expr.iter().map(values)).collect();
+            Estimate { rows: input.rows, columns }
         }
-        LogicalPlan::Join(join) => {
-            let ((left, left_base), (right, right_base)) = (rows_and_base(&join.left), rows_and_base(&join.right));
-            match join.join_type {
-                JoinType::LeftSemi | JoinType::LeftAnti => (left * 0.5, left_base),
-                JoinType::RightSemi | JoinType::RightAnti => (right * 0.5, right_base),
-                _ => (left.max(right), left_base.max(right_base)),
-            }
+        LogicalPlan::Aggregate(aggregate) => grouped(aggregate),
+        LogicalPlan::Distinct(_) => {
+            let Some(input) = plan.inputs().first().map(|input| estimate(input)) else {
+                return Estimate::unknown(plan, ROWS_UNKNOWN);
+            };
+            let product = input.columns.iter().fold(1.0, |product, (_, values)| product * values.distinct);
+            let rows = product.min(input.rows).max(1.0);
+            Estimate { rows, ..input }
         }
+        LogicalPlan::Join(join) => joined(join),
+        LogicalPlan::Sort(sort) => cut(estimate(&sort.input), sort.fetch),
         LogicalPlan::Limit(limit) => {
-            let (rows_in, base) = rows_and_base(&limit.input);
-            match limit.get_fetch_type() {
-                Ok(FetchType::Literal(Some(fetch))) => (rows_in.min(fetch as f64), base),
-                _ => (rows_in, base),
-            }
+            let fetch = match limit.get_fetch_type() {
+                Ok(FetchType::Literal(fetch)) => fetch,
+                _ => None,
+            };
+            cut(estimate(&limit.input), fetch)
         }
-        LogicalPlan::Values(values) => (values.values.len() as f64, values.values.len() as f64),
-        LogicalPlan::EmptyRelation(_) => (1.0, 1.0),
+        LogicalPlan::Values(values) => Estimate::unknown(plan, values.values.len() as f64),
+        LogicalPlan::EmptyRelation(_) => Estimate::unknown(plan, 1.0),
         LogicalPlan::Union(union) => {
-            let all = union.inputs.iter().map(|input| rows_and_base(input));
-            all.fold((0.0, 0.0), |(rows, base), (more, more_base)| (rows + more, base + more_base))
+            let inputs: Vec<Estimate> = union.inputs.iter().map(|input| estimate(input)).collect();
+            let rows = inputs.iter().map(|input| input.rows).sum();
+            match inputs.into_iter().next() {
+                Some(first) => Estimate { rows, ..first.renamed(union.schema.columns()) },
+                None => Estimate::unknown(plan, 1.0),
+            }
         }
         other => match other.inputs().as_slice() {
-            [input] => rows_and_base(input),
-            _ => (ROWS_UNKNOWN, ROWS_UNKNOWN),
+            [input] => {
+                let input = estimate(input);
+                Estimate { rows: input.rows, ..Estimate::unknown(plan, input.rows) }
+            }
+            _ => Estimate::unknown(plan, ROWS_UNKNOWN),
         },
     }
 }
 
-fn scanned(scan: &TableScan) -> (f64, f64) {
+fn cut(input: Estimate, fetch: Option<usize>) -> Estimate {
+    match fetch {
+        Some(fetch) if (fetch as f64) < input.rows => {
+            let share = fetch as f64 / input.rows;
+            input.kept(share)
+        }
+        _ => input,
+    }
+}
+
+fn grouped(aggregate: &Aggregate) -> Estimate {
+    let input = estimate(&aggregate.input);
+    let rows = match aggregate.group_expr.is_empty() {
+        true => 1.0,
+        false => input.groups(&aggregate.group_expr),
+    };
+    let keys = aggregate.group_expr.iter().map(|key| {
+        let known = match key.clone().unalias_nested().data {
+            Expr::Column(column) => input.values(&column).cloned(),
+            _ => None,
+        };
+        let values = known.unwrap_or_else(|| Values { distinct: input.distinct_of(key), ..Values::unknown(rows) });
+        Values { distinct: values.distinct.min(rows), ..values }
+    });
+    let calls = aggregate.aggr_expr.iter().map(|_| Values::unknown(rows));
+    let values: Vec<Values> = keys.chain(calls).collect();
+    let columns = aggregate.schema.columns();
+    let padded = values.into_iter().chain(std::iter::repeat_with(|| Values::unknown(rows)));
+    Estimate { rows, columns: columns.into_iter().zip(padded).collect() }
+}
+
+fn joined(join: &Join) -> Estimate {
+    let (left, right) = (estimate(&join.left), estimate(&join.right));
+    let pairs = pairs(&left, &right, &join.on);
+    let mut both = Estimate { rows: pairs, columns: [left.columns.clone(), right.columns.clone()].concat() };
+    if let Some(filter) = &join.filter {
+        both.rows *= selectivity(std::slice::from_ref(filter), &both);
+    }
+    let kept_left = (both.rows / left.rows).min(1.0);
+    let kept_right = (both.rows / right.rows).min(1.0);
+    match join.join_type {
+        JoinType::LeftSemi => return left.kept(semi_share(kept_left)),
+        JoinType::RightSemi => return right.kept(semi_share(kept_right)),
+        JoinType::LeftAnti => return left.kept(1.0 - semi_share(kept_left)),
+        JoinType::RightAnti => return right.kept(1.0 - semi_share(kept_right)),
+        JoinType::Inner => {}
+        JoinType::Left => both.rows = both.rows.max(left.rows),
+        JoinType::Right => both.rows = both.rows.max(right.rows),
+        _ => both.rows = both.rows.max(left.rows + right.rows),
+    }
+    both.rows = both.rows.max(1.0);
+    let rows = both.rows;
+    both.columns.iter_mut().for_each(|(_, values)| values.distinct = values.distinct.min(rows));
+    let columns = join.schema.columns();
+    if columns.len() == both.columns.len() { both.renamed(columns) } else { both }
+}
+
+/// The share of rows that find a partner, never all of them and never none.
+fn semi_share(share: f64) -> f64 {
+    share.clamp(0.001, 0.9)
+}
+
+/// How many pairs of rows agree in all of these expressions.
+fn pairs(left: &Estimate, right: &Estimate, on: &[(Expr, Expr)]) -> f64 {
+    on.iter().fold(left.rows * right.rows, |rows, (ours, theirs)| {
+        rows / left.distinct_of(ours).max(right.distinct_of(theirs)).max(1.0)
+    })
+}
+
+fn scanned(scan: &TableScan) -> Estimate {
     let provider = source_as_provider(&scan.source).ok();
     let table = provider.as_ref().and_then(|provider| provider.downcast_ref::<RemoteTable>());
-    let base = table.and_then(|table| table.definition().rows_estimate).map_or(ROWS_UNKNOWN, |rows| rows as f64);
-    let by_key = |column: &str| table.and_then(RemoteTable::single_key) == Some(column);
-    let mut rows = base.max(1.0);
-    for filter in &scan.filters {
-        let of_key = match filter {
-            datafusion::logical_expr::Expr::BinaryExpr(binary)
-                if binary.op == datafusion::logical_expr::Operator::Eq =>
-            {
-                filter.column_refs().iter().any(|column| by_key(&column.name))
-            }
-            _ => false,
-        };
-        rows = if of_key { 1.0 } else { rows * KEPT_UNKNOWN };
-    }
-    (rows.max(1.0), base.max(1.0))
+    let base = match table {
+        Some(table) => of_table(table, scan),
+        None => Estimate::unknown(&LogicalPlan::TableScan(scan.clone()), ROWS_UNKNOWN),
+    };
+    let share = selectivity(&scan.filters, &base);
+    let mut estimate = cut(base.kept(share), scan.fetch);
+    let projected = scan.projected_schema.columns();
+    estimate.columns.retain(|(column, _)| projected.contains(column));
+    estimate
 }
 
-/// The single column that is the key of the only table beneath, under its own name.
-fn key_of(plan: &LogicalPlan) -> Option<String> {
+/// All columns of the table, under the names that the scan's filters have for them.
+fn of_table(table: &RemoteTable, scan: &TableScan) -> Estimate {
+    let statistics = table.statistics();
+    let rows = rows_of_table(statistics);
+    let columns = table.definition().columns.iter().enumerate().map(|(index, column)| {
+        let name = Column::new(Some(scan.table_name.clone()), &column.name);
+        (name, values(statistics, index, rows))
+    });
+    Estimate { rows, columns: columns.collect() }
+}
+
+fn rows_of_table(statistics: &TableStatistics) -> f64 {
+    statistics.rows.map_or(ROWS_UNKNOWN, |rows| rows as f64).max(1.0)
+}
+
+fn values(statistics: &Arc<TableStatistics>, index: usize, rows: f64) -> Values {
+    let known = statistics.columns.get(index).cloned().unwrap_or_default();
+    let null_fraction = known.null_fraction.unwrap_or(0.0).clamp(0.0, 1.0);
+    let unique = statistics.indexes.iter().any(|of| of.unique && of.columns == [index]);
+    let range = known.min.as_ref().and_then(number).zip(known.max.as_ref().and_then(number));
+    let distinct = match (known.distinct, unique) {
+        (_, true) => rows * (1.0 - null_fraction),
+        (Some(distinct), false) => distinct as f64,
+        (None, false) => {
+            let guess = rows / ROWS_PER_VALUE;
+            // Whole numbers and days have at most as many values as their range is wide.
+            range.map_or(guess, |(min, max)| guess.min((max - min).abs() + 1.0))
+        }
+    };
+    Values { distinct: distinct.clamp(1.0, rows), null_fraction, range }
+}
+
+/// Whether rows of the plan are sent by a source that answers statements, and not read here from files.
+pub(super) fn ships(plan: &LogicalPlan) -> bool {
     match plan {
-        LogicalPlan::TableScan(scan) => {
-            let provider = source_as_provider(&scan.source).ok()?;
-            provider.downcast_ref::<RemoteTable>()?.single_key().map(str::to_owned)
-        }
-        LogicalPlan::Filter(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Projection(_) => {
-            key_of(plan.inputs().first()?)
-        }
-        LogicalPlan::Aggregate(aggregate) => match aggregate.group_expr.as_slice() {
-            [key] => Some(key.schema_name().to_string()),
-            _ => None,
-        },
-        _ => None,
+        LogicalPlan::TableScan(scan) => source_as_provider(&scan.source).is_ok_and(|provider| {
+            let table = provider.downcast_ref::<RemoteTable>();
+            table.is_some_and(|table| table.service().source().capabilities().queries().is_some())
+        }),
+        other => other.inputs().into_iter().any(ships),
     }
 }
 
@@ -183,5 +327,18 @@ pub(super) fn source_of(plan: &LogicalPlan) -> Option<String> {
             let first = source_of(inputs.first()?)?;
             inputs[1..].iter().all(|input| source_of(input).as_ref() == Some(&first)).then_some(first)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_are_left_follow_the_rows_that_are() {
+        assert_eq!(remaining(100.0, 1000.0, 1000.0), 100.0);
+        assert_eq!(remaining(1000.0, 1000.0, 10.0).round(), 10.0);
+        let few_values = remaining(5.0, 1000.0, 100.0);
+        assert!(few_values > 4.9, "{few_values}");
     }
 }

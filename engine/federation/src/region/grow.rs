@@ -5,15 +5,20 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::catalog::default_table_source::{provider_as_source, source_as_provider};
 use datafusion::common::tree_node::Transformed;
-use datafusion::common::{Column, DFSchemaRef, Result, TableReference};
+use datafusion::common::{Column, DFSchemaRef, JoinType, Result, TableReference};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{
-    Distinct, Expr as Logical, FetchType, Filter, Limit, LogicalPlan, LogicalPlanBuilder, Projection, SkipType, Sort,
-    SubqueryAlias, TableScan, Union,
+    Aggregate, Distinct, Expr as Logical, FetchType, Filter, Join, Limit, LogicalPlan, LogicalPlanBuilder, Projection,
+    SkipType, Sort, SubqueryAlias, TableScan, Union,
 };
-use headwater_source::{Capabilities, Expr, JoinKind, Node, Relation, SortKey, Support};
+use headwater_source::{
+    Capabilities, Expr, Groups, JoinKind, Node, Relation, SortKey, Support, TableDef, TableStatistics,
+};
 
-use super::remote::RemoteQuery;
+use super::eager::two_steps;
+use super::estimate::{estimate, source_of};
+use super::parts::{Division, division};
+use super::remote::{Bound, Needed, RemoteQuery};
 use crate::translate::Translator;
 use crate::{Pushdown, RemoteTable, Service};
 
@@ -22,12 +27,30 @@ use crate::{Pushdown, RemoteTable, Service};
 pub(crate) struct TableName {
     pub(crate) service: Arc<Service>,
     pub(crate) name: String,
+    /// What it was when the query was planned.
+    pub(crate) definition: Arc<TableDef>,
+    /// What its source says of its rows.
+    pub(crate) statistics: Arc<TableStatistics>,
 }
 
 /// Grows the regions of one plan.
 #[derive(Debug, Default)]
 pub(super) struct Grower {
     finished: usize,
+    /// The schemas of the aggregates whose groups are put together above.
+    partial: Vec<DFSchemaRef>,
+    /// The groups that the plan needs more than once. No operator joins them, so that they are asked for once.
+    repeated: Vec<Relation>,
+    /// Whether one source answers all of the plan.
+    reach: Reach,
+}
+
+/// Whether one source answers all of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Reach {
+    #[default]
+    SeveralSources,
+    OneSource,
 }
 
 /// A sub-plan of one source that is still growing.
@@ -39,7 +62,12 @@ pub(super) struct Region {
     /// The names and types of the relation's columns.
     pub(super) schema: DFSchemaRef,
     /// The same as a plan over scans: what is used where the region is not worth a statement of its own.
-    plan: LogicalPlan,
+    pub(super) plan: LogicalPlan,
+    /// Which operators above stay local, and why; for EXPLAIN.
+    pub(super) notes: Vec<String>,
+    /// Whether groups at its top are put together above.
+    pub(super) groups: Groups,
+    pub(super) needed: Needed,
 }
 
 /// A sub-plan.
@@ -54,8 +82,42 @@ pub(super) enum Grown {
 pub(super) type Reason = String;
 
 impl Grower {
+    /// One that knows which aggregates are only partial.
+    pub(super) fn of_partial(partial: Vec<DFSchemaRef>) -> Self {
+        Self { partial, ..Self::default() }
+    }
+
+    /// Finds the groups over large tables that the plan needs more than once.
+    pub(super) fn find_repeated(&mut self, plan: &LogicalPlan) -> Result<()> {
+        use datafusion::common::tree_node::TreeNodeRecursion;
+        let mut aggregates = Vec::new();
+        plan.apply_with_subqueries(|plan| {
+            if let LogicalPlan::Aggregate(aggregate) = plan {
+                aggregates.push(aggregate.clone());
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        if aggregates.len() < 2 {
+            return Ok(());
+        }
+        let mut seen: Vec<Relation> = Vec::new();
+        for aggregate in aggregates {
+            let Grown::Region(region) = self.grow(aggregate.input.as_ref().clone())? else { continue };
+            let Ok(grouped) = super::aggregate::aggregated(&aggregate, &region) else { continue };
+            if !region.is_large() || self.repeated.contains(&grouped.relation) {
+                continue;
+            }
+            match seen.contains(&grouped.relation) {
+                true => self.repeated.push(grouped.relation),
+                false => seen.push(grouped.relation),
+            }
+        }
+        Ok(())
+    }
+
     /// The plan with its regions as remote relations.
     pub(super) fn federate(&mut self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        self.reach = if source_of(&plan).is_some() { Reach::OneSource } else { Reach::SeveralSources };
         let grown = self.grow(plan)?;
         self.finish(grown)
     }
@@ -68,7 +130,7 @@ impl Grower {
         })
     }
 
-    fn grow(&mut self, plan: LogicalPlan) -> Result<Grown> {
+    pub(super) fn grow(&mut self, plan: LogicalPlan) -> Result<Grown> {
         match &plan {
             LogicalPlan::TableScan(scan) => Ok(match region_of_scan(scan) {
                 Some(region) => Grown::Region(Box::new(region)),
@@ -78,9 +140,12 @@ impl Grower {
                 let left = self.grow(join.left.as_ref().clone())?;
                 let right = self.grow(join.right.as_ref().clone())?;
                 match (left, right) {
-                    (Grown::Region(left), Grown::Region(right)) => match super::join::joined(join, &left, &right) {
+                    (Grown::Region(left), Grown::Region(right)) => match self.joined(join, &left, &right) {
                         Ok((relation, schema)) => Ok(left.beside(&right, relation, schema, plan.clone()).into()),
-                        Err(_) => self.local(plan, vec![Grown::Region(left), Grown::Region(right)]),
+                        Err(reason) => {
+                            let (left, right) = (left.without("join", &reason), right.without("join", &reason));
+                            self.local(plan, vec![left.into(), right.into()])
+                        }
                     },
                     (left, right) => self.local(plan, vec![left, right]),
                 }
@@ -101,8 +166,17 @@ impl Grower {
             },
             LogicalPlan::Aggregate(aggregate) => match self.grow(aggregate.input.as_ref().clone())? {
                 Grown::Region(region) => match super::aggregate::aggregated(aggregate, &region) {
-                    Ok(grouped) => self.aggregated(&plan, *region, grouped),
-                    Err(_) => self.local(plan, vec![Grown::Region(region)]),
+                    Ok(grouped) => {
+                        let repeats = self.repeated.contains(&grouped.relation);
+                        let needed = if repeats { Needed::Again } else { Needed::Once };
+                        let region = Region { needed, ..*region };
+                        let grown = match self.in_parts(aggregate, &region, &grouped)? {
+                            Some(merged) => Grown::Local(merged),
+                            None => self.aggregated(&plan, region, grouped)?,
+                        };
+                        if repeats { self.finish(grown).map(Grown::Local) } else { Ok(grown) }
+                    }
+                    Err(reason) => self.local(plan, vec![region.without("aggregate", &reason).into()]),
                 },
                 local => self.local(plan, vec![local]),
             },
@@ -112,6 +186,25 @@ impl Grower {
                 self.local(plan, inputs)
             }
         }
+    }
+
+    /// The join as one relation, or why there is none.
+    fn joined(
+        &self,
+        join: &Join,
+        left: &Region,
+        right: &Region,
+    ) -> std::result::Result<(Relation, DFSchemaRef), Reason> {
+        let tested_by = match join.join_type {
+            JoinType::LeftSemi => Some(right),
+            JoinType::RightSemi => Some(left),
+            _ => None,
+        };
+        // Sources judge badly how few groups a condition on them leaves. Read first, they are keys, and what they test is looked up.
+        if self.reach == Reach::SeveralSources && tested_by.is_some_and(|region| is_having(&region.relation)) {
+            return Err("the groups that it tests for are read first, for their keys".to_owned());
+        }
+        super::join::joined(join, left, right)
     }
 
     /// An operator over one region: it joins, or it stays above.
@@ -126,13 +219,13 @@ impl Grower {
                     let schema = Arc::clone(&projection.schema);
                     Ok(region.grown(relation, schema, plan).into())
                 }
-                Err(_) => self.local(plan, vec![region.into()]),
+                Err(reason) => self.local(plan, vec![region.without("projection", &reason).into()]),
             },
             LogicalPlan::Filter(filter) => self.filtered(plan.clone(), filter, region),
             LogicalPlan::Sort(Sort { expr, fetch: Some(rows), .. }) if region.is_worth_it() => {
                 let region = match region.sort_keys(expr) {
                     Ok(keys) => region.cut(keys, *rows as u64),
-                    Err(_) => region,
+                    Err(reason) => region.without("top-N", &reason),
                 };
                 self.local(plan, vec![region.into()])
             }
@@ -154,7 +247,7 @@ impl Grower {
                             (region.relation.clone().aggregate(keys, vec![]), Arc::clone(&region.schema));
                         Ok(region.grown(relation, schema, plan).into())
                     }
-                    Err(_) => self.local(plan, vec![region.into()]),
+                    Err(reason) => self.local(plan, vec![region.without("DISTINCT", &reason).into()]),
                 }
             }
             _ => self.local(plan, vec![region.into()]),
@@ -163,19 +256,24 @@ impl Grower {
 
     /// The conjuncts that the source decides go down; the others stay above, even where a superset of them goes down too.
     fn filtered(&mut self, plan: LogicalPlan, filter: &Filter, region: Region) -> Result<Grown> {
-        let (mut below, mut above) = (Vec::new(), Vec::new());
+        let (mut below, mut above, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
         for conjunct in split_conjunction(&filter.predicate) {
             match region.translate(conjunct) {
                 Ok(translated) => {
                     let offer = region.capabilities().offer_over(&translated, region.relation.columns());
                     if offer.support != Support::Exact {
                         above.push(conjunct.clone());
+                        reasons.push(offer.reason);
                     }
                     below.extend(offer.filter);
                 }
-                Err(_) => above.push(conjunct.clone()),
+                Err(reason) => {
+                    above.push(conjunct.clone());
+                    reasons.push(reason);
+                }
             }
         }
+        let region = reasons.iter().fold(region, |region, reason| region.without("filter", reason));
         let relation = region.relation.clone().filter(below);
         if relation.literals() > region.capabilities().max_binds() {
             return self.local(plan, vec![region.into()]);
@@ -219,13 +317,64 @@ impl Grower {
     /// An aggregate over a region: whole, or with the division of averages above it.
     fn aggregated(&mut self, plan: &LogicalPlan, region: Region, grouped: super::aggregate::Grouped) -> Result<Grown> {
         let super::aggregate::Grouped { relation, fields, outputs, schema } = grouped;
+        let groups = match self.partial.iter().any(|partial| Arc::ptr_eq(partial, &schema)) {
+            true => Groups::Merged,
+            false => Groups::Whole,
+        };
         if outputs.is_none() {
-            return Ok(region.grown(relation, schema, plan.clone()).into());
+            return Ok(Region { groups, ..region.grown(relation, schema, plan.clone()) }.into());
         }
-        let (scan, columns) = self.scan(&Region { relation, ..region }, fields)?;
+        let (scan, columns) = self.scan(&Region { relation, ..region }, fields, estimate(plan).rows, None)?;
         let outputs = outputs.unwrap_or_default();
         let exprs = outputs.iter().map(|output| output.expr(&columns)).collect();
         Ok(Grown::Local(renamed(exprs, scan, &schema)?))
+    }
+
+    /// An aggregate over a large region whose source is better asked in parts: each part makes its own groups, and they are put together
+    /// here. `None` where it is asked whole.
+    fn in_parts(
+        &mut self,
+        aggregate: &Aggregate,
+        region: &Region,
+        grouped: &super::aggregate::Grouped,
+    ) -> Result<Option<LogicalPlan>> {
+        let divides = |groups| division(&region.service, &region.tables, &grouped.relation, groups).is_some();
+        let partial = self.partial.iter().any(|partial| Arc::ptr_eq(partial, &aggregate.schema));
+        // Groups that no other part has a share of are whole as they are.
+        if partial || divides(Groups::Whole) || !divides(Groups::Merged) {
+            return Ok(None);
+        }
+        let Some(two) = two_steps(aggregate)? else { return Ok(None) };
+        let Ok(below) = super::aggregate::aggregated(&two.partial, region) else { return Ok(None) };
+        if below.outputs.is_some() {
+            return Ok(None);
+        }
+        let (relation, schema) = (below.relation, Arc::clone(&two.partial.schema));
+        let plan = LogicalPlan::Aggregate(two.partial.clone());
+        let rows = estimate(&plan).rows;
+        let partial = Region { groups: Groups::Merged, ..region.grown(relation, schema, plan) };
+        let (scan, columns) = self.scan(&partial, below.fields, rows, None)?;
+        let scan = renamed(columns, scan, &partial.schema)?;
+        two.merged(scan, aggregate).map(Some)
+    }
+
+    /// The groups of a region whose keys are bound at run time, as the columns of the aggregate that they are for.
+    pub(super) fn bound_scan(
+        &mut self,
+        region: &Region,
+        grouped: super::aggregate::Grouped,
+        bound: &Bound,
+        aggregate: &datafusion::logical_expr::Aggregate,
+    ) -> Result<LogicalPlan> {
+        let super::aggregate::Grouped { relation, fields, outputs, .. } = grouped;
+        let rows = estimate(&LogicalPlan::Aggregate(aggregate.clone())).rows;
+        let region = Region { relation, ..region.clone() };
+        let (scan, columns) = self.scan(&region, fields, rows, Some(bound.clone()))?;
+        let exprs = match outputs {
+            Some(outputs) => outputs.iter().map(|output| output.expr(&columns)).collect(),
+            None => columns,
+        };
+        renamed(exprs, scan, &aggregate.schema)
     }
 
     /// The operator over finished inputs.
@@ -243,24 +392,39 @@ impl Grower {
     }
 
     fn with_subqueries(&mut self, plan: LogicalPlan) -> Result<LogicalPlan> {
-        Ok(plan.map_subqueries(|subquery| self.federate(subquery).map(Transformed::yes))?.data)
+        let reach = self.reach;
+        let plan = plan.map_subqueries(|subquery| self.federate(subquery).map(Transformed::yes))?.data;
+        self.reach = reach;
+        Ok(plan)
     }
 
     fn finish(&mut self, grown: Grown) -> Result<LogicalPlan> {
         match grown {
             Grown::Local(plan) => Ok(plan),
-            Grown::Region(region) if !region.is_worth_it() => Ok(region.plan),
+            Grown::Region(region) if !region.is_worth_it() => noted(region.plan, &region.notes),
             Grown::Region(region) => {
                 let fields =
                     region.schema.fields().iter().map(|field| (field.data_type().clone(), field.is_nullable()));
-                let (scan, columns) = self.scan(&region, fields.collect())?;
+                let rows = estimate(&region.plan).rows;
+                let (scan, columns) = self.scan(&region, fields.collect(), rows, None)?;
                 renamed(columns, scan, &region.schema)
             }
         }
     }
 
+    /// How the region's statement is divided.
+    fn division(&self, region: &Region) -> Option<Division> {
+        division(&region.service, &region.tables, &region.relation, region.groups)
+    }
+
     /// The region as a scan of columns `c0`, `c1`, ...
-    fn scan(&mut self, region: &Region, fields: Vec<(DataType, bool)>) -> Result<(LogicalPlan, Vec<Logical>)> {
+    fn scan(
+        &mut self,
+        region: &Region,
+        fields: Vec<(DataType, bool)>,
+        rows: f64,
+        bound: Option<Bound>,
+    ) -> Result<(LogicalPlan, Vec<Logical>)> {
         self.finished += 1;
         let name = TableReference::bare(format!("remote_{}", self.finished));
         let named = fields.into_iter().enumerate();
@@ -273,6 +437,12 @@ impl Grower {
             relation: region.relation.clone(),
             schema: Arc::new(Schema::new(fields)),
             tables: region.tables.clone(),
+            rows,
+            cut: None,
+            division: bound.is_none().then(|| self.division(region)).flatten(),
+            bound,
+            notes: region.notes.clone(),
+            needed: region.needed,
         };
         let scan = LogicalPlanBuilder::scan(name, provider_as_source(Arc::new(provider)), None)?.build()?;
         Ok((scan, columns))
@@ -298,7 +468,9 @@ impl Region {
 
     /// The same region with another operator on top.
     fn grown(&self, relation: Relation, schema: DFSchemaRef, plan: LogicalPlan) -> Self {
-        Self { service: Arc::clone(&self.service), tables: self.tables.clone(), relation, schema, plan }
+        let (service, tables, notes) = (Arc::clone(&self.service), self.tables.clone(), self.notes.clone());
+        let (groups, needed) = (Groups::Whole, self.needed);
+        Self { service, tables, relation, schema, plan, notes, groups, needed }
     }
 
     /// The same, if the relation's columns have the types that the plan says.
@@ -310,7 +482,14 @@ impl Region {
     fn beside(&self, other: &Self, relation: Relation, schema: DFSchemaRef, plan: LogicalPlan) -> Self {
         let mut region = self.grown(relation, schema, plan);
         region.tables.extend(other.tables.iter().cloned());
+        region.notes.extend(other.notes.iter().cloned());
         region
+    }
+
+    /// The same, with the reason why an operator above stays local.
+    fn without(mut self, operator: &str, reason: &str) -> Self {
+        self.notes.push(format!("{operator} not pushed: {reason}"));
+        self
     }
 
     fn projected(&self, projection: &Projection) -> Result<Relation, Reason> {
@@ -340,6 +519,12 @@ impl Region {
         Self { relation: self.relation.top(keys, 0, rows), ..self }
     }
 
+    /// Whether it reads so much that its source should not do it twice.
+    fn is_large(&self) -> bool {
+        const ROWS_MIN: u64 = 10_000;
+        self.tables.iter().filter_map(|table| table.statistics.rows).sum::<u64>() >= ROWS_MIN
+    }
+
     /// Whether the region is more than a scan.
     pub(super) fn is_worth_it(&self) -> bool {
         fn combines(relation: &Relation) -> bool {
@@ -356,6 +541,15 @@ impl From<Region> for Grown {
     }
 }
 
+/// Whether the relation is groups that meet a condition.
+fn is_having(relation: &Relation) -> bool {
+    match relation.node() {
+        Node::Project { input, .. } => is_having(input),
+        Node::Filter { input, .. } => matches!(input.node(), Node::Aggregate { .. }),
+        _ => false,
+    }
+}
+
 /// Whether a relation's columns are what the plan has them for.
 pub(super) fn check_types(relation: &Relation, schema: &DFSchemaRef) -> Result<(), Reason> {
     let columns = relation.columns();
@@ -365,7 +559,7 @@ pub(super) fn check_types(relation: &Relation, schema: &DFSchemaRef) -> Result<(
 }
 
 /// The expressions under the names of the plan that they stand for.
-fn renamed(exprs: Vec<Logical>, input: LogicalPlan, schema: &DFSchemaRef) -> Result<LogicalPlan> {
+pub(super) fn renamed(exprs: Vec<Logical>, input: LogicalPlan, schema: &DFSchemaRef) -> Result<LogicalPlan> {
     let named = exprs
         .into_iter()
         .zip(schema.iter())
@@ -394,11 +588,30 @@ fn region_of_scan(scan: &TableScan) -> Option<Region> {
     }
     Some(Region {
         service: Arc::clone(table.service()),
-        tables: vec![TableName { service: Arc::clone(table.service()), name: table.name().to_owned() }],
+        tables: vec![table.named()],
         relation,
         schema: Arc::clone(&scan.projected_schema),
         plan: LogicalPlan::TableScan(scan.clone()),
+        notes: vec![],
+        groups: Groups::Whole,
+        needed: Needed::Once,
     })
+}
+
+/// The plan, whose scan says in EXPLAIN which operators above stay local.
+fn noted(plan: LogicalPlan, notes: &[String]) -> Result<LogicalPlan> {
+    if notes.is_empty() {
+        return Ok(plan);
+    }
+    use datafusion::common::tree_node::TreeNode;
+    let rewritten = plan.transform_down(|plan| {
+        let LogicalPlan::TableScan(scan) = &plan else { return Ok(Transformed::no(plan)) };
+        let provider = source_as_provider(&scan.source)?;
+        let Some(table) = provider.downcast_ref::<RemoteTable>() else { return Ok(Transformed::no(plan)) };
+        let source = provider_as_source(Arc::new(table.with_notes(notes)));
+        Ok(Transformed::yes(LogicalPlan::TableScan(TableScan { source, ..scan.clone() })))
+    })?;
+    Ok(rewritten.data)
 }
 
 /// The kind of a join and whether its sides change places.

@@ -2,8 +2,9 @@
 
 use datafusion::common::{Column, DFSchemaRef, NullEquality};
 use datafusion::logical_expr::{Expr as Logical, Join, Operator, binary_expr};
-use headwater_source::{ColumnDef, CompareOp, Expr, JoinKind, Relation};
+use headwater_source::{ColumnDef, CompareOp, Expr, JoinKind, Locality, Relation};
 
+use super::estimate::estimate;
 use super::grow::{Reason, Region, check_types, kind_of};
 use crate::translate::Translator;
 
@@ -13,6 +14,10 @@ pub(super) enum Sides {
     AsWritten,
     Exchanged,
 }
+
+/// How many rows one side of a join in this process has at most for the source to do it, by its index on the other side. Beyond, reading both
+/// sides and hashing is the faster.
+const LOOKUPS_MAX: f64 = 1_000.0;
 
 /// The join as one relation, or why there is none.
 pub(super) fn joined(join: &Join, left: &Region, right: &Region) -> Result<(Relation, DFSchemaRef), Reason> {
@@ -26,6 +31,10 @@ pub(super) fn joined(join: &Join, left: &Region, right: &Region) -> Result<(Rela
         return Err(format!("a {} join is done locally", join.join_type));
     };
     left.capabilities().joins(kind)?;
+    let fewest = estimate(&join.left).rows.min(estimate(&join.right).rows);
+    if left.capabilities().locality() == Locality::InProcess && fewest > LOOKUPS_MAX {
+        return Err("both sides are read from this process, and are many rows".to_owned());
+    }
     let (first, second) = match sides {
         Sides::AsWritten => (left, right),
         Sides::Exchanged => (right, left),

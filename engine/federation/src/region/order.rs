@@ -3,8 +3,8 @@
 //! DataFusion joins in the order of the text. Where tables of several sources stand mixed, that order decides how much is shipped: tables of
 //! one source can only become one statement where they are joined with each other first, and the keys of a join's other side can
 //! only be sent to a source where that side is read before. So a tree of inner joins is taken apart into its inputs and
-//! conditions; inputs of one source that a condition connects form a cluster; and clusters are joined one after the other, the smallest
-//! first, then whichever makes the fewest rows.
+//! conditions; inputs of one source that a condition connects form a cluster; and clusters are joined one after the other in the order
+//! that costs least: rows that sources ship, less those that keys of what was read before keep out, and rows that joins hold and make.
 //!
 //! Rows are estimated from the sources' own counts, keys and documented guesses: see [`estimate`](super::estimate). An estimate that is
 //! wrong costs time and never a row.
@@ -18,7 +18,7 @@ use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{Expr, Join, JoinConstraint, LogicalPlan, Operator, Projection, binary_expr};
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
-use super::estimate::{Estimate, estimate, source_of};
+use super::estimate::{Estimate, estimate, ships, source_of};
 
 /// The optimizer rule. It runs after filters were pushed down and before columns are pruned.
 #[derive(Debug, Default)]
@@ -55,6 +55,24 @@ struct Part {
     plan: LogicalPlan,
     inputs: BTreeSet<usize>,
     rows: f64,
+    /// Whether its rows come from a source or lie here.
+    lies: Lies,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lies {
+    AtSource,
+    Here,
+}
+
+impl Part {
+    /// What one of its rows costs.
+    fn shipping(&self) -> f64 {
+        match self.lies {
+            Lies::AtSource => 1.0,
+            Lies::Here => cost::READ,
+        }
+    }
 }
 
 /// A condition and the inputs that it reads.
@@ -152,6 +170,7 @@ impl Tree {
             plan: self.inputs[index].clone(),
             inputs: BTreeSet::from([index]),
             rows: estimates[index].rows,
+            lies: if ships(&self.inputs[index]) { Lies::AtSource } else { Lies::Here },
         };
         let mut parts = Vec::with_capacity(clusters.len());
         for cluster in clusters {
@@ -202,56 +221,174 @@ impl Tree {
 }
 
 /// The parts joined one after the other. Takes the conditions that it places.
-fn in_order(mut parts: Vec<Part>, conditions: &mut Vec<Condition>, estimates: &[Estimate]) -> Result<Part> {
-    let least = |parts: &[Part], rows: &dyn Fn(&Part) -> f64| {
-        (0..parts.len()).min_by(|a, b| rows(&parts[*a]).total_cmp(&rows(&parts[*b]))).unwrap_or(0)
+///
+/// Of few parts every order is tried (Selinger et al., SIGMOD 1979, without bushy trees); of many, whichever makes the fewest rows is next.
+fn in_order(parts: Vec<Part>, conditions: &mut Vec<Condition>, estimates: &[Estimate]) -> Result<Part> {
+    let order = match parts.len() {
+        2..=PARTS_TRIED_MAX => cheapest_order(&parts, conditions, estimates),
+        _ => greedy_order(&parts, conditions, estimates),
     };
-    let first = least(&parts, &|part| part.rows);
-    let mut done = parts.remove(first);
-    while !parts.is_empty() {
-        let connected = |part: &Part| {
-            conditions.iter().any(|condition| {
-                is_equality(&condition.expr)
-                    && !condition.inputs.is_disjoint(&part.inputs)
-                    && !condition.inputs.is_disjoint(&done.inputs)
-                    && condition.inputs.iter().all(|input| part.inputs.contains(input) || done.inputs.contains(input))
-            })
-        };
-        let rows = |part: &Part| match connected(part) {
-            true => joined_rows(&done, part, conditions, estimates),
-            // Rows of a cross product come last.
-            false => f64::MAX / 2.0 + part.rows,
-        };
-        let next = least(&parts, &rows);
-        let next_rows = rows(&parts[next]).min(done.rows * parts[next].rows);
-        let next = parts.remove(next);
-        done = join(done, next, next_rows, conditions)?;
+    let mut parts: Vec<Option<Part>> = parts.into_iter().map(Some).collect();
+    let mut done: Option<Part> = None;
+    for index in order {
+        let Some(next) = parts[index].take() else { continue };
+        done = Some(match done {
+            None => next,
+            Some(done) => {
+                let rows = joined_rows(&done, &next, conditions, estimates).min(done.rows * next.rows);
+                // The smaller side is read first: its keys narrow the other.
+                let (first, second) = if next.rows < done.rows { (next, done) } else { (done, next) };
+                join(first, second, rows, conditions)?
+            }
+        });
     }
-    Ok(done)
+    match done {
+        Some(done) => Ok(done),
+        None => datafusion::common::internal_err!("a join of nothing"),
+    }
+}
+
+/// The most parts of which every order is tried: 2^8 subsets.
+const PARTS_TRIED_MAX: usize = 8;
+
+/// What a row costs in its ways through a plan, relative to one that a source ships.
+mod cost {
+    /// One that is read from files here.
+    pub(super) const READ: f64 = 0.1;
+    /// One that a join keeps to look others up in.
+    pub(super) const BUILT: f64 = 0.3;
+    /// One that is looked up.
+    pub(super) const PROBED: f64 = 0.1;
+    /// One that a join makes.
+    pub(super) const MADE: f64 = 0.1;
+    /// Rows that have no condition with the others are joined last.
+    pub(super) const CROSSED: f64 = 1e3;
+}
+
+/// The most keys that are believed to narrow a statement.
+const KEYS_MAX: f64 = 60_000.0;
+
+/// Parts joined so far, in an order that is the cheapest for this set of them.
+#[derive(Debug, Clone)]
+struct Ordered {
+    order: Vec<usize>,
+    inputs: BTreeSet<usize>,
+    rows: f64,
+    cost: f64,
+}
+
+fn cheapest_order(parts: &[Part], conditions: &[Condition], estimates: &[Estimate]) -> Vec<usize> {
+    let mut best: Vec<Option<Ordered>> = vec![None; 1 << parts.len()];
+    for (index, part) in parts.iter().enumerate() {
+        let cost = part.rows * part.shipping();
+        best[1 << index] = Some(Ordered { order: vec![index], inputs: part.inputs.clone(), rows: part.rows, cost });
+    }
+    for set in 1..best.len() {
+        let Some(done) = best[set].clone() else { continue };
+        for (index, part) in parts.iter().enumerate().filter(|(index, _)| set & (1 << index) == 0) {
+            let next = extended(&done, index, part, conditions, estimates);
+            let place = &mut best[set | (1 << index)];
+            if place.as_ref().is_none_or(|known| next.cost < known.cost) {
+                *place = Some(next);
+            }
+        }
+    }
+    best.pop().flatten().map(|whole| whole.order).unwrap_or_else(|| (0..parts.len()).collect())
+}
+
+/// The parts so far with one more.
+fn extended(done: &Ordered, index: usize, part: &Part, conditions: &[Condition], estimates: &[Estimate]) -> Ordered {
+    let (rows, share) = pairs(done.rows, &done.inputs, part.rows, &part.inputs, conditions, estimates);
+    let crossed = if connects(&done.inputs, &part.inputs, conditions) { 1.0 } else { cost::CROSSED };
+    let joined = if done.rows <= part.rows {
+        // Read first, it tells its keys to the other.
+        let kept = if done.rows <= KEYS_MAX { part.rows * share } else { part.rows };
+        kept * part.shipping() + done.rows * cost::BUILT + kept * cost::PROBED
+    } else {
+        part.rows * (part.shipping() + cost::BUILT) + done.rows * cost::PROBED
+    };
+    let mut order = done.order.clone();
+    order.push(index);
+    let inputs = done.inputs.union(&part.inputs).copied().collect();
+    let cost = done.cost + (joined + rows * cost::MADE) * crossed;
+    Ordered { order, inputs, rows, cost }
+}
+
+/// The smallest first, then whichever makes the fewest rows.
+fn greedy_order(parts: &[Part], conditions: &[Condition], estimates: &[Estimate]) -> Vec<usize> {
+    let least = |left: &[usize], rows: &dyn Fn(&Part) -> f64| {
+        let smaller = |a: &&usize, b: &&usize| rows(&parts[**a]).total_cmp(&rows(&parts[**b]));
+        left.iter().min_by(smaller).copied()
+    };
+    let mut left: Vec<usize> = (0..parts.len()).collect();
+    let mut order = Vec::with_capacity(parts.len());
+    let (mut inputs, mut rows) = (BTreeSet::new(), 1.0);
+    while let Some(next) = least(&left, &|part| match order.is_empty() || connects(&inputs, &part.inputs, conditions) {
+        true => pairs(rows, &inputs, part.rows, &part.inputs, conditions, estimates).0,
+        // Rows of a cross product come last.
+        false => f64::MAX / 2.0 + part.rows,
+    }) {
+        rows = pairs(rows, &inputs, parts[next].rows, &parts[next].inputs, conditions, estimates).0;
+        inputs.extend(&parts[next].inputs);
+        left.retain(|index| *index != next);
+        order.push(next);
+    }
+    order
+}
+
+/// Whether an equality connects the two sets of inputs.
+fn connects(done: &BTreeSet<usize>, next: &BTreeSet<usize>, conditions: &[Condition]) -> bool {
+    conditions.iter().any(|condition| is_equality(&condition.expr) && crosses(condition, done, next))
+}
+
+fn crosses(condition: &Condition, left: &BTreeSet<usize>, right: &BTreeSet<usize>) -> bool {
+    !condition.inputs.is_disjoint(left)
+        && !condition.inputs.is_disjoint(right)
+        && condition.inputs.iter().all(|input| left.contains(input) || right.contains(input))
 }
 
 /// How many rows the join of two parts is guessed to have.
 fn joined_rows(left: &Part, right: &Part, conditions: &[Condition], estimates: &[Estimate]) -> f64 {
-    let mut rows = left.rows * right.rows;
-    for condition in conditions {
+    pairs(left.rows, &left.inputs, right.rows, &right.inputs, conditions, estimates).0
+}
+
+/// How many pairs of rows meet all conditions between two sets of inputs, and which share of the second's rows the first's keys leave.
+fn pairs(
+    rows: f64,
+    inputs: &BTreeSet<usize>,
+    next_rows: f64,
+    next_inputs: &BTreeSet<usize>,
+    conditions: &[Condition],
+    estimates: &[Estimate],
+) -> (f64, f64) {
+    let (mut pairs, mut share) = (rows * next_rows, 1.0_f64);
+    for condition in conditions.iter().filter(|condition| crosses(condition, inputs, next_inputs)) {
         let Expr::BinaryExpr(equality) = &condition.expr else { continue };
-        let crosses = !condition.inputs.is_disjoint(&left.inputs)
-            && !condition.inputs.is_disjoint(&right.inputs)
-            && condition.inputs.iter().all(|input| left.inputs.contains(input) || right.inputs.contains(input));
-        if equality.op == Operator::Eq && crosses {
-            let distinct = |side: &Expr| {
-                let columns = side.column_refs();
-                let of = |estimate: &Estimate| columns.iter().find_map(|column| estimate.distinct(column));
-                condition.inputs.iter().find_map(|input| of(&estimates[*input])).unwrap_or(1.0)
-            };
-            rows /= distinct(&equality.left).max(distinct(&equality.right)).max(1.0);
+        if equality.op != Operator::Eq {
+            continue;
         }
+        let (mut of_done, mut of_next) = (1.0_f64, 1.0_f64);
+        for side in [&equality.left, &equality.right] {
+            let columns = side.column_refs();
+            for input in &condition.inputs {
+                let Some(distinct) = columns.iter().find_map(|column| estimates[*input].distinct(column)) else {
+                    continue;
+                };
+                let of = if next_inputs.contains(input) { &mut of_next } else { &mut of_done };
+                *of = of.max(distinct);
+            }
+        }
+        // No more keys come than there are rows.
+        let keys = of_done.min(rows.max(1.0));
+        pairs /= of_done.max(of_next).max(1.0);
+        share = share.min(keys / of_next.max(1.0));
     }
-    rows.max(1.0)
+    (pairs.max(1.0), share.min(1.0))
 }
 
 fn join(left: Part, right: Part, rows: f64, conditions: &mut Vec<Condition>) -> Result<Part> {
     let inputs: BTreeSet<usize> = left.inputs.union(&right.inputs).copied().collect();
+    let lies = if left.lies == right.lies { left.lies } else { Lies::AtSource };
     let (placed, rest): (Vec<Condition>, Vec<Condition>) = std::mem::take(conditions)
         .into_iter()
         .partition(|condition| !condition.inputs.is_empty() && condition.inputs.is_subset(&inputs));
@@ -273,7 +410,7 @@ fn join(left: Part, right: Part, rows: f64, conditions: &mut Vec<Condition>) -> 
         NullEquality::NullEqualsNothing,
         false,
     )?;
-    Ok(Part { plan: LogicalPlan::Join(join), inputs, rows })
+    Ok(Part { plan: LogicalPlan::Join(join), inputs, rows, lies })
 }
 
 /// An equality of an expression of the left plan and one of the right.

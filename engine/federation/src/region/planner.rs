@@ -12,6 +12,11 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 
 use super::eager::aggregate_early;
 use super::grow::Grower;
+use super::keyed::{Tries, aggregate_by_keys};
+use super::keyed_cut::cut_when_keyed;
+use super::keyed_exec::KeyedPlanner;
+use crate::once::read_once;
+use crate::snapshot::share_snapshots;
 
 /// The query planner of a session: DataFusion's own, over a plan whose regions are remote relations.
 #[derive(Debug, Default)]
@@ -24,8 +29,24 @@ impl QueryPlanner for Federation {
         logical_plan: &LogicalPlan,
         session: &dyn Session,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let plan = aggregate_early(logical_plan.clone())?;
-        let plan = Grower::default().federate(plan)?;
-        DefaultPhysicalPlanner::default().create_physical_plan(&plan, session).await
+        let plan = cut_when_keyed(federated(logical_plan.clone(), Tries::Keys)?)?;
+        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(KeyedPlanner)]);
+        let plan = planner.create_physical_plan(&plan, session).await?;
+        read_once(&plan);
+        share_snapshots(&plan);
+        Ok(plan)
     }
+}
+
+/// The plan with its regions: aggregates by keys first, then those beneath joins, then whatever one source answers whole.
+fn federated(plan: LogicalPlan, tries: Tries) -> Result<LogicalPlan> {
+    let plan = match tries {
+        Tries::Keys => aggregate_by_keys(plan, &federated, &mut Grower::default())?,
+        Tries::NoKeys => plan,
+    };
+    let mut partial = Vec::new();
+    let plan = aggregate_early(plan, &mut partial)?;
+    let mut grower = Grower::of_partial(partial);
+    grower.find_repeated(&plan)?;
+    grower.federate(plan)
 }

@@ -5,13 +5,22 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{Result, Statistics};
+use datafusion::common::Result;
 use datafusion::logical_expr::{Expr as Logical, TableType};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use datafusion::physical_plan::ExecutionPlan;
-use headwater_source::{ColumnDef, Error, Expr, QueryRequest, Relation, Scan, ScanRequest, Source};
+use datafusion::physical_plan::projection::ProjectionExec;
+use futures::future::try_join_all;
+use headwater_source::{
+    ColumnDef, Error, Expr, QueryRequest, Relation, ScalarValue, Scan, ScanRequest, SortKey, Source,
+};
 
 use super::grow::TableName;
-use crate::scan::{Planned, failed};
+use super::parts::{Division, Parted};
+use crate::narrow::{BoundKeys, KeyedCut, Planned};
+use crate::scan::failed;
+use crate::table::First;
 use crate::{RemoteScanExec, Service};
 
 /// What a remote statement asks for.
@@ -73,6 +82,41 @@ impl Asked {
         }
     }
 
+    /// The same, read by one statement.
+    pub(crate) fn unsplit(self) -> Self {
+        match self {
+            Self::Table(request) => Self::Table(ScanRequest { partitions_max: 1, ..request }),
+            query => query,
+        }
+    }
+
+    /// The same, only of the first rows of an order over the rows' own columns.
+    pub(crate) fn cut(self, first: &First) -> Self {
+        match self {
+            Self::Table(mut request) => {
+                let of_table = |key: &SortKey| SortKey { column: request.projection[key.column], ..*key };
+                request.sort = first.keys.iter().map(of_table).collect();
+                request.limit = Some(first.rows);
+                request.partitions_max = 1;
+                Self::Table(request)
+            }
+            Self::Query(request) => {
+                let relation = request.relation.top(first.keys.clone(), 0, first.rows);
+                Self::Query(QueryRequest { relation, ..request })
+            }
+        }
+    }
+
+    /// The same with the keys that came.
+    pub(crate) fn with_keys(&self, keys: &[ScalarValue]) -> Self {
+        match self {
+            Self::Table(request) => Self::Table(request.clone()),
+            Self::Query(request) => {
+                Self::Query(QueryRequest { relation: request.relation.with_keys(keys), ..request.clone() })
+            }
+        }
+    }
+
     /// Lets the source decide how to read it.
     pub(crate) async fn prepare(self, source: &dyn Source) -> Result<Arc<dyn Scan>, Error> {
         match self {
@@ -80,16 +124,75 @@ impl Asked {
             Self::Query(request) => source.prepare_query(request).await,
         }
     }
+
+    /// The same, divided where that is possible.
+    pub(crate) async fn prepare_parts(
+        self,
+        source: &dyn Source,
+        division: Option<&Parts>,
+    ) -> Result<Arc<dyn Scan>, Error> {
+        let parts = match (&self, division) {
+            (Self::Query(request), Some(Parts { division, count })) => division.parts(&request.relation, *count),
+            _ => None,
+        };
+        let (Some(parts), Self::Query(request)) = (parts, &self) else { return self.prepare(source).await };
+        let part = |relation| source.prepare_query(QueryRequest { relation, ..request.clone() });
+        let parts = try_join_all(parts.into_iter().map(part)).await?;
+        Ok(Arc::new(Parted::new(self.prepare(source).await?, parts)))
+    }
 }
 
 /// A region whose growth has ended.
-#[derive(Debug)]
-pub(super) struct RemoteQuery {
+#[derive(Debug, Clone)]
+pub(crate) struct RemoteQuery {
     pub(super) service: Arc<Service>,
     pub(super) relation: Relation,
     /// The relation's columns as `c0`, `c1`, ... with the nullability that the plan has for them.
     pub(super) schema: SchemaRef,
     pub(super) tables: Vec<TableName>,
+    /// How many rows are guessed to come.
+    pub(super) rows: f64,
+    /// What the rows are cut to where the keys of so many joins are complete.
+    pub(super) cut: Option<KeyedCut>,
+    /// Keys that come before the statement is made.
+    pub(super) bound: Option<Bound>,
+    /// Which operators above stay local, and why.
+    pub(super) notes: Vec<String>,
+    /// How it is divided where the session reads in several parts.
+    pub(super) division: Option<Division>,
+    pub(super) needed: Needed,
+}
+
+/// How often a query needs a relation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Needed {
+    Once,
+    /// Several times, and perhaps other columns of it: all of them are asked for, so that the statements are equal.
+    Again,
+}
+
+/// How a query is divided, and into how many parts.
+#[derive(Debug, Clone)]
+pub(crate) struct Parts {
+    division: Division,
+    count: usize,
+}
+
+/// Keys that come before a statement is made.
+#[derive(Debug, Clone)]
+pub(super) struct Bound {
+    pub(super) keys: Arc<BoundKeys>,
+    /// Stands for them in a plan that is only shown.
+    pub(super) sample: ScalarValue,
+}
+
+impl RemoteQuery {
+    /// The same, cut to the first rows of an order where the keys of so many joins are complete; `None` where the source can't sort so.
+    pub(crate) fn cut_when_keyed(&self, cut: KeyedCut) -> Option<Self> {
+        let capabilities = self.service.source().capabilities();
+        capabilities.sorts(&cut.first.keys, self.relation.columns()).ok()?;
+        Some(Self { cut: Some(cut), ..self.clone() })
+    }
 }
 
 #[async_trait]
@@ -110,21 +213,46 @@ impl TableProvider for RemoteQuery {
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let (mut relation, mut schema) = (self.relation.clone(), Arc::clone(&self.schema));
-        if let Some(projection) = projection {
+        let mut cut = self.cut.clone();
+        if let Some(projection) = projection.filter(|_| self.needed == Needed::Once) {
             relation = relation.project(projection.iter().map(|index| Expr::Column(*index)).collect());
             schema = Arc::new(schema.project(projection)?);
+            cut = cut.and_then(|cut| cut.projected(projection));
         }
-        let request = QueryRequest { relation, schema: Arc::clone(&schema), batch_rows: state.config().batch_size() };
-        let asked = Asked::Query(request);
-        let prepared = asked.clone().prepare(self.service.source().as_ref()).await;
-        let scan = prepared.map_err(|error| failed(&self.tables, error))?;
+        let asked = Asked::Query(QueryRequest { relation, schema, batch_rows: state.config().batch_size() });
+        let shown = match &self.bound {
+            Some(bound) => asked.with_keys(std::slice::from_ref(&bound.sample)),
+            None => asked.clone(),
+        };
+        let count = state.config().target_partitions();
+        let parts = self.division.clone().filter(|_| count > 1).map(|division| Parts { division, count });
+        let prepared = shown.prepare_parts(self.service.source().as_ref(), parts.as_ref()).await;
         let planned = Planned {
             service: Arc::clone(&self.service),
             tables: self.tables.clone(),
             asked,
-            scan,
+            scan: prepared.map_err(|error| failed(&self.tables, error))?,
             pushes: crate::Pushdown::On,
+            rows: self.rows,
+            cut,
+            bound: self.bound.as_ref().map(|bound| Arc::clone(&bound.keys)),
+            parts,
         };
-        Ok(Arc::new(RemoteScanExec::new(planned, Statistics::new_unknown(&schema), vec![])))
+        let scan = Arc::new(RemoteScanExec::new(planned, self.notes.clone()));
+        match projection.filter(|_| self.needed == Needed::Again) {
+            Some(projection) => chosen(scan, projection),
+            None => Ok(scan),
+        }
     }
+}
+
+/// Some of the columns of a plan.
+fn chosen(plan: Arc<dyn ExecutionPlan>, projection: &[usize]) -> Result<Arc<dyn ExecutionPlan>> {
+    let schema = plan.schema();
+    let column = |index: &usize| {
+        let name = schema.field(*index).name();
+        (Arc::new(PhysicalColumn::new(name, *index)) as Arc<dyn PhysicalExpr>, name.clone())
+    };
+    let columns: Vec<(Arc<dyn PhysicalExpr>, String)> = projection.iter().map(column).collect();
+    Ok(Arc::new(ProjectionExec::try_new(columns, plan)?))
 }

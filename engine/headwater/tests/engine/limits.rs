@@ -148,7 +148,7 @@ async fn queries_with_three_statements_to_one_store_all_answer_under_a_limit_of_
 async fn query_with_more_statements_than_the_limit_answers() {
     let tap = Tap::new(Flow::Batches(3));
     let engine = engine(&tap, Limits { statements_max: 2, ..Limits::default() }).await;
-    let union = vec![ALL; 12].join(" UNION ALL ");
+    let union = [ALL; 12].join(" UNION ALL ");
     let ordered = format!("SELECT count(*) FROM (SELECT * FROM ({union}) u ORDER BY id)");
     let batches = tokio::time::timeout(DEADLINE, engine.sql(&ordered).await.unwrap().collect()).await.unwrap().unwrap();
     let count = arrow::util::display::array_value_to_string(batches[0].column(0), 0).unwrap();

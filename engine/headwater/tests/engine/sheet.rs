@@ -112,7 +112,7 @@ pub(crate) fn items() -> Tables {
 #[async_trait]
 impl Source for Sheet {
     fn location(&self) -> String {
-        "memory".to_owned()
+        format!("memory of {}", self.service)
     }
 
     fn capabilities(&self) -> &Capabilities {

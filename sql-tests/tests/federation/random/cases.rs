@@ -65,3 +65,18 @@ async fn join_without_keys_is_not_aggregated_beneath() {
         assert!(rows.is_empty(), "{query}: {rows:?}");
     }
 }
+
+/// MariaDB remembers what a subquery answered by the values of the outer row under their collation, and took the answer for 'A' for that
+/// for 'a'.
+#[tokio::test]
+async fn answer_of_a_subquery_is_not_remembered_for_another_text_that_folds_alike() {
+    let database = MysqlDatabase::with(
+        "CREATE TABLE t (id int PRIMARY KEY, s varchar(20)); \
+         INSERT INTO t VALUES (0, 'A'), (1, 'a'), (2, 'A'), (3, 'a'), (4, 'a'), (5, '\u{E1}'), (6, 'A ')",
+    )
+    .await;
+    let services = Services::new().with_mysql("my", &database.url());
+    let query = "SELECT a.id FROM my.t a WHERE NOT EXISTS (SELECT 1 FROM my.t b WHERE b.id % 3 = 1 AND b.s = a.s)";
+    let rows = agree(&services, &["my.t"], &[], query).await;
+    assert_eq!(rows.concat(), ["0", "2", "5", "6"].map(|id| Some(id.to_owned())));
+}

@@ -1,0 +1,71 @@
+//! A state of the database that several statements read: a snapshot that one transaction exports and others import.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use headwater_source::{Result, Snapshot};
+
+use super::answer::Fault;
+use super::connect::{Connections, Lease, Purpose};
+use super::error::Phase;
+use super::wire::Wire;
+
+/// What begins a transaction that reads an older state.
+pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+const EXPORT: &str = "SELECT pg_catalog.pg_export_snapshot()";
+const COMMIT: &str = "COMMIT";
+
+/// An exported snapshot, until it is dropped. Statements that have begun to read it keep it for themselves.
+pub(super) struct Exported {
+    name: String,
+    lease: Option<Lease>,
+}
+
+/// Exports a snapshot of now, on a connection that only snapshots use.
+pub(super) async fn export(connections: &Connections) -> Result<Snapshot> {
+    let mut lease = connections.lease_for(Purpose::Snapshot).await?;
+    let started = Instant::now();
+    match begin(&mut lease).await {
+        Ok(name) => Ok(Snapshot::new(Arc::new(Exported { name, lease: Some(lease) }))),
+        Err(fault) => {
+            lease.recover().await;
+            Err(connections.place.statement("pg_catalog", Phase::Starting, started, fault))
+        }
+    }
+}
+
+async fn begin(wire: &mut Wire) -> Result<String, Fault> {
+    wire.settle().await?;
+    let begin = wire.run(BEGIN)?;
+    let export = wire.run(EXPORT)?;
+    wire.sync();
+    wire.flush().await?;
+    wire.ran(BEGIN, begin).await?;
+    let columns = wire.described(EXPORT, export).await?;
+    let rows = wire.bound_rows(&columns).await?;
+    wire.settle().await?;
+    let name: String = rows.first().ok_or(Fault::Malformed("no snapshot"))?.get(0)?;
+    // It is about to be text of a statement, where no value can be bound.
+    match name.chars().all(|c| c.is_ascii_hexdigit() || c == '-') {
+        true => Ok(name),
+        false => Err(Fault::Malformed("a snapshot of an odd name")),
+    }
+}
+
+impl Exported {
+    /// Makes a transaction that has just begun see this state.
+    pub(super) fn import(&self) -> String {
+        format!("SET TRANSACTION SNAPSHOT '{}'", self.name)
+    }
+}
+
+/// Ends the transaction without waiting for it. Where that takes waiting, the connection is closed instead, which ends it too.
+impl Drop for Exported {
+    fn drop(&mut self) {
+        let Some(mut lease) = self.lease.take() else { return };
+        let asked = lease.run(COMMIT).map(|_| lease.sync());
+        if asked.is_ok() && lease.flush_now() {
+            lease.release();
+        }
+    }
+}

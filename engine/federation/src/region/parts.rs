@@ -1,0 +1,186 @@
+//! Large queries of a source that works on one statement with one core: asked in parts, at the same time.
+//!
+//! The rows of the largest table are divided into ranges of the first column of its key. The outermost ranges are open, so that rows beyond what
+//! the statistics have seen are read too. A part is the query over one range; see [`Relation::part`] for when the parts make the whole.
+//! All parts read one state of the source: where it can't hold one, the first part asks for everything and the others for nothing.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use async_trait::async_trait;
+use datafusion::common::ScalarValue;
+use headwater_source::{
+    BatchStream, CompareOp, Expr, Groups, Node, Parallel, Relation, RemoteStatement, Result, Scan, Snapshot, TableDef,
+};
+
+use super::grow::TableName;
+use super::selectivity::number;
+use crate::Service;
+
+/// How many rows the largest table must have for parts to pay.
+const ROWS_MIN: f64 = 300_000.0;
+
+/// The share of a table that an index may be expected to leave and the source still read all of it.
+const INDEXED_SHARE_MIN: f64 = 0.15;
+
+/// Along which column a query is divided.
+#[derive(Debug, Clone)]
+pub(crate) struct Division {
+    table: Arc<TableDef>,
+    column: usize,
+    /// The column's least and greatest value, as the source's statistics have them.
+    range: (i64, i64),
+    groups: Groups,
+}
+
+/// How the query of these tables is best divided; `None` where it is asked whole.
+pub(super) fn division(
+    service: &Service,
+    tables: &[TableName],
+    relation: &Relation,
+    groups: Groups,
+) -> Option<Division> {
+    if service.source().capabilities().parallel() == Parallel::ByItself {
+        return None;
+    }
+    let rows = |table: &TableName| table.statistics.rows.map_or(0.0, |rows| rows as f64);
+    let largest = tables.iter().max_by(|a, b| rows(a).total_cmp(&rows(b))).filter(|table| rows(table) >= ROWS_MIN)?;
+    let key = largest.definition.key.as_ref()?.first()?;
+    let column = largest.definition.column_index(key)?;
+    let integer = matches!(largest.definition.columns[column].data_type, DataType::Int32 | DataType::Int64);
+    let known = largest.statistics.columns.get(column)?;
+    let range = (known.min.as_ref().and_then(whole)?, known.max.as_ref().and_then(whole)?);
+    if !integer || range.0 >= range.1 || indexed_share(relation, largest) < INDEXED_SHARE_MIN {
+        return None;
+    }
+    let division = Division { table: Arc::clone(&largest.definition), column, range, groups };
+    division.parts(relation, 2).map(|_| division)
+}
+
+impl Division {
+    /// The query in so many parts; `None` where it can't be divided.
+    pub(crate) fn parts(&self, relation: &Relation, count: usize) -> Option<Vec<Relation>> {
+        let data_type = &self.table.columns[self.column].data_type;
+        let (first, last) = (i128::from(self.range.0), i128::from(self.range.1));
+        let bound = |part: usize| {
+            let at = first + (last - first) * part as i128 / count as i128;
+            let at = ScalarValue::Int64(Some(i64::try_from(at).ok()?));
+            at.cast_to(data_type).ok()
+        };
+        let compare = |op, value| Expr::compare(op, Expr::Column(self.column), Expr::Literal(value));
+        let filter = |part: usize| {
+            let from = if part == 0 { None } else { Some(compare(CompareOp::GreaterOrEqual, bound(part)?)) };
+            let until = if part + 1 == count { None } else { Some(compare(CompareOp::Less, bound(part + 1)?)) };
+            Some(from.into_iter().chain(until).collect::<Vec<Expr>>())
+        };
+        (0..count)
+            .map(|part| {
+                let filters = filter(part)?;
+                let filter = if filters.len() == 1 { filters.into_iter().next()? } else { Expr::And(filters) };
+                relation.part(&self.table, &filter, self.column, self.groups)
+            })
+            .collect()
+    }
+}
+
+fn whole(value: &ScalarValue) -> Option<i64> {
+    match value.cast_to(&DataType::Int64).ok()? {
+        ScalarValue::Int64(value) => value,
+        _ => None,
+    }
+}
+
+/// The share of the table's rows that its best index is expected to leave.
+fn indexed_share(relation: &Relation, table: &TableName) -> f64 {
+    let mut least: f64 = 1.0;
+    visit_filters(relation, &table.definition, &mut |filter| {
+        least = least.min(filter_share(filter, table));
+    });
+    least
+}
+
+/// Every filter that stands right above the table.
+fn visit_filters(relation: &Relation, table: &Arc<TableDef>, visit: &mut impl FnMut(&Expr)) {
+    if let Node::Filter { input, filters } = relation.node()
+        && let Node::Table(own) = input.node()
+        && Arc::ptr_eq(own, table)
+    {
+        filters.iter().for_each(&mut *visit);
+    }
+    relation.inputs().into_iter().for_each(|input| visit_filters(input, table, visit));
+}
+
+fn filter_share(filter: &Expr, table: &TableName) -> f64 {
+    let leads = |index: usize| table.statistics.indexes.iter().any(|of| of.columns.first() == Some(&index));
+    let known = |index: usize| table.statistics.columns.get(index).cloned().unwrap_or_default();
+    match filter {
+        Expr::And(parts) => parts.iter().map(|part| filter_share(part, table)).fold(1.0, f64::min),
+        Expr::InList { expr, negated: false, .. } => match **expr {
+            Expr::Column(index) if leads(index) => 0.0,
+            _ => 1.0,
+        },
+        Expr::Compare { op, left, right } => match (&**left, &**right) {
+            (Expr::Column(index), Expr::Literal(value)) if leads(*index) => {
+                let known = known(*index);
+                let range = known.min.as_ref().and_then(number).zip(known.max.as_ref().and_then(number));
+                match (op, range.zip(number(value))) {
+                    (CompareOp::Equal, _) => 0.0,
+                    (CompareOp::NotEqual, _) => 1.0,
+                    (CompareOp::Less | CompareOp::LessOrEqual, Some(((min, max), value))) => {
+                        ((value - min) / (max - min).max(1.0)).clamp(0.0, 1.0)
+                    }
+                    (_, Some(((min, max), value))) => ((max - value) / (max - min).max(1.0)).clamp(0.0, 1.0),
+                    (_, None) => 1.0,
+                }
+            }
+            _ => 1.0,
+        },
+        _ => 1.0,
+    }
+}
+
+/// Several statements that make one answer.
+pub(crate) struct Parted {
+    whole: Arc<dyn Scan>,
+    parts: Vec<Arc<dyn Scan>>,
+}
+
+impl Parted {
+    /// The parts of a query, and the query itself for where they could not read one state.
+    pub(crate) fn new(whole: Arc<dyn Scan>, parts: Vec<Arc<dyn Scan>>) -> Self {
+        Self { whole, parts }
+    }
+}
+
+impl fmt::Debug for Parted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.parts).finish()
+    }
+}
+
+#[async_trait]
+impl Scan for Parted {
+    fn statement(&self) -> &RemoteStatement {
+        self.parts.first().unwrap_or(&self.whole).statement()
+    }
+
+    fn partitions(&self) -> usize {
+        self.parts.len().max(1)
+    }
+
+    /// Without a common state the first part is the whole.
+    async fn open(&self, partition: usize) -> Result<BatchStream> {
+        match partition {
+            0 => self.whole.open(0).await,
+            _ => Ok(Box::pin(futures::stream::empty())),
+        }
+    }
+
+    async fn open_at(&self, partition: usize, snapshot: &Snapshot) -> Result<BatchStream> {
+        match self.parts.get(partition) {
+            Some(part) => part.open_at(0, snapshot).await,
+            None => self.open(partition).await,
+        }
+    }
+}

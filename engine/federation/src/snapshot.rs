@@ -1,0 +1,94 @@
+//! One state of a source for all statements of a query.
+//!
+//! Where a plan sends more than one statement to a source, or one in parts, they share a [`SharedSnapshot`]: the first that starts asks
+//! the source for a state to be held, all read that one, and the last that ends lets go of it. A source that can't hold one gives none,
+//! and its statements then read what each of them finds.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::physical_plan::ExecutionPlan;
+use headwater_source::{Result, Snapshot, Source};
+use tokio::sync::Mutex;
+
+use crate::RemoteScanExec;
+use crate::region::KeyedExec;
+use crate::scan::scans_of;
+
+/// The state that a query's statements of one source read.
+pub(crate) struct SharedSnapshot {
+    source: Arc<dyn Source>,
+    statements: usize,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    /// What the source gave, once it was asked.
+    asked: Option<Option<Snapshot>>,
+    ended: usize,
+}
+
+impl SharedSnapshot {
+    fn new(source: Arc<dyn Source>, statements: usize) -> Self {
+        Self { source, statements, held: Mutex::default() }
+    }
+
+    /// The state to read, where the source can hold one.
+    pub(crate) async fn get(&self) -> Result<Option<Snapshot>> {
+        let mut held = self.held.lock().await;
+        match &held.asked {
+            Some(snapshot) => Ok(snapshot.clone()),
+            None => {
+                let snapshot = self.source.snapshot(self.statements).await?;
+                held.asked = Some(snapshot.clone());
+                Ok(snapshot)
+            }
+        }
+    }
+
+    /// Says that a statement has ended. After the last one the state is let go.
+    pub(crate) async fn ended(&self) {
+        let mut held = self.held.lock().await;
+        held.ended += 1;
+        if held.ended >= self.statements {
+            *held = Held::default();
+        }
+    }
+}
+
+impl fmt::Debug for SharedSnapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SharedSnapshot({} statements at {})", self.statements, self.source.location())
+    }
+}
+
+/// Lets the statements of a plan that go to the same source read one state.
+pub(crate) fn share_snapshots(plan: &Arc<dyn ExecutionPlan>) {
+    let mut of_source: BTreeMap<String, Vec<&RemoteScanExec>> = BTreeMap::new();
+    for scan in scans_of(plan) {
+        of_source.entry(scan.source_key()).or_default().push(scan);
+    }
+    for (source, scans) in of_source {
+        let statements = statements_of(plan, &source, &mut vec![]);
+        if let (Some(first), true) = (scans.first(), statements > 1) {
+            let shared = Arc::new(SharedSnapshot::new(Arc::clone(first.source()), statements));
+            scans.iter().for_each(|scan| scan.share(Arc::clone(&shared)));
+        }
+    }
+}
+
+/// The most statements that the plan sends to a source. One whose rows are shared is sent once, and of two alternatives only one is.
+fn statements_of<'a>(plan: &'a Arc<dyn ExecutionPlan>, source: &str, sent: &mut Vec<&'a RemoteScanExec>) -> usize {
+    if let Some(scan) = plan.downcast_ref::<RemoteScanExec>() {
+        let again = sent.iter().any(|sent| sent.shares_rows(scan));
+        sent.push(scan);
+        return if scan.source_key() == source && !again { scan.partitions() } else { 0 };
+    }
+    let mut of = |plan| statements_of(plan, source, sent);
+    match (plan.is::<KeyedExec>(), plan.children().as_slice()) {
+        (true, [keys, remote, fallback]) => of(keys) + of(remote).max(of(fallback)),
+        (_, children) => children.iter().map(|child| of(child)).sum(),
+    }
+}

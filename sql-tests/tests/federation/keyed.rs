@@ -1,0 +1,161 @@
+//! Questions over two databases of which one is asked with the keys of the other: what is shipped, and that the answer stays that of a
+//! local copy, also where the keys turn out otherwise than the statistics say.
+
+use headwater_sql_tests::postgres::PostgresDatabase;
+use headwater_sql_tests::services::{Reference, Services};
+
+const CRM: &str = "
+    CREATE TABLE customers (id int PRIMARY KEY, name text, country text);
+    INSERT INTO customers SELECT n, 'name ' || n, CASE WHEN n % 100 = 0 THEN 'fr' ELSE 'c' || n % 100 END FROM generate_series(1, 2000) n;
+    CREATE TABLE visits (id int PRIMARY KEY, customer int, page text);
+    INSERT INTO visits SELECT n, CASE WHEN n = 7 THEN NULL WHEN n = 8 THEN 9 ELSE n END, 'p' || n % 3 FROM generate_series(1, 200) n;
+    CREATE TABLE grown (id int, kind text);
+    INSERT INTO grown SELECT n, 'a' FROM generate_series(1, 10) n;
+    ANALYZE;
+    INSERT INTO grown SELECT n, 'a' FROM generate_series(11, 70000) n;
+";
+
+const SHOP: &str = "
+    CREATE TABLE orders (id int PRIMARY KEY, customer int, status text, price numeric(15,2), placed date);
+    INSERT INTO orders SELECT n, CASE WHEN n % 50 = 0 THEN NULL ELSE n * 7 % 2100 END, 's' || n % 5, n * 1.25 % 1000,
+        CASE WHEN n % 9 = 0 THEN NULL ELSE DATE '2024-01-01' + n % 300 END FROM generate_series(1, 20000) n;
+    CREATE INDEX ON orders (customer);
+    ANALYZE;
+";
+
+const TABLES: &[&str] = &["crm.customers", "crm.visits", "crm.grown", "shop.orders"];
+
+/// Each with the most rows that it may ship.
+const QUERIES: &[(u64, &str)] = &[
+    // 20 keys, then five groups.
+    (
+        25,
+        "SELECT status, count(*), sum(price), avg(price) FROM shop.orders WHERE customer IN \
+         (SELECT id FROM crm.customers WHERE country = 'fr') GROUP BY status",
+    ),
+    (
+        25,
+        "SELECT o.status, max(o.price), count(DISTINCT o.placed) FROM shop.orders o JOIN crm.customers c ON c.id = o.customer \
+         WHERE c.country = 'fr' GROUP BY o.status",
+    ),
+    (21, "SELECT count(*) FROM shop.orders o JOIN crm.customers c ON o.customer = c.id WHERE c.country = 'fr'"),
+    // The other side's key is one of the groups' keys, and that is the order's customer too.
+    (
+        50,
+        "SELECT c.id, count(*) FROM crm.customers c JOIN shop.orders o ON o.customer = c.id WHERE c.country = 'fr' GROUP BY c.id",
+    ),
+    // No key comes: nothing is asked, and there is still one row.
+    (
+        0,
+        "SELECT count(*), sum(price) FROM shop.orders WHERE customer IN (SELECT id FROM crm.customers WHERE country = 'xx')",
+    ),
+    (
+        0,
+        "SELECT status, count(*) FROM shop.orders WHERE customer IN (SELECT id FROM crm.customers WHERE country = 'xx') GROUP BY 1",
+    ),
+    // The first three of the order, and the 20 customers.
+    (
+        23,
+        "SELECT o.id, o.price, c.name FROM crm.customers c JOIN shop.orders o ON o.customer = c.id WHERE c.country = 'fr' \
+         ORDER BY o.price DESC, o.id LIMIT 3",
+    ),
+    (
+        25,
+        "SELECT o.id, o.placed FROM shop.orders o JOIN crm.customers c ON o.customer = c.id WHERE c.country = 'fr' \
+         ORDER BY o.placed NULLS FIRST, o.id DESC LIMIT 3 OFFSET 2",
+    ),
+    (
+        23,
+        "SELECT id, price FROM shop.orders WHERE customer IN (SELECT id FROM crm.customers WHERE country = 'fr') \
+         ORDER BY price, id LIMIT 3",
+    ),
+    // Ordered by the other side: every order of these customers may be the first.
+    (
+        300,
+        "SELECT o.id, c.name FROM crm.customers c JOIN shop.orders o ON o.customer = c.id WHERE c.country = 'fr' \
+         ORDER BY c.name, o.id LIMIT 3",
+    ),
+    // A condition on both sides decides after the keys.
+    (
+        300,
+        "SELECT o.id, c.name FROM crm.customers c JOIN shop.orders o ON o.customer = c.id AND o.id > c.id * 9 \
+         WHERE c.country = 'fr' ORDER BY o.id LIMIT 3",
+    ),
+];
+
+/// Estimates that are wrong, and joins that only look alike: only the answer counts.
+const SURPRISES: &[&str] = &[
+    // One customer visited twice, and one visit has none.
+    "SELECT o.status, count(*) FROM shop.orders o JOIN crm.visits v ON v.customer = o.customer GROUP BY o.status",
+    "SELECT o.status, sum(o.price) FROM shop.orders o JOIN crm.visits v ON v.customer = o.customer WHERE v.page = 'p2' GROUP BY o.status",
+    "SELECT status, count(*) FROM shop.orders WHERE customer IN (SELECT customer FROM crm.visits) GROUP BY status",
+    "SELECT status, count(*) FROM shop.orders WHERE customer NOT IN (SELECT customer FROM crm.visits) GROUP BY status",
+    "SELECT status, count(*) FROM shop.orders o WHERE NOT EXISTS (SELECT 1 FROM crm.visits v WHERE v.customer = o.customer) GROUP BY status",
+    // More keys than a statement holds.
+    "SELECT status, count(*) FROM shop.orders WHERE customer IN (SELECT id FROM crm.grown) GROUP BY status",
+    "SELECT o.status, count(*) FROM shop.orders o JOIN crm.grown g ON g.id = o.customer GROUP BY o.status",
+    "SELECT o.id, g.kind FROM shop.orders o JOIN crm.grown g ON g.id = o.customer ORDER BY o.price, o.id LIMIT 4",
+    // Outer joins keep rows without a partner.
+    "SELECT o.status, count(c.id) FROM shop.orders o LEFT JOIN crm.customers c ON c.id = o.customer GROUP BY o.status",
+    "SELECT o.id, c.name FROM shop.orders o LEFT JOIN crm.customers c ON c.id = o.customer AND c.country = 'fr' ORDER BY o.price, o.id LIMIT 4",
+    // Two joins on the way to the orders.
+    "SELECT o.id, c.name, v.page FROM crm.customers c JOIN shop.orders o ON o.customer = c.id JOIN crm.visits v ON v.id = o.id \
+     WHERE c.country = 'fr' ORDER BY o.price DESC, o.id LIMIT 3",
+    "SELECT o.id FROM crm.customers c JOIN shop.orders o ON o.customer = c.id JOIN crm.visits v ON v.customer = c.id \
+     ORDER BY o.price DESC, o.id LIMIT 3",
+    // The same statement twice.
+    "WITH spent AS (SELECT customer, sum(price) AS total FROM shop.orders GROUP BY customer) \
+     SELECT c.name, s.total FROM crm.customers c JOIN spent s ON s.customer = c.id WHERE s.total = (SELECT max(total) FROM spent)",
+    "SELECT a.id FROM shop.orders a JOIN crm.customers c ON c.id = a.customer WHERE a.price > (SELECT avg(price) FROM shop.orders) AND c.country = 'fr'",
+];
+
+struct Shop {
+    engine: headwater::Engine,
+    reference: Reference,
+    _stores: (PostgresDatabase, PostgresDatabase, Services),
+}
+
+async fn shop() -> Shop {
+    let (crm, shop) = (PostgresDatabase::with(CRM).await, PostgresDatabase::with(SHOP).await);
+    let services = Services::new().with_postgres("crm", &crm.url()).with_postgres("shop", &shop.url());
+    let engine = services.engine().await;
+    let reference = Reference::copy(&engine, TABLES).await;
+    Shop { engine, reference, _stores: (crm, shop, services) }
+}
+
+#[tokio::test]
+async fn question_over_two_databases_ships_what_its_answer_needs() {
+    let shop = shop().await;
+    let mut wrong = Vec::new();
+    for (most, query) in QUERIES {
+        shop.reference.agrees(&shop.engine, query).await.unwrap();
+        let answer = shop.engine.sql(query).await.unwrap();
+        let log = answer.remote_statements();
+        answer.collect().await.unwrap();
+        let shipped: u64 = log.statements().iter().map(|statement| statement.rows).sum();
+        if shipped > *most {
+            wrong.push(format!("{query}\nships {shipped} rows, more than {most}: {:#?}", log.statements()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[tokio::test]
+async fn keys_that_are_not_as_expected_change_no_answer() {
+    let shop = shop().await;
+    for query in SURPRISES {
+        shop.reference.agrees(&shop.engine, query).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn statement_that_a_query_needs_twice_is_sent_once() {
+    let shop = shop().await;
+    let query = "WITH spent AS (SELECT customer, sum(price) AS total FROM shop.orders GROUP BY customer) \
+        SELECT c.name FROM crm.customers c JOIN spent s ON s.customer = c.id WHERE s.total = (SELECT max(total) FROM spent)";
+    let answer = shop.engine.sql(query).await.unwrap();
+    let log = answer.remote_statements();
+    answer.collect().await.unwrap();
+    let sent: u64 = log.statements().iter().filter(|sent| sent.service == "shop").map(|sent| sent.statements).sum();
+    assert_eq!(sent, 1, "{:#?}", log.statements());
+}
