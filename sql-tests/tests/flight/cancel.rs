@@ -3,7 +3,6 @@
 //! The sources compute a cross join that takes hours and has no row, so nothing is ever written to a client that has left: without a
 //! request to stop, the statement would go on.
 
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -19,8 +18,8 @@ use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
-use crate::Server;
 use crate::arrow_client::connect;
+use crate::{Server, headwater};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -184,15 +183,6 @@ async fn server_that_stops_takes_its_statements_along() {
         stores.is_gone(service, "the server was stopped").await;
         assert!(wait::within("the stream ends", DEADLINE, reading).await.unwrap().is_err());
     }
-}
-
-/// The command, as the workspace's build left it beside the tests.
-fn headwater() -> PathBuf {
-    let tests = std::env::current_exe().expect("the test has a path");
-    let folder = tests.ancestors().nth(2).expect("tests stand below the folder of the build");
-    let binary = folder.join("headwater");
-    assert!(binary.is_file(), "{} is not there; build the workspace first: cargo build", binary.display());
-    binary
 }
 
 async fn interrupt(child: &Child) {

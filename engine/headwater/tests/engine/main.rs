@@ -6,6 +6,7 @@ mod availability;
 mod catalog;
 mod joins;
 mod limits;
+mod log;
 mod prepared;
 mod pushdown;
 mod service_schema;
