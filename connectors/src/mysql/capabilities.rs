@@ -21,8 +21,11 @@ use headwater_source::{
 use super::{range, types};
 
 /// What may be pushed. Each rule has a test that compares the server with Arrow.
-pub(super) const CAPABILITIES: Capabilities =
-    Capabilities::new("mysql", RULES).with_max_binds(MAX_BINDS).with_queries(&QUERIES).with_objection(objection);
+pub(super) const CAPABILITIES: Capabilities = Capabilities::new("mysql", RULES)
+    .with_max_binds(MAX_BINDS)
+    .with_queries(&QUERIES)
+    .with_objection(objection)
+    .in_parts();
 
 /// The protocol counts 65,535 values. A list of so many keys, of up to 20 digits each, is a text of less than 1 MiB, which every
 /// `max_allowed_packet` but an odd one lets through; a list that is written twice is shorter (`dialect`).

@@ -13,6 +13,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use headwater_source::Result;
+use headwater_source::futures::future::try_join_all;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts, OptsBuilder};
 use parking_lot::Mutex;
@@ -33,13 +34,17 @@ const SESSION: &[&str] = &[
     "SET SESSION sql_mode = '', time_zone = '+00:00', sql_auto_is_null = 0, sql_big_selects = 1, \
      sql_select_limit = 18446744073709551615, max_sort_length = 1024, autocommit = 1, net_write_timeout = 86400, \
      net_read_timeout = 86400",
-    "SET SESSION TRANSACTION READ ONLY",
+    "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
     // Lists of keys are found by semi joins.
     "SET SESSION optimizer_switch = 'semijoin=on,materialization=on'",
     // MariaDB remembers the result of a subquery by the values of the outer row, compared under their collation: 'a' would get that of 'A',
-    // though the subquery compares bytes. MySQL has no such cache and reads this as a comment.
-    "/*M!100000 SET SESSION optimizer_switch = 'subquery_cache=off' */",
+    // though the subquery compares bytes. It may also end transactions that wait for their reader. MySQL does neither and reads this as a comment.
+    "/*M!100300 SET SESSION optimizer_switch = 'subquery_cache=off', idle_transaction_timeout = 0, \
+     idle_readonly_transaction_timeout = 0 */",
 ];
+
+/// How long connections that are wanted at once are waited for. Whoever gets none goes on without.
+const MANY_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// How long a connection that is thrown away may take to say goodbye.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -59,6 +64,8 @@ struct Inner {
     options: OnceLock<Opts>,
     /// Whether the server that was connected to last has JSON_TABLE.
     json_tables: AtomicBool,
+    /// Whether that server may tell which state a snapshot is of (`snapshot`); false once it did not.
+    tells_states: AtomicBool,
 }
 
 /// A connection that nobody else uses.
@@ -74,8 +81,17 @@ pub(super) struct Lease {
 impl Pool {
     pub(super) fn new(site: Site, config: Config) -> Self {
         let permits = Arc::new(Semaphore::new(config.pool_size));
-        let (idle, options, json_tables) = (Mutex::default(), OnceLock::new(), AtomicBool::new(false));
-        Self { inner: Arc::new(Inner { site, config, permits, idle, options, json_tables }) }
+        Self {
+            inner: Arc::new(Inner {
+                site,
+                config,
+                permits,
+                idle: Mutex::default(),
+                options: OnceLock::new(),
+                json_tables: AtomicBool::new(false),
+                tells_states: AtomicBool::new(true),
+            }),
+        }
     }
 
     pub(super) fn config(&self) -> &Config {
@@ -101,11 +117,37 @@ impl Pool {
             Ok(Err(closed)) => return Err(self.inner.site.unavailable(closed)),
             Err(_) => return Err(self.inner.site.timed_out("waiting for a connection", limit, "pool_wait_ms")),
         };
+        self.lease_with(permit).await
+    }
+
+    /// So many connections at once; `None` where they do not come free within [`MANY_WAIT_MAX`], or are more than there may be.
+    pub(super) async fn lease_many(&self, count: usize) -> Result<Option<Vec<Lease>>> {
+        let Some(permits) = u32::try_from(count).ok().filter(|_| count <= self.inner.config.pool_size) else {
+            return Ok(None);
+        };
+        let limit = self.inner.config.pool_wait.min(MANY_WAIT_MAX);
+        let waited = timeout(limit, Arc::clone(&self.inner.permits).acquire_many_owned(permits)).await;
+        let Ok(Ok(mut permits)) = waited else { return Ok(None) };
+        let each = (0..count).map_while(|_| permits.split(1)).map(|permit| self.lease_with(permit));
+        try_join_all(each).await.map(Some)
+    }
+
+    async fn lease_with(&self, permit: OwnedSemaphorePermit) -> Result<Lease> {
         let conn = match self.inner.idle_conn().await {
             Some(conn) => conn,
             None => self.inner.session().await?,
         };
         Ok(Lease { conn: Some(conn), permit: Some(permit), pool: Arc::clone(&self.inner), runtime: Handle::current() })
+    }
+
+    /// Whether the server may tell which state a snapshot is of, as far as is known.
+    pub(super) fn tells_states(&self) -> bool {
+        self.inner.tells_states.load(Ordering::Relaxed)
+    }
+
+    /// Remembers that it does not.
+    pub(super) fn tells_no_states(&self) {
+        self.inner.tells_states.store(false, Ordering::Relaxed);
     }
 }
 
@@ -114,7 +156,12 @@ impl Lease {
         self.conn.as_mut().expect("Invariant: a lease holds its connection until it ends")
     }
 
-    /// Gives the connection back. It must have no result pending.
+    /// What the connection lives on.
+    pub(super) fn runtime(&self) -> Handle {
+        self.runtime.clone()
+    }
+
+    /// Gives the connection back. It must have no result pending and no transaction open.
     pub(super) fn release(mut self) {
         if let Some(conn) = self.conn.take().filter(|conn| !conn.is_disconnected()) {
             self.pool.idle.lock().push(conn);
@@ -175,6 +222,8 @@ impl Inner {
     async fn set_up(&self, options: Opts) -> mysql_async::Result<Conn> {
         let mut conn = self.connect(options).await?;
         self.json_tables.store(has_json_tables(conn.server_version()), Ordering::Relaxed);
+        // A server that was restarted may have a binary log by now.
+        self.tells_states.store(is_mariadb(conn.server_version()), Ordering::Relaxed);
         for statement in SESSION {
             conn.query_drop(*statement).await?;
         }
@@ -252,6 +301,10 @@ impl fmt::Debug for Pool {
 }
 
 /// MariaDB counts from 10 on, MySQL to 9.
+fn is_mariadb((major, ..): (u16, u16, u16)) -> bool {
+    major >= 10
+}
+
 fn has_json_tables(version: (u16, u16, u16)) -> bool {
     version >= (10, 6, 0) || ((8, 0, 4)..(10, 0, 0)).contains(&version)
 }

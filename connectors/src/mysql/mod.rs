@@ -24,6 +24,8 @@ mod discover;
 mod error;
 mod range;
 mod scan;
+mod snapshot;
+mod split;
 mod statistics;
 mod tls;
 mod types;
@@ -33,8 +35,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use headwater_source::{
-    Capabilities, Connector, Error, OpenContext, OptionDef, Options, QueryRequest, Result, Scan, ScanRequest, Source,
-    TableDef, TableStatistics, async_trait,
+    Capabilities, Connector, Error, OpenContext, OptionDef, Options, QueryRequest, Result, Scan, ScanRequest, Snapshot,
+    Source, TableDef, TableStatistics, async_trait,
 };
 use tokio::time::timeout;
 
@@ -121,11 +123,16 @@ impl Source for MysqlSource {
     }
 
     async fn prepare(&self, request: ScanRequest) -> Result<Arc<dyn Scan>> {
-        Ok(Arc::new(MysqlScan::of_table(self.pool.clone(), request)?))
+        let parts = split::ranges(&self.pool, &request).await;
+        Ok(Arc::new(MysqlScan::of_table(self.pool.clone(), request, parts.unwrap_or_default())?))
     }
 
     async fn prepare_query(&self, request: QueryRequest) -> Result<Arc<dyn Scan>> {
         Ok(Arc::new(MysqlScan::of_query(self.pool.clone(), &request)?))
+    }
+
+    async fn snapshot(&self, statements: usize) -> Result<Option<Snapshot>> {
+        Ok(snapshot::take(&self.pool, statements).await?.map(|held| Snapshot::new(held)))
     }
 }
 

@@ -3,6 +3,8 @@
 //! Opening asks the catalog once more whether the columns of every table are what the query was planned with (a collation that changed would change
 //! what an exact filter means, and no result says so), executes the statement, and checks the types that come. The stream then
 //! reads a batch at a time from the connection: a consumer that waits makes the server wait.
+//!
+//! A scan may be split (`split`). Its parts are read of one state (`snapshot`), or not at all: then the first part is the whole.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,8 +14,8 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use headwater_source::{
-    BatchStream, ColumnDef, Error, QueryRequest, RemoteStatement, Result, Scan, ScanRequest, TableDef, async_trait,
-    futures,
+    BatchStream, ColumnDef, Error, Expr, QueryRequest, RemoteStatement, Result, Scan, ScanRequest, Snapshot, TableDef,
+    async_trait, futures,
 };
 use mysql_async::prelude::Queryable;
 use mysql_async::{BinaryProtocol, Params, QueryResult, Value};
@@ -21,6 +23,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::connect::{Lease, Pool};
 use super::decode::{Decoder, Fault};
+use super::snapshot::Held;
 use super::{bind, discover};
 use crate::sql;
 
@@ -32,8 +35,11 @@ const BATCH_BYTES_MAX: usize = 16 << 20;
 pub(super) struct MysqlScan {
     pool: Pool,
     asked: Arc<Asked>,
+    /// The whole.
     statement: RemoteStatement,
     params: Parameters,
+    /// The same in parts, where it is split.
+    parts: Vec<(String, Parameters)>,
 }
 
 /// What a request is about, whether it is a scan or a query.
@@ -56,6 +62,8 @@ struct Parameters(Vec<Value>);
 /// A statement whose rows are coming.
 struct Reading {
     lease: Lease,
+    /// The snapshot that the connection goes back to.
+    held: Option<Arc<Held>>,
     decoder: Decoder,
     asked: Arc<Asked>,
     pool: Pool,
@@ -64,13 +72,20 @@ struct Reading {
 }
 
 impl MysqlScan {
-    /// Renders a scan.
-    pub(super) fn of_table(pool: Pool, request: ScanRequest) -> Result<Self> {
+    /// Renders a scan, with the filters of its parts where it is split.
+    pub(super) fn of_table(pool: Pool, request: ScanRequest, parts: Vec<Expr>) -> Result<Self> {
         let service = &pool.site().service;
         if let Some(index) = request.projection.iter().find(|index| **index >= request.table.columns.len()) {
             return Err(unsupported(&pool, format!("there is no column {index}")));
         }
         let statement = sql::render(&pool.dialect(), service, &request)?;
+        let part = |filter: Expr| {
+            let mut request = request.clone();
+            request.filters.push(filter);
+            let statement = sql::render(&pool.dialect(), service, &request)?;
+            Ok((statement.text.clone(), Parameters::of(&pool, &statement)?))
+        };
+        let parts = parts.into_iter().map(part).collect::<Result<_>>()?;
         let asked = Asked {
             columns: request.projection.iter().map(|index| request.table.columns[*index].clone()).collect(),
             schema: request.schema(),
@@ -78,7 +93,7 @@ impl MysqlScan {
             names: request.table.full_name(),
             tables: vec![(Arc::clone(&request.table), columns_used(&request))],
         };
-        Self::new(pool, asked, statement)
+        Ok(Self { parts, ..Self::new(pool, asked, statement)? })
     }
 
     /// Renders a query.
@@ -105,25 +120,41 @@ impl MysqlScan {
         if asked.batch_rows == 0 {
             return Err(unsupported(&pool, "batches of no rows".to_owned()));
         }
-        let params: Option<Vec<Value>> = statement.binds.iter().map(bind::parameter).collect();
-        let Some(params) = params else {
-            return Err(unsupported(&pool, "a value of a type that this connector does not send".to_owned()));
-        };
+        let params = Parameters::of(&pool, &statement)?;
         asked.decoder(&pool)?;
-        Ok(Self { pool, asked: Arc::new(asked), statement, params: Parameters(params) })
+        Ok(Self { pool, asked: Arc::new(asked), statement, params, parts: vec![] })
     }
 
-    async fn start(&self, lease: &mut Lease, decoder: &Decoder) -> Result<()> {
+    /// Reads a statement on a connection of the pool, or of a snapshot.
+    async fn read(&self, text: &str, params: &Parameters, held: Option<Arc<Held>>) -> Result<BatchStream> {
+        let decoder = self.asked.decoder(&self.pool)?;
+        let mut lease = match &held {
+            Some(held) => held.lease().await?,
+            None => self.pool.lease().await?,
+        };
+        let deadline = self.pool.config().statement_timeout.map(|limit| Instant::now() + limit);
+        limited(&self.pool, deadline, self.start(&mut lease, &decoder, text, params)).await?;
+        let (asked, pool) = (Arc::clone(&self.asked), self.pool.clone());
+        let reading = Reading { lease, held, decoder, asked, pool, deadline, rows_before: 0 };
+        Ok(Box::pin(futures::stream::try_unfold(Some(reading), |reading| async move {
+            match reading {
+                Some(reading) => reading.next().await,
+                None => Ok(None),
+            }
+        })))
+    }
+
+    async fn start(&self, lease: &mut Lease, decoder: &Decoder, text: &str, params: &Parameters) -> Result<()> {
         for (table, used) in &self.asked.tables {
             self.check_catalog(lease, table, used).await?;
         }
         let names = &self.asked.names;
         let failed = |error| self.pool.site().scanning(names, error);
-        let params = match self.params.0.clone() {
+        let params = match params.0.clone() {
             none if none.is_empty() => Params::Empty,
             values => Params::Positional(values),
         };
-        let result = lease.conn().exec_iter(self.statement.text.as_str(), params).await.map_err(failed)?;
+        let result = lease.conn().exec_iter(text, params).await.map_err(failed)?;
         decoder.check(result.columns_ref()).map_err(|change| self.pool.site().schema_changed(names, change))
     }
 
@@ -190,28 +221,36 @@ impl Scan for MysqlScan {
         &self.statement
     }
 
+    fn partitions(&self) -> usize {
+        self.parts.len().max(1)
+    }
+
+    /// Without a state that all parts read, the first is the whole.
     async fn open(&self, partition: usize) -> Result<BatchStream> {
-        if partition != 0 {
-            return Err(unsupported(&self.pool, format!("there is no partition {partition}")));
+        match partition {
+            0 => self.read(&self.statement.text, &self.params, None).await,
+            part if part < self.parts.len() => Ok(Box::pin(futures::stream::empty())),
+            part => Err(unsupported(&self.pool, format!("there is no partition {part}"))),
         }
-        let decoder = self.asked.decoder(&self.pool)?;
-        let mut lease = self.pool.lease().await?;
-        let deadline = self.pool.config().statement_timeout.map(|limit| Instant::now() + limit);
-        limited(&self.pool, deadline, self.start(&mut lease, &decoder)).await?;
-        let reading = Reading {
-            lease,
-            decoder,
-            asked: Arc::clone(&self.asked),
-            pool: self.pool.clone(),
-            deadline,
-            rows_before: 0,
+    }
+
+    async fn open_at(&self, partition: usize, snapshot: &Snapshot) -> Result<BatchStream> {
+        let Some(held) = snapshot.get::<Held>() else {
+            return Err(unsupported(&self.pool, "a snapshot of another source".to_owned()));
         };
-        Ok(Box::pin(futures::stream::try_unfold(Some(reading), |reading| async move {
-            match reading {
-                Some(reading) => reading.next().await,
-                None => Ok(None),
-            }
-        })))
+        match self.parts.get(partition) {
+            Some((text, params)) => self.read(text, params, Some(held)).await,
+            None if partition == 0 => self.read(&self.statement.text, &self.params, Some(held)).await,
+            None => self.open(partition).await,
+        }
+    }
+}
+
+impl Parameters {
+    fn of(pool: &Pool, statement: &RemoteStatement) -> Result<Self> {
+        let params: Option<Vec<Value>> = statement.binds.iter().map(bind::parameter).collect();
+        let missing = || unsupported(pool, "a value of a type that this connector does not send".to_owned());
+        params.map(Self).ok_or_else(missing)
     }
 }
 
@@ -230,7 +269,7 @@ impl Reading {
         let more = limited(&pool, self.deadline, self.fill()).await?;
         let rows = self.decoder.rows();
         if rows == 0 {
-            self.lease.release();
+            self.ended();
             return Ok(None);
         }
         let batch = self.decoder.finish().map_err(|error| {
@@ -240,8 +279,16 @@ impl Reading {
         if more {
             return Ok(Some((batch, Some(self))));
         }
-        self.lease.release();
+        self.ended();
         Ok(Some((batch, None)))
+    }
+
+    /// Gives the connection back, of which all rows were read.
+    fn ended(self) {
+        match self.held {
+            Some(held) => held.give_back(self.lease),
+            None => self.lease.release(),
+        }
     }
 
     /// Reads rows until a batch is full; says whether more may follow.

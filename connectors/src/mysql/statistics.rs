@@ -78,6 +78,30 @@ pub(super) async fn statistics(
     Ok(Some(known))
 }
 
+/// The least and greatest value of a primary key's first column, an integer; `None` of a table without rows and of another engine's.
+pub(super) async fn key_ends(
+    conn: &mut Conn,
+    service: &ServiceName,
+    table: &TableDef,
+    column: usize,
+) -> Result<Option<(i128, i128)>> {
+    let [database, name] = table.path.as_slice() else { return Ok(None) };
+    let path = (database.as_str(), name.as_str());
+    let engine: Option<(Option<String>, Option<u64>)> = conn.exec_first(TABLE, path).await?;
+    if engine.and_then(|(engine, _)| engine).as_deref() != Some(INNODB) {
+        return Ok(None);
+    }
+    let mut known = TableStatistics::of(table);
+    known.indexes = vec![Index { columns: vec![column], unique: false }];
+    ends(conn, service, table, &mut known).await?;
+    let whole = |value: &Option<ScalarValue>| {
+        let value = value.as_ref()?.cast_to(&DataType::Decimal128(20, 0)).ok()?;
+        if let ScalarValue::Decimal128(number, ..) = value { number } else { None }
+    };
+    let known = &known.columns[column];
+    Ok(whole(&known.min).zip(whole(&known.max)))
+}
+
 async fn indexes(conn: &mut Conn, table: &TableDef, path: (&str, &str)) -> Result<BTreeMap<String, CatalogIndex>> {
     let mut indexes: BTreeMap<String, CatalogIndex> = BTreeMap::new();
     for row in conn.exec::<IndexRow, _, _>(INDEXES, path).await? {

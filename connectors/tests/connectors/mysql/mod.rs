@@ -7,6 +7,7 @@ mod change;
 mod conforms;
 mod names;
 mod pushdown;
+mod split;
 mod statistics;
 mod stop;
 mod types;
