@@ -12,6 +12,7 @@ use futures::{Stream, StreamExt};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
+use tokio::time::Sleep;
 
 /// How long a cancelled statement may take to tell its sources so. A source tells nothing when it has heard.
 pub(crate) const FAREWELL: Duration = Duration::from_secs(1);
@@ -55,9 +56,14 @@ impl Drop for Queries {
 /// How many items may wait to be read: one that travels and one that is ready.
 const WAITING_MAX: usize = 2;
 
+/// How long a query that is past its deadline may take to say so itself.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// The items of a stream that runs in a task. Dropping it stops the task at its next pause; a panic of the task is passed on.
 pub(crate) struct Detached<T> {
     items: mpsc::Receiver<T>,
+    /// When a stream that computes without a pause is given up, and what is said then.
+    overdue: Option<(Pin<Box<Sleep>>, T)>,
     /// None once it has ended.
     task: Option<JoinHandle<()>>,
 }
@@ -73,16 +79,24 @@ impl<T: Send + 'static> Detached<T> {
                 }
             }
         });
-        Self { items, task: Some(task) }
+        Self { items, overdue: None, task: Some(task) }
+    }
+
+    /// Ends with this item where nothing has come and the stream has not ended a moment after the deadline.
+    pub(crate) fn until(mut self, deadline: Duration, last: T) -> Self {
+        self.overdue = Some((Box::pin(tokio::time::sleep(deadline.saturating_add(GRACE))), last));
+        self
     }
 }
 
-impl<T> Stream for Detached<T> {
+impl<T: Unpin> Stream for Detached<T> {
     type Item = T;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        if let Some(item) = ready!(self.items.poll_recv(cx)) {
-            return Poll::Ready(Some(item));
+        match self.items.poll_recv(cx) {
+            Poll::Ready(Some(item)) => return Poll::Ready(Some(item)),
+            Poll::Ready(None) => {}
+            Poll::Pending => return self.poll_overdue(cx),
         }
         let Some(task) = &mut self.task else { return Poll::Ready(None) };
         let ended = ready!(Pin::new(task).poll(cx));
@@ -92,6 +106,18 @@ impl<T> Stream for Detached<T> {
             Err(Ok(panic)) => std::panic::resume_unwind(panic),
             _ => Poll::Ready(None),
         }
+    }
+}
+
+impl<T> Detached<T> {
+    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        let Some((sleep, _)) = &mut self.overdue else { return Poll::Pending };
+        ready!(sleep.as_mut().poll(cx));
+        self.items.close();
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
+        Poll::Ready(self.overdue.take().map(|(_, last)| last))
     }
 }
 
@@ -136,6 +162,22 @@ mod tests {
         tokio::task::yield_now().await;
         drop(stop);
         assert_eq!(busy.next().await, Some(true));
+    }
+
+    #[tokio::test]
+    async fn query_without_a_pause_is_given_up_after_its_deadline() {
+        let queries = Queries::start().unwrap();
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let stream = futures::stream::once(async move {
+            let _stopped = stopped.recv();
+            "late"
+        })
+        .boxed();
+        let busy = Detached::start(queries.handle(), stream).until(Duration::from_millis(1), "given up");
+        assert_eq!(busy.collect::<Vec<_>>().await, ["given up"]);
+        drop(stop);
+        let quick = Detached::start(queries.handle(), futures::stream::iter([1, 2])).until(Duration::ZERO, 3);
+        assert_eq!(quick.collect::<Vec<_>>().await, [1, 2]);
     }
 
     #[tokio::test]

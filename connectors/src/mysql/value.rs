@@ -48,7 +48,7 @@ pub(super) fn double(value: Value) -> Result<Option<f64>, &'static str> {
 pub(super) fn decimal128(value: Value, scale: usize) -> Result<Option<i128>, &'static str> {
     match value {
         Value::NULL => Ok(None),
-        Value::Bytes(text) => unscaled(&text, scale)?.parse().map(Some).map_err(|_| OUT_OF_RANGE),
+        Value::Bytes(text) => scaled(&text, scale).map(Some),
         _ => Err(OTHER_TYPE),
     }
 }
@@ -75,13 +75,67 @@ pub(super) fn total128(value: Value, scale: usize) -> Result<Option<i128>, &'sta
     }))
 }
 
+const MALFORMED: &str = "the server sent a malformed decimal";
+const TOO_FINE: &str = "a decimal with more digits after the point than the column has";
+
+/// A decimal in units of its last digit.
+fn scaled(text: &[u8], scale: usize) -> Result<i128, &'static str> {
+    /// So many digits fit into 64 bits whatever they are, which is several times as fast.
+    const SHORT: usize = 18;
+    let (negative, digits) = match text {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
+    };
+    let number = match digits.len() + scale {
+        short if short <= SHORT => {
+            gathered(digits, scale, 0_u64, |number, digit| Some(number * 10 + u64::from(digit)))?.into()
+        }
+        _ => gathered(digits, scale, 0_i128, |number, digit| number.checked_mul(10)?.checked_add(digit.into()))?,
+    };
+    Ok(if negative { -number } else { number })
+}
+
+/// Adds digit to digit, and zeros for those that the scale has more.
+fn gathered<N>(
+    digits: &[u8],
+    scale: usize,
+    mut number: N,
+    next: impl Fn(N, u8) -> Option<N>,
+) -> Result<N, &'static str> {
+    let (mut any, mut fraction) = (false, None);
+    for byte in digits {
+        match (byte, fraction) {
+            (b'.', None) => {
+                fraction = Some(0);
+                continue;
+            }
+            (b'0', Some(digits)) if digits == scale => {
+                any = true;
+                continue;
+            }
+            (b'1'..=b'9', Some(digits)) if digits == scale => return Err(TOO_FINE),
+            (b'0'..=b'9', _) => {}
+            _ => return Err(MALFORMED),
+        }
+        any = true;
+        fraction = fraction.map(|digits| digits + 1);
+        number = next(number, byte - b'0').ok_or(OUT_OF_RANGE)?;
+    }
+    if !any {
+        return Err(MALFORMED);
+    }
+    for _ in fraction.unwrap_or(0)..scale {
+        number = next(number, 0).ok_or(OUT_OF_RANGE)?;
+    }
+    Ok(number)
+}
+
 /// A decimal's digits without the point, with exactly `scale` of them after it.
 fn unscaled(text: &[u8], scale: usize) -> Result<String, &'static str> {
-    const MALFORMED: &str = "the server sent a malformed decimal";
     let text = std::str::from_utf8(text).map_err(|_| MALFORMED)?;
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     if fraction.len() > scale && fraction[scale..].bytes().any(|digit| digit != b'0') {
-        return Err("a decimal with more digits after the point than the column has");
+        return Err(TOO_FINE);
     }
     let mut digits = String::with_capacity(whole.len() + scale);
     digits.push_str(whole);
@@ -148,6 +202,24 @@ fn clock_us(hour: u8, minute: u8, second: u8, micros: u32) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn decimal_in_64_bits_is_that_in_128() {
+        for text in
+            ["0", "-0.05", "12.5", "-99999999.99", "123456789012345", "90000000000000000000.1", "00012.30", "5."]
+        {
+            for scale in [1_usize, 2, 5, 10] {
+                let right = unscaled(text.as_bytes(), scale).map(|digits| digits.parse::<i128>().unwrap());
+                assert_eq!(scaled(text.as_bytes(), scale), right, "{text} {scale}");
+            }
+        }
+        for malformed in ["", "-", ".", "1e3", "1.2.3", "NaN", "--1", "1-"] {
+            assert_eq!(scaled(malformed.as_bytes(), 0), Err(MALFORMED), "{malformed:?}");
+        }
+        assert_eq!(scaled(b"12.501", 1), Err(TOO_FINE));
+        assert_eq!(scaled(b"340282366920938463463374607431768211456", 0), Err(OUT_OF_RANGE));
+        assert_eq!(scaled(b"-170141183460469231731687303715884105727", 0), Ok(-i128::MAX));
+    }
 
     #[test]
     fn decimal_gains_or_loses_zeros_and_never_digits() {

@@ -10,6 +10,7 @@
 //! - a query that holds a permit goes before those that hold none, so what has begun ends first;
 //! - where every query that runs at a store itself waits, nothing that runs there need ever end. After [`Gates::STALL`] one query may
 //!   go over the limit, by as many statements as it has there already, and again after the next such pause;
+//!   A scan that waits for a state of its source to read from is such a wait too ([`Admission::pause`]);
 //! - one query of the whole engine at a time may do so, until it holds nothing. So it gets all that it needs and ends, and then
 //!   the next may.
 //!
@@ -47,6 +48,13 @@ pub struct Admission {
 pub struct Permit {
     gates: Arc<Gates>,
     location: String,
+    query: u64,
+}
+
+/// A statement that waits for something else than its turn.
+#[derive(Debug)]
+pub struct Pause {
+    gates: Arc<Gates>,
     query: u64,
 }
 
@@ -136,8 +144,20 @@ impl Admission {
         Err(Error::Busy { service: service.clone(), statements: limit, waited_ms })
     }
 
+    /// Says that a statement of this query waits for something else that other queries may hold, while the pause lives.
+    pub fn pause(&self) -> Pause {
+        *self.gates.state.lock().waiting.entry(self.query).or_default() += 1;
+        Pause { gates: Arc::clone(&self.gates), query: self.query }
+    }
+
     fn permit(&self, location: String) -> Permit {
         Permit { gates: Arc::clone(&self.gates), location, query: self.query }
+    }
+}
+
+impl Drop for Pause {
+    fn drop(&mut self) {
+        decrement(&mut self.gates.state.lock().waiting, self.query);
     }
 }
 
@@ -397,6 +417,17 @@ mod tests {
         }
         drop(permits);
         nothing_is_left(&gates);
+    }
+
+    #[tokio::test]
+    async fn query_that_waits_for_something_else_is_known_to_wait() {
+        let gates = Gates::new(2, LONG);
+        let other = gates.admission(1);
+        let _held = enter(&other, &ONE).await.unwrap();
+        let _paused = other.pause();
+        let admission = gates.admission(2);
+        let _own = enter(&admission, &ONE).await.unwrap();
+        let _over = enter(&admission, &ONE).await.unwrap();
     }
 
     #[tokio::test]

@@ -30,7 +30,7 @@ mod top_n;
 mod translate;
 mod uncoupled;
 
-pub use admission::{Admission, Gates, Permit};
+pub use admission::{Admission, Gates, Pause, Permit};
 pub use ambiguous::UnambiguousKeys;
 pub use catalog::{CATALOG, Catalog, SEARCH_PATH_SCHEMA, SessionCatalog};
 pub use cooperative::YieldingJoins;

@@ -29,7 +29,7 @@ use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricB
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use futures::stream::{self, StreamExt, TryStreamExt};
-use headwater_source::{BatchStream, Error, Scan, Source};
+use headwater_source::{BatchStream, Error, Scan, Snapshot, Source};
 use tokio::sync::OnceCell;
 use tracing::debug;
 
@@ -120,6 +120,15 @@ impl RemoteScanExec {
                 if *keys > 0 {
                     MetricBuilder::new(&self.metrics).counter(KEYS, partition).add(*keys);
                 }
+                let shared = self.snapshot.get().cloned();
+                let snapshot = match &shared {
+                    Some(shared) => {
+                        // Before the permit: a query that holds a state waits for permits, and must get one from who has its own.
+                        let _paused = admission.as_ref().map(|admission| admission.pause());
+                        shared.get().await.map_err(|error| failed(&self.planned.tables, error))?
+                    }
+                    None => None,
+                };
                 let permit = match admission {
                     Some(admission) => {
                         let service = &self.planned.service;
@@ -127,8 +136,7 @@ impl RemoteScanExec {
                     }
                     None => None,
                 };
-                let opening =
-                    Opening { scan: Arc::clone(scan), partition, shared: self.snapshot.get().cloned(), permit };
+                let opening = Opening { scan: Arc::clone(scan), partition, shared, snapshot, permit };
                 Reading::start(self.planned.tables, opening, meter).await.map(Some)
             }
             Narrowed::Empty | Narrowed::To { .. } => {
@@ -298,6 +306,7 @@ struct Opening {
     scan: Arc<dyn Scan>,
     partition: usize,
     shared: Option<Arc<SharedSnapshot>>,
+    snapshot: Option<Snapshot>,
     permit: Option<Permit>,
 }
 
@@ -313,10 +322,13 @@ struct Reading {
 
 impl Reading {
     async fn start(tables: Vec<TableName>, opening: Opening, meter: Meter) -> Result<Self> {
-        let Opening { scan, partition, shared, permit } = opening;
+        let Opening { scan, partition, shared, snapshot, permit } = opening;
         let started = Instant::now();
         meter.statements.add(1);
-        let opened = opened(scan, partition, shared.as_deref()).await;
+        let opened = match snapshot {
+            Some(snapshot) => scan.open_at(partition, &snapshot).await,
+            None => scan.open(partition).await,
+        };
         meter.elapsed.add_elapsed(started);
         match opened {
             Ok(batches) => Ok(Self { tables, batches, shared, meter, _permit: permit }),
@@ -342,21 +354,6 @@ impl Reading {
                 Ok(None)
             }
         }
-    }
-}
-
-async fn opened(
-    scan: Arc<dyn Scan>,
-    partition: usize,
-    shared: Option<&SharedSnapshot>,
-) -> Result<BatchStream, headwater_source::Error> {
-    let snapshot = match shared {
-        Some(shared) => shared.get().await?,
-        None => None,
-    };
-    match snapshot {
-        Some(snapshot) => scan.open_at(partition, &snapshot).await,
-        None => scan.open(partition).await,
     }
 }
 

@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::ExecutionPlan;
 use futures::TryStreamExt;
 use headwater_federation::RemoteLog;
 
-use crate::Result;
+use crate::error::Passed;
 use crate::governor::Governor;
 use crate::running::Start;
+use crate::{Error, Result};
 
 /// A planned query. Nothing is asked of a source for rows before it is read; dropping the stream stops what runs there.
 pub struct Answer {
@@ -22,6 +24,26 @@ pub struct Answer {
     context: Arc<TaskContext>,
     governor: Arc<Governor>,
     deadline: Option<Duration>,
+}
+
+/// How long a query may run, from when its answer is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadline(Duration);
+
+impl Deadline {
+    /// The time.
+    pub fn limit(self) -> Duration {
+        self.0
+    }
+
+    /// The error of a query that has not ended by then.
+    pub fn error(self) -> Error {
+        self.into_datafusion().into()
+    }
+
+    pub(crate) fn into_datafusion(self) -> DataFusionError {
+        Passed::Deadline { limit_ms: u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX) }.into_datafusion()
+    }
 }
 
 impl fmt::Debug for Answer {
@@ -54,6 +76,12 @@ impl Answer {
         self.plan.schema()
     }
 
+    /// The query's deadline. The stream keeps it wherever the query pauses, and one that computes without a pause goes on beyond it; who runs
+    /// the stream on other threads than it is read on can end the reading then.
+    pub fn deadline(&self) -> Option<Deadline> {
+        self.deadline.map(Deadline)
+    }
+
     /// The remote statements of the query, to be read while it runs or afterwards.
     pub fn remote_statements(&self) -> RemoteLog {
         RemoteLog::new(Arc::clone(&self.plan))
@@ -63,7 +91,8 @@ impl Answer {
     /// answer. Where the engine runs as many queries as it may ([`Limits`](crate::Limits)), this one starts when it is read and one
     /// of them has ended. Its deadline counts from now.
     pub fn into_stream(self) -> Result<SendableRecordBatchStream> {
-        let Self { query, plan, context, governor, deadline } = self;
+        let deadline = self.deadline();
+        let Self { query, plan, context, governor, .. } = self;
         Start { query, plan, context, governor, deadline }.run()
     }
 

@@ -116,12 +116,10 @@ impl fmt::Display for Error {
             }
             Self::Source(error) => error.fmt(f),
             Self::Refused { what, reason } => write!(f, "{what} is refused: {reason}"),
-            Self::Query(error) => match (passed(error), error.find_root()) {
+            Self::Query(error) => match (passed(error), used_up(error)) {
                 (Some(limit), _) => limit.fmt(f),
-                (None, root) => match shortage(root) {
-                    Some(message) => f.write_str(&exhausted(&message)),
-                    None => f.write_str(&error.strip_backtrace()),
-                },
+                (None, Some(message)) => f.write_str(&exhausted(&message)),
+                (None, None) => f.write_str(&error.strip_backtrace()),
             },
         }
     }
@@ -177,13 +175,15 @@ fn passed_inside<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Passed> 
     }
 }
 
-/// What a query lacks of memory or of room to spill; a spill file that grows past its limit says so in an I/O error.
-fn shortage(root: &DataFusionError) -> Option<String> {
-    match root {
+/// What DataFusion says of memory or room for spilling that is used up, where that is the error.
+fn used_up(error: &DataFusionError) -> Option<String> {
+    match error.find_root() {
         DataFusionError::ResourcesExhausted(message) => Some(message.clone()),
-        DataFusionError::ArrowError(error, _) => {
-            let message = error.to_string();
-            message.contains("used disk space during the spilling process").then_some(message)
+        // The limit of spilling travels as a failure to write.
+        root @ (DataFusionError::ArrowError(..) | DataFusionError::IoError(_)) => {
+            let message = root.strip_backtrace();
+            let start = message.find("The used disk space during the spilling process")?;
+            Some(message[start..].to_owned())
         }
         _ => None,
     }
@@ -203,7 +203,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Source(error) => error.source(),
-            Self::Query(error) if shortage(error.find_root()).is_some() => None,
+            Self::Query(error) if used_up(error).is_some() => None,
             Self::Query(error) => error.source(),
             Self::Manifests(_) | Self::Refused { .. } => None,
         }
@@ -237,6 +237,9 @@ fn source_kind(error: &SourceError) -> ErrorKind {
 }
 
 fn query_kind(error: &DataFusionError) -> ErrorKind {
+    if used_up(error).is_some() {
+        return ErrorKind::ResourcesExhausted;
+    }
     match error.find_root() {
         DataFusionError::SchemaError(inner, _) if matches!(**inner, SchemaError::FieldNotFound { .. }) => {
             ErrorKind::NotFound
@@ -247,7 +250,6 @@ fn query_kind(error: &DataFusionError) -> ErrorKind {
         }
         DataFusionError::Configuration(_) => ErrorKind::InvalidInput,
         DataFusionError::NotImplemented(_) => ErrorKind::Unsupported,
-        root if shortage(root).is_some() => ErrorKind::ResourcesExhausted,
         DataFusionError::Execution(_) | DataFusionError::ArrowError(..) => ErrorKind::Execution,
         _ => ErrorKind::Internal,
     }

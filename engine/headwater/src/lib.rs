@@ -48,7 +48,7 @@ mod prepared;
 mod running;
 mod session;
 
-pub use answer::Answer;
+pub use answer::{Answer, Deadline};
 pub use engine::{Engine, EngineBuilder, TableInfo, check};
 pub use error::{Error, ErrorKind, Result};
 pub use headwater_federation::{Published, RemoteLog, RemoteStatementReport, RemoteTotals, Tables};

@@ -26,7 +26,7 @@ use tracing::{Level, debug, enabled};
 
 use crate::error::Passed;
 use crate::governor::{Governor, Turn};
-use crate::{Error, Result};
+use crate::{Deadline, Error, Result};
 
 /// A query that may begin.
 pub(crate) struct Start {
@@ -34,14 +34,14 @@ pub(crate) struct Start {
     pub(crate) plan: Arc<dyn ExecutionPlan>,
     pub(crate) context: Arc<TaskContext>,
     pub(crate) governor: Arc<Governor>,
-    pub(crate) deadline: Option<Duration>,
+    pub(crate) deadline: Option<Deadline>,
 }
 
 /// The stream of a running query.
 struct Running {
     schema: SchemaRef,
     shared: Arc<Shared>,
-    deadline: Option<Duration>,
+    deadline: Option<Deadline>,
     timer: Option<AbortHandle>,
     tally: Tally,
     is_over: bool,
@@ -125,7 +125,7 @@ impl Running {
     fn set_timer(&mut self) {
         let (Some(deadline), None, Ok(runtime)) = (self.deadline, &self.timer, Handle::try_current()) else { return };
         // A deadline beyond what a clock can tell never comes.
-        let Some(at) = self.tally.started.checked_add(deadline) else { return };
+        let Some(at) = self.tally.started.checked_add(deadline.limit()) else { return };
         let shared = Arc::clone(&self.shared);
         let timer = runtime.spawn(async move {
             tokio::time::sleep_until(at.into()).await;
@@ -139,11 +139,6 @@ impl Running {
             Some(batches) => batches.poll_next_unpin(cx),
             None => Poll::Pending,
         }
-    }
-
-    fn late(&self) -> DataFusionError {
-        let limit_ms = self.deadline.map_or(0, |limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
-        Passed::Deadline { limit_ms }.into_datafusion()
     }
 
     fn end(&mut self, outcome: &Outcome<'_>) {
@@ -185,8 +180,8 @@ impl Stream for Running {
         this.shared.reader.register(cx.waker());
         let polled = this.poll_batches(cx);
         // The timer sets this before it looks whether the query is being polled, so one of the two drops it.
-        if this.shared.is_late.load(Ordering::SeqCst) {
-            let late = this.late();
+        if let (true, Some(deadline)) = (this.shared.is_late.load(Ordering::SeqCst), this.deadline) {
+            let late = deadline.into_datafusion();
             this.end(&Outcome::Failed(&late));
             return Poll::Ready(Some(Err(late)));
         }

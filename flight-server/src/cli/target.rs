@@ -81,12 +81,16 @@ impl Target {
         match self {
             Self::Embedded { session, queries, .. } => {
                 let answer = session.sql(text).await?;
-                let (schema, log) = (answer.schema(), answer.remote_statements());
+                let (schema, log, deadline) = (answer.schema(), answer.remote_statements(), answer.deadline());
                 // Operators may spawn as soon as they are executed.
                 let queries = queries.lock();
                 let _entered = queries.handle().enter();
                 let batches = answer.into_stream()?.map_err(|error| Failure::from(headwater::Error::from(error)));
-                Ok(Running { schema, batches: Box::pin(Detached::start(queries.handle(), batches)), log: Some(log) })
+                let mut batches = Detached::start(queries.handle(), batches);
+                if let Some(deadline) = deadline {
+                    batches = batches.until(deadline.limit(), Err(Failure::from(deadline.error())));
+                }
+                Ok(Running { schema, batches: Box::pin(batches), log: Some(log) })
             }
             Self::Remote(client) => {
                 let mut client = client.clone();

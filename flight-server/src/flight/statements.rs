@@ -256,9 +256,14 @@ fn no_cookie() -> Status {
 fn batches_of(answer: Answer, threads: &Handle) -> Result<Batches, Status> {
     // Operators may spawn as soon as they are executed.
     let _entered = threads.enter();
+    let deadline = answer.deadline();
     let stream = answer.into_stream().map_err(|error| status(&error))?;
     let stream = stream.map_err(|error| status(&headwater::Error::from(error)));
-    Ok(Box::pin(Detached::start(threads, stream)))
+    let batches = Detached::start(threads, stream);
+    Ok(match deadline {
+        Some(deadline) => Box::pin(batches.until(deadline.limit(), Err(status(&deadline.error())))),
+        None => Box::pin(batches),
+    })
 }
 
 /// The results for each row of parameters, one after the other. An execution begins when the one before has ended.

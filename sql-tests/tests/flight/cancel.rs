@@ -39,7 +39,7 @@ impl Stores {
     async fn new() -> Self {
         let postgres = PostgresDatabase::with(
             "CREATE TABLE t (id bigint); INSERT INTO t SELECT generate_series(1, 1000); \
-             CREATE VIEW endless AS SELECT a.i::bigint AS id FROM generate_series(1, 300000) a(i), generate_series(1, 300000) b(i) \
+             CREATE VIEW endless AS SELECT (a.i + b.i)::bigint AS id FROM generate_series(1, 300000) a(i), generate_series(1, 300000) b(i) \
              WHERE a.i + b.i < 0",
         )
         .await;
@@ -48,7 +48,7 @@ impl Stores {
         postgres.execute(&format!("ALTER DATABASE \"{name}\" SET client_connection_check_interval = 0")).await;
         let mysql = MysqlDatabase::with(
             "CREATE TABLE t (id bigint); INSERT INTO t SELECT seq FROM seq_1_to_1000; \
-             CREATE VIEW endless AS SELECT CAST(a.seq AS SIGNED) AS id FROM seq_1_to_300000 a, seq_1_to_300000 b \
+             CREATE VIEW endless AS SELECT CAST(a.seq + b.seq AS SIGNED) AS id FROM seq_1_to_300000 a, seq_1_to_300000 b \
              WHERE a.seq + b.seq < 0",
         )
         .await;

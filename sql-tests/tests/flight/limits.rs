@@ -49,7 +49,7 @@ async fn queries_of_three_statements_to_one_database_all_answer_under_a_limit_of
             let batches = batches.unwrap_or_else(|error: headwater::Error| panic!("{service}: {}", error.report()));
             assert_eq!(batches.iter().map(|batch| batch.num_rows()).sum::<usize>(), 20_000);
         }
-        assert!(most <= 4, "{service}: {most} connections, where one query runs one statement and another three");
+        assert!(most <= 4, "{service}: {most} statements, where one query runs one and another three");
     }
 }
 

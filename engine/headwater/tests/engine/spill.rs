@@ -1,6 +1,7 @@
 //! More rows than the memory of queries holds: spilled, or an error that says what to raise; never an abort, and no file stays.
 
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
 use datafusion::datasource::MemTable;
@@ -43,6 +44,16 @@ fn files(directory: &std::path::Path) -> usize {
     entries.map(|path| if path.is_dir() { files(&path) } else { 1 }).sum()
 }
 
+/// Waits until no file is left: tasks of a query that has failed or was dropped end a moment later.
+async fn are_gone(spill: &tempfile::TempDir) {
+    let gone = async {
+        while files(spill.path()) > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), gone).await.expect("the files go with the query");
+}
+
 /// The rows, or the error after asserting that it says what to do.
 async fn asked(engine: &Engine, sql: &str) -> Result<usize, Error> {
     let answer = engine.sql(sql).await.unwrap().collect().await;
@@ -69,7 +80,7 @@ async fn sort_larger_than_memory_spills_and_leaves_no_file() {
     let last = batches.last().unwrap();
     let pads = last.column(1).as_any().downcast_ref::<StringArray>().unwrap();
     assert_eq!(pads.value(pads.len() - 1), format!("{:040}", 0));
-    assert_eq!(files(spill.path()), 0);
+    are_gone(&spill).await;
     drop(engine);
     assert_eq!(std::fs::read_dir(spill.path()).unwrap().count(), 0, "the engine's folder goes with it");
 }
@@ -82,7 +93,7 @@ async fn groups_larger_than_memory_spill_and_leave_no_file() {
         Ok(rows) => assert_eq!(rows, ROWS as usize),
         Err(error) => panic!("{}", error.report()),
     }
-    assert_eq!(files(spill.path()), 0);
+    are_gone(&spill).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,7 +108,7 @@ async fn hash_join_larger_than_memory_is_an_error_that_names_who_holds_it_and_th
     session.sql("SET datafusion.optimizer.prefer_hash_join = false").await.unwrap();
     let batches = session.sql(JOIN).await.unwrap().collect().await.unwrap_or_else(|error| panic!("{}", error.report()));
     assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), ROWS as usize);
-    assert_eq!(files(spill.path()), 0);
+    are_gone(&spill).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,7 +117,7 @@ async fn spilling_stops_at_its_limit_and_where_it_is_forbidden() {
     let capped = engine(Limits { spill_bytes: 4 << 20, ..small(&spill) }).await;
     let message = asked(&capped, SORT).await.expect_err("four megabytes are not enough").report();
     assert!(message.contains("spill_bytes"), "{message}");
-    all_gone(spill.path()).await;
+    are_gone(&spill).await;
     let forbidden = engine(Limits { spill_bytes: 0, ..small(&spill) }).await;
     let message = asked(&forbidden, SORT).await.expect_err("nothing may be spilled").report();
     assert!(message.contains("memory_bytes") || message.contains("spill_bytes"), "{message}");
@@ -121,15 +132,5 @@ async fn query_that_is_dropped_while_it_spills_leaves_no_file() {
     assert!(stream.next().await.unwrap().is_ok());
     assert!(files(spill.path()) > 0, "a sort that has begun to answer has spilled");
     drop(stream);
-    all_gone(spill.path()).await;
-}
-
-/// Waits until the last task of a query that has ended has let go of its files.
-async fn all_gone(directory: &std::path::Path) {
-    let gone = async {
-        while files(directory) > 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(30), gone).await.expect("the files go with the query");
+    are_gone(&spill).await;
 }
