@@ -23,7 +23,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::connect::{Lease, Pool};
 use super::decode::{Decoder, Fault};
-use super::snapshot::Held;
+use super::snapshot::{self, Held};
 use super::{bind, discover};
 use crate::sql;
 
@@ -59,11 +59,18 @@ struct Asked {
 #[derive(Clone)]
 struct Parameters(Vec<Value>);
 
+/// Which state of the server a statement reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Now,
+    /// That of a transaction, which ends with the statement.
+    Held,
+}
+
 /// A statement whose rows are coming.
 struct Reading {
     lease: Lease,
-    /// The snapshot that the connection goes back to.
-    held: Option<Arc<Held>>,
+    state: State,
     decoder: Decoder,
     asked: Arc<Asked>,
     pool: Pool,
@@ -128,14 +135,14 @@ impl MysqlScan {
     /// Reads a statement on a connection of the pool, or of a snapshot.
     async fn read(&self, text: &str, params: &Parameters, held: Option<Arc<Held>>) -> Result<BatchStream> {
         let decoder = self.asked.decoder(&self.pool)?;
-        let mut lease = match &held {
-            Some(held) => held.lease().await?,
-            None => self.pool.lease().await?,
+        let (mut lease, state) = match held {
+            Some(held) => (held.lease().ok_or_else(|| more_than_announced(&self.pool))?, State::Held),
+            None => (self.pool.lease().await?, State::Now),
         };
         let deadline = self.pool.config().statement_timeout.map(|limit| Instant::now() + limit);
         limited(&self.pool, deadline, self.start(&mut lease, &decoder, text, params)).await?;
         let (asked, pool) = (Arc::clone(&self.asked), self.pool.clone());
-        let reading = Reading { lease, held, decoder, asked, pool, deadline, rows_before: 0 };
+        let reading = Reading { lease, state, decoder, asked, pool, deadline, rows_before: 0 };
         Ok(Box::pin(futures::stream::try_unfold(Some(reading), |reading| async move {
             match reading {
                 Some(reading) => reading.next().await,
@@ -185,6 +192,10 @@ impl Asked {
         Decoder::new(&self.columns, Arc::clone(&self.schema))
             .map_err(|data_type| unsupported(pool, format!("reading {data_type}")))
     }
+}
+
+fn more_than_announced(pool: &Pool) -> Error {
+    unsupported(pool, "more statements read a snapshot than it was taken for".to_owned())
 }
 
 fn unsupported(pool: &Pool, reason: String) -> Error {
@@ -269,7 +280,7 @@ impl Reading {
         let more = limited(&pool, self.deadline, self.fill()).await?;
         let rows = self.decoder.rows();
         if rows == 0 {
-            self.ended();
+            self.end().await;
             return Ok(None);
         }
         let batch = self.decoder.finish().map_err(|error| {
@@ -279,15 +290,15 @@ impl Reading {
         if more {
             return Ok(Some((batch, Some(self))));
         }
-        self.ended();
+        self.end().await;
         Ok(Some((batch, None)))
     }
 
     /// Gives the connection back, of which all rows were read.
-    fn ended(self) {
-        match self.held {
-            Some(held) => held.give_back(self.lease),
-            None => self.lease.release(),
+    async fn end(self) {
+        match self.state {
+            State::Held => snapshot::end(self.lease).await,
+            State::Now => self.lease.release(),
         }
     }
 

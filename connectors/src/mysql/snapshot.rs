@@ -13,12 +13,10 @@
 use std::sync::Arc;
 
 use headwater_source::Result;
-use headwater_source::futures::future::try_join_all;
+use headwater_source::futures::future::{join_all, try_join_all};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
 
 use super::connect::{Lease, Pool};
 
@@ -34,12 +32,10 @@ const COUNTER: &str = "SHOW GLOBAL STATUS LIKE 'Innodb_max_trx_id'";
 /// How often the connections begin until they have met one state.
 const ATTEMPTS_MAX: usize = 20;
 
-/// A state that is held. Dropping it ends its transactions.
+/// A state that is held: a connection for each statement that was announced. Dropping it ends the transactions of those that no
+/// statement took.
 pub(super) struct Held {
-    pool: Pool,
-    /// Those that no statement uses.
     idle: Mutex<Vec<Lease>>,
-    free: Semaphore,
 }
 
 /// Takes so many connections to one state; `None` where the pool has not so many to spare now, where the server does not tell
@@ -52,7 +48,7 @@ pub(super) async fn take(pool: &Pool, connections: usize) -> Result<Option<Arc<H
     for _ in 0..ATTEMPTS_MAX {
         let met = begin(&mut leases).await.map_err(|error| pool.site().describing(error))?;
         match met {
-            Met::One => return Ok(Some(Arc::new(Held::new(pool, leases)))),
+            Met::One => return Ok(Some(Arc::new(Held { idle: Mutex::new(leases) }))),
             Met::Several => {}
             Met::Untold => {
                 pool.tells_no_states();
@@ -60,7 +56,7 @@ pub(super) async fn take(pool: &Pool, connections: usize) -> Result<Option<Arc<H
             }
         }
     }
-    end(leases).await;
+    join_all(leases.into_iter().map(end)).await;
     Ok(None)
 }
 
@@ -104,35 +100,17 @@ async fn position(conn: &mut Conn) -> mysql_async::Result<Vec<(String, String)>>
     Ok(position)
 }
 
-/// Ends the transactions and gives the connections back.
-async fn end(leases: Vec<Lease>) {
-    for mut lease in leases {
-        // One that can't end its transaction is closed, which ends it too.
-        if lease.conn().query_drop(END).await.is_ok() {
-            lease.release();
-        }
+/// Ends the transaction and gives the connection back. One that can't end it is closed, which ends it too.
+pub(super) async fn end(mut lease: Lease) {
+    if lease.conn().query_drop(END).await.is_ok() {
+        lease.release();
     }
 }
 
 impl Held {
-    fn new(pool: &Pool, leases: Vec<Lease>) -> Self {
-        Self { pool: pool.clone(), free: Semaphore::new(leases.len()), idle: Mutex::new(leases) }
-    }
-
-    /// A connection that sees the state. There are as many as statements were announced; one more waits for another to end.
-    pub(super) async fn lease(&self) -> Result<Lease> {
-        let limit = self.pool.config().pool_wait;
-        let timed_out =
-            || self.pool.site().timed_out("waiting for a connection of the snapshot", limit, "pool_wait_ms");
-        let permit = timeout(limit, self.free.acquire()).await.map_err(|_| timed_out())?;
-        permit.map_err(|closed| self.pool.site().unavailable(closed))?.forget();
-        self.idle.lock().pop().ok_or_else(timed_out)
-    }
-
-    /// Takes back a connection whose statement has ended.
-    pub(super) fn give_back(&self, lease: Lease) {
-        self.idle.lock().push(lease);
-        self.free.add_permits(1);
+    /// A connection that sees the state; `None` where as many statements as were announced have had theirs.
+    pub(super) fn lease(&self) -> Option<Lease> {
+        self.idle.lock().pop()
     }
 }
 
@@ -140,6 +118,6 @@ impl Drop for Held {
     fn drop(&mut self) {
         let leases = std::mem::take(&mut *self.idle.lock());
         let Some(runtime) = leases.first().map(Lease::runtime) else { return };
-        runtime.spawn(end(leases));
+        runtime.spawn(join_all(leases.into_iter().map(end)));
     }
 }

@@ -214,7 +214,7 @@ mod tests {
             }
         }
         for malformed in ["", "-", ".", "1e3", "1.2.3", "NaN", "--1", "1-"] {
-            assert_eq!(scaled(malformed.as_bytes(), 0), Err(MALFORMED), "{malformed:?}");
+            assert_eq!(scaled(malformed.as_bytes(), 3), Err(MALFORMED), "{malformed:?}");
         }
         assert_eq!(scaled(b"12.501", 1), Err(TOO_FINE));
         assert_eq!(scaled(b"340282366920938463463374607431768211456", 0), Err(OUT_OF_RANGE));

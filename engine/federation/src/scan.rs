@@ -120,8 +120,7 @@ impl RemoteScanExec {
                 if *keys > 0 {
                     MetricBuilder::new(&self.metrics).counter(KEYS, partition).add(*keys);
                 }
-                let shared = self.snapshot.get().cloned();
-                let snapshot = match &shared {
+                let snapshot = match self.snapshot.get() {
                     Some(shared) => {
                         // Before the permit: a query that holds a state waits for permits, and must get one from who has its own.
                         let _paused = admission.as_ref().map(|admission| admission.pause());
@@ -136,12 +135,12 @@ impl RemoteScanExec {
                     }
                     None => None,
                 };
-                let opening = Opening { scan: Arc::clone(scan), partition, shared, snapshot, permit };
+                let opening = Opening { scan: Arc::clone(scan), partition, snapshot, permit };
                 Reading::start(self.planned.tables, opening, meter).await.map(Some)
             }
             Narrowed::Empty | Narrowed::To { .. } => {
                 if let Some(shared) = self.snapshot.get() {
-                    shared.ended().await;
+                    shared.pass().await;
                 }
                 Ok(None)
             }
@@ -301,11 +300,10 @@ struct Meter {
     statements: Count,
 }
 
-/// What is to be read: a partition of a scan, of the state that is shared, in its turn.
+/// What is to be read: a partition of a scan, of a state of the source where one is held, in its turn.
 struct Opening {
     scan: Arc<dyn Scan>,
     partition: usize,
-    shared: Option<Arc<SharedSnapshot>>,
     snapshot: Option<Snapshot>,
     permit: Option<Permit>,
 }
@@ -314,7 +312,6 @@ struct Opening {
 struct Reading {
     tables: Vec<TableName>,
     batches: BatchStream,
-    shared: Option<Arc<SharedSnapshot>>,
     meter: Meter,
     /// Held while the statement runs.
     _permit: Option<Permit>,
@@ -322,7 +319,7 @@ struct Reading {
 
 impl Reading {
     async fn start(tables: Vec<TableName>, opening: Opening, meter: Meter) -> Result<Self> {
-        let Opening { scan, partition, shared, snapshot, permit } = opening;
+        let Opening { scan, partition, snapshot, permit } = opening;
         let started = Instant::now();
         meter.statements.add(1);
         let opened = match snapshot {
@@ -331,7 +328,7 @@ impl Reading {
         };
         meter.elapsed.add_elapsed(started);
         match opened {
-            Ok(batches) => Ok(Self { tables, batches, shared, meter, _permit: permit }),
+            Ok(batches) => Ok(Self { tables, batches, meter, _permit: permit }),
             Err(error) => Err(failed(&tables, error)),
         }
     }
@@ -347,12 +344,7 @@ impl Reading {
                 Ok(Some((batch, self)))
             }
             Some(Err(error)) => Err(failed(&self.tables, error)),
-            None => {
-                if let Some(shared) = self.shared {
-                    shared.ended().await;
-                }
-                Ok(None)
-            }
+            None => Ok(None),
         }
     }
 }

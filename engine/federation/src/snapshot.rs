@@ -1,8 +1,10 @@
 //! One state of a source for all statements of a query.
 //!
 //! Where a plan sends more than one statement to a source, or one in parts, they share a [`SharedSnapshot`]: the first that starts asks
-//! the source for a state to be held, all read that one, and the last that ends lets go of it. A source that can't hold one gives none,
-//! and its statements then read what each of them finds.
+//! the source for a state to be held, all read that one, and whoever starts last lets go of it: a statement that has started reads on by
+//! itself. A source that can't hold a state gives none, and its statements then read what each of them finds.
+//!
+//! Invariant: a state is handed out at most as often as was announced to the source. A plan that is run again gets another.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,7 +29,8 @@ pub(crate) struct SharedSnapshot {
 struct Held {
     /// What the source gave, once it was asked.
     asked: Option<Option<Snapshot>>,
-    ended: usize,
+    /// How many statements have had their share of it.
+    served: usize,
 }
 
 impl SharedSnapshot {
@@ -35,25 +38,29 @@ impl SharedSnapshot {
         Self { source, statements, held: Mutex::default() }
     }
 
-    /// The state to read, where the source can hold one.
+    /// The state for one statement, where the source can hold one. It is to be kept until the statement has started.
     pub(crate) async fn get(&self) -> Result<Option<Snapshot>> {
         let mut held = self.held.lock().await;
-        match &held.asked {
-            Some(snapshot) => Ok(snapshot.clone()),
-            None => {
-                let snapshot = self.source.snapshot(self.statements).await?;
-                held.asked = Some(snapshot.clone());
-                Ok(snapshot)
-            }
-        }
+        let snapshot = match &held.asked {
+            Some(snapshot) => snapshot.clone(),
+            None => self.source.snapshot(self.statements).await?,
+        };
+        held.asked = Some(snapshot.clone());
+        held.serve(self.statements);
+        Ok(snapshot)
     }
 
-    /// Says that a statement has ended. After the last one the state is let go.
-    pub(crate) async fn ended(&self) {
-        let mut held = self.held.lock().await;
-        held.ended += 1;
-        if held.ended >= self.statements {
-            *held = Held::default();
+    /// Says that a statement is not sent after all.
+    pub(crate) async fn pass(&self) {
+        self.held.lock().await.serve(self.statements);
+    }
+}
+
+impl Held {
+    fn serve(&mut self, statements: usize) {
+        self.served += 1;
+        if self.served >= statements {
+            *self = Self::default();
         }
     }
 }
