@@ -12,7 +12,7 @@ use futures::{Stream, StreamExt};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 /// How long a cancelled statement may take to tell its sources so. A source tells nothing when it has heard.
 pub(crate) const FAREWELL: Duration = Duration::from_secs(1);
@@ -63,9 +63,17 @@ const GRACE: Duration = Duration::from_secs(1);
 pub(crate) struct Detached<T> {
     items: mpsc::Receiver<T>,
     /// When a stream that computes without a pause is given up, and what is said then.
-    overdue: Option<(Pin<Box<Sleep>>, T)>,
+    overdue: Option<Overdue<T>>,
     /// None once it has ended.
     task: Option<JoinHandle<()>>,
+}
+
+/// The end of a stream that does not end by itself.
+struct Overdue<T> {
+    at: Instant,
+    /// Made by whoever reads, to go by that runtime's clock: the threads of a query that computes without a pause tell no time.
+    sleep: Option<Pin<Box<Sleep>>>,
+    last: T,
 }
 
 impl<T: Send + 'static> Detached<T> {
@@ -84,7 +92,9 @@ impl<T: Send + 'static> Detached<T> {
 
     /// Ends with this item where nothing has come and the stream has not ended a moment after the deadline.
     pub(crate) fn until(mut self, deadline: Duration, last: T) -> Self {
-        self.overdue = Some((Box::pin(tokio::time::sleep(deadline.saturating_add(GRACE))), last));
+        // A deadline beyond what a clock can tell never comes.
+        let at = Instant::now().checked_add(deadline.saturating_add(GRACE));
+        self.overdue = at.map(|at| Overdue { at, sleep: None, last });
         self
     }
 }
@@ -111,13 +121,14 @@ impl<T: Unpin> Stream for Detached<T> {
 
 impl<T> Detached<T> {
     fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        let Some((sleep, _)) = &mut self.overdue else { return Poll::Pending };
-        ready!(sleep.as_mut().poll(cx));
+        let Some(overdue) = &mut self.overdue else { return Poll::Pending };
+        let at = overdue.at;
+        ready!(overdue.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at))).as_mut().poll(cx));
         self.items.close();
         if let Some(task) = self.task.take() {
             task.abort();
         }
-        Poll::Ready(self.overdue.take().map(|(_, last)| last))
+        Poll::Ready(self.overdue.take().map(|overdue| overdue.last))
     }
 }
 

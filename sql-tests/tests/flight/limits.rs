@@ -12,6 +12,9 @@ use tokio::process::Command;
 
 use crate::headwater;
 
+/// How scans are known among the statements that run.
+const SCAN: &str = "counted_";
+
 const DEADLINE: Duration = Duration::from_secs(60);
 
 async fn engine(services: &Services, limits: Limits) -> Engine {
@@ -21,9 +24,12 @@ async fn engine(services: &Services, limits: Limits) -> Engine {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn queries_of_three_statements_to_one_database_all_answer_under_a_limit_of_one() {
-    let postgres =
-        PostgresDatabase::with("CREATE TABLE t (id bigint); INSERT INTO t SELECT generate_series(1, 20000)").await;
-    let mysql = MysqlDatabase::with("CREATE TABLE t (id bigint); INSERT INTO t SELECT seq FROM seq_1_to_20000").await;
+    let filled = |rows: &str| {
+        let table = |name| format!("CREATE TABLE {name} (id bigint); INSERT INTO {name} SELECT {rows};");
+        ["counted_a", "counted_b", "counted_c"].map(table).concat()
+    };
+    let postgres = PostgresDatabase::with(&filled("generate_series(1, 20000)")).await;
+    let mysql = MysqlDatabase::with(&filled("seq FROM seq_1_to_20000")).await;
     let services = Services::new().with_postgres("pg", &postgres.url()).with_mysql("my", &mysql.url());
     let engine = engine(&services, Limits { statements_max: 1, ..Limits::default() }).await;
     for service in ["pg", "my"] {
@@ -35,7 +41,8 @@ async fn queries_of_three_statements_to_one_database_all_answer_under_a_limit_of
                     session.sql("SET headwater.pushdown = off").await?;
                     session.sql("SET datafusion.optimizer.prefer_hash_join = false").await?;
                     let query = format!(
-                        "SELECT a.id FROM {service}.t a JOIN {service}.t b ON a.id = b.id JOIN {service}.t c ON b.id = c.id"
+                        "SELECT a.id FROM {service}.counted_a a JOIN {service}.counted_b b ON a.id = b.id \
+                         JOIN {service}.counted_c c ON b.id = c.id"
                     );
                     session.sql(&query).await?.collect().await
                 })
@@ -43,8 +50,8 @@ async fn queries_of_three_statements_to_one_database_all_answer_under_a_limit_of
             .collect();
         let mut most = 0;
         for asked in asking {
-            let connections = if service == "pg" { postgres.connections().await } else { mysql.connections().await };
-            most = most.max(connections);
+            let running = if service == "pg" { postgres.running(SCAN).await } else { mysql.running(SCAN).await };
+            most = most.max(running);
             let batches = wait::within("every query answers", DEADLINE, asked).await.unwrap();
             let batches = batches.unwrap_or_else(|error: headwater::Error| panic!("{service}: {}", error.report()));
             assert_eq!(batches.iter().map(|batch| batch.num_rows()).sum::<usize>(), 20_000);
