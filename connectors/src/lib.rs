@@ -32,7 +32,7 @@ mod sqlite;
 
 use std::sync::Arc;
 
-use headwater_source::Connector;
+use headwater_source::{Capabilities, Connector};
 
 #[cfg(feature = "files")]
 pub use self::files::FilesConnector;
@@ -54,5 +54,20 @@ pub fn all() -> Vec<Arc<dyn Connector>> {
         Arc::new(PostgresConnector),
         #[cfg(feature = "mysql")]
         Arc::new(MysqlConnector),
+    ]
+}
+
+/// What the sources of each connector of this build do with pushed expressions, by the word after `connector:`. The page
+/// docs/capabilities.md is written from it.
+pub fn capabilities() -> Vec<(&'static str, &'static Capabilities)> {
+    vec![
+        #[cfg(feature = "postgres")]
+        ("postgres", &postgres::CAPABILITIES),
+        #[cfg(feature = "mysql")]
+        ("mysql", &mysql::CAPABILITIES),
+        #[cfg(feature = "sqlite")]
+        ("sqlite", &sqlite::CAPABILITIES),
+        #[cfg(feature = "files")]
+        ("files", &files::CAPABILITIES),
     ]
 }

@@ -118,7 +118,8 @@ const RULES: &[Rule] = &[
     (Operator::NotLike, ValueClass::Text, Support::Exact),
 ];
 
-const CAPABILITIES: Capabilities = Capabilities::new("files", RULES);
+/// What is looked for in a file's rows while they are read.
+pub(crate) const CAPABILITIES: Capabilities = Capabilities::new("files", RULES);
 
 /// By file and format: the version that was looked into, and what it holds.
 type Shapes = HashMap<(Path, Format), (ObjectMeta, Arc<Shape>)>;

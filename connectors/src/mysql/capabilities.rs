@@ -21,7 +21,7 @@ use headwater_source::{
 use super::{range, types};
 
 /// What may be pushed. Each rule has a test that compares the server with Arrow.
-pub(super) const CAPABILITIES: Capabilities = Capabilities::new("mysql", RULES)
+pub(crate) const CAPABILITIES: Capabilities = Capabilities::new("mysql", RULES)
     .with_max_binds(MAX_BINDS)
     .with_queries(&QUERIES)
     .with_objection(objection)

@@ -40,6 +40,7 @@ use headwater_source::{
 };
 use tokio::time::timeout;
 
+pub(crate) use self::capabilities::CAPABILITIES;
 use self::config::Config;
 use self::connect::{Lease, Pool};
 use self::discover::Scope;
@@ -85,7 +86,7 @@ impl Source for MysqlSource {
     }
 
     fn capabilities(&self) -> &Capabilities {
-        &capabilities::CAPABILITIES
+        &CAPABILITIES
     }
 
     fn connections_max(&self) -> Option<usize> {

@@ -20,7 +20,7 @@ use crate::sql::{Dialect, Use, standard_aggregate, standard_call};
 const MAX_BINDS: usize = 65_535;
 
 /// The capability table. What is missing stays local.
-pub(super) const CAPABILITIES: Capabilities =
+pub(crate) const CAPABILITIES: Capabilities =
     Capabilities::new("Postgres", RULES).with_max_binds(MAX_BINDS).with_queries(&QUERIES);
 
 const RULES: &[Rule] = {
@@ -125,8 +125,7 @@ const RULES: &[Rule] = {
 };
 
 /// What is computed exactly. Missing, and why: floats (their sums depend on the order, and NaN and -0.0 differ); upper and lower (by
-/// locale); EXTRACT (years before 1 AD are counted otherwise, infinities have none); avg (the engine divides, so that digits
-/// and rounding are its own).
+/// locale); avg (the engine divides, so that digits and rounding are its own).
 const QUERIES: Queries = {
     use AggregateFunction::{CountDistinct, Max, Min, Sum};
     use Function as F;
@@ -180,6 +179,12 @@ const QUERIES: Queries = {
             (F::Concat, V::TextFolded),
             (F::Concat, V::TextPadded),
             (F::Concat, V::Computed),
+            (F::Year, V::Date),
+            (F::Year, V::Timestamp),
+            (F::Month, V::Date),
+            (F::Month, V::Timestamp),
+            (F::Day, V::Date),
+            (F::Day, V::Timestamp),
         ],
         aggregates: &[
             (CountDistinct, V::Boolean),
@@ -319,6 +324,9 @@ impl Dialect for Postgres {
             (Function::Substring, [a, from]) => format!("substr({a}, {from}::integer)"),
             (Function::Substring, [a, from, length]) => format!("substr({a}, {from}::integer, {length}::integer)"),
             (Function::Concat, args) => format!("({})", args.join(" || ")),
+            (Function::Year, [a]) => field_of("year", " + 1", a),
+            (Function::Month, [a]) => field_of("month", "", a),
+            (Function::Day, [a]) => field_of("day", "", a),
             _ => return standard_call(call, args),
         })
     }
@@ -341,6 +349,15 @@ impl Dialect for Postgres {
         let nulls = if key.nulls_first { "FIRST" } else { "LAST" };
         format!("{expression} {direction} NULLS {nulls}")
     }
+}
+
+/// A field of a date or timestamp as the engine counts it: the year before 1 is 0, and infinities, like all years past its calendar, have no
+/// fields.
+fn field_of(field: &str, before_christ: &str, date: &str) -> String {
+    format!(
+        "CASE WHEN {date} >= '0001-01-01'::date AND {date} < '262143-01-01'::date THEN extract({field} FROM {date})::integer \
+         WHEN {date} < '0001-01-01'::date AND isfinite({date}) THEN extract({field} FROM {date})::integer{before_christ} END"
+    )
 }
 
 #[cfg(test)]

@@ -48,6 +48,7 @@ use headwater_source::{
     Source, TableDef, TableStatistics, async_trait,
 };
 
+pub(crate) use self::dialect::CAPABILITIES;
 use config::Settings;
 use connect::Connections;
 use error::Place;
@@ -97,7 +98,7 @@ impl Source for PostgresSource {
     }
 
     fn capabilities(&self) -> &Capabilities {
-        &dialect::CAPABILITIES
+        &CAPABILITIES
     }
 
     fn connections_max(&self) -> Option<usize> {

@@ -129,7 +129,7 @@ const QUERIES: Queries = {
 const CONSTANTS: &[ValueClass] = &[ValueClass::Boolean, ValueClass::Integer, ValueClass::Computed];
 
 /// The capability table.
-pub(super) const CAPABILITIES: Capabilities = Capabilities::new("SQLite", RULES)
+pub(crate) const CAPABILITIES: Capabilities = Capabilities::new("SQLite", RULES)
     .with_max_binds(BINDS_MAX)
     .with_queries(&QUERIES)
     .with_constants(CONSTANTS)

@@ -41,6 +41,7 @@ use rusqlite::Connection;
 use self::config::Config;
 use self::connect::Pool;
 use self::control::Control;
+pub(crate) use self::dialect::CAPABILITIES;
 use self::error::Stage;
 use self::scan::SqliteScan;
 
@@ -76,7 +77,7 @@ impl Source for SqliteSource {
     }
 
     fn capabilities(&self) -> &Capabilities {
-        &dialect::CAPABILITIES
+        &CAPABILITIES
     }
 
     fn connections_max(&self) -> Option<usize> {

@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as the tests do")]
 
+#[cfg(all(feature = "files", feature = "mysql", feature = "postgres", feature = "sqlite"))]
+mod capability_page;
 mod conforming;
 #[cfg(feature = "files")]
 mod files;

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as the tests do")]
 
-mod entries_mysql;
+mod entries;
 mod explain;
 mod hazards;
 mod keyed;

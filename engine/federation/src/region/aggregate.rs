@@ -8,7 +8,7 @@ use datafusion::logical_expr::expr::AggregateFunction as Call;
 use datafusion::logical_expr::{Aggregate as Logical, Expr as LogicalExpr};
 use headwater_source::{Aggregate, AggregateFunction, Expr, Function, Relation, ValueClass};
 
-use super::grow::{Reason, Region, check_types};
+use super::grown::{Reason, Region, check_types};
 use super::mean::mean;
 
 /// A region grouped.

@@ -11,27 +11,14 @@ use datafusion::logical_expr::{
     Aggregate, Distinct, Expr as Logical, FetchType, Filter, Join, Limit, LogicalPlan, LogicalPlanBuilder, Projection,
     SkipType, Sort, SubqueryAlias, TableScan, Union,
 };
-use headwater_source::{
-    Capabilities, Expr, Groups, JoinKind, Node, Relation, SortKey, Support, TableDef, TableStatistics,
-};
+use headwater_source::{Expr, Groups, JoinKind, Node, Relation, Support};
 
 use super::eager::two_steps;
 use super::estimate::{estimate, source_of};
+use super::grown::{Grown, Reason, Region};
 use super::parts::{Division, division};
 use super::remote::{Bound, Needed, RemoteQuery};
-use crate::translate::Translator;
-use crate::{Pushdown, RemoteTable, Service};
-
-/// A table of a service, by its name in SQL.
-#[derive(Debug, Clone)]
-pub(crate) struct TableName {
-    pub(crate) service: Arc<Service>,
-    pub(crate) name: String,
-    /// What it was when the query was planned.
-    pub(crate) definition: Arc<TableDef>,
-    /// What its source says of its rows.
-    pub(crate) statistics: Arc<TableStatistics>,
-}
+use crate::RemoteTable;
 
 /// Grows the regions of one plan.
 #[derive(Debug, Default)]
@@ -52,34 +39,6 @@ enum Reach {
     SeveralSources,
     OneSource,
 }
-
-/// A sub-plan of one source that is still growing.
-#[derive(Debug, Clone)]
-pub(super) struct Region {
-    pub(super) service: Arc<Service>,
-    pub(super) tables: Vec<TableName>,
-    pub(super) relation: Relation,
-    /// The names and types of the relation's columns.
-    pub(super) schema: DFSchemaRef,
-    /// The same as a plan over scans: what is used where the region is not worth a statement of its own.
-    pub(super) plan: LogicalPlan,
-    /// Which operators above stay local, and why; for EXPLAIN.
-    pub(super) notes: Vec<String>,
-    /// Whether groups at its top are put together above.
-    pub(super) groups: Groups,
-    pub(super) needed: Needed,
-}
-
-/// A sub-plan.
-pub(super) enum Grown {
-    /// Of one source.
-    Region(Box<Region>),
-    /// With finished regions only.
-    Local(LogicalPlan),
-}
-
-/// Why an operator does not join the region beneath it.
-pub(super) type Reason = String;
 
 impl Grower {
     /// One that knows which aggregates are only partial.
@@ -132,7 +91,7 @@ impl Grower {
 
     pub(super) fn grow(&mut self, plan: LogicalPlan) -> Result<Grown> {
         match &plan {
-            LogicalPlan::TableScan(scan) => Ok(match region_of_scan(scan) {
+            LogicalPlan::TableScan(scan) => Ok(match Region::of_scan(scan) {
                 Some(region) => Grown::Region(Box::new(region)),
                 None => Grown::Local(plan),
             }),
@@ -449,98 +408,6 @@ impl Grower {
     }
 }
 
-impl Region {
-    pub(super) fn capabilities(&self) -> &Capabilities {
-        self.service.source().capabilities()
-    }
-
-    /// Whether both are read from one store under one role.
-    pub(super) fn is_of_one_source(&self, other: &Self) -> bool {
-        let kind = |region: &Self| region.capabilities().source();
-        kind(self) == kind(other) && self.service.source().location() == other.service.source().location()
-    }
-
-    /// A filter or key over the region's columns.
-    pub(super) fn translate(&self, expr: &Logical) -> Result<Expr, Reason> {
-        let resolve = |column: &Column| self.schema.maybe_index_of_column(column);
-        Translator { columns: self.relation.columns(), resolve: &resolve }.expr(expr)
-    }
-
-    /// The same region with another operator on top.
-    fn grown(&self, relation: Relation, schema: DFSchemaRef, plan: LogicalPlan) -> Self {
-        let (service, tables, notes) = (Arc::clone(&self.service), self.tables.clone(), self.notes.clone());
-        let (groups, needed) = (Groups::Whole, self.needed);
-        Self { service, tables, relation, schema, plan, notes, groups, needed }
-    }
-
-    /// The same, if the relation's columns have the types that the plan says.
-    fn grown_checked(&self, relation: Relation, schema: DFSchemaRef, plan: LogicalPlan) -> Result<Self, Reason> {
-        check_types(&relation, &schema)?;
-        Ok(self.grown(relation, schema, plan))
-    }
-
-    fn beside(&self, other: &Self, relation: Relation, schema: DFSchemaRef, plan: LogicalPlan) -> Self {
-        let mut region = self.grown(relation, schema, plan);
-        region.tables.extend(other.tables.iter().cloned());
-        region.notes.extend(other.notes.iter().cloned());
-        region
-    }
-
-    /// The same, with the reason why an operator above stays local.
-    fn without(mut self, operator: &str, reason: &str) -> Self {
-        self.notes.push(format!("{operator} not pushed: {reason}"));
-        self
-    }
-
-    fn projected(&self, projection: &Projection) -> Result<Relation, Reason> {
-        let columns = self.relation.columns();
-        let mut exprs = Vec::with_capacity(projection.expr.len());
-        for expr in &projection.expr {
-            let expr = self.translate(expr)?;
-            self.capabilities().computes(&expr, columns)?;
-            exprs.push(expr);
-        }
-        let relation = self.relation.clone().project(exprs);
-        check_types(&relation, &projection.schema)?;
-        Ok(relation)
-    }
-
-    fn sort_keys(&self, exprs: &[datafusion::logical_expr::SortExpr]) -> Result<Vec<SortKey>, Reason> {
-        let mut keys = Vec::with_capacity(exprs.len());
-        for key in exprs {
-            let Expr::Column(column) = self.translate(&key.expr)? else { return Err("a computed sort key".to_owned()) };
-            keys.push(SortKey { column, descending: !key.asc, nulls_first: key.nulls_first });
-        }
-        self.capabilities().sorts(&keys, self.relation.columns())?;
-        Ok(keys)
-    }
-
-    fn cut(self, keys: Vec<SortKey>, rows: u64) -> Self {
-        Self { relation: self.relation.top(keys, 0, rows), ..self }
-    }
-
-    /// Whether it reads so much that its source should not do it twice.
-    fn is_large(&self) -> bool {
-        const ROWS_MIN: u64 = 10_000;
-        self.tables.iter().filter_map(|table| table.statistics.rows).sum::<u64>() >= ROWS_MIN
-    }
-
-    /// Whether the region is more than a scan.
-    pub(super) fn is_worth_it(&self) -> bool {
-        fn combines(relation: &Relation) -> bool {
-            matches!(relation.node(), Node::Join { .. } | Node::Aggregate { .. } | Node::UnionAll(_))
-                || relation.inputs().into_iter().any(combines)
-        }
-        combines(&self.relation)
-    }
-}
-
-impl From<Region> for Grown {
-    fn from(region: Region) -> Self {
-        Self::Region(Box::new(region))
-    }
-}
-
 /// Whether the relation is groups that meet a condition.
 fn is_having(relation: &Relation) -> bool {
     match relation.node() {
@@ -548,14 +415,6 @@ fn is_having(relation: &Relation) -> bool {
         Node::Filter { input, .. } => matches!(input.node(), Node::Aggregate { .. }),
         _ => false,
     }
-}
-
-/// Whether a relation's columns are what the plan has them for.
-pub(super) fn check_types(relation: &Relation, schema: &DFSchemaRef) -> Result<(), Reason> {
-    let columns = relation.columns();
-    let alike = columns.len() == schema.fields().len()
-        && columns.iter().zip(schema.fields()).all(|(column, field)| column.data_type == *field.data_type());
-    if alike { Ok(()) } else { Err("the types differ".to_owned()) }
 }
 
 /// The expressions under the names of the plan that they stand for.
@@ -567,35 +426,6 @@ pub(super) fn renamed(exprs: Vec<Logical>, input: LogicalPlan, schema: &DFSchema
         .collect();
     let projection = Projection::try_new_with_schema(named, Arc::new(input), Arc::clone(schema))?;
     Ok(LogicalPlan::Projection(projection))
-}
-
-/// A scan as a region; `None` of what is no service's table, and with pushdown off.
-fn region_of_scan(scan: &TableScan) -> Option<Region> {
-    let provider = source_as_provider(&scan.source).ok()?;
-    let table = provider.downcast_ref::<RemoteTable>()?;
-    let definition = table.definition();
-    if table.pushdown() == Pushdown::Off || table.service().source().capabilities().queries().is_none() {
-        return None;
-    }
-    if !table.unkept(&scan.filters).is_empty() {
-        return None;
-    }
-    // What is not exact here stands in a filter above the scan, too.
-    let filters: Vec<Expr> = scan.filters.iter().filter_map(|filter| table.offer(filter).filter).collect();
-    let mut relation = Relation::table(Arc::clone(definition)).filter(filters);
-    if let Some(projection) = &scan.projection {
-        relation = relation.project(projection.iter().map(|index| Expr::Column(*index)).collect());
-    }
-    Some(Region {
-        service: Arc::clone(table.service()),
-        tables: vec![table.named()],
-        relation,
-        schema: Arc::clone(&scan.projected_schema),
-        plan: LogicalPlan::TableScan(scan.clone()),
-        notes: vec![],
-        groups: Groups::Whole,
-        needed: Needed::Once,
-    })
 }
 
 /// The plan, whose scan says in EXPLAIN which operators above stay local.

@@ -5,7 +5,8 @@ use datafusion::logical_expr::{Expr as Logical, Join, Operator, binary_expr};
 use headwater_source::{ColumnDef, CompareOp, Expr, JoinKind, Locality, Relation};
 
 use super::estimate::estimate;
-use super::grow::{Reason, Region, check_types, kind_of};
+use super::grow::kind_of;
+use super::grown::{Reason, Region, check_types};
 use crate::translate::Translator;
 
 /// Whether the left side of a join as DataFusion has it is the left one at the source.

@@ -11,6 +11,7 @@ mod aggregate;
 mod eager;
 mod estimate;
 mod grow;
+mod grown;
 mod join;
 mod keyed;
 mod keyed_cut;
@@ -24,7 +25,7 @@ mod replay;
 mod selectivity;
 
 pub(crate) use estimate::rows_of_scan;
-pub(crate) use grow::TableName;
+pub(crate) use grown::TableName;
 pub(crate) use keyed_exec::KeyedExec;
 pub use order::JoinOrder;
 pub use planner::Federation;

@@ -14,7 +14,7 @@ use headwater_source::{
     BatchStream, CompareOp, Expr, Groups, Node, Parallel, Relation, RemoteStatement, Result, Scan, Snapshot, TableDef,
 };
 
-use super::grow::TableName;
+use super::grown::TableName;
 use super::selectivity::number;
 use crate::Service;
 

@@ -16,7 +16,7 @@ use headwater_source::{
     ColumnDef, Error, Expr, QueryRequest, Relation, ScalarValue, Scan, ScanRequest, SortKey, Source,
 };
 
-use super::grow::TableName;
+use super::grown::TableName;
 use super::parts::{Division, Parted};
 use crate::narrow::{BoundKeys, KeyedCut, Planned};
 use crate::scan::failed;

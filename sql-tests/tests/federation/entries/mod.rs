@@ -1,0 +1,105 @@
+//! What servers compute of whole queries, entry by entry of their capability tables over the edges of each type: the answer is that of a
+//! local copy, and it is one statement.
+
+mod mysql;
+mod postgres;
+
+use headwater_sql_tests::services::{Reference, Services, rows};
+
+/// A column's name, type and values; NULL is added.
+type Column = (&'static str, &'static str, &'static [&'static str]);
+
+/// A table `t` with a row for each place in the longest list of values and rows that repeat some.
+fn insert(columns: &[Column], quote: char) -> String {
+    let longest = columns.iter().map(|(_, _, values)| values.len()).max().unwrap_or(0);
+    let names =
+        columns.iter().map(|(name, sql, _)| format!("{quote}{name}{quote} {sql}")).collect::<Vec<_>>().join(", ");
+    let row = |row: usize| {
+        let value = |(_, _, values): &Column| match row {
+            row if row <= longest => values.get(row).copied().unwrap_or("NULL"),
+            row => values[row % values.len()],
+        };
+        format!("({row}, {})", columns.iter().map(value).collect::<Vec<_>>().join(", "))
+    };
+    let rows: Vec<String> = (0..longest + 9).map(row).collect();
+    format!("CREATE TABLE t (id int PRIMARY KEY, {names}); INSERT INTO t VALUES {}", rows.join(", "))
+}
+
+/// Asks each query of `s.t` and asserts that it is one statement that groups or joins, and the answer of a local copy.
+async fn agree(services: Services, queries: &[String]) {
+    let engine = services.engine().await;
+    let reference = Reference::copy(&engine, &["s.t"]).await;
+    let mut wrong = Vec::new();
+    for query in queries {
+        if let Err(difference) = reference.agrees(&engine, query).await {
+            wrong.push(format!("{query}\n{difference}"));
+        }
+        let plan = rows(&engine, &format!("EXPLAIN {query}")).await.texts().concat().concat();
+        let statements: Vec<&str> = plan.split("statement=").skip(1).collect();
+        let whole = |text: &str| {
+            text.contains(" GROUP BY ")
+                || text.contains(" JOIN ")
+                || text.contains("(DISTINCT ")
+                || text.contains("SELECT count(")
+                || text.contains(" IN (SELECT ")
+                || text.contains("EXISTS (")
+        };
+        if statements.len() != 1 || !statements.iter().all(|text| whole(text)) {
+            wrong.push(format!("{query}\nis not one statement that computes:\n{plan}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+fn names(columns: &[Column]) -> impl Iterator<Item = String> {
+    columns.iter().map(|(name, ..)| format!("\"{name}\""))
+}
+
+/// Groups, distinct counts and joins by a column.
+fn keyed(columns: &[Column]) -> Vec<String> {
+    let of = |c: String| {
+        [
+            format!("SELECT {c}, count(*) AS n FROM s.t GROUP BY {c}"),
+            format!("SELECT count(DISTINCT {c}) FROM s.t"),
+            format!("SELECT a.id, b.id FROM s.t a JOIN s.t b ON a.{c} = b.{c}"),
+            format!("SELECT a.id, b.id FROM s.t a LEFT JOIN s.t b ON a.{c} = b.{c} AND b.id > 3"),
+            format!("SELECT a.id FROM s.t a WHERE a.{c} IN (SELECT b.{c} FROM s.t b WHERE b.id % 3 = 1)"),
+            format!(
+                "SELECT a.id FROM s.t a WHERE NOT EXISTS (SELECT 1 FROM s.t b WHERE b.id % 3 = 1 AND b.{c} = a.{c})"
+            ),
+        ]
+    };
+    names(columns).flat_map(of).collect()
+}
+
+/// The least, the greatest, and the first of an order.
+fn ordered(columns: &[Column]) -> Vec<String> {
+    let of = |c: String| {
+        let top = |order: &str| format!("SELECT {c}, count(*) AS n FROM s.t GROUP BY {c} ORDER BY {c} {order} LIMIT 3");
+        [
+            format!("SELECT count(*), min({c}), max({c}) FROM s.t"),
+            format!("SELECT id % 3, min({c}), max({c}) FROM s.t GROUP BY id % 3"),
+            format!("SELECT a.id, b.id FROM s.t a JOIN s.t b ON a.id = b.id + 1 AND a.{c} < b.{c}"),
+            top("ASC NULLS FIRST"),
+            top("ASC NULLS LAST"),
+            top("DESC NULLS FIRST"),
+            top("DESC NULLS LAST"),
+        ]
+    };
+    names(columns).flat_map(of).collect()
+}
+
+/// CASE and COALESCE with a constant of the column's type.
+fn chosen(columns: &[Column], constant: &str) -> Vec<String> {
+    let of = |c: String| {
+        [
+            format!("SELECT coalesce({c}, {constant}) AS v, count(*) AS n FROM s.t GROUP BY 1"),
+            format!("SELECT CASE WHEN id > 4 THEN {c} END AS v, count(*) AS n FROM s.t GROUP BY 1"),
+            format!(
+                "SELECT CASE WHEN {c} IS NULL THEN {constant} WHEN id > 3 THEN {c} END AS v, count(*) AS n FROM s.t GROUP BY 1"
+            ),
+            format!("SELECT count(*) FROM s.t WHERE coalesce({c}, {constant}) = {constant}"),
+        ]
+    };
+    names(columns).flat_map(of).collect()
+}
