@@ -19,9 +19,16 @@ use crate::sql::{Dialect, Use, standard_aggregate, standard_call};
 /// it has none.
 const MAX_BINDS: usize = 65_535;
 
-/// The capability table. What is missing stays local.
-pub(crate) const CAPABILITIES: Capabilities =
-    Capabilities::new("Postgres", RULES).with_max_binds(MAX_BINDS).with_queries(&QUERIES);
+/// The most integers of one list: they are one array, of 12 bytes each.
+const MAX_INTEGERS: usize = 200_000;
+
+/// The capability table. Postgres puts several processes to work on one statement by itself, but groups a table by its key in one, and through
+/// the disk where its statistics take the groups for few. What is missing stays local.
+pub(crate) const CAPABILITIES: Capabilities = Capabilities::new("Postgres", RULES)
+    .with_max_binds(MAX_BINDS)
+    .with_max_integers(MAX_INTEGERS)
+    .with_queries(&QUERIES)
+    .in_groups();
 
 const RULES: &[Rule] = {
     use Operator::{Equal, IsNull, Like, NotEqual, NotLike, Order, Sort};

@@ -103,8 +103,12 @@ impl Planned {
             let forms = [listed.then_some((filter, reach)), Some((range, Reach::Weaker))];
             for (form, reach) in forms.into_iter().flatten() {
                 let offer = capabilities.offer_over(&form, self.asked.columns());
-                let Some(filter) = offer.filter.filter(|filter| filter.literals() <= room) else { continue };
-                room -= filter.literals();
+                let Some(filter) = offer.filter else { continue };
+                let needed = capabilities.binds_of(&filter, self.asked.columns());
+                if needed > room {
+                    continue;
+                }
+                room -= needed;
                 complete += usize::from(reach == Reach::Complete && offer.support == Support::Exact);
                 chosen.push(filter);
                 break;

@@ -71,6 +71,8 @@ pub enum Parallel {
     ByItself,
     /// A statement keeps one core busy, however large it is: several statements over ranges of a key are faster.
     ByParts,
+    /// As it sees fit, but for groups of a key: those of ranges of the key, in several statements, are faster than all of them in one.
+    ByGroups,
 }
 
 /// The capability table of one kind and version of source.
@@ -79,6 +81,7 @@ pub struct Capabilities {
     source: &'static str,
     rules: &'static [Rule],
     max_binds: usize,
+    max_integers: usize,
     parallel: Parallel,
     queries: Option<&'static Queries>,
     objection: Objection,
@@ -116,6 +119,7 @@ impl Capabilities {
             source,
             rules,
             max_binds: Self::DEFAULT_MAX_BINDS,
+            max_integers: Self::DEFAULT_MAX_BINDS,
             parallel: Parallel::ByItself,
             queries: None,
             objection: |_, _, _| None,
@@ -126,7 +130,12 @@ impl Capabilities {
 
     /// The same table with another limit on the values of one scan.
     pub const fn with_max_binds(self, max_binds: usize) -> Self {
-        Self { max_binds, ..self }
+        Self { max_binds, max_integers: max_binds, ..self }
+    }
+
+    /// The same table for a source that takes a list of so many integers, as one value.
+    pub const fn with_max_integers(self, max_integers: usize) -> Self {
+        Self { max_integers, ..self }
     }
 
     /// The same table for a source that also takes whole queries.
@@ -148,6 +157,12 @@ impl Capabilities {
     /// must let them read one state; where it gives none, the query is asked whole.
     pub const fn in_parts(self) -> Self {
         Self { parallel: Parallel::ByParts, ..self }
+    }
+
+    /// The same table for a source of which the groups of a large table's key are better asked in parts, and nothing else. What
+    /// [`in_parts`](Self::in_parts) says of one state holds here too.
+    pub const fn in_groups(self) -> Self {
+        Self { parallel: Parallel::ByGroups, ..self }
     }
 
     /// How the source puts its cores to work on one large statement.
@@ -193,6 +208,22 @@ impl Capabilities {
     /// The most values that the filters of one scan may bind.
     pub fn max_binds(&self) -> usize {
         self.max_binds
+    }
+
+    /// The most values of one list that a column of this class is looked up in.
+    pub fn max_listed(&self, class: ValueClass) -> usize {
+        if class == ValueClass::Integer { self.max_integers } else { self.max_binds }
+    }
+
+    /// How many of [`max_binds`](Self::max_binds) a filter takes.
+    pub fn binds_of(&self, filter: &Expr, columns: &[ColumnDef]) -> usize {
+        match filter {
+            Expr::InList { expr, .. } if self.max_integers > self.max_binds => match **expr {
+                Expr::Column(index) if columns[index].class == ValueClass::Integer => 1,
+                _ => filter.literals(),
+            },
+            _ => filter.literals(),
+        }
     }
 
     /// The entry for an operator on a class of values.
@@ -317,8 +348,9 @@ impl Capabilities {
         if support == Support::No {
             return Offer::no(self.reason(operator, column));
         }
-        if values.len() > self.max_binds {
-            return Offer::no(format!("IN has {} values, {} takes {}", values.len(), self.source, self.max_binds));
+        let most = self.max_listed(column.class);
+        if values.len() > most {
+            return Offer::no(format!("IN has {} values, {} takes {most}", values.len(), self.source));
         }
         match values.iter().find_map(|value| unfit(column, value)) {
             Some(reason) => Offer::no(reason),

@@ -41,13 +41,17 @@ pub(super) fn division(
     relation: &Relation,
     groups: Groups,
 ) -> Option<Division> {
-    if service.source().capabilities().parallel() == Parallel::ByItself {
+    let parallel = service.source().capabilities().parallel();
+    if parallel == Parallel::ByItself {
         return None;
     }
     let rows = |table: &TableName| table.statistics.rows.map_or(0.0, |rows| rows as f64);
     let largest = tables.iter().max_by(|a, b| rows(a).total_cmp(&rows(b))).filter(|table| rows(table) >= ROWS_MIN)?;
     let key = largest.definition.key.as_ref()?.first()?;
     let column = largest.definition.column_index(key)?;
+    if parallel == Parallel::ByGroups && !groups_by(relation, &largest.definition, column) {
+        return None;
+    }
     let integer = matches!(largest.definition.columns[column].data_type, DataType::Int32 | DataType::Int64);
     let known = largest.statistics.columns.get(column)?;
     let range = (known.min.as_ref().and_then(whole)?, known.max.as_ref().and_then(whole)?);
@@ -81,6 +85,18 @@ impl Division {
                 relation.part(&self.table, &filter, self.column, self.groups)
             })
             .collect()
+    }
+}
+
+/// Whether the query is groups of a table's column.
+fn groups_by(relation: &Relation, table: &Arc<TableDef>, column: usize) -> bool {
+    match relation.node() {
+        Node::Filter { input, .. } | Node::Project { input, .. } => groups_by(input, table, column),
+        Node::Aggregate { input, keys, .. } => keys.iter().any(|key| {
+            let Expr::Column(index) = key else { return false };
+            input.origin(*index).is_some_and(|(of, origin)| Arc::ptr_eq(of, table) && origin == column)
+        }),
+        _ => false,
     }
 }
 
