@@ -17,6 +17,8 @@
 #[cfg(feature = "conformance")]
 pub mod conformance;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod dependencies;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod options;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod sql;

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as the tests do")]
 
 mod conforming;
+mod following;
 #[cfg(feature = "files")]
 mod files;
 #[cfg(feature = "mysql")]

@@ -16,11 +16,12 @@ use std::fmt::{self, Debug, Display};
 use std::pin::Pin;
 use std::sync::Arc;
 
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use futures::Stream;
 
-use crate::{BatchStream, Result, TableDef};
+use crate::{BatchStream, ColumnDef, Result, TableDef};
 
 /// A place in a source's own log, at the end of a transaction.
 ///
@@ -84,7 +85,7 @@ pub struct Transaction {
     pub committed_us: Option<i64>,
     /// What must be visible before it: positions of other services that it carries.
     pub depends_on: Vec<Dependency>,
-    /// Its changes in the order in which they were made. May be empty: then only the position moves.
+    /// Its changes, those of each table in the order in which they were made. May be empty: then only the position moves.
     pub changes: Vec<TableChange>,
 }
 
@@ -127,6 +128,14 @@ pub struct RowChanges {
     pub ops: Vec<RowOp>,
     /// Cells that an [`RowOp::InsertOver`] does not bring: they keep the value of the row that the delete before it took away.
     pub kept: Vec<Kept>,
+}
+
+impl RowChanges {
+    /// The schema of the rows of a table's changes: its names and types, every column nullable.
+    pub fn schema(table: &TableDef) -> SchemaRef {
+        let field = |column: &ColumnDef| Field::new(&column.name, column.data_type.clone(), true);
+        Arc::new(Schema::new(table.columns.iter().map(field).collect::<Vec<_>>()))
+    }
 }
 
 /// What is done with a row of [`RowChanges`].

@@ -49,7 +49,7 @@ mod table;
 pub use arrow;
 pub use async_trait::async_trait;
 pub use capability::{Capabilities, Locality, Objection, Offer, Operator, Parallel, Purpose, Rule, Support};
-pub use connector::{Connector, OpenContext, OptionDef, OptionKind, OptionValue, Options};
+pub use connector::{Connector, FeedDef, FeedOptions, OpenContext, OptionDef, OptionKind, OptionValue, Options};
 pub use datafusion_common::ScalarValue;
 pub use error::{Cause, Error, Result};
 pub use expr::{Call, CompareOp, Expr, Function, Like};

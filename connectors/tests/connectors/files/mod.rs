@@ -1,6 +1,7 @@
 //! The files connector against real files in a temporary directory.
 
 mod conforms;
+mod feed;
 mod faults;
 mod formats;
 mod layout;
