@@ -22,6 +22,8 @@ mod dependencies;
 mod options;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod sql;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod tls;
 
 #[cfg(feature = "files")]
 mod files;

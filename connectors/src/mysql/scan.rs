@@ -61,7 +61,6 @@ struct Asked {
 struct Parameters(Vec<Value>);
 
 /// Which state of the server a statement reads.
-#[derive(Debug)]
 enum State {
     Now,
     /// That of a transaction, which ends with the statement.

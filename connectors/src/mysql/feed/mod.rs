@@ -12,6 +12,7 @@ mod snapshot;
 mod statement;
 mod tables;
 mod transactions;
+mod wire;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -23,7 +24,7 @@ use headwater_source::{
     async_trait,
 };
 use mysql_async::prelude::Queryable;
-use mysql_async::{BinlogStreamRequest, Conn, Row};
+use mysql_async::{Conn, Row};
 
 use super::connect::Pool;
 use place::{Gtids, Place};
@@ -160,18 +161,25 @@ impl Feed for MysqlFeed {
             .query_first("SELECT @@lower_case_table_names")
             .await
             .map_err(|error| site.describing(error))?;
+        let checksums: Option<String> = conn
+            .query_first("SELECT @@global.binlog_checksum")
+            .await
+            .map_err(|error| site.describing(error))?;
+        drop(conn.disconnect().await);
+        let mut log = wire::connect(self.pool.config(), site).await?;
         let prepare = [
             // Four: the server may send groups with their GTIDs.
             "SET @mariadb_slave_capability = 4".to_owned(),
+            "SET @master_binlog_checksum = @@global.binlog_checksum".to_owned(),
             format!("SET @master_heartbeat_period = {}", HEARTBEAT.as_nanos()),
+            "SET SESSION net_write_timeout = 86400".to_owned(),
         ];
         for statement in prepare {
-            conn.query_drop(statement).await.map_err(|error| site.describing(error))?;
+            log.run(&statement).await.map_err(|fault| fault.of(site))?;
         }
-        let request = BinlogStreamRequest::new(server_id())
-            .with_filename(place.file.as_bytes())
-            .with_pos(u64::from(place.offset));
-        let events = conn.get_binlog_stream(request).await.map_err(|error| site.connecting(error))?;
+        let has_checksums = checksums.as_deref() == Some("CRC32");
+        let begun = log.dump(&place.file, place.offset, server_id(), has_checksums).await;
+        begun.map_err(|fault| fault.of(site))?;
         let reader = Reader {
             site: site.clone(),
             tables,
@@ -180,7 +188,7 @@ impl Feed for MysqlFeed {
             maps: HashMap::new(),
             group: None,
         };
-        Ok(transactions(reader, events))
+        Ok(transactions(reader, log))
     }
 
     async fn acknowledge(&self, _position: &Position) -> Result<()> {

@@ -5,10 +5,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use headwater_source::futures::{StreamExt, stream};
+use headwater_source::futures::stream;
 use headwater_source::{Dependency, Error, Result, Transaction, TransactionStream};
-use mysql_async::BinlogStream;
-use mysql_async::binlog::events::Event;
 use tokio::sync::mpsc;
 
 use super::super::error::Site;
@@ -17,6 +15,7 @@ use super::place::{Gtid, Place};
 use super::rows::{Bad, Changes, Kind};
 use super::statement::{Meaning, Name, meaning};
 use super::tables::Followed;
+use super::wire::{Event, Fault, Wire};
 
 /// So many transactions may wait to be read.
 const WAITING: usize = 64;
@@ -56,11 +55,11 @@ pub(super) struct Group {
 type Sender = mpsc::Sender<Result<Transaction>>;
 
 /// Reads until the stream is dropped or something fails.
-pub(super) fn transactions(reader: Reader, events: BinlogStream) -> TransactionStream {
+pub(super) fn transactions(reader: Reader, log: Wire) -> TransactionStream {
     let (sender, receiver) = mpsc::channel(WAITING);
     tokio::spawn(async move {
         let mut reader = reader;
-        if let Err(error) = reader.run(events, &sender).await {
+        if let Err(error) = reader.run(log, &sender).await {
             drop(sender.send(Err(error)).await);
         }
     });
@@ -68,12 +67,11 @@ pub(super) fn transactions(reader: Reader, events: BinlogStream) -> TransactionS
 }
 
 impl Reader {
-    async fn run(&mut self, mut events: BinlogStream, sender: &Sender) -> Result<()> {
+    async fn run(&mut self, mut log: Wire, sender: &Sender) -> Result<()> {
         loop {
             let event = tokio::select! {
-                next = tokio::time::timeout(SILENCE, events.next()) => match next {
-                    Ok(Some(event)) => event.map_err(|error| self.lost(error))?,
-                    Ok(None) => return Err(self.site.unavailable("the server ended its log")),
+                next = tokio::time::timeout(SILENCE, log.event()) => match next {
+                    Ok(event) => event.map_err(|fault| self.lost(fault))?,
                     Err(_) => return Err(self.site.unavailable("the server says nothing any more")),
                 },
                 () = sender.closed() => return Ok(()),
@@ -86,11 +84,11 @@ impl Reader {
         }
     }
 
-    fn lost(&self, error: mysql_async::Error) -> Error {
-        match &error {
+    fn lost(&self, fault: Fault) -> Error {
+        match fault {
             // The log cannot be read from there: purged, or never written.
-            mysql_async::Error::Server(server) if server.code == 1236 => self.gone(&server.message),
-            _ => self.site.connecting(error),
+            Fault::Server { code: 1236, message } => self.gone(&message),
+            fault => fault.of(&self.site),
         }
     }
 
@@ -101,17 +99,15 @@ impl Reader {
 
     /// Takes an event; a transaction where it ends one.
     fn take(&mut self, event: &Event) -> Result<Option<Transaction>> {
-        let header = event.header();
-        let (body, end) = (event.data(), header.log_pos());
-        match header.event_type_raw() {
+        let Event { kind: number, timestamp, server, end, ref body } = *event;
+        match number {
             kind::GTID => {
                 let start = GroupStart::read(body).map_err(|what| self.malformed(what))?;
-                let server = header.server_id();
                 self.group = Some(Group { start, server, changes: Changes::default(), depends_on: vec![] });
                 Ok(None)
             }
-            kind::XID => self.commit(end, header.timestamp()).map(Some),
-            kind::QUERY => self.query(body, end, header.timestamp()),
+            kind::XID => self.commit(end, timestamp).map(Some),
+            kind::QUERY => self.query(body, end, timestamp),
             kind::TABLE_MAP => self.map(body).map(|()| None),
             number if kind::WRITE_ROWS.contains(&number) => self.rows(body, number, kind::WRITE_ROWS, Kind::Write),
             number if kind::UPDATE_ROWS.contains(&number) => self.rows(body, number, kind::UPDATE_ROWS, Kind::Update),
@@ -121,7 +117,7 @@ impl Reader {
                 Ok(self.idle(end))
             }
             // Of tables that are followed there was none in it.
-            kind::XA_PREPARE => self.commit(end, header.timestamp()).map(Some),
+            kind::XA_PREPARE => self.commit(end, timestamp).map(Some),
             kind::INCIDENT => Err(self.gone("the server has noted that events are missing from its log")),
             number if kind::COMPRESSED.contains(&number) => {
                 Err(self.unsupported("a compressed event; SET GLOBAL log_bin_compress = OFF"))

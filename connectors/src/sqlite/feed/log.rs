@@ -175,8 +175,7 @@ impl Names {
     /// Gives the log as many columns as the widest key has.
     fn widen(&self, connection: &Connection, columns: usize) -> rusqlite::Result<()> {
         let log = self.log();
-        let sql = "SELECT count(*) FROM pragma_table_info(?1) WHERE name GLOB 'k[0-9]*'";
-        let now: usize = connection.query_row(sql, [&log], |row| row.get(0))?;
+        let now = self.width(connection)?;
         for place in now..columns {
             connection.execute_batch(&format!("ALTER TABLE {log} ADD COLUMN k{place}"))?;
         }
@@ -186,7 +185,8 @@ impl Names {
     /// How many columns of keys the log has.
     pub(super) fn width(&self, connection: &Connection) -> rusqlite::Result<usize> {
         let sql = "SELECT count(*) FROM pragma_table_info(?1) WHERE name GLOB 'k[0-9]*'";
-        connection.query_row(sql, [self.log()], |row| row.get(0))
+        let width: i64 = connection.query_row(sql, [self.log()], |row| row.get(0))?;
+        Ok(usize::try_from(width).unwrap_or(0))
     }
 
     /// Takes everything away; a line for each thing. Runs inside of a transaction that may write.
