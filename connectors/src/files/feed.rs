@@ -142,7 +142,11 @@ impl FilesFeed {
     }
 
     /// What differs from what was seen last.
-    async fn changes_since(&self, tables: &[TableDef], last: &[Known]) -> Result<Option<(Vec<Known>, Vec<TableChange>)>> {
+    async fn changes_since(
+        &self,
+        tables: &[TableDef],
+        last: &[Known],
+    ) -> Result<Option<(Vec<Known>, Vec<TableChange>)>> {
         let seen = self.see(tables).await?;
         if seen.iter().zip(last).all(|(seen, last)| seen.digest == last.digest) {
             return Ok(None);
@@ -164,7 +168,8 @@ impl FilesFeed {
                 let ops = vec![RowOp::Insert; batch.num_rows()];
                 let rows = RecordBatch::try_new(RowChanges::schema(&tables[index]), batch.columns().to_vec());
                 let rows = rows.map_err(|error| self.source.site("").file("", Failure::Other(Box::new(error))))?;
-                changes.push(TableChange { table: index, change: Change::Rows(RowChanges { rows, ops, kept: vec![] }) });
+                changes
+                    .push(TableChange { table: index, change: Change::Rows(RowChanges { rows, ops, kept: vec![] }) });
             }
         }
         Ok(Some((known, changes)))
@@ -256,10 +261,11 @@ impl Feed for FilesFeed {
     }
 
     async fn changes(&self, tables: &[TableDef], after: &Position) -> Result<TransactionStream> {
-        let digests: BTreeMap<String, String> = serde_json::from_str(after.token()).map_err(|_| Error::Unsupported {
-            service: self.source.config.service.clone(),
-            reason: format!("a position {:?} that is none of listings", after.token()),
-        })?;
+        let digests: BTreeMap<String, String> =
+            serde_json::from_str(after.token()).map_err(|_| Error::Unsupported {
+                service: self.source.config.service.clone(),
+                reason: format!("a position {:?} that is none of listings", after.token()),
+            })?;
         let remembered = self.remembered.lock();
         let known = |table: &TableDef| {
             let digest = digests.get(table.path.last().map(String::as_str).unwrap_or_default()).cloned();

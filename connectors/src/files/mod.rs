@@ -31,8 +31,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use headwater_source::{
-    Capabilities, Connector, Error, FeedDef, FeedOptions, OpenContext, Operator, OptionDef, Options, Result, Rule, Scan,
-    ScanRequest, Source, Support, TableDef, ValueClass,
+    Capabilities, Connector, Error, FeedDef, FeedOptions, OpenContext, Operator, OptionDef, Options, Result, Rule,
+    Scan, ScanRequest, Source, Support, TableDef, ValueClass,
 };
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};

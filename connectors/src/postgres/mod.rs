@@ -46,8 +46,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use headwater_source::{
-    Capabilities, Connector, Feed, FeedDef, FeedOptions, OpenContext, OptionDef, Options, QueryRequest, Result, Scan, ScanRequest, Snapshot,
-    Source, TableDef, TableStatistics, async_trait,
+    Capabilities, Connector, Feed, FeedDef, FeedOptions, OpenContext, OptionDef, Options, QueryRequest, Result, Scan,
+    ScanRequest, Snapshot, Source, TableDef, TableStatistics, async_trait,
 };
 
 use config::Settings;
@@ -90,15 +90,15 @@ impl Connector for PostgresConnector {
 }
 
 fn connections(context: OpenContext<'_>, options: &Options) -> Result<Arc<Connections>> {
-        let settings = Settings::parse(context, options)?;
-        let place = Place {
-            service: context.service.clone(),
-            location: settings.location.clone(),
-            connect_timeout: settings.connect_timeout,
-            pool_wait: settings.pool_wait,
-            statement_timeout: settings.statement_timeout,
-        };
-        Ok(Arc::new(Connections::new(settings, place)))
+    let settings = Settings::parse(context, options)?;
+    let place = Place {
+        service: context.service.clone(),
+        location: settings.location.clone(),
+        connect_timeout: settings.connect_timeout,
+        pool_wait: settings.pool_wait,
+        statement_timeout: settings.statement_timeout,
+    };
+    Ok(Arc::new(Connections::new(settings, place)))
 }
 
 /// One database under one role.

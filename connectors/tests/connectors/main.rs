@@ -5,9 +5,9 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as the tests do")]
 
 mod conforming;
-mod following;
 #[cfg(feature = "files")]
 mod files;
+mod following;
 #[cfg(feature = "mysql")]
 mod mysql;
 #[cfg(feature = "postgres")]

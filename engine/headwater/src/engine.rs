@@ -228,7 +228,8 @@ pub async fn check(directory: &Path, connectors: &[Arc<dyn Connector>]) -> Vec<S
         match open(manifest, connectors) {
             Ok(service) => {
                 let found = service.discover().await;
-                let tables: Vec<TableDef> = found.iter().filter_map(|(_, table)| table.as_deref().ok().cloned()).collect();
+                let tables: Vec<TableDef> =
+                    found.iter().filter_map(|(_, table)| table.as_deref().ok().cloned()).collect();
                 let mut faults = failures(found);
                 faults.extend(lacks_of(&service, &tables).await);
                 faults.into_iter().map(|fault| format!("{}: {fault}", manifest.file.display())).collect()

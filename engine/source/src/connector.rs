@@ -135,11 +135,7 @@ impl Options {
     }
 
     /// The same for another section of the manifest.
-    pub fn check_in(
-        section: &str,
-        definitions: &[OptionDef],
-        values: BTreeMap<String, OptionValue>,
-    ) -> Result<Self> {
+    pub fn check_in(section: &str, definitions: &[OptionDef], values: BTreeMap<String, OptionValue>) -> Result<Self> {
         for (key, value) in &values {
             let Some(definition) = definitions.iter().find(|definition| definition.name == key) else {
                 let hint = nearest(key, definitions.iter().map(|definition| definition.name))

@@ -23,8 +23,9 @@ type Checked<T = ()> = Result<T, Violation>;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How many writers write at a time.
 const WRITERS: i64 = 4;
-/// How many transactions each of them commits.
+/// How many transactions each of them commits, and how many where a file is written for each row.
 const TRANSACTIONS: i64 = 40;
+const LISTED_TRANSACTIONS: i64 = 8;
 /// The keys that a writer uses, so that writers never wait for one another.
 const KEYS: i64 = 1_000;
 
@@ -196,7 +197,11 @@ async fn snapshot_and_changes_are_the_table(store: &dyn FeedStore) -> Checked {
         taken.extend(following.catch_up(&mut late).await?);
         Ok((late, taken))
     };
-    let (read, ()) = tokio::join!(meanwhile, write_all(store, 0, TRANSACTIONS));
+    let count = match following.feed.class() {
+        FeedClass::Transactional => TRANSACTIONS,
+        FeedClass::Listing => LISTED_TRANSACTIONS,
+    };
+    let (read, ()) = tokio::join!(meanwhile, write_all(store, 0, count));
     let (mut late, _) = read?;
     following.catch_up(&mut late).await?;
     following.agree(&late).await?;

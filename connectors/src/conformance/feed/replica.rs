@@ -3,9 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use arrow::array::RecordBatch;
-use headwater_source::{
-    Change, Position, RowChanges, RowOp, ScalarValue, TableDef, TablesAt, Transaction,
-};
+use headwater_source::{Change, Position, RowChanges, RowOp, ScalarValue, TableDef, TablesAt, Transaction};
 
 use futures::TryStreamExt;
 
@@ -70,7 +68,9 @@ impl Replica {
                 Change::Truncate => table.rows.clear(),
                 Change::Rows(rows) => {
                     let applied = table.apply(rows);
-                    applied.map_err(|what| broken(&change.table.to_string(), &format!("{what} at {}", transaction.position)))?;
+                    applied.map_err(|what| {
+                        broken(&change.table.to_string(), &format!("{what} at {}", transaction.position))
+                    })?;
                 }
             }
         }
@@ -138,7 +138,9 @@ impl Table {
 
     fn remove(&mut self, row: &Row) -> Result<Row, String> {
         let key = self.key_of(row);
-        let Some((old, count)) = self.rows.get_mut(&key) else { return Err(format!("row {key:?} goes that is not there")) };
+        let Some((old, count)) = self.rows.get_mut(&key) else {
+            return Err(format!("row {key:?} goes that is not there"));
+        };
         let old = old.clone();
         *count -= 1;
         if *count == 0 {
@@ -150,7 +152,12 @@ impl Table {
     fn apply(&mut self, changes: &RowChanges) -> Result<(), String> {
         let RowChanges { rows, ops, kept } = changes;
         if ops.len() != rows.num_rows() || rows.num_columns() != self.columns {
-            return Err(format!("{} rows of {} columns for {} changes", rows.num_rows(), rows.num_columns(), ops.len()));
+            return Err(format!(
+                "{} rows of {} columns for {} changes",
+                rows.num_rows(),
+                rows.num_columns(),
+                ops.len()
+            ));
         }
         let mut kept: VecDeque<_> = kept.iter().collect();
         let mut replaced: Option<Row> = None;

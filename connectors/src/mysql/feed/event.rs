@@ -151,7 +151,9 @@ impl<'a> Rows<'a> {
         for _ in 0..=usize::from(is_update) {
             let set = bytes(&mut rest, columns.div_ceil(8))?;
             if (0..columns).any(|column| !bit(set, column)) {
-                return Err("rows without some of their columns; SET GLOBAL binlog_row_image = 'FULL', and let clients connect anew");
+                return Err(
+                    "rows without some of their columns; SET GLOBAL binlog_row_image = 'FULL', and let clients connect anew",
+                );
             }
         }
         Ok(Self { table, columns, rows: rest })
@@ -201,8 +203,8 @@ mod tests {
 
     #[test]
     fn table_map_is_read_and_one_that_is_cut_is_refused() {
-        let body =
-            [&[7, 0, 0, 0, 0, 0, 1, 0, 4][..], b"shop\0", &[1], b"t\0", &[3, 3, 15, 254, 4, 40, 0, 0xf7, 1, 0]].concat();
+        let body = [&[7, 0, 0, 0, 0, 0, 1, 0, 4][..], b"shop\0", &[1], b"t\0", &[3, 3, 15, 254, 4, 40, 0, 0xf7, 1, 0]]
+            .concat();
         let map = TableMap::read(&body).unwrap();
         assert_eq!((map.id, map.database.as_slice(), map.table.as_slice()), (7, &b"shop"[..], &b"t"[..]));
         assert_eq!(map.columns, [(3, [0, 0]), (15, [40, 0]), (254, [0xf7, 1])]);

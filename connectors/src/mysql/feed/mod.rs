@@ -59,10 +59,8 @@ impl MysqlFeed {
 
     /// The place of a file and an offset.
     async fn place(&self, conn: &mut Conn, file: String, offset: u64) -> Result<Place> {
-        let gtids: Option<Option<String>> = conn
-            .exec_first(GTIDS_AT, (&file, offset))
-            .await
-            .map_err(|error| self.pool.site().describing(error))?;
+        let gtids: Option<Option<String>> =
+            conn.exec_first(GTIDS_AT, (&file, offset)).await.map_err(|error| self.pool.site().describing(error))?;
         let gtids = gtids.flatten().and_then(|text| Gtids::parse(&text)).unwrap_or_default();
         let offset = u32::try_from(offset).map_err(|_| self.unsupported("a log of more than 4 GiB in a file"))?;
         let place = Place { file, offset, gtids };
@@ -115,7 +113,8 @@ impl Feed for MysqlFeed {
 
     async fn check(&self, tables: &[TableDef]) -> Result<Vec<Lack>> {
         let mut lease = self.pool.lease().await?;
-        let mut databases: Vec<&str> = tables.iter().filter_map(|table| table.path.first()).map(String::as_str).collect();
+        let mut databases: Vec<&str> =
+            tables.iter().filter_map(|table| table.path.first()).map(String::as_str).collect();
         databases.dedup();
         let conn = lease.conn();
         let told = async {
@@ -152,19 +151,16 @@ impl Feed for MysqlFeed {
 
     async fn changes(&self, tables: &[TableDef], after: &Position) -> Result<TransactionStream> {
         let site = self.pool.site();
-        let place = Place::parse(after.token())
-            .ok_or_else(|| self.unsupported(format!("a position {:?} that is no place in a binary log", after.token())))?;
+        let place = Place::parse(after.token()).ok_or_else(|| {
+            self.unsupported(format!("a position {:?} that is no place in a binary log", after.token()))
+        })?;
         let mut conn = self.pool.apart().await?;
         self.check_place(&mut conn, &place).await?;
         let tables = tables::followed(&mut conn, site, tables).await?;
-        let folds: Option<u8> = conn
-            .query_first("SELECT @@lower_case_table_names")
-            .await
-            .map_err(|error| site.describing(error))?;
-        let checksums: Option<String> = conn
-            .query_first("SELECT @@global.binlog_checksum")
-            .await
-            .map_err(|error| site.describing(error))?;
+        let folds: Option<u8> =
+            conn.query_first("SELECT @@lower_case_table_names").await.map_err(|error| site.describing(error))?;
+        let checksums: Option<String> =
+            conn.query_first("SELECT @@global.binlog_checksum").await.map_err(|error| site.describing(error))?;
         drop(conn.disconnect().await);
         let mut log = wire::connect(self.pool.config(), site).await?;
         let prepare = [
@@ -208,9 +204,10 @@ impl Feed for MysqlFeed {
 
     fn covers(&self, position: &Position, token: &str) -> Result<bool> {
         let place = |token: &str| Place::parse(token).map(|place| place.gtids);
-        let token = place(token).or_else(|| Gtids::parse(token)).filter(|gtids| !gtids.is_empty()).ok_or_else(|| {
-            self.unsupported("a token that is no list of GTIDs; SELECT @@last_gtid gives one after a commit")
-        })?;
+        let token =
+            place(token).or_else(|| Gtids::parse(token)).filter(|gtids| !gtids.is_empty()).ok_or_else(|| {
+                self.unsupported("a token that is no list of GTIDs; SELECT @@last_gtid gives one after a commit")
+            })?;
         Ok(place(position.token()).is_some_and(|gtids| gtids.cover(&token)))
     }
 

@@ -81,8 +81,7 @@ impl Place {
     pub(super) fn parse(token: &str) -> Option<Self> {
         let (place, gtids) = token.split_once(' ').unwrap_or((token, ""));
         let (file, offset) = place.rsplit_once(':')?;
-        let place =
-            Self { file: file.to_owned(), offset: offset.parse().ok()?, gtids: Gtids::parse(gtids)? };
+        let place = Self { file: file.to_owned(), offset: offset.parse().ok()?, gtids: Gtids::parse(gtids)? };
         place.file_number().map(|_| place)
     }
 

@@ -10,7 +10,10 @@ use super::event::{Malformed, bit, bytes, take};
 /// How a column's values lie in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Form {
-    Integer { bytes: usize, unsigned: bool },
+    Integer {
+        bytes: usize,
+        unsigned: bool,
+    },
     Year,
     Bit,
     Decimal,
@@ -159,8 +162,12 @@ impl Form {
             }
             Self::Set(labels) => {
                 let set = bytes(rest, usize::from(said[1]))?;
-                let chosen: Vec<&str> =
-                    labels.iter().enumerate().filter(|(index, _)| bit(set, *index)).map(|(_, label)| label.as_str()).collect();
+                let chosen: Vec<&str> = labels
+                    .iter()
+                    .enumerate()
+                    .filter(|(index, _)| bit(set, *index))
+                    .map(|(_, label)| label.as_str())
+                    .collect();
                 Value::Bytes(chosen.join(",").into_bytes())
             }
             Self::Uuid => Value::Bytes(uuid(&padded(string(kind, said, rest)?, 16))),
@@ -187,11 +194,7 @@ impl Form {
 }
 
 /// Takes a row: which columns are NULL, then the values of the others.
-pub(super) fn row(
-    forms: &[Form],
-    columns: &[(u8, [u8; 2])],
-    rest: &mut &[u8],
-) -> Result<Vec<Value>, Malformed> {
+pub(super) fn row(forms: &[Form], columns: &[(u8, [u8; 2])], rest: &mut &[u8]) -> Result<Vec<Value>, Malformed> {
     let nulls = bytes(rest, columns.len().div_ceil(8))?;
     let mut values = Vec::with_capacity(columns.len());
     for (index, (form, column)) in forms.iter().zip(columns).enumerate() {
@@ -213,7 +216,13 @@ fn integer(little: &[u8], unsigned: bool) -> Value {
 /// Text or bytes behind their length, whose own size the type says.
 fn string<'a>(kind: u8, said: [u8; 2], rest: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
     let size = match kind {
-        sent::VARCHAR => if u16::from_le_bytes(said) < 256 { 1 } else { 2 },
+        sent::VARCHAR => {
+            if u16::from_le_bytes(said) < 256 {
+                1
+            } else {
+                2
+            }
+        }
         // A string's greatest length has its upper two bits in the type's own byte, inverted.
         sent::STRING => {
             let most = u16::from(said[1]) | (u16::from(said[0] & 0x30) ^ 0x30) << 4;

@@ -216,9 +216,13 @@ mod tests {
         assert_eq!(of("DROP DATABASE IF EXISTS `shop`"), Meaning::DropsDatabase("shop".to_owned()));
         assert_eq!(of("CREATE INDEX i ON t (a)"), Meaning::Nothing);
         assert_eq!(of("GRANT SELECT ON t TO u"), Meaning::Nothing);
-        assert!(matches!(of("insert into s.t values (1)"), Meaning::Writes(names) if names.contains(&name(Some("s"), "t"))));
+        assert!(
+            matches!(of("insert into s.t values (1)"), Meaning::Writes(names) if names.contains(&name(Some("s"), "t")))
+        );
         assert_eq!(of("/*!50003 TRUNCATE t */"), Meaning::Truncates(name(None, "t")));
-        assert!(matches!(of("ALTER TABLE p EXCHANGE PARTITION x WITH TABLE t"), Meaning::Redefines(names) if names.contains(&name(None, "t"))));
+        assert!(
+            matches!(of("ALTER TABLE p EXCHANGE PARTITION x WITH TABLE t"), Meaning::Redefines(names) if names.contains(&name(None, "t")))
+        );
         assert_eq!(of("XA START 'x'"), Meaning::Nothing);
         assert_eq!(of("XA COMMIT 'x'"), Meaning::EndsPrepared);
     }

@@ -60,7 +60,8 @@ pub(super) async fn followed(conn: &mut Conn, site: &Site, tables: &[TableDef]) 
     Ok(all)
 }
 
-const TABLE: &str = "SELECT ENGINE, TABLE_TYPE FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?";
+const TABLE: &str =
+    "SELECT ENGINE, TABLE_TYPE FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?";
 
 const COLUMNS: &str = "SELECT COLUMN_NAME, COLUMN_TYPE, EXTRA FROM information_schema.COLUMNS \
      WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION";
@@ -100,7 +101,9 @@ pub(super) async fn lacks(conn: &mut Conn, table: &TableDef) -> mysql_async::Res
         let (column, declared, extra) = (text(row, 0), text(row, 1), text(row, 2));
         if extra.to_ascii_uppercase().contains("VIRTUAL") {
             lack(
-                format!("column \"{column}\" of table \"{name}\" is computed when it is read, and the log does not carry it"),
+                format!(
+                    "column \"{column}\" of table \"{name}\" is computed when it is read, and the log does not carry it"
+                ),
                 format!("ALTER TABLE {sql_name} MODIFY {} ... PERSISTENT", quoted(&column)),
             );
         }
@@ -112,7 +115,9 @@ pub(super) async fn lacks(conn: &mut Conn, table: &TableDef) -> mysql_async::Res
         }
         if table.column_index(&column).is_none() {
             lack(
-                format!("column \"{column}\" of table \"{name}\" is not one that is read, though the log's rows have it"),
+                format!(
+                    "column \"{column}\" of table \"{name}\" is not one that is read, though the log's rows have it"
+                ),
                 format!("GRANT SELECT ON {sql_name} to the role"),
             );
         }
@@ -128,7 +133,9 @@ pub(super) async fn lacks(conn: &mut Conn, table: &TableDef) -> mysql_async::Res
     let cascades: Vec<String> = conn.exec(CASCADES, (database, short)).await?;
     for constraint in cascades {
         lack(
-            format!("foreign key \"{constraint}\" of table \"{name}\" changes its rows by itself, which is not in the log"),
+            format!(
+                "foreign key \"{constraint}\" of table \"{name}\" changes its rows by itself, which is not in the log"
+            ),
             format!(
                 "ALTER TABLE {sql_name} DROP FOREIGN KEY {}, and add it again with ON DELETE RESTRICT ON UPDATE RESTRICT",
                 quoted(&constraint)
@@ -160,7 +167,10 @@ pub(super) async fn server_lacks(conn: &mut Conn, databases: &[&str]) -> mysql_a
         return Ok(lacks);
     }
     if format != "ROW" {
-        lack(format!("binlog_format is {format}"), "SET GLOBAL binlog_format = 'ROW', and let clients connect anew".to_owned());
+        lack(
+            format!("binlog_format is {format}"),
+            "SET GLOBAL binlog_format = 'ROW', and let clients connect anew".to_owned(),
+        );
     }
     if image != "FULL" {
         lack(
@@ -174,7 +184,9 @@ pub(super) async fn server_lacks(conn: &mut Conn, databases: &[&str]) -> mysql_a
     }
     let user: Option<String> = conn.query_first("SELECT CURRENT_USER()").await?;
     let user = user.unwrap_or_default();
-    let account = user.rsplit_once('@').map_or_else(|| quoted(&user), |(name, host)| format!("{}@{}", quoted(name), quoted(host)));
+    let account = user
+        .rsplit_once('@')
+        .map_or_else(|| quoted(&user), |(name, host)| format!("{}@{}", quoted(name), quoted(host)));
     let privileges: Vec<String> = conn.query(PRIVILEGES).await?;
     if !privileges.iter().any(|privilege| privilege == "REPLICATION SLAVE") {
         lack(format!("{user} lacks REPLICATION SLAVE"), format!("GRANT REPLICATION SLAVE ON *.* TO {account}"));
@@ -182,7 +194,8 @@ pub(super) async fn server_lacks(conn: &mut Conn, databases: &[&str]) -> mysql_a
     match conn.query_first::<Row, _>("SHOW MASTER STATUS").await {
         Ok(status) => {
             let list = |index: usize| -> Vec<String> {
-                let text = status.as_ref().and_then(|row| row.get::<Option<String>, _>(index)).flatten().unwrap_or_default();
+                let text =
+                    status.as_ref().and_then(|row| row.get::<Option<String>, _>(index)).flatten().unwrap_or_default();
                 text.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
             };
             let (only, without) = (list(2), list(3));
@@ -191,7 +204,8 @@ pub(super) async fn server_lacks(conn: &mut Conn, databases: &[&str]) -> mysql_a
                 if !only.is_empty() && !named(&only) || named(&without) {
                     lack(
                         format!("changes of database \"{database}\" are not logged"),
-                        "change binlog_do_db and binlog_ignore_db in the server's configuration, and restart it".to_owned(),
+                        "change binlog_do_db and binlog_ignore_db in the server's configuration, and restart it"
+                            .to_owned(),
                     );
                 }
             }

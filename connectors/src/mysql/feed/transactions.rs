@@ -150,7 +150,9 @@ impl Reader {
         let mut next = self.place.clone();
         (next.file, next.offset) = (file, u32::try_from(offset).unwrap_or(u32::MAX));
         if Place::parse(next.position().token()).is_none() || next.position() <= self.place.position() {
-            return Err(self.gone(&format!("its log goes on in \"{}\" after \"{}\" (at {end})", next.file, self.place.file)));
+            return Err(
+                self.gone(&format!("its log goes on in \"{}\" after \"{}\" (at {end})", next.file, self.place.file))
+            );
         }
         self.place = next;
         Ok(Some(self.nothing()))
@@ -345,7 +347,13 @@ fn depends(column: (u8, [u8; 2]), columns: usize, rows: &[u8]) -> Result<Vec<Dep
     }
     let (kind, said) = column;
     let size = match kind {
-        15 => if u16::from_le_bytes(said) < 256 { 1 } else { 2 },
+        15 => {
+            if u16::from_le_bytes(said) < 256 {
+                1
+            } else {
+                2
+            }
+        }
         252 => usize::from(said[0]),
         _ => return Err(OTHER),
     };

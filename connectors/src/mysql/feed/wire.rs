@@ -136,8 +136,7 @@ async fn reach(config: &Config, mode: SslMode) -> Result<Wire, Fault> {
             Box::new(stream)
         }
     };
-    let mut wire =
-        Wire { stream, buffer: vec![0; BUFFER_BYTES], start: 0, end: 0, number: 0, has_checksums: false };
+    let mut wire = Wire { stream, buffer: vec![0; BUFFER_BYTES], start: 0, end: 0, number: 0, has_checksums: false };
     let greeting = wire.packet().await?;
     let nonce = nonce(&greeting)?;
     if mode != SslMode::Disable {
@@ -166,7 +165,8 @@ fn nonce(greeting: &[u8]) -> Result<Vec<u8>, Fault> {
 
 impl Wire {
     async fn encrypted(mut self, config: &Config, mode: SslMode) -> Result<Self, Fault> {
-        let request = [&capabilities(true).to_le_bytes()[..], &(1_u32 << 24).to_le_bytes(), &[CHARSET], &[0; 23]].concat();
+        let request =
+            [&capabilities(true).to_le_bytes()[..], &(1_u32 << 24).to_le_bytes(), &[CHARSET], &[0; 23]].concat();
         self.send(&request).await?;
         let verify = match mode {
             SslMode::VerifyFull => Verify::Name,
@@ -184,12 +184,13 @@ impl Wire {
 
     async fn authenticate(&mut self, target: &Opts, nonce: &[u8]) -> Result<(), Fault> {
         let password = target.pass().unwrap_or_default().as_bytes();
-        let scrambled = |nonce: &[u8]| {
-            mysql_common::scramble::scramble_native(nonce, password).map(Vec::from).unwrap_or_default()
-        };
+        let scrambled =
+            |nonce: &[u8]| mysql_common::scramble::scramble_native(nonce, password).map(Vec::from).unwrap_or_default();
         let proof = scrambled(nonce);
         let is_encrypted = self.number > 1;
-        let mut answer = [&capabilities(is_encrypted).to_le_bytes()[..], &(1_u32 << 24).to_le_bytes(), &[CHARSET], &[0; 23]].concat();
+        let mut answer =
+            [&capabilities(is_encrypted).to_le_bytes()[..], &(1_u32 << 24).to_le_bytes(), &[CHARSET], &[0; 23]]
+                .concat();
         answer.extend(target.user().unwrap_or_default().bytes());
         answer.extend([0, u8::try_from(proof.len()).unwrap_or(0)]);
         answer.extend(proof);
@@ -229,7 +230,13 @@ impl Wire {
     }
 
     /// Has the server send its log from a place on, to a reader of this number.
-    pub(super) async fn dump(&mut self, file: &str, offset: u32, reader: u32, has_checksums: bool) -> Result<(), Fault> {
+    pub(super) async fn dump(
+        &mut self,
+        file: &str,
+        offset: u32,
+        reader: u32,
+        has_checksums: bool,
+    ) -> Result<(), Fault> {
         self.has_checksums = has_checksums;
         self.number = 0;
         let request = [&[0x12][..], &offset.to_le_bytes(), &[0, 0], &reader.to_le_bytes(), file.as_bytes()].concat();

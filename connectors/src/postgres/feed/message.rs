@@ -18,14 +18,33 @@ pub(super) enum Sent<'a> {
 /// A change.
 pub(super) enum Message<'a> {
     Begin,
-    Commit { end: u64, committed_us: i64 },
+    Commit {
+        end: u64,
+        committed_us: i64,
+    },
     Relation(Relation),
-    Insert { relation: u32, new: Tuple<'a> },
-    Update { relation: u32, old: Option<Tuple<'a>>, new: Tuple<'a> },
-    Delete { relation: u32, old: Tuple<'a> },
-    Truncate { relations: Vec<u32> },
+    Insert {
+        relation: u32,
+        new: Tuple<'a>,
+    },
+    Update {
+        relation: u32,
+        old: Option<Tuple<'a>>,
+        new: Tuple<'a>,
+    },
+    Delete {
+        relation: u32,
+        old: Tuple<'a>,
+    },
+    Truncate {
+        relations: Vec<u32>,
+    },
     /// What a writer said, as part of its transaction or apart from it.
-    Word { transactional: bool, prefix: &'a [u8], content: &'a [u8] },
+    Word {
+        transactional: bool,
+        prefix: &'a [u8],
+        content: &'a [u8],
+    },
     /// Of no concern here: types, origins.
     Other,
 }
@@ -231,7 +250,10 @@ mod tests {
         let truncate = b"T\0\0\0\x02\0\0\0\0\x01\0\0\0\x02";
         assert!(matches!(message(truncate), Ok(Message::Truncate { relations }) if relations == [1, 2]));
         let word = [&b"M\x01\0\0\0\0\0\0\0\0headwater\0\0\0\0\x02"[..], b"{}"].concat();
-        assert!(matches!(message(&word), Ok(Message::Word { transactional: true, prefix: b"headwater", content: b"{}" })));
+        assert!(matches!(
+            message(&word),
+            Ok(Message::Word { transactional: true, prefix: b"headwater", content: b"{}" })
+        ));
         for end in 0..word.len() {
             assert!(message(&word[..end]).is_err(), "cut at {end}");
         }

@@ -218,7 +218,8 @@ impl Feed for PostgresFeed {
 
     fn covers(&self, position: &Position, token: &str) -> Result<bool> {
         let place = lsn::parse(token).ok_or_else(|| {
-            self.place().unsupported("a token that is no place in a Postgres log; pg_current_wal_insert_lsn() gives one")
+            self.place()
+                .unsupported("a token that is no place in a Postgres log; pg_current_wal_insert_lsn() gives one")
         })?;
         Ok(position.order() >= lsn::end_before(place))
     }

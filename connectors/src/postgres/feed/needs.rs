@@ -41,7 +41,11 @@ pub(super) async fn lacks(wire: &mut Wire, place: &Place, name: &str, tables: &[
     let stranger = missing.iter().find(|table| !table.is_owned);
     if let Some(table) = stranger {
         lacks.push(Lack {
-            what: format!("role \"{}\" does not own table \"{}\" and cannot publish it", server.role, table.table.full_name()),
+            what: format!(
+                "role \"{}\" does not own table \"{}\" and cannot publish it",
+                server.role,
+                table.table.full_name()
+            ),
             remedy: format!("as its owner: {}", command()),
         });
     } else if publication.exists && !publication.is_owned && !missing.is_empty() {

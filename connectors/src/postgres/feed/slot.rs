@@ -108,12 +108,7 @@ impl Publication {
 }
 
 /// Sees that a table is published, and that its columns are those that it had when it was added.
-pub(super) fn check_published(
-    place: &Place,
-    publication: &Publication,
-    table: &Followed,
-    after: &str,
-) -> Result<()> {
+pub(super) fn check_published(place: &Place, publication: &Publication, table: &Followed, after: &str) -> Result<()> {
     if !publication.has(table) {
         let name = table.table.full_name();
         return Err(Error::HistoryGone {

@@ -154,13 +154,8 @@ impl Followed {
         if relation.oid != self.oid {
             return Err("it was dropped and made anew".to_owned());
         }
-        let alike = |(sent, then): (&Sent, &super::message::RelationColumn)| {
-            (&sent.name, sent.type_oid, sent.modifier) == (&then.name, then.type_oid, then.modifier)
-        };
-        if relation.columns.len() != self.columns.len()
-            || !self.columns.iter().zip(&relation.columns).all(alike)
-        {
-            return Err(format!("its columns were {}", names(relation)));
+        if let Some(change) = self.change_to(relation) {
+            return Err(change);
         }
         let identifies =
             |name: &String| relation.columns.iter().any(|column| column.identifies && &column.name == name);
@@ -170,6 +165,24 @@ impl Followed {
             _ => return Err(format!("its replica identity does not tell its rows apart; {}", self.identity_remedy())),
         };
         Ok(Reading { identity, columns: self.columns.iter().map(|column| column.read).collect() })
+    }
+
+    /// How the columns that the server describes differ from those that are followed.
+    fn change_to(&self, relation: &Relation) -> Option<String> {
+        for column in &self.columns {
+            let Some(then) = relation.columns.iter().find(|then| then.name == column.name) else {
+                return Some(format!("column \"{}\" is gone", column.name));
+            };
+            if (then.type_oid, then.modifier) != (column.type_oid, column.modifier) {
+                return Some(format!("column \"{}\" is of another type", column.name));
+            }
+        }
+        let is_known = |name: &String| self.columns.iter().any(|column| column.name == *name);
+        if let Some(new) = relation.columns.iter().find(|then| !is_known(&then.name)) {
+            return Some(format!("column \"{}\" is new", new.name));
+        }
+        let same_order = self.columns.iter().zip(&relation.columns).all(|(column, then)| column.name == then.name);
+        (!same_order).then(|| "its columns have another order".to_owned())
     }
 
     /// What keeps the table from being followed, and what mends it.
@@ -239,10 +252,6 @@ impl Followed {
     pub(super) fn sql_name(&self) -> String {
         self.table.path.iter().map(|part| quoted(part)).collect::<Vec<_>>().join(".")
     }
-}
-
-fn names(relation: &Relation) -> String {
-    relation.columns.iter().map(|column| format!("\"{}\"", column.name)).collect::<Vec<_>>().join(", ")
 }
 
 /// A name from the catalog in a statement.

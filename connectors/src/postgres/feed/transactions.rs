@@ -237,11 +237,9 @@ impl Running {
     fn failed(&self, trouble: Trouble) -> Error {
         let place = &self.reader.connections.place;
         match trouble {
-            Trouble::Fault(fault) => {
-                super::gone(place, &lsn::printed(self.state.position), fault, |fault| {
-                    place.statement("", Phase::Starting, std::time::Instant::now(), fault)
-                })
-            }
+            Trouble::Fault(fault) => super::gone(place, &lsn::printed(self.state.position), fault, |fault| {
+                place.statement("", Phase::Starting, std::time::Instant::now(), fault)
+            }),
             Trouble::Value(table, BadValue { column, data_type, reason }) => {
                 let table = self.state.defs[table].full_name();
                 let after = lsn::printed(self.state.position);
@@ -328,7 +326,8 @@ impl State {
         relation: u32,
         apply: impl FnOnce(&mut Changes, &Numbered<'_>) -> Result<(), BadValue>,
     ) -> Result<(), Trouble> {
-        let known = self.relations.get(&relation).ok_or(Fault::Malformed("a change of a table that it never described"))?;
+        let known =
+            self.relations.get(&relation).ok_or(Fault::Malformed("a change of a table that it never described"))?;
         let Some((index, reading)) = known else { return Ok(()) };
         let open = self.open.as_mut().ok_or(Fault::Malformed("a change outside of a transaction"))?;
         let table = Numbered { index: *index, table: &self.defs[*index], reading };

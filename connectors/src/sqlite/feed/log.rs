@@ -82,13 +82,7 @@ impl Names {
     }
 
     /// How a table is watched under a number.
-    fn plan(
-        &self,
-        connection: &Connection,
-        table: &TableDef,
-        number: i64,
-        since: i64,
-    ) -> rusqlite::Result<Watched> {
+    fn plan(&self, connection: &Connection, table: &TableDef, number: i64, since: i64) -> rusqlite::Result<Watched> {
         let key = table.key.iter().flatten().filter_map(|name| table.column_index(name)).collect();
         let mut watched = Watched { table: table.clone(), key, number, since, triggers: vec![] };
         let conflict = conflict(connection, table)?;
@@ -98,12 +92,12 @@ impl Names {
 
     fn triggers(&self, watched: &Watched, conflict: &Conflict) -> Vec<(String, String)> {
         let (table, number) = (quoted(&watched.table.name), watched.number);
-        let columns: Vec<String> = watched.key.iter().map(|index| quoted(&watched.table.columns[*index].name)).collect();
+        let columns: Vec<String> =
+            watched.key.iter().map(|index| quoted(&watched.table.columns[*index].name)).collect();
         let places: Vec<String> = (0..columns.len()).map(|place| format!("k{place}")).collect();
         let of = |row: &str| columns.iter().map(|column| format!("{row}.{column}")).collect::<Vec<_>>().join(", ");
         let into = format!("INSERT INTO {} (tab, existed, {})", self.log(), places.join(", "));
-        let touch =
-            format!("{into} SELECT {number}, 1, {} FROM {table} AS t WHERE {};", of("t"), conflict.condition);
+        let touch = format!("{into} SELECT {number}, 1, {} FROM {table} AS t WHERE {};", of("t"), conflict.condition);
         let moved: Vec<String> = columns
             .iter()
             .map(|column| {
@@ -231,13 +225,16 @@ impl Watched {
 
     /// Which of its triggers is not there, or not as it must be.
     pub(super) fn misses(&self, connection: &Connection) -> rusqlite::Result<Option<String>> {
-        let mut statement = connection.prepare_cached("SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND name = ?1")?;
+        let mut statement =
+            connection.prepare_cached("SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND name = ?1")?;
         for (name, sql) in &self.triggers {
             let found: Option<String> = statement.query_row([name], |row| row.get(0)).optional()?;
             match found {
                 None => return Ok(Some(format!("its trigger {name} is gone"))),
                 Some(found) if found != *sql => {
-                    return Ok(Some(format!("its trigger {name} does not fit its columns and unique indexes any more")));
+                    return Ok(Some(format!(
+                        "its trigger {name} does not fit its columns and unique indexes any more"
+                    )));
                 }
                 Some(_) => {}
             }
@@ -258,8 +255,7 @@ fn conflict(connection: &Connection, table: &TableDef) -> rusqlite::Result<Confl
     let mut unique: Vec<Vec<(String, String)>> = vec![];
     let indexes = "SELECT name FROM pragma_index_list(?1, 'main') WHERE \"unique\" ORDER BY name";
     let mut statement = connection.prepare(indexes)?;
-    let names: Vec<String> =
-        statement.query_map([&table.name], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let names: Vec<String> = statement.query_map([&table.name], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
     for name in names {
         let columns = "SELECT name, coll FROM pragma_index_xinfo(?1, 'main') WHERE key ORDER BY seqno";
         let mut statement = connection.prepare(columns)?;
@@ -316,6 +312,14 @@ pub(super) fn unfit(connection: &Connection, table: &TableDef) -> rusqlite::Resu
         ));
         return Ok(unfit);
     };
+    for column in key.iter().filter_map(|name| Some(&table.columns[table.column_index(name)?])) {
+        if matches!(column.remote_type.to_ascii_uppercase().trim(), "" | "ANY") {
+            unfit.push((
+                format!("key column \"{}\" of table \"{name}\" has no type, so that 1 and '1' are two keys that are read as one", column.name),
+                format!("declare a type for {} of {}, or name another key in the manifest", quoted(&column.name), quoted(name)),
+            ));
+        }
+    }
     if !is_unique(connection, table, key)? {
         unfit.push((
             format!("nothing keeps the key ({}) of table \"{name}\" unique", key.join(", ")),

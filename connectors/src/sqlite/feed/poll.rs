@@ -43,7 +43,10 @@ pub(super) fn transactions(
         }
     });
     thread.map_err(|error| Error::Interrupted { service, table: String::new(), cause: Box::new(error) })?;
-    Ok(Box::pin(stream::unfold(receiver, |mut receiver| async move { receiver.recv().await.map(|next| (next, receiver)) })))
+    Ok(Box::pin(stream::unfold(
+        receiver,
+        |mut receiver| async move { receiver.recv().await.map(|next| (next, receiver)) },
+    )))
 }
 
 struct Reading {

@@ -85,20 +85,15 @@ impl Followed {
         }
         match self.names.ends(connection)? {
             Some((first, last)) if first <= after + 1 && after <= last => Ok(()),
-            Some((first, last)) => {
-                Err(self.gone(after, &format!("its log has numbers {first} to {last}")).into())
-            }
+            Some((first, last)) => Err(self.gone(after, &format!("its log has numbers {first} to {last}")).into()),
             None => Err(self.gone(after, "its log is empty").into()),
         }
     }
 
     fn look_at(&mut self, connection: &Connection, index: usize, after: i64) -> Result<(), Trouble> {
         let table = self.tables[index].table.clone();
-        let changed = |change: String| Error::SchemaChanged {
-            service: self.service.clone(),
-            table: table.full_name(),
-            change,
-        };
+        let changed =
+            |change: String| Error::SchemaChanged { service: self.service.clone(), table: table.full_name(), change };
         match catalog::columns_now(connection, &table.name)? {
             None => return Err(changed("it is gone".to_owned()).into()),
             Some(now) if now.columns != table.columns => {

@@ -1,8 +1,8 @@
 //! The files connector against real files in a temporary directory.
 
 mod conforms;
-mod feed;
 mod faults;
+mod feed;
 mod formats;
 mod layout;
 mod pushdown;

@@ -10,7 +10,7 @@ use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
 use super::{Database, connect, text};
-use crate::following::{Following, conforms, failure_of, next, open_followed, row_count, rows};
+use crate::following::{Following, conforms, failure_of, ids, next, open_followed, row_count, rows};
 
 fn followed(url: &str) -> Arc<dyn Source> {
     open_followed(&MysqlConnector, "shop", Path::new("/"), &[("url", text(url))], "binlog", &[]).unwrap()
@@ -155,7 +155,16 @@ async fn every_type_comes_as_a_scan_yields_it() {
         ("BLOB", &["x'00ff'"]),
         ("MEDIUMBLOB", &["REPEAT('x', 70000)"]),
         ("LONGBLOB", &["x'ff'"]),
-        ("UUID", &["'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'", "'00000000-0000-0000-0000-000000000000'", "'6ccd780c-baba-1026-9564-5b8c656024db'", "UUID()", "'0190163d-8694-739b-aea5-966c26f8ad90'"]),
+        (
+            "UUID",
+            &[
+                "'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'",
+                "'00000000-0000-0000-0000-000000000000'",
+                "'6ccd780c-baba-1026-9564-5b8c656024db'",
+                "UUID()",
+                "'0190163d-8694-739b-aea5-966c26f8ad90'",
+            ],
+        ),
         ("INET4", &["'10.0.0.1'", "'0.0.0.0'"]),
         ("INET6", &["'::1'", "'2001:db8::ff00:42:8329'", "'::ffff:10.0.0.1'", "'::'", "'::10.0.0.1'", "'1::'"]),
         ("GEOMETRY", &["ST_GeomFromText('POINT(1 2)')"]),
@@ -233,12 +242,23 @@ async fn definition_that_changes_is_named() {
         let following = database.following(&["t"]).await;
         let mut replica = following.snapshot().await;
         // These are none of its definition.
-        database.all(&["INSERT INTO t VALUES (1, 1)", "CREATE INDEX i ON t (n)", "ANALYZE TABLE t", "CREATE TABLE other (id INT)"]).await;
+        database
+            .all(&[
+                "INSERT INTO t VALUES (1, 1)",
+                "CREATE INDEX i ON t (n)",
+                "ANALYZE TABLE t",
+                "CREATE TABLE other (id INT)",
+            ])
+            .await;
         following.catch_up_and_agree(&mut replica).await;
         let mut changes = following.changes(replica.position()).await;
         database.run(statement).await;
         let error = failure_of(&mut changes).await;
-        assert!(matches!(&error, Error::SchemaChanged { table, .. } if table.ends_with(".t")), "{statement}: {}", error.report());
+        assert!(
+            matches!(&error, Error::SchemaChanged { table, .. } if table.ends_with(".t")),
+            "{statement}: {}",
+            error.report()
+        );
     }
 }
 
@@ -250,8 +270,16 @@ async fn rolled_back_savepoints_never_show() {
     let mut replica = following.snapshot().await;
     database
         .all(&[
-            "BEGIN", "INSERT INTO t VALUES (1)", "SAVEPOINT s", "INSERT INTO t VALUES (2)", "ROLLBACK TO s",
-            "INSERT INTO t VALUES (3)", "COMMIT", "BEGIN", "INSERT INTO t VALUES (4)", "ROLLBACK",
+            "BEGIN",
+            "INSERT INTO t VALUES (1)",
+            "SAVEPOINT s",
+            "INSERT INTO t VALUES (2)",
+            "ROLLBACK TO s",
+            "INSERT INTO t VALUES (3)",
+            "COMMIT",
+            "BEGIN",
+            "INSERT INTO t VALUES (4)",
+            "ROLLBACK",
         ])
         .await;
     let taken = following.catch_up_and_agree(&mut replica).await;
@@ -259,8 +287,13 @@ async fn rolled_back_savepoints_never_show() {
     // With a table that keeps what is rolled back, the log may hold the rows and their rollback.
     database
         .all(&[
-            "BEGIN", "INSERT INTO t VALUES (5)", "SAVEPOINT s", "INSERT INTO t VALUES (6)", "INSERT INTO loose VALUES (1)",
-            "ROLLBACK TO s", "COMMIT",
+            "BEGIN",
+            "INSERT INTO t VALUES (5)",
+            "SAVEPOINT s",
+            "INSERT INTO t VALUES (6)",
+            "INSERT INTO loose VALUES (1)",
+            "ROLLBACK TO s",
+            "COMMIT",
         ])
         .await;
     match following.try_catch_up(&mut replica).await {
@@ -274,7 +307,7 @@ async fn transaction_of_half_a_million_rows_comes_whole() {
     let mut database = Database::new().await;
     database.run("CREATE TABLE t (id INT PRIMARY KEY, body VARCHAR(40))").await;
     let following = database.following(&["t"]).await;
-    let mut replica = following.snapshot().await;
+    let replica = following.snapshot().await;
     let mut changes = following.changes(replica.position()).await;
     database.run("INSERT INTO t SELECT seq, CONCAT('body ', seq) FROM seq_1_to_500000").await;
     let mut whole: Option<Transaction> = None;
@@ -284,8 +317,8 @@ async fn transaction_of_half_a_million_rows_comes_whole() {
     let whole = whole.unwrap();
     assert_eq!(row_count(&whole), 500_000);
     assert!(whole.committed_us.is_some());
-    replica.apply(&whole).unwrap();
-    assert_eq!(replica.rows(0).len(), 500_000);
+    let total: i64 = rows(&whole).iter().map(|rows| ids(rows)).sum();
+    assert_eq!(total, 500_000 * 500_001 / 2);
 }
 
 async fn lacks(database: &Database, table: &str) -> Vec<Lack> {
@@ -408,10 +441,9 @@ async fn position_of_another_log_is_history_that_is_gone() {
     let (file, gtids) = token.split_once(' ').unwrap();
     let (name, offset) = file.rsplit_once(':').unwrap();
     let stem = name.rsplit_once('.').unwrap().0;
-    for (other, what) in [
-        (format!("{stem}.999999:4 {gtids}"), "purged"),
-        (format!("{name}:{offset} 0-1-1"), "another by now"),
-    ] {
+    for (other, what) in
+        [(format!("{stem}.999999:4 {gtids}"), "purged"), (format!("{name}:{offset} 0-1-1"), "another by now")]
+    {
         let after = following.feed.resume(0, &other).unwrap();
         match following.feed.changes(&following.tables, &after).await.err() {
             Some(Error::HistoryGone { reason, .. }) => assert!(reason.contains(what), "{reason}"),
@@ -439,13 +471,18 @@ async fn log_that_goes_on_in_another_file_is_followed() {
 #[tokio::test]
 async fn row_of_the_table_of_dependencies_tells_what_a_transaction_depends_on() {
     let mut database = Database::new().await;
-    database.all(&["CREATE TABLE t (id INT PRIMARY KEY)", "CREATE TABLE headwater_depends (tokens VARCHAR(4000) NOT NULL)"]).await;
+    database
+        .all(&["CREATE TABLE t (id INT PRIMARY KEY)", "CREATE TABLE headwater_depends (tokens VARCHAR(4000) NOT NULL)"])
+        .await;
     let following = database.following(&["t"]).await;
     let mut replica = following.snapshot().await;
     database
         .all(&[
-            "BEGIN", "INSERT INTO t VALUES (1)", "INSERT INTO headwater_depends VALUES ('{\"payments\": \"0/16B3748\"}')",
-            "DELETE FROM headwater_depends", "COMMIT",
+            "BEGIN",
+            "INSERT INTO t VALUES (1)",
+            "INSERT INTO headwater_depends VALUES ('{\"payments\": \"0/16B3748\"}')",
+            "DELETE FROM headwater_depends",
+            "COMMIT",
         ])
         .await;
     let taken = following.catch_up_and_agree(&mut replica).await;
