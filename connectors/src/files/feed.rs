@@ -49,6 +49,8 @@ const LISTINGS_MAX: usize = 256;
 
 /// So often files may be replaced while they are read, one listing after another.
 const TRIES: usize = 20;
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// The files of a table as one listing has them: a text for each.
 type Files = Arc<Vec<String>>;
@@ -83,7 +85,18 @@ impl FilesFeed {
         Self { source, poll: Duration::from_millis(poll), wanted: Arc::default(), remembered: Mutex::default() }
     }
 
+    /// What is there now. Files that go between the listing and a look into them make it look again.
     async fn see(&self, tables: &[TableDef]) -> Result<Vec<Seen>> {
+        for _ in 1..TRIES {
+            match self.see_once(tables).await {
+                Err(Error::SchemaChanged { .. }) => tokio::time::sleep(PAUSE).await,
+                seen => return seen,
+            }
+        }
+        self.see_once(tables).await
+    }
+
+    async fn see_once(&self, tables: &[TableDef]) -> Result<Vec<Seen>> {
         let site = self.source.site("");
         let root = self.source.root().await.map_err(|failure| site.store(failure))?;
         let mut all = Vec::with_capacity(tables.len());
@@ -147,7 +160,7 @@ impl FilesFeed {
         tables: &[TableDef],
         last: &[Known],
     ) -> Result<Option<(Vec<Known>, Vec<TableChange>)>> {
-        let seen = self.see(tables).await?;
+        let seen = self.see_once(tables).await?;
         if seen.iter().zip(last).all(|(seen, last)| seen.digest == last.digest) {
             return Ok(None);
         }

@@ -26,6 +26,8 @@ const WRITERS: i64 = 4;
 /// How many transactions each of them commits, and how many where a file is written for each row.
 const TRANSACTIONS: i64 = 40;
 const LISTED_TRANSACTIONS: i64 = 8;
+/// How often files that go while they are read may make a snapshot fail.
+const LISTED_TRIES: usize = 200;
 /// The keys that a writer uses, so that writers never wait for one another.
 const KEYS: i64 = 1_000;
 
@@ -114,8 +116,21 @@ impl Following {
 
     async fn snapshot(&self) -> Checked<Replica> {
         const RULE: &str = "a snapshot can be read";
-        let at = self.feed.snapshot(&self.tables).await.map_err(failed(RULE))?;
-        Replica::load(&self.tables, at).await
+        let mut tries = match self.feed.class() {
+            FeedClass::Transactional => 1,
+            FeedClass::Listing => LISTED_TRIES,
+        };
+        loop {
+            tries -= 1;
+            let read = async {
+                let at = self.feed.snapshot(&self.tables).await.map_err(failed(RULE))?;
+                Replica::load(&self.tables, at).await
+            };
+            match read.await {
+                Err(_) if tries > 0 => {}
+                read => return read,
+            }
+        }
     }
 
     async fn changes(&self, after: &Position) -> Checked<TransactionStream> {

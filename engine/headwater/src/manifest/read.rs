@@ -46,8 +46,8 @@ impl Reader<'_> {
         let service = fields.get(keys::SERVICE).and_then(|entry| self.service(entry, faults));
         let owner = fields.get(keys::OWNER).and_then(|entry| self.owner(entry, faults));
         let source = fields.get(keys::SOURCE).and_then(|entry| self.source(entry, faults));
-        let kind = source.as_ref().map(|(kind, _)| kind.as_str());
-        let feed = fields.get(keys::FEED).and_then(|entry| self.feed(entry, kind, faults));
+        let connector = fields.get(keys::SOURCE).and_then(|entry| self.connector_of(entry, file));
+        let feed = fields.get(keys::FEED).and_then(|entry| self.feed(entry, connector, faults));
         let publishes = fields.get(keys::PUBLISHES).and_then(|entry| self.publishes(entry, faults));
         let manifest = match (&service, source, publishes) {
             (Some((service, _)), Some((connector, options)), Some(publishes)) if faults.is_empty() => {
@@ -117,13 +117,20 @@ impl Reader<'_> {
         }
     }
 
-    /// The section `feed`. Where the source is faulty, only its shape can be told.
-    fn feed(&self, entry: &Entry, kind: Option<&str>, faults: &mut Faults) -> Option<FeedOptions> {
+    /// The connector that the section `source` names, whatever else is wrong with it. Its own faults are told by [`Self::source`].
+    fn connector_of(&self, source: &Entry, file: &Path) -> Option<&dyn Connector> {
+        let Value::Mapping(entries) = &source.node.value else { return None };
+        let named = entries.iter().find(|inner| inner.key == keys::CONNECTOR)?;
+        self.connector("", named, &mut Faults::new(file))
+    }
+
+    /// The section `feed`. Where no connector is known, only its shape can be told.
+    fn feed(&self, entry: &Entry, connector: Option<&dyn Connector>, faults: &mut Faults) -> Option<FeedOptions> {
         let Value::Mapping(entries) = &entry.node.value else {
             wrong_kind(&entry.key, entry.line, "a mapping", &entry.node, faults);
             return None;
         };
-        let connector = self.connectors.iter().find(|connector| Some(connector.kind()) == kind)?;
+        let connector = connector?;
         let modes: Vec<&str> = connector.feeds().iter().map(|feed| feed.mode).collect();
         if modes.is_empty() {
             faults.add(entry.line, &entry.key, format!("connector \"{}\" has no feed", connector.kind()));
