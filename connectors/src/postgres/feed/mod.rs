@@ -160,6 +160,7 @@ impl Feed for PostgresFeed {
             return Err(self.refused(Fault::Malformed("no snapshot of a slot")));
         };
         self.check_slot(place).await?;
+        self.check_published(tables, place).await?;
         let exported = Arc::new(Exported::of_slot(snapshot, wire).map_err(|fault| self.refused(fault))?);
         let table = |table: &TableDef| {
             let request = ScanRequest::all(Arc::new(table.clone()));
@@ -262,6 +263,17 @@ impl PostgresFeed {
         slot::drop_slot(&mut lease, self.place(), &self.name).await?;
         lease.release();
         Box::pin(self.make_slot()).await
+    }
+
+    /// Sees that tables are published from a place on.
+    async fn check_published(&self, tables: &[TableDef], after: u64) -> Result<()> {
+        let mut lease = self.connections.lease().await?;
+        let tables = tables::followed(&mut lease, self.place(), tables).await?;
+        let publication = slot::published(&mut lease, self.place(), &self.name).await?;
+        lease.release();
+        tables
+            .iter()
+            .try_for_each(|table| slot::check_published(self.place(), &publication, table, &lsn::printed(after)))
     }
 
     /// Sees that the slot is there and can be read on from a place.

@@ -1,8 +1,8 @@
 //! What a feed puts in place at the server: a slot, and a publication of its tables.
 //!
 //! The publication is made before the slot, and a table is added to it before the table's rows are loaded: the server looks a
-//! publication up as it was when a change was made. The publication's comment keeps what the columns of its tables were when they were added,
-//! so that a change that was made while nobody followed is noticed too.
+//! publication up as it was when a change was made. The publication's comment keeps, for each of its tables, the place in the log from which
+//! on its changes are complete and of the columns that it has now, so that a change that was made while nobody followed is noticed too.
 
 use std::collections::BTreeMap;
 
@@ -53,7 +53,8 @@ pub(super) struct Publication {
     pub(super) is_complete: bool,
     tables: Vec<Oid>,
     all_tables: bool,
-    prints: BTreeMap<String, String>,
+    /// By the tables' numbers: their columns' prints, and since when they are that.
+    prints: BTreeMap<String, (String, String)>,
     /// Whether the server sends messages of writers.
     pub(super) carries_words: bool,
 }
@@ -117,10 +118,14 @@ pub(super) fn check_published(place: &Place, publication: &Publication, table: &
             reason: format!("table \"{name}\" is not in the publication"),
         });
     }
-    match publication.prints.get(&table.oid.to_string()) {
-        Some(print) if *print != table.print => {
-            Err(place.changed(&table.table.full_name(), "its columns were altered".to_owned()))
-        }
+    let altered = || Err(place.changed(&table.table.full_name(), "its columns were altered".to_owned()));
+    let Some((print, since)) = publication.prints.get(&table.oid.to_string()) else { return Ok(()) };
+    if *print != table.print {
+        return altered();
+    }
+    match (lsn::parse(since), lsn::parse(after)) {
+        // It was altered, or left the publication, and was put in order again: what is followed from before that is not complete.
+        (Some(since), Some(after)) if after < since => altered(),
         _ => Ok(()),
     }
 }
@@ -138,8 +143,21 @@ pub(super) async fn publish(wire: &mut Wire, place: &Place, name: &str, tables: 
         return Ok(());
     }
     let mut prints = publication.prints;
-    prints.extend(tables.iter().map(|table| (table.oid.to_string(), table.print.clone())));
-    // Digits, colons, spaces and JSON's own signs: no quote that would end the text.
+    let fresh: Vec<&Followed> = tables
+        .iter()
+        .filter(|table| {
+            let known = prints.get(&table.oid.to_string());
+            known.is_none_or(|(print, _)| *print != table.print) || missing.iter().any(|other| other.oid == table.oid)
+        })
+        .collect();
+    if fresh.is_empty() {
+        return Ok(());
+    }
+    let rows = wire.query("SELECT pg_catalog.pg_current_wal_insert_lsn()::text", &[]).await;
+    let since = rows.and_then(|rows| rows.first().map(|row| row.get::<String>(0)).transpose());
+    let since = since.map_err(|fault| failed(place, fault))?.unwrap_or_default();
+    prints.extend(fresh.iter().map(|table| (table.oid.to_string(), (table.print.clone(), since.clone()))));
+    // Digits, colons, slashes, spaces and JSON's own signs: no quote that would end the text.
     let comment = serde_json::to_string(&prints).unwrap_or_default().replace('\'', "''");
     run(wire, place, &format!("COMMENT ON PUBLICATION {} IS '{comment}'", quoted(name))).await
 }

@@ -13,7 +13,7 @@ use headwater_source::{Dependency, Error, Position, Result, TableDef, Transactio
 use tokio::sync::{Notify, mpsc};
 
 use super::super::answer::Fault;
-use super::super::connect::Connections;
+use super::super::connect::{Connections, Purpose};
 use super::super::decode::BadValue;
 use super::super::error::Phase;
 use super::super::field::EPOCH_MICROS;
@@ -129,7 +129,11 @@ impl Running {
                 () = acknowledged.changed.notified() => self.report().await?,
                 _ = tick.tick() => {
                     self.report().await?;
-                    self.look().await?;
+                    match self.look().await {
+                        // All connections are in use; there is another tick.
+                        Ok(()) | Err(Error::Timeout { .. }) => {}
+                        Err(error) => return Err(error),
+                    }
                 }
                 permit = sender.reserve(), if self.idle.is_some() => {
                     if let (Ok(permit), Some(end)) = (permit, self.idle.take()) {
@@ -222,7 +226,8 @@ impl Running {
     async fn look(&mut self) -> Result<()> {
         let defs: Vec<TableDef> = self.state.defs.iter().map(|table| TableDef::clone(table)).collect();
         let connections = &self.reader.connections;
-        let mut lease = connections.lease().await?;
+        // Not one of those that statements wait for.
+        let mut lease = connections.lease_for(Purpose::Snapshot).await?;
         let now = followed(&mut lease, &connections.place, &defs).await?;
         lease.release();
         for (then, now) in self.reader.tables.iter().zip(now) {

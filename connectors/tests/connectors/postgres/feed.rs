@@ -450,6 +450,31 @@ async fn column_that_changes_while_followed_is_named() {
 }
 
 #[tokio::test]
+async fn change_of_columns_while_nobody_followed_is_not_hidden_by_a_new_start() {
+    let followed = Followed::new("CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t VALUES (1, 1)").await;
+    let following = followed.of(&["t"]).await;
+    let mut replica = following.snapshot().await;
+    drop(following);
+    followed.run("ALTER TABLE t DROP COLUMN n; ALTER TABLE t ADD COLUMN n int DEFAULT 7").await;
+    // As after a restart: the feed is put in place, and read on from where it was.
+    let following = followed.of(&["t"]).await;
+    let error = failure(following.feed.changes(&following.tables, replica.position()).await);
+    assert!(matches!(error, Error::SchemaChanged { .. }), "{}", error.report());
+    replica = following.snapshot().await;
+    followed.run("INSERT INTO t VALUES (2, 2)").await;
+    following.catch_up_and_agree(&mut replica).await;
+    // The same holds of a table that left the publication for a while.
+    followed.run(&format!("ALTER PUBLICATION {} DROP TABLE t; INSERT INTO t VALUES (3, 3)", followed.slot)).await;
+    let error = failure(following.feed.changes(&following.tables, replica.position()).await);
+    assert!(matches!(error, Error::HistoryGone { .. }), "{}", error.report());
+    let following = followed.of(&["t"]).await;
+    let error = failure(following.feed.changes(&following.tables, replica.position()).await);
+    assert!(matches!(error, Error::SchemaChanged { .. }), "{}", error.report());
+    let reloaded = following.snapshot().await;
+    following.agree(&reloaded).await;
+}
+
+#[tokio::test]
 async fn change_of_columns_that_no_row_follows_is_found_all_the_same() {
     let followed = Followed::new("CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t VALUES (1, 1)").await;
     let following = followed.of(&["t"]).await;

@@ -247,7 +247,7 @@ fn value_of_a_wrong_kind_says_what_was_found() {
             "4: publishes: names no table; name one, or write \"*\" for every table of the source",
         ],
     );
-    assert_faults("just text", &["1: takes a mapping with service, owner, source, publishes, found text"]);
+    assert_faults("just text", &["1: takes a mapping with service, owner, source, feed, publishes, found text"]);
 }
 
 #[test]
