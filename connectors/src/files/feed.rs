@@ -217,10 +217,14 @@ fn digest(files: &[String]) -> String {
     format!("{:032x}", bytes.fold(OFFSET, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME)))
 }
 
-/// The place of a listing, after another.
-fn position<'a>(after: u64, tables: &[TableDef], digests: impl Iterator<Item = &'a String>) -> Position {
+/// The time, in microseconds since 1970. A listing's is taken before the files are listed: what is written later is not in it.
+fn now() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let order = u64::try_from(now.as_micros()).unwrap_or(u64::MAX).max(after + 1);
+    u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The place of a listing that began at a time.
+fn position<'a>(order: u64, tables: &[TableDef], digests: impl Iterator<Item = &'a String>) -> Position {
     let paths = tables.iter().map(|table| table.path.last().cloned().unwrap_or_default());
     let digests: BTreeMap<String, &String> = paths.zip(digests).collect();
     // A map of texts is always JSON.
@@ -250,8 +254,9 @@ impl Feed for FilesFeed {
     }
 
     async fn snapshot(&self, tables: &[TableDef]) -> Result<TablesAt> {
+        let begun = now();
         let seen = self.see(tables).await?;
-        let position = position(0, tables, seen.iter().map(|seen| &seen.digest));
+        let position = position(begun, tables, seen.iter().map(|seen| &seen.digest));
         let mut streams: Vec<BatchStream> = vec![];
         for (def, seen) in tables.iter().zip(seen) {
             let scan = match seen.table {
@@ -310,7 +315,7 @@ impl Feed for FilesFeed {
     }
 
     async fn head(&self) -> Result<Position> {
-        let now = position(0, &[], std::iter::empty());
+        let now = position(now(), &[], std::iter::empty());
         self.wanted.fetch_max(now.order(), Ordering::AcqRel);
         Ok(now)
     }
@@ -346,6 +351,7 @@ impl Watching {
                 () = sender.closed() => return Ok(()),
             }
             let wanted = self.feed.wanted.load(Ordering::Acquire) > self.place;
+            let begun = now();
             let changes = match self.feed.changes_since(&self.tables, &self.known).await {
                 Ok(Some((known, changes))) => {
                     self.known = known;
@@ -364,7 +370,9 @@ impl Watching {
                 Err(error) => return Err(error),
             };
             failures = 0;
-            let position = position(self.place, &self.tables, self.known.iter().map(|known| &known.digest));
+            // The clock may have been set back; positions grow all the same.
+            let order = begun.max(self.place + 1);
+            let position = position(order, &self.tables, self.known.iter().map(|known| &known.digest));
             self.place = position.order();
             let transaction = Transaction { position, committed_us: None, depends_on: vec![], changes };
             if sender.send(Ok(transaction)).await.is_err() {
