@@ -138,19 +138,13 @@ pub(crate) async fn failure_of(changes: &mut TransactionStream) -> Error {
 
 /// The batches of a transaction's changes of rows.
 pub(crate) fn rows(transaction: &Transaction) -> Vec<&RowChanges> {
-    let rows = |change: &Change| match change {
-        Change::Rows(_) => true,
-        Change::Truncate => false,
-    };
-    transaction
-        .changes
-        .iter()
-        .filter(|change| rows(&change.change))
-        .map(|change| match &change.change {
-            Change::Rows(rows) => rows,
-            Change::Truncate => unreachable!("it was left out"),
-        })
-        .collect()
+    let mut all = vec![];
+    for change in &transaction.changes {
+        if let Change::Rows(rows) = &change.change {
+            all.push(rows);
+        }
+    }
+    all
 }
 
 /// How many rows of changes a transaction has.

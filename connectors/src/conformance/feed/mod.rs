@@ -11,7 +11,8 @@ use std::time::Duration;
 use arrow::record_batch::RecordBatch;
 use futures::{StreamExt, TryStreamExt, future::join_all};
 use headwater_source::{
-    Error, Feed, FeedClass, Position, ScanRequest, Source, TableDef, Transaction, TransactionStream, async_trait,
+    Error, Feed, FeedClass, Position, ScalarValue, ScanRequest, Source, TableDef, Transaction, TransactionStream,
+    async_trait,
 };
 
 pub use self::replica::{Replica, Row};
@@ -30,6 +31,9 @@ const LISTED_TRANSACTIONS: i64 = 8;
 const LISTED_TRIES: usize = 200;
 /// The keys that a writer uses, so that writers never wait for one another.
 const KEYS: i64 = 1_000;
+
+/// Where, among a writer's keys, its transactions put rows that they move on.
+const PASSING: std::ops::Range<i64> = 100..120;
 
 /// One write to the table `notes`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,9 +149,25 @@ impl Following {
         while *replica.position() < head {
             let transaction = next(&mut changes, &head).await?;
             replica.apply(&transaction)?;
+            self.is_whole(replica)?;
             taken.push(transaction);
         }
         Ok(taken)
+    }
+
+    /// No state between transactions shows what [`writes`] has only within one: a row at a place from which it moves on.
+    fn is_whole(&self, replica: &Replica) -> Checked {
+        const RULE: &str = "transactions come whole";
+        let torn = |row: &Row| match row.first() {
+            Some(ScalarValue::Int64(Some(id))) => PASSING.contains(&id.rem_euclid(KEYS)) && *id >= 0,
+            _ => false,
+        };
+        match replica.rows(0).iter().find(|row| torn(row)) {
+            Some(row) if self.feed.class() == FeedClass::Transactional => {
+                Err(Violation { rule: RULE, detail: format!("{row:?} shows at {}", replica.position()) })
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn scan(&self) -> Checked<Vec<RecordBatch>> {

@@ -76,10 +76,10 @@ impl Reader {
                 },
                 () = sender.closed() => return Ok(()),
             };
-            if let Some(transaction) = self.take(&event)? {
-                if sender.send(Ok(transaction)).await.is_err() {
-                    return Ok(());
-                }
+            if let Some(transaction) = self.take(&event)?
+                && sender.send(Ok(transaction)).await.is_err()
+            {
+                return Ok(());
             }
         }
     }

@@ -186,6 +186,12 @@ pub(super) async fn remove(wire: &mut Wire, place: &Place, name: &str) -> Result
         removed.push(format!("replication slot \"{name}\""));
     }
     let publication = published(wire, place, name).await?;
+    if publication.exists && !publication.is_owned {
+        let done = if removed.is_empty() { String::new() } else { format!(" ({} was removed)", removed.join(", ")) };
+        let statement = format!("DROP PUBLICATION {}", quoted(name));
+        return Err(place
+            .unsupported(format!("publication \"{name}\" belongs to another role{done}; as its owner: {statement}")));
+    }
     if publication.exists {
         run(wire, place, &format!("DROP PUBLICATION {}", quoted(name))).await?;
         removed.push(format!("publication \"{name}\" of {} tables", publication.tables.len()));

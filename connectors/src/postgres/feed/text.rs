@@ -164,7 +164,7 @@ fn decimal<T: Unscaled>(text: &[u8], scale: i8) -> Result<T, Reason> {
 /// A printed binary string.
 fn bytes(text: &[u8]) -> Result<Vec<u8>, Reason> {
     let nibble = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let hex = text.strip_prefix(b"\\x").filter(|hex| hex.len() % 2 == 0);
+    let hex = text.strip_prefix(b"\\x").filter(|hex| hex.len().is_multiple_of(2));
     let read = |hex: &[u8]| hex.chunks_exact(2).map(|pair| Some(nibble(pair[0])? << 4 | nibble(pair[1])?)).collect();
     hex.and_then(read).ok_or_else(|| "a malformed binary string".to_owned())
 }

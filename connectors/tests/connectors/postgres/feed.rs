@@ -553,10 +553,13 @@ async fn role_that_lacks_privileges_is_told_the_statement_that_grants_them() {
     let mut replica = following.snapshot().await;
     followed.run("INSERT INTO t VALUES (1)").await;
     following.catch_up_and_agree(&mut replica).await;
+    let refused = failure(following.feed.remove().await).to_string();
+    let drop_it = format!("DROP PUBLICATION \"{}\"", followed.slot);
+    assert!(refused.contains("was removed") && refused.contains(&drop_it), "{refused}");
     drop(following);
     let owner = Following::of(followed.source(), &["t"]).await;
     let removed = owner.feed.remove().await.unwrap();
-    assert_eq!(removed.len(), 2, "{removed:?}");
+    assert_eq!(removed.len(), 1, "{removed:?}");
     followed.run(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
 }
 
