@@ -234,7 +234,7 @@ impl Feed for SqliteFeed {
         let service = self.pool.service.clone();
         self.look(move |connection| {
             if !names.are_there(connection)? {
-                let reason = "the end of a log that is not installed".to_owned();
+                let reason = "no feed is installed in the file yet, so there is no log".to_owned();
                 return Err(Error::Unsupported { service, reason }.into());
             }
             Ok(position(names.ends(connection)?.map_or(0, |(_, last)| last)))
