@@ -2,6 +2,8 @@
 //!
 //! Sources: MariaDB's replication protocol pages (GTID_EVENT, TABLE_MAP_EVENT, ROWS_EVENT_V1, QUERY_EVENT) and sql/log_event.h.
 
+use std::io::Read;
+
 /// What an event cannot be read for.
 pub(super) type Malformed = &'static str;
 
@@ -23,7 +25,10 @@ pub(super) mod kind {
     pub(in super::super) const BINLOG_CHECKPOINT: u8 = 161;
     pub(in super::super) const GTID: u8 = 162;
     pub(in super::super) const GTID_LIST: u8 = 163;
-    pub(in super::super) const COMPRESSED: std::ops::RangeInclusive<u8> = 165..=171;
+    pub(in super::super) const COMPRESSED_QUERY: u8 = 165;
+    pub(in super::super) const COMPRESSED_WRITE_ROWS: [u8; 2] = [166, 169];
+    pub(in super::super) const COMPRESSED_UPDATE_ROWS: [u8; 2] = [167, 170];
+    pub(in super::super) const COMPRESSED_DELETE_ROWS: [u8; 2] = [168, 171];
 }
 
 /// The beginning of a group of events that are committed together.
@@ -160,6 +165,24 @@ impl<'a> Rows<'a> {
     }
 }
 
+/// What MariaDB compressed (`binlog_buf_compress`): a byte with the method and the size of a length, the length, and a zlib stream.
+pub(super) fn uncompressed(body: &[u8]) -> Result<Vec<u8>, Malformed> {
+    let mut rest = body;
+    let [head] = take(&mut rest)?;
+    if head & 0xf0 != 0x80 {
+        return Err("an event that is compressed by a method that is not known");
+    }
+    let length =
+        bytes(&mut rest, usize::from(head & 7))?.iter().fold(0_u64, |length, byte| length << 8 | u64::from(*byte));
+    let mut whole = vec![];
+    // No further than it says, whatever it holds.
+    let read = flate2::read::ZlibDecoder::new(rest).take(length).read_to_end(&mut whole);
+    match read {
+        Ok(count) if count as u64 == length => Ok(whole),
+        _ => Err("a compressed event that is not what it says"),
+    }
+}
+
 pub(super) fn bit(set: &[u8], index: usize) -> bool {
     set.get(index / 8).is_some_and(|byte| byte >> (index % 8) & 1 == 1)
 }
@@ -210,6 +233,19 @@ mod tests {
         assert_eq!(map.columns, [(3, [0, 0]), (15, [40, 0]), (254, [0xf7, 1])]);
         for end in 0..body.len() - 1 {
             assert!(TableMap::read(&body[..end]).is_err(), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn compressed_event_is_read_or_refused() {
+        use std::io::Write;
+        let mut encoder = flate2::write::ZlibEncoder::new(vec![], flate2::Compression::default());
+        encoder.write_all(&[7; 300]).unwrap();
+        let stream = encoder.finish().unwrap();
+        let body = |length: u16| [&[0x82][..], &length.to_be_bytes(), &stream].concat();
+        assert_eq!(uncompressed(&body(300)), Ok(vec![7; 300]));
+        for wrong in [body(301), body(300)[..5].to_vec(), vec![0x92, 0, 1], vec![]] {
+            assert!(uncompressed(&wrong).is_err());
         }
     }
 

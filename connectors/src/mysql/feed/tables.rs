@@ -147,8 +147,6 @@ pub(super) async fn lacks(conn: &mut Conn, table: &TableDef) -> mysql_async::Res
 
 const SERVER: &str = "SELECT @@version, @@log_bin, @@global.binlog_format, @@global.binlog_row_image";
 
-const COMPRESSES: &str = "SELECT @@global.log_bin_compress";
-
 const PRIVILEGES: &str = "SELECT PRIVILEGE_TYPE FROM information_schema.USER_PRIVILEGES \
      WHERE PRIVILEGE_TYPE IN ('REPLICATION SLAVE', 'BINLOG MONITOR', 'REPLICATION CLIENT')";
 
@@ -177,10 +175,6 @@ pub(super) async fn server_lacks(conn: &mut Conn, databases: &[&str]) -> mysql_a
             format!("binlog_row_image is {image}"),
             "SET GLOBAL binlog_row_image = 'FULL', and let clients connect anew".to_owned(),
         );
-    }
-    let compresses: Option<bool> = conn.query_first(COMPRESSES).await?;
-    if compresses == Some(true) {
-        lack("log_bin_compress is ON".to_owned(), "SET GLOBAL log_bin_compress = OFF".to_owned());
     }
     let user: Option<String> = conn.query_first("SELECT CURRENT_USER()").await?;
     let user = user.unwrap_or_default();

@@ -2,6 +2,7 @@
 //!
 //! A task of its own reads, and stops when the stream is dropped. At most [`WAITING`] transactions are read ahead; then the server waits.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use headwater_source::{Dependency, Error, Result, Transaction, TransactionStream
 use tokio::sync::mpsc;
 
 use super::super::error::Site;
-use super::event::{GroupStart, Query, Rows, TableMap, bytes, kind, rotate, take};
+use super::event::{GroupStart, Malformed, Query, Rows, TableMap, bytes, kind, rotate, take, uncompressed};
 use super::place::{Gtid, Place};
 use super::rows::{Bad, Changes, Kind};
 use super::statement::{Meaning, Name, meaning};
@@ -50,6 +51,47 @@ pub(super) struct Group {
     server: u32,
     changes: Changes,
     depends_on: Vec<Dependency>,
+}
+
+/// How an event's content lies in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Plain,
+    Compressed,
+}
+
+impl Form {
+    fn open(self, content: &[u8]) -> Result<Cow<'_, [u8]>, Malformed> {
+        match self {
+            Self::Plain => Ok(Cow::Borrowed(content)),
+            Self::Compressed => uncompressed(content).map(Cow::Owned),
+        }
+    }
+}
+
+/// An event of rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct RowsEvent {
+    kind: Kind,
+    version: usize,
+    form: Form,
+}
+
+/// Which event of rows has a number; `None` where it is another event.
+fn rows_event(number: u8) -> Option<RowsEvent> {
+    [
+        (kind::WRITE_ROWS, Kind::Write, Form::Plain),
+        (kind::UPDATE_ROWS, Kind::Update, Form::Plain),
+        (kind::DELETE_ROWS, Kind::Delete, Form::Plain),
+        (kind::COMPRESSED_WRITE_ROWS, Kind::Write, Form::Compressed),
+        (kind::COMPRESSED_UPDATE_ROWS, Kind::Update, Form::Compressed),
+        (kind::COMPRESSED_DELETE_ROWS, Kind::Delete, Form::Compressed),
+    ]
+    .into_iter()
+    .find_map(|(versions, kind, form)| {
+        let version = versions.iter().position(|version| *version == number)? + 1;
+        Some(RowsEvent { kind, version, form })
+    })
 }
 
 type Sender = mpsc::Sender<Result<Transaction>>;
@@ -107,11 +149,9 @@ impl Reader {
                 Ok(None)
             }
             kind::XID => self.commit(end, timestamp).map(Some),
-            kind::QUERY => self.query(body, end, timestamp),
+            kind::QUERY => self.query(body, end, timestamp, Form::Plain),
+            kind::COMPRESSED_QUERY => self.query(body, end, timestamp, Form::Compressed),
             kind::TABLE_MAP => self.map(body).map(|()| None),
-            number if kind::WRITE_ROWS.contains(&number) => self.rows(body, number, kind::WRITE_ROWS, Kind::Write),
-            number if kind::UPDATE_ROWS.contains(&number) => self.rows(body, number, kind::UPDATE_ROWS, Kind::Update),
-            number if kind::DELETE_ROWS.contains(&number) => self.rows(body, number, kind::DELETE_ROWS, Kind::Delete),
             kind::ROTATE => self.rotate(body, end),
             kind::FORMAT_DESCRIPTION | kind::GTID_LIST | kind::BINLOG_CHECKPOINT | kind::HEARTBEAT => {
                 Ok(self.idle(end))
@@ -119,10 +159,10 @@ impl Reader {
             // Of tables that are followed there was none in it.
             kind::XA_PREPARE => self.commit(end, timestamp).map(Some),
             kind::INCIDENT => Err(self.gone("the server has noted that events are missing from its log")),
-            number if kind::COMPRESSED.contains(&number) => {
-                Err(self.unsupported("a compressed event; SET GLOBAL log_bin_compress = OFF"))
-            }
-            _ => Ok(None),
+            number => match rows_event(number) {
+                Some(event) => self.rows(body, event),
+                None => Ok(None),
+            },
         }
     }
 
@@ -174,10 +214,11 @@ impl Reader {
         })
     }
 
-    fn query(&mut self, body: &[u8], end: u32, timestamp: u32) -> Result<Option<Transaction>> {
+    fn query(&mut self, body: &[u8], end: u32, timestamp: u32, form: Form) -> Result<Option<Transaction>> {
         let query = Query::read(body).map_err(|what| self.malformed(what))?;
         let database = String::from_utf8_lossy(query.database).into_owned();
-        match meaning(query.text) {
+        let text = form.open(query.text).map_err(|what| self.malformed(what))?;
+        match meaning(&text) {
             Meaning::Commits => return self.commit(end, timestamp).map(Some),
             Meaning::RollsBack => {
                 if let Some(group) = &mut self.group {
@@ -268,8 +309,8 @@ impl Reader {
         Ok(())
     }
 
-    fn rows(&mut self, body: &[u8], number: u8, versions: [u8; 2], what: Kind) -> Result<Option<Transaction>> {
-        let version = if number == versions[0] { 1 } else { 2 };
+    fn rows(&mut self, body: &[u8], event: RowsEvent) -> Result<Option<Transaction>> {
+        let RowsEvent { kind: what, version, form } = event;
         // Which table it is stands before all else.
         let id = body.first_chunk::<6>().map(|[a, b, c, d, e, f]| u64::from_le_bytes([*a, *b, *c, *d, *e, *f, 0, 0]));
         let mapped = id.and_then(|id| self.maps.get(&id));
@@ -283,11 +324,12 @@ impl Reader {
         match mapped {
             Mapped::Followed(index, columns) if rows.columns == columns.len() => {
                 let (index, table) = (*index, &self.tables[*index]);
-                let taken = group.changes.take(index, table, columns, what, rows.rows);
+                let opened = form.open(rows.rows).map_err(Bad::Row);
+                let taken = opened.and_then(|rows| group.changes.take(index, table, columns, what, &rows));
                 taken.map_err(|bad| self.bad(Some(index), bad))?;
             }
             Mapped::Depends(column) if what == Kind::Write => {
-                let read = depends(*column, rows.columns, rows.rows);
+                let read = form.open(rows.rows).and_then(|opened| depends(*column, rows.columns, &opened));
                 let depends_on = read.map_err(|what| self.depends_malformed(what))?;
                 if let Some(group) = &mut self.group {
                     group.depends_on.extend(depends_on);

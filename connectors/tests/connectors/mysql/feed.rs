@@ -432,6 +432,30 @@ async fn distributed_transaction_over_a_followed_table_is_refused() {
 }
 
 #[tokio::test]
+async fn compressed_events_are_read() {
+    let mut database = Database::new().await;
+    database.all(&["CREATE TABLE t (id INT PRIMARY KEY, body TEXT)", "INSERT INTO t VALUES (0, 'plain')"]).await;
+    let following = database.following(&["t"]).await;
+    let mut replica = following.snapshot().await;
+    // It is the server's, so that other tests read compressed events meanwhile, too.
+    database.run("SET GLOBAL log_bin_compress = ON").await;
+    let comment = "x".repeat(400);
+    database
+        .all(&[
+            "INSERT INTO t SELECT seq, REPEAT('long ', 100) FROM seq_1_to_50",
+            "UPDATE t SET body = REPEAT('other ', 100) WHERE id > 10",
+            "DELETE FROM t WHERE id > 40",
+        ])
+        .await;
+    following.catch_up_and_agree(&mut replica).await;
+    database.run(&format!("TRUNCATE /* {comment} */ t")).await;
+    database.run("SET GLOBAL log_bin_compress = OFF").await;
+    database.run("INSERT INTO t VALUES (1, 'plain')").await;
+    following.catch_up_and_agree(&mut replica).await;
+    assert_eq!(replica.rows(0).len(), 1);
+}
+
+#[tokio::test]
 async fn position_of_another_log_is_history_that_is_gone() {
     let mut database = Database::new().await;
     database.run("CREATE TABLE t (id INT PRIMARY KEY)").await;
