@@ -6,8 +6,8 @@ use std::sync::Arc;
 use headwater_connectors::MysqlConnector;
 use headwater_connectors::conformance::feed::{FeedStore, Write};
 use headwater_source::{Change, Dependency, Error, Lack, RowOp, Source, Transaction, async_trait};
-use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Row};
 
 use super::{Database, connect, text};
 use crate::following::{Following, conforms, failure_of, ids, next, open_followed, row_count, rows};
@@ -440,6 +440,9 @@ async fn compressed_events_are_read() {
     // It is the server's, so that other tests read compressed events meanwhile, too.
     database.run("SET GLOBAL log_bin_compress = ON").await;
     let comment = "x".repeat(400);
+    let before = replica.position().token().to_owned();
+    let (file, offset) = before.split(' ').next().unwrap().rsplit_once(':').unwrap();
+    let events = format!("SHOW BINLOG EVENTS IN '{file}' FROM {offset}");
     database
         .all(&[
             "INSERT INTO t SELECT seq, REPEAT('long ', 100) FROM seq_1_to_50",
@@ -450,6 +453,13 @@ async fn compressed_events_are_read() {
     following.catch_up_and_agree(&mut replica).await;
     database.run(&format!("TRUNCATE /* {comment} */ t")).await;
     database.run("SET GLOBAL log_bin_compress = OFF").await;
+    let events: Vec<Row> = database.admin.query(events).await.unwrap();
+    let kinds: Vec<String> = events.iter().filter_map(|event| event.get(2)).collect();
+    for kind in
+        ["Write_rows_compressed_v1", "Update_rows_compressed_v1", "Delete_rows_compressed_v1", "Query_compressed"]
+    {
+        assert!(kinds.iter().any(|found| found == kind), "{kind} of {kinds:?}");
+    }
     database.run("INSERT INTO t VALUES (1, 'plain')").await;
     following.catch_up_and_agree(&mut replica).await;
     assert_eq!(replica.rows(0).len(), 1);
