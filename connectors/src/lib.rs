@@ -17,9 +17,13 @@
 #[cfg(feature = "conformance")]
 pub mod conformance;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod dependencies;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod options;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod sql;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod tls;
 
 #[cfg(feature = "files")]
 mod files;

@@ -26,6 +26,7 @@
 //! Promises that only a source's own tests can check are not here: that a change of schema is noticed, that the statement
 //! stops at the source, errors of values, the type table.
 
+pub mod feed;
 pub mod fixture;
 pub mod local;
 

@@ -13,6 +13,7 @@ mod adapt;
 mod config;
 mod discover;
 mod error;
+mod feed;
 mod infer;
 mod pinned;
 mod read;
@@ -30,8 +31,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use headwater_source::{
-    Capabilities, Connector, Error, OpenContext, Operator, OptionDef, Options, Result, Rule, Scan, ScanRequest, Source,
-    Support, TableDef, ValueClass,
+    Capabilities, Connector, Error, FeedDef, FeedOptions, OpenContext, Operator, OptionDef, Options, Result, Rule,
+    Scan, ScanRequest, Source, Support, TableDef, ValueClass,
 };
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
@@ -40,6 +41,7 @@ use parking_lot::Mutex;
 use config::Config;
 use discover::{Format, Listed, Listing};
 use error::{Failure, Site};
+use feed::{FilesFeed, Followed};
 use infer::Shape;
 use scan::FilesScan;
 use store::{Place, Root};
@@ -64,10 +66,23 @@ impl Connector for FilesConnector {
         config::OPTIONS
     }
 
+    fn feeds(&self) -> &'static [FeedDef] {
+        feed::FEEDS
+    }
+
     fn open(&self, context: OpenContext<'_>, options: &Options) -> Result<Arc<dyn Source>> {
-        let config = Config::parse(context, options)?;
-        let location = config.place.describe(config.store.endpoint.as_deref());
-        Ok(Arc::new(FilesSource { config, location, root: Mutex::new(None), shapes: Mutex::new(HashMap::new()) }))
+        Ok(Arc::new(FilesSource::open(context, options)?))
+    }
+
+    fn open_followed(
+        &self,
+        context: OpenContext<'_>,
+        options: &Options,
+        feed: &FeedOptions,
+    ) -> Result<Arc<dyn Source>> {
+        let source = Arc::new(FilesSource::open(context, options)?);
+        let feed = Arc::new(FilesFeed::new(Arc::clone(&source), feed));
+        Ok(Arc::new(Followed { source, feed }))
     }
 }
 
@@ -206,6 +221,12 @@ impl Source for FilesSource {
 }
 
 impl FilesSource {
+    fn open(context: OpenContext<'_>, options: &Options) -> Result<Self> {
+        let config = Config::parse(context, options)?;
+        let location = config.place.describe(config.store.endpoint.as_deref());
+        Ok(Self { config, location, root: Mutex::new(None), shapes: Mutex::new(HashMap::new()) })
+    }
+
     fn site(&self, table: &str) -> Site {
         Site { service: self.config.service.clone(), location: self.location.clone(), table: table.to_owned() }
     }

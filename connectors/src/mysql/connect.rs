@@ -140,6 +140,11 @@ impl Pool {
         Ok(Lease { conn: Some(conn), permit: Some(permit), pool: Arc::clone(&self.inner), runtime: Handle::current() })
     }
 
+    /// A connection that no pool has, for as long as a feed reads.
+    pub(super) async fn apart(&self) -> Result<Conn> {
+        self.inner.session().await
+    }
+
     /// Whether the server may tell which state a snapshot is of, as far as is known.
     pub(super) fn tells_states(&self) -> bool {
         self.inner.tells_states.load(Ordering::Relaxed)

@@ -41,7 +41,7 @@ pub(super) struct Decoder {
 
 /// A builder for each Arrow type of the type table.
 #[derive(Debug)]
-enum Builder {
+pub(super) enum Builder {
     Int8(Int8Builder),
     Int16(Int16Builder),
     Int32(Int32Builder),
@@ -128,7 +128,7 @@ impl Decoder {
 }
 
 impl Builder {
-    fn of(column: &ColumnDef) -> Result<Self, DataType> {
+    pub(super) fn of(column: &ColumnDef) -> Result<Self, DataType> {
         let data_type = &column.data_type;
         match (column.class, data_type) {
             (ValueClass::Total, DataType::Int64) => Ok(Self::Total64(Int64Builder::new())),
@@ -208,7 +208,7 @@ impl Builder {
     }
 
     /// Adds a value; says whether it was NULL.
-    fn push(&mut self, value: Value) -> Result<bool, &'static str> {
+    pub(super) fn push(&mut self, value: Value) -> Result<bool, &'static str> {
         let missing = match self {
             Self::Int8(builder) => append!(builder, integer(value)?),
             Self::Int16(builder) => append!(builder, integer(value)?),
@@ -233,7 +233,7 @@ impl Builder {
         Ok(missing)
     }
 
-    fn finish(&mut self, data_type: &DataType) -> ArrayRef {
+    pub(super) fn finish(&mut self, data_type: &DataType) -> ArrayRef {
         let builder: &mut dyn ArrayBuilder = match self {
             Self::Int8(builder) => builder,
             Self::Int16(builder) => builder,

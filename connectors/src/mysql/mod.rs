@@ -22,6 +22,7 @@ mod decode;
 mod dialect;
 mod discover;
 mod error;
+mod feed;
 mod range;
 mod scan;
 mod snapshot;
@@ -35,8 +36,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use headwater_source::{
-    Capabilities, Connector, Error, OpenContext, OptionDef, Options, QueryRequest, Result, Scan, ScanRequest, Snapshot,
-    Source, TableDef, TableStatistics, async_trait,
+    Capabilities, Connector, Error, Feed, FeedDef, FeedOptions, OpenContext, OptionDef, Options, QueryRequest, Result,
+    Scan, ScanRequest, Snapshot, Source, TableDef, TableStatistics, async_trait,
 };
 use tokio::time::timeout;
 
@@ -45,6 +46,7 @@ use self::config::Config;
 use self::connect::{Lease, Pool};
 use self::discover::Scope;
 use self::error::Site;
+use self::feed::MysqlFeed;
 use self::scan::MysqlScan;
 
 /// How long a table's statistics may take to be read.
@@ -57,6 +59,7 @@ pub struct MysqlConnector;
 #[derive(Debug)]
 struct MysqlSource {
     pool: Pool,
+    feed: Option<Arc<MysqlFeed>>,
 }
 
 impl Connector for MysqlConnector {
@@ -68,15 +71,29 @@ impl Connector for MysqlConnector {
         config::OPTIONS
     }
 
-    fn open(&self, context: OpenContext<'_>, options: &Options) -> Result<Arc<dyn Source>> {
-        let config = Config::parse(context, options)?;
-        let site = Site {
-            service: context.service.clone(),
-            location: config.location.clone(),
-            statement_timeout: config.statement_timeout,
-        };
-        Ok(Arc::new(MysqlSource { pool: Pool::new(site, config) }))
+    fn feeds(&self) -> &'static [FeedDef] {
+        feed::FEEDS
     }
+
+    fn open(&self, context: OpenContext<'_>, options: &Options) -> Result<Arc<dyn Source>> {
+        Ok(Arc::new(MysqlSource { pool: pool(context, options)?, feed: None }))
+    }
+
+    fn open_followed(&self, context: OpenContext<'_>, options: &Options, _: &FeedOptions) -> Result<Arc<dyn Source>> {
+        let pool = pool(context, options)?;
+        let feed = Arc::new(MysqlFeed::new(pool.clone()));
+        Ok(Arc::new(MysqlSource { pool, feed: Some(feed) }))
+    }
+}
+
+fn pool(context: OpenContext<'_>, options: &Options) -> Result<Pool> {
+    let config = Config::parse(context, options)?;
+    let site = Site {
+        service: context.service.clone(),
+        location: config.location.clone(),
+        statement_timeout: config.statement_timeout,
+    };
+    Ok(Pool::new(site, config))
 }
 
 #[async_trait]
@@ -134,6 +151,10 @@ impl Source for MysqlSource {
 
     async fn snapshot(&self, statements: usize) -> Result<Option<Snapshot>> {
         Ok(snapshot::take(&self.pool, statements).await?.map(|held| Snapshot::new(held)))
+    }
+
+    fn feed(&self) -> Option<Arc<dyn Feed>> {
+        self.feed.clone().map(|feed| feed as Arc<dyn Feed>)
     }
 }
 

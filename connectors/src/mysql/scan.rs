@@ -19,6 +19,7 @@ use headwater_source::{
 };
 use mysql_async::prelude::Queryable;
 use mysql_async::{BinaryProtocol, Params, QueryResult, Value};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::connect::{Lease, Pool};
@@ -60,11 +61,12 @@ struct Asked {
 struct Parameters(Vec<Value>);
 
 /// Which state of the server a statement reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Now,
     /// That of a transaction, which ends with the statement.
     Held,
+    /// That of a transaction in which somebody waits to read on.
+    Shared(oneshot::Sender<Lease>),
 }
 
 /// A statement whose rows are coming.
@@ -134,11 +136,20 @@ impl MysqlScan {
 
     /// Reads a statement on a connection of the pool, or of a snapshot.
     async fn read(&self, text: &str, params: &Parameters, held: Option<Arc<Held>>) -> Result<BatchStream> {
-        let decoder = self.asked.decoder(&self.pool)?;
-        let (mut lease, state) = match held {
+        let (lease, state) = match held {
             Some(held) => (held.lease().ok_or_else(|| more_than_announced(&self.pool))?, State::Held),
             None => (self.pool.lease().await?, State::Now),
         };
+        self.read_on(text, params, lease, state).await
+    }
+
+    /// Reads the whole on a connection in whose transaction another reads on afterwards.
+    pub(super) async fn read_within(&self, lease: Lease, next: oneshot::Sender<Lease>) -> Result<BatchStream> {
+        self.read_on(&self.statement.text, &self.params, lease, State::Shared(next)).await
+    }
+
+    async fn read_on(&self, text: &str, params: &Parameters, mut lease: Lease, state: State) -> Result<BatchStream> {
+        let decoder = self.asked.decoder(&self.pool)?;
         let deadline = self.pool.config().statement_timeout.map(|limit| Instant::now() + limit);
         limited(&self.pool, deadline, self.start(&mut lease, &decoder, text, params)).await?;
         let (asked, pool) = (Arc::clone(&self.asked), self.pool.clone());
@@ -299,6 +310,10 @@ impl Reading {
         match self.state {
             State::Held => snapshot::end(self.lease).await,
             State::Now => self.lease.release(),
+            State::Shared(next) => {
+                // Where nobody waits any more, the connection is closed, which ends the transaction too.
+                drop(next.send(self.lease));
+            }
         }
     }
 

@@ -78,7 +78,8 @@ async fn begin(leases: &mut [Lease]) -> mysql_async::Result<Met> {
     let after = counter(first.conn()).await?;
     let positions = try_join_all(leases.iter_mut().map(|lease| position(lease.conn()))).await?;
     let told = before.is_some() && positions.iter().all(|position| position.len() == 2);
-    let one = before == after && positions.windows(2).all(|pair| pair[0] == pair[1]);
+    // One connection meets no other.
+    let one = positions.len() == 1 || before == after && positions.windows(2).all(|pair| pair[0] == pair[1]);
     Ok(match (told, one) {
         (false, _) => Met::Untold,
         (true, true) => Met::One,
@@ -111,6 +112,16 @@ impl Held {
     /// A connection that sees the state; `None` where as many statements as were announced have had theirs.
     pub(super) fn lease(&self) -> Option<Lease> {
         self.idle.lock().pop()
+    }
+
+    /// Where in the binary log the state is; `None` where no connection is left to tell.
+    pub(super) async fn place(&self) -> mysql_async::Result<Option<(String, u64)>> {
+        let Some(mut lease) = self.lease() else { return Ok(None) };
+        let told = position(lease.conn()).await?;
+        self.idle.lock().push(lease);
+        let of = |wanted: &str| told.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value);
+        let file = of("binlog_snapshot_file").cloned();
+        Ok(file.zip(of("binlog_snapshot_position").and_then(|offset| offset.parse().ok())))
     }
 }
 

@@ -100,7 +100,7 @@ impl Row {
 }
 
 /// The fields of a row, NULL as `None`: a count, then each behind its length.
-fn fields(body: &[u8]) -> Result<impl Iterator<Item = Option<&[u8]>>, Fault> {
+pub(super) fn fields(body: &[u8]) -> Result<impl Iterator<Item = Option<&[u8]>>, Fault> {
     let (_, mut rest) = body.split_first_chunk::<2>().ok_or(Fault::Malformed("a row without its count"))?;
     Ok(std::iter::from_fn(move || {
         let (length, tail) = rest.split_first_chunk::<4>()?;

@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 use super::answer::Fault;
 use super::config::Settings;
 use super::error::{Phase, Place};
-use super::handshake::{NotConnected, connect};
+use super::handshake::{NotConnected, Protocol, connect};
 use super::known::Known;
 use super::tls::Attempt;
 use super::wire::Wire;
@@ -31,6 +31,12 @@ const SESSION: &str = "SET search_path = pg_catalog, pg_temp; SET TimeZone = 'UT
      SET IntervalStyle = 'postgres'; SET extra_float_digits = 3; SET bytea_output = 'hex'; SET quote_all_identifiers = off; \
      SET standard_conforming_strings = on; SET plan_cache_mode = force_custom_plan; \
      SET default_transaction_read_only = on";
+
+/// The same for a connection that reads changes: the server prints their values with these settings. Nothing ends it but its user.
+const FEED_SESSION: &str = "SET search_path = pg_catalog, pg_temp; SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; \
+     SET IntervalStyle = 'postgres'; SET extra_float_digits = 3; SET bytea_output = 'hex'; SET quote_all_identifiers = off; \
+     SET standard_conforming_strings = on; SET statement_timeout = 0; SET lock_timeout = 0; \
+     SET idle_in_transaction_session_timeout = 0";
 
 const ROLLBACK: &str = "ROLLBACK";
 
@@ -92,6 +98,25 @@ impl Connections {
         };
         let wire = pool.get().await.map_err(|error| self.not_leased(error))?;
         Ok(Lease { wire: Some(wire), patience: self.settings.connect_timeout, runtime: Handle::current() })
+    }
+
+    /// A connection for commands of replication. It is in no pool: a feed holds one as long as it reads.
+    pub(super) async fn replication(&self) -> Result<Wire> {
+        let settings = &self.settings;
+        let attempts = settings.tls.attempts()?;
+        let mut config = settings.postgres.clone();
+        if let Some(name) = config.get_application_name().map(str::to_owned) {
+            config.application_name(format!("{name} feed"));
+        }
+        let mut last = NotConnected::Unreachable(std::io::ErrorKind::NotFound.into());
+        for attempt in &attempts {
+            let connecting = connect(&config, attempt, FEED_SESSION, settings.connect_timeout, Protocol::Replication);
+            match connecting.await {
+                Err(error) if !wrong_password(&error) => last = error,
+                ended => return ended.map_err(|error| self.place.connecting(error)),
+            }
+        }
+        Err(self.place.connecting(last))
     }
 
     fn opened(&self) -> Result<Opened> {
@@ -236,7 +261,7 @@ impl Manager for Connecting {
     async fn create(&self) -> Result<Wire, NotConnected> {
         let mut last = NotConnected::Unreachable(std::io::ErrorKind::NotFound.into());
         for attempt in self.attempts.iter() {
-            match connect(&self.config, attempt, &self.session, self.patience).await {
+            match connect(&self.config, attempt, &self.session, self.patience, Protocol::Statements).await {
                 Err(error) if !wrong_password(&error) => last = error,
                 ended => return ended,
             }

@@ -113,9 +113,10 @@ fn from_rows(rows: &[Row]) -> Result<Vec<Description>, Fault> {
             let state = [row.get::<String>(23)?, row.get::<Oid>(22)?.to_string(), row.get(24)?].join(" ");
             let pages = row.get::<Option<i32>>(27)?.and_then(|pages| u32::try_from(pages).ok());
             let table = table_of(row, schema, name)?;
-            tables.push(Description { table, oid: row.get(22)?, state, pages, indexed: vec![] });
+            tables.push(Description { table, oid: row.get(22)?, state, pages, indexed: vec![], types: vec![] });
         }
         let (Some(description), Some(column)) = (tables.last_mut(), column_of(row)?) else { continue };
+        description.types.push((row.get(11)?, row.get(15)?));
         description.add(column, row.get(25)?, row.get(26)?, &row.get::<Option<Vec<i16>>>(28)?.unwrap_or_default());
     }
     for Description { table, .. } in &mut tables {

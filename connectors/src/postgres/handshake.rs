@@ -42,6 +42,15 @@ pub(super) enum NotConnected {
     Unfit(#[from] Fault),
 }
 
+/// What a connection is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// Statements.
+    Statements,
+    /// Commands of replication, and statements of the simple protocol only.
+    Replication,
+}
+
 /// Asks the server to stop what a connection runs.
 #[derive(Clone)]
 pub(super) struct Canceller {
@@ -58,6 +67,7 @@ pub(super) async fn connect(
     attempt: &Attempt,
     session: &str,
     waits: Duration,
+    protocol: Protocol,
 ) -> Result<Wire, NotConnected> {
     let mut config = config.clone();
     config.ssl_mode(attempt.mode);
@@ -72,7 +82,7 @@ pub(super) async fn connect(
             }
         };
         for address in addresses {
-            let reaching = reach(&config, &server, address, &attempt.tls, session);
+            let reaching = reach(&config, &server, address, &attempt.tls, session, protocol);
             match tokio::time::timeout(waits, reaching).await {
                 Ok(Ok(wire)) => return Ok(wire),
                 Ok(Err(error)) => last = error,
@@ -89,9 +99,11 @@ async fn reach(
     address: Address,
     tls: &MakeRustlsConnect,
     session: &str,
+    protocol: Protocol,
 ) -> Result<Wire, NotConnected> {
-    let socket = Lent::new(Socket::connect(&address, config).await.map_err(NotConnected::Unreachable)?);
-    let encrypted = Lent::default();
+    let socket = Socket::connect(&address, config).await.map_err(NotConnected::Unreachable)?;
+    let socket = Lent::new(Some(socket), protocol);
+    let encrypted = Lent::new(None, protocol);
     let connector = Keeping { rustls: connector(tls, server), stream: encrypted.clone() };
     let (client, connection) = config.connect_raw(socket.clone(), connector).await.map_err(NotConnected::Refused)?;
     let token = client.cancel_token();
@@ -103,7 +115,9 @@ async fn reach(
     let (config, server, tls) = (Arc::clone(config), server.clone(), tls.clone());
     let wanted = config.get_target_session_attrs();
     let mut wire = Wire::new(stream, Canceller { token, config, server, address, tls });
-    check_target(&mut wire, wanted).await?;
+    if protocol == Protocol::Statements {
+        check_target(&mut wire, wanted).await?;
+    }
     wire.simple(session).await?;
     Ok(wire)
 }
@@ -138,33 +152,63 @@ impl Canceller {
 }
 
 /// A stream that can be taken back from whom it was lent to.
-struct Lent<S>(Arc<Mutex<Option<S>>>);
+///
+/// The driver cannot ask for replication; what it says when it greets the server is amended on its way.
+struct Lent<S> {
+    stream: Arc<Mutex<Option<S>>>,
+    greeting: Arc<Mutex<Greeting>>,
+}
+
+/// How far the greeting of a connection is, where it must be amended.
+enum Greeting {
+    /// Nothing is to be amended, or nothing any more.
+    Plain,
+    /// It was not sent yet.
+    Awaited,
+    /// It is being sent: the bytes, and how many are written.
+    Sending(Vec<u8>, usize),
+}
+
+/// The parameter that opens a connection for replication of its database.
+const REPLICATION: &[u8] = b"replication\0database\0";
+/// The version in a greeting, by which it is told from a request for TLS.
+const VERSION: [u8; 4] = [0, 3, 0, 0];
+
+/// The greeting with one more parameter, where `sent` is one: its length, the version, pairs of texts and a zero.
+fn amended(sent: &[u8]) -> Option<Vec<u8>> {
+    let (length, rest) = sent.split_first_chunk::<4>()?;
+    let whole = usize::try_from(u32::from_be_bytes(*length)).ok()? == sent.len();
+    let (last, body) = rest.split_last()?;
+    if !whole || !body.starts_with(&VERSION) || *last != 0 {
+        return None;
+    }
+    let length = u32::try_from(sent.len() + REPLICATION.len()).ok()?;
+    Some([&length.to_be_bytes()[..], body, REPLICATION, &[0]].concat())
+}
 
 impl<S> Lent<S> {
-    fn new(stream: S) -> Self {
-        Self(Arc::new(Mutex::new(Some(stream))))
+    fn new(stream: Option<S>, protocol: Protocol) -> Self {
+        let greeting = match protocol {
+            Protocol::Statements => Greeting::Plain,
+            Protocol::Replication => Greeting::Awaited,
+        };
+        Self { stream: Arc::new(Mutex::new(stream)), greeting: Arc::new(Mutex::new(greeting)) }
     }
 
     fn take(&self) -> Option<S> {
-        self.0.lock().take()
-    }
-}
-
-impl<S> Default for Lent<S> {
-    fn default() -> Self {
-        Self(Arc::default())
+        self.stream.lock().take()
     }
 }
 
 impl<S> Clone for Lent<S> {
     fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        Self { stream: Arc::clone(&self.stream), greeting: Arc::clone(&self.greeting) }
     }
 }
 
 impl<S: Unpin> Lent<S> {
     fn poll<T>(&self, poll: impl FnOnce(Pin<&mut S>) -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        match self.0.lock().as_mut() {
+        match self.stream.lock().as_mut() {
             Some(stream) => poll(Pin::new(stream)),
             None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
@@ -179,7 +223,22 @@ impl<S: AsyncRead + Unpin> AsyncRead for Lent<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Lent<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll(|stream| stream.poll_write(cx, buf))
+        let mut greeting = self.greeting.lock();
+        if let (Greeting::Awaited, Some(bytes)) = (&*greeting, amended(buf)) {
+            *greeting = Greeting::Sending(bytes, 0);
+        }
+        let Greeting::Sending(bytes, written) = &mut *greeting else {
+            return self.poll(|stream| stream.poll_write(cx, buf));
+        };
+        while *written < bytes.len() {
+            match self.poll(|stream| stream.poll_write(cx, &bytes[*written..])) {
+                Poll::Ready(Ok(count)) if count > 0 => *written += count,
+                Poll::Ready(Ok(_)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                waiting_or_failed => return waiting_or_failed,
+            }
+        }
+        *greeting = Greeting::Plain;
+        Poll::Ready(Ok(buf.len()))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -193,7 +252,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Lent<S> {
 
 impl<S: TlsStream + Unpin> TlsStream for Lent<S> {
     fn channel_binding(&self) -> ChannelBinding {
-        self.0.lock().as_ref().map_or_else(ChannelBinding::none, TlsStream::channel_binding)
+        self.stream.lock().as_ref().map_or_else(ChannelBinding::none, TlsStream::channel_binding)
     }
 }
 
@@ -214,7 +273,7 @@ impl TlsConnect<Lent<Socket>> for Keeping {
         Box::pin(async move {
             let socket = socket.take().ok_or(io::ErrorKind::NotConnected).map_err(io::Error::from)?;
             let encrypted = self.rustls.connect(socket).await?;
-            *self.stream.0.lock() = Some(encrypted);
+            *self.stream.stream.lock() = Some(encrypted);
             Ok(self.stream)
         })
     }

@@ -25,6 +25,8 @@ pub(super) struct Description {
     pub(super) pages: Option<u32>,
     /// The columns with which an index over all rows begins.
     pub(super) indexed: Vec<usize>,
+    /// The types of the columns, domains resolved, and of arrays those of their elements.
+    pub(super) types: Vec<(Oid, Option<Oid>)>,
 }
 
 impl Description {

@@ -40,18 +40,21 @@ mod values;
 
 mod error;
 
+mod feed;
+
 use std::fmt;
 use std::sync::Arc;
 
 use headwater_source::{
-    Capabilities, Connector, OpenContext, OptionDef, Options, QueryRequest, Result, Scan, ScanRequest, Snapshot,
-    Source, TableDef, TableStatistics, async_trait,
+    Capabilities, Connector, Feed, FeedDef, FeedOptions, OpenContext, OptionDef, Options, QueryRequest, Result, Scan,
+    ScanRequest, Snapshot, Source, TableDef, TableStatistics, async_trait,
 };
 
 pub(crate) use self::dialect::CAPABILITIES;
 use config::Settings;
 use connect::Connections;
 use error::Place;
+use feed::PostgresFeed;
 use scan::PostgresScan;
 
 /// Opens PostgreSQL databases: `connector: postgres`.
@@ -67,22 +70,42 @@ impl Connector for PostgresConnector {
         config::OPTIONS
     }
 
-    fn open(&self, context: OpenContext<'_>, options: &Options) -> Result<Arc<dyn Source>> {
-        let settings = Settings::parse(context, options)?;
-        let place = Place {
-            service: context.service.clone(),
-            location: settings.location.clone(),
-            connect_timeout: settings.connect_timeout,
-            pool_wait: settings.pool_wait,
-            statement_timeout: settings.statement_timeout,
-        };
-        Ok(Arc::new(PostgresSource { connections: Arc::new(Connections::new(settings, place)) }))
+    fn feeds(&self) -> &'static [FeedDef] {
+        feed::FEEDS
     }
+
+    fn open(&self, context: OpenContext<'_>, options: &Options) -> Result<Arc<dyn Source>> {
+        Ok(Arc::new(PostgresSource { connections: connections(context, options)?, feed: None }))
+    }
+
+    fn open_followed(
+        &self,
+        context: OpenContext<'_>,
+        options: &Options,
+        feed: &FeedOptions,
+    ) -> Result<Arc<dyn Source>> {
+        let connections = connections(context, options)?;
+        let feed = PostgresFeed::new(Arc::clone(&connections), context.service, feed)?;
+        Ok(Arc::new(PostgresSource { connections, feed: Some(Arc::new(feed)) }))
+    }
+}
+
+fn connections(context: OpenContext<'_>, options: &Options) -> Result<Arc<Connections>> {
+    let settings = Settings::parse(context, options)?;
+    let place = Place {
+        service: context.service.clone(),
+        location: settings.location.clone(),
+        connect_timeout: settings.connect_timeout,
+        pool_wait: settings.pool_wait,
+        statement_timeout: settings.statement_timeout,
+    };
+    Ok(Arc::new(Connections::new(settings, place)))
 }
 
 /// One database under one role.
 struct PostgresSource {
     connections: Arc<Connections>,
+    feed: Option<Arc<PostgresFeed>>,
 }
 
 impl fmt::Debug for PostgresSource {
@@ -135,5 +158,9 @@ impl Source for PostgresSource {
 
     async fn snapshot(&self, _statements: usize) -> Result<Option<Snapshot>> {
         snapshot::export(&self.connections).await.map(Some)
+    }
+
+    fn feed(&self) -> Option<Arc<dyn Feed>> {
+        self.feed.clone().map(|feed| feed as Arc<dyn Feed>)
     }
 }

@@ -19,6 +19,8 @@ const COMMIT: &str = "COMMIT";
 pub(super) struct Exported {
     name: String,
     lease: Option<Lease>,
+    /// The connection that made a slot and exported what the slot begins with; it must do nothing else meanwhile.
+    _slot: Option<Wire>,
 }
 
 /// Exports a snapshot of now, on a connection that only snapshots use.
@@ -26,7 +28,7 @@ pub(super) async fn export(connections: &Connections) -> Result<Snapshot> {
     let mut lease = connections.lease_for(Purpose::Snapshot).await?;
     let started = Instant::now();
     match begin(&mut lease).await {
-        Ok(name) => Ok(Snapshot::new(Arc::new(Exported { name, lease: Some(lease) }))),
+        Ok(name) => Ok(Snapshot::new(Arc::new(Exported { name, lease: Some(lease), _slot: None }))),
         Err(fault) => {
             lease.recover().await;
             Err(connections.place.statement("pg_catalog", Phase::Starting, started, fault))
@@ -44,8 +46,11 @@ async fn begin(wire: &mut Wire) -> Result<String, Fault> {
     let columns = wire.described(EXPORT, export).await?;
     let rows = wire.bound_rows(&columns).await?;
     wire.settle().await?;
-    let name: String = rows.first().ok_or(Fault::Malformed("no snapshot"))?.get(0)?;
-    // It is about to be text of a statement, where no value can be bound.
+    checked(rows.first().ok_or(Fault::Malformed("no snapshot"))?.get(0)?)
+}
+
+/// A snapshot's name is about to be text of a statement, where no value can be bound.
+fn checked(name: String) -> Result<String, Fault> {
     match name.chars().all(|c| c.is_ascii_hexdigit() || c == '-') {
         true => Ok(name),
         false => Err(Fault::Malformed("a snapshot of an odd name")),
@@ -53,6 +58,11 @@ async fn begin(wire: &mut Wire) -> Result<String, Fault> {
 }
 
 impl Exported {
+    /// What a slot begins with, exported by the connection that made the slot.
+    pub(super) fn of_slot(name: String, wire: Wire) -> Result<Self, Fault> {
+        Ok(Self { name: checked(name)?, lease: None, _slot: Some(wire) })
+    }
+
     /// Makes a transaction that has just begun see this state.
     pub(super) fn import(&self) -> String {
         format!("SET TRANSACTION SNAPSHOT '{}'", self.name)

@@ -82,7 +82,7 @@ mod tests {
     fn description(pages: Option<u32>) -> Description {
         let columns = ["id", "name"].map(|name| ColumnDef::new(name, DataType::Int64, "bigint", ValueClass::Integer));
         let table = TableDef::new(["public", "t"], columns.to_vec());
-        Description { table, oid: 1, state: String::new(), pages, indexed: vec![0] }
+        Description { table, oid: 1, state: String::new(), pages, indexed: vec![0], types: vec![] }
     }
 
     fn parts(pages: Option<u32>, change: impl FnOnce(&mut ScanRequest)) -> Vec<String> {

@@ -3,22 +3,14 @@
 //! `verify-full` checks the chain and the name, `verify-ca` the chain, `require` nothing unless `sslrootcert` is set (then it is
 //! `verify-ca`, as in libpq). A name is looked for in the certificate's subject alternative names only, never in its common name.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use headwater_source::{Error, Result};
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::verify_server_cert_signed_by_trust_anchor;
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio_postgres::config::Host;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::options;
+use crate::tls::{self, Verify};
 
 /// libpq's sslmode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,118 +94,12 @@ impl TlsSettings {
     }
 
     fn connector(&self) -> Result<MakeRustlsConnect> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = self.verifier(&provider)?;
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| Error::config(format!("TLS cannot be set up: {error}")))?
-            .dangerous()
-            .with_custom_certificate_verifier(verifier);
-        let config = match &self.client {
-            None => builder.with_no_client_auth(),
-            Some((certificate, key)) => builder
-                .with_client_auth_cert(certificates("sslcert", certificate)?, private_key(key)?)
-                .map_err(|error| Error::config(format!("\"sslcert\" and \"sslkey\" do not fit: {error}")))?,
+        let verify = match self.mode {
+            SslMode::VerifyFull => Verify::Name,
+            SslMode::VerifyCa => Verify::Chain,
+            SslMode::Require if self.root.is_some() => Verify::Chain,
+            _ => Verify::Nothing,
         };
-        Ok(MakeRustlsConnect::new(config))
-    }
-
-    fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>> {
-        let unverified = |roots| Arc::new(Unnamed { provider: provider.clone(), roots });
-        Ok(match self.mode {
-            SslMode::VerifyFull => {
-                WebPkiServerVerifier::builder_with_provider(Arc::new(self.roots()?), provider.clone())
-                    .build()
-                    .map_err(|error| Error::config(format!("TLS cannot verify servers: {error}")))?
-            }
-            SslMode::VerifyCa => unverified(Some(self.roots()?)),
-            SslMode::Require if self.root.is_some() => unverified(Some(self.roots()?)),
-            _ => unverified(None),
-        })
-    }
-
-    fn roots(&self) -> Result<RootCertStore> {
-        let mut roots = RootCertStore::empty();
-        match &self.root {
-            Some(path) => {
-                for certificate in certificates("sslrootcert", path)? {
-                    roots.add(certificate).map_err(|error| unreadable("sslrootcert", path, &error))?;
-                }
-            }
-            None => {
-                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            }
-        }
-        if roots.is_empty() {
-            return Err(Error::config(
-                "there are no certificate authorities to verify the server with; set \"sslrootcert\"",
-            ));
-        }
-        Ok(roots)
-    }
-}
-
-fn certificates(key: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(|error| unreadable(key, path, &error))?;
-    match certificates.is_empty() {
-        true => Err(unreadable(key, path, &"it holds no certificate")),
-        false => Ok(certificates),
-    }
-}
-
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>> {
-    PrivateKeyDer::from_pem_file(path).map_err(|error| unreadable("sslkey", path, &error))
-}
-
-fn unreadable(key: &str, path: &Path, error: &dyn std::fmt::Display) -> Error {
-    Error::config(format!("key \"{key}\" in \"source\": cannot use {}: {error}", path.display()))
-}
-
-/// Checks the chain where there are roots to check it with, and never the name.
-#[derive(Debug)]
-struct Unnamed {
-    provider: Arc<CryptoProvider>,
-    roots: Option<RootCertStore>,
-}
-
-impl ServerCertVerifier for Unnamed {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        if let Some(roots) = &self.roots {
-            let certificate = ParsedCertificate::try_from(end_entity)?;
-            let algorithms = self.provider.signature_verification_algorithms.all;
-            verify_server_cert_signed_by_trust_anchor(&certificate, roots, intermediates, now, algorithms)?;
-        }
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        tls::client(verify, self.root.as_deref(), self.client.as_ref()).map(MakeRustlsConnect::new)
     }
 }

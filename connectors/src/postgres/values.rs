@@ -48,7 +48,7 @@ pub(super) enum Values {
 
 /// Values of one width.
 pub(super) struct Fixed<T: ArrowPrimitiveType> {
-    values: Vec<T::Native>,
+    pub(super) values: Vec<T::Native>,
     data_type: DataType,
 }
 
@@ -61,8 +61,8 @@ pub(super) struct Varying {
 /// Lists of values.
 pub(super) struct List {
     element: FieldRef,
-    values: Values,
-    nulls: NullBufferBuilder,
+    pub(super) values: Values,
+    pub(super) nulls: NullBufferBuilder,
     offsets: Vec<i32>,
 }
 
@@ -229,7 +229,7 @@ impl Varying {
     }
 
     #[inline]
-    fn push(&mut self, value: &[u8]) -> Result<(), Reason> {
+    pub(super) fn push(&mut self, value: &[u8]) -> Result<(), Reason> {
         self.bytes.extend_from_slice(value);
         self.offsets.push(i32::try_from(self.bytes.len()).map_err(|_| "more bytes than a batch holds")?);
         Ok(())
@@ -278,9 +278,7 @@ impl List {
             return Err(format!("elements of a type that is not expected (oid {element})"));
         }
         if dimensions > 1 {
-            return Err(format!(
-                "an array of {dimensions} dimensions; only one is read, so unnest it or cast it to text in a view"
-            ));
+            return Err(too_many_dimensions(dimensions));
         }
         let length = if dimensions == 1 { int(&mut rest)? } else { 0 };
         if dimensions == 1 {
@@ -302,7 +300,7 @@ impl List {
         self.end()
     }
 
-    fn end(&mut self) -> Result<(), Reason> {
+    pub(super) fn end(&mut self) -> Result<(), Reason> {
         self.offsets.push(i32::try_from(self.values.len()).map_err(|_| "too many elements for one batch")?);
         Ok(())
     }
@@ -316,8 +314,12 @@ impl List {
     }
 }
 
+pub(super) fn too_many_dimensions(dimensions: i32) -> Reason {
+    format!("an array of {dimensions} dimensions; only one is read, so unnest it or cast it to text in a view")
+}
+
 /// A char(n) as a cast to text reads it.
-fn without_padding(field: &[u8]) -> &[u8] {
+pub(super) fn without_padding(field: &[u8]) -> &[u8] {
     let end = field.iter().rposition(|byte| *byte != b' ').map_or(0, |last| last + 1);
     &field[..end]
 }

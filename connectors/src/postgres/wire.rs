@@ -18,7 +18,7 @@ use postgres_protocol::message::frontend;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_postgres::types::{Oid, Type};
 
-use super::answer::{Fault, Row, ServerError, column_types};
+use super::answer::{Fault, Row, ServerError, column_types, fields};
 use super::bind::Parameter;
 use super::handshake::Canceller;
 use super::input::Input;
@@ -118,6 +118,47 @@ impl Wire {
         self.owed += 1;
         self.flush().await?;
         self.settle().await
+    }
+
+    /// Runs a command of replication by the simple protocol; its rows, each column as text. The first error is told at the end.
+    pub(super) async fn command(&mut self, text: &str) -> Result<Vec<Vec<Option<String>>>, Fault> {
+        self.settle().await?;
+        frontend::query(text, &mut self.output)?;
+        self.owed += 1;
+        self.flush().await?;
+        let (mut rows, mut first) = (vec![], None);
+        while self.owed > 0 {
+            match self.receive().await {
+                Ok((b'D', body)) => rows.push(texts(body)?),
+                Ok(_) => {}
+                Err(error @ Fault::Server(_)) => first = first.or(Some(error)),
+                Err(error) => return Err(first.unwrap_or(error)),
+            }
+        }
+        first.map_or(Ok(rows), Err)
+    }
+
+    /// Runs a command after which both sides send copy data until the connection ends.
+    pub(super) async fn copy_both(&mut self, text: &str) -> Result<(), Fault> {
+        self.settle().await?;
+        frontend::query(text, &mut self.output)?;
+        self.owed += 1;
+        self.flush().await?;
+        match self.receive().await {
+            Ok((b'W', _)) => Ok(()),
+            Ok(_) => Err(Fault::Malformed("no stream of changes")),
+            Err(error) => {
+                // What was refused leaves the connection ready for another command.
+                self.settle().await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Sends copy data.
+    pub(super) async fn send_copy(&mut self, data: &[u8]) -> Result<(), Fault> {
+        frontend::CopyData::new(data)?.write(&mut self.output);
+        self.flush().await
     }
 
     /// Rows of a query of the catalog, its parameters text.
@@ -401,6 +442,12 @@ impl Drop for Wire {
             self.flush_now();
         }
     }
+}
+
+/// The columns of a row as text.
+fn texts(body: &[u8]) -> Result<Vec<Option<String>>, Fault> {
+    let text = |field: Option<&[u8]>| field.map(|field| String::from_utf8_lossy(field).into_owned());
+    Ok(fields(body)?.map(text).collect())
 }
 
 fn unbound(error: frontend::BindError) -> Fault {

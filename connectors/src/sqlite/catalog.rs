@@ -70,11 +70,12 @@ struct Catalog<'a> {
     views: Vec<(String, String)>,
 }
 
-/// Shadow tables of virtual tables are not listed: they are storage, not data.
+/// Shadow tables of virtual tables are not listed: they are storage, not data. Nor are the tables of a feed.
 fn list(connection: &Connection, name: Option<&str>) -> rusqlite::Result<Vec<Listed>> {
     let mut statement = connection.prepare(
         "SELECT name, type, wr, strict FROM pragma_table_list(?1) \
          WHERE schema = 'main' AND type IN ('table', 'view', 'virtual') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' \
+         AND name NOT GLOB 'headwater_*_feed_log' AND name NOT GLOB 'headwater_*_feed_tables' \
          ORDER BY name",
     )?;
     statement.query_map([name], listed)?.collect()

@@ -29,7 +29,7 @@ struct Idle {
 
 /// What tells one file from another that took its path: device and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct FileIdentity(u64, u64);
+pub(super) struct FileIdentity(u64, u64);
 
 /// The right to one connection.
 pub(super) type Permit = OwnedSemaphorePermit;
@@ -44,7 +44,7 @@ pub(super) struct Lease {
     control: Arc<Control>,
     pool: Arc<Pool>,
     // Last: the permit is free only once the connection is closed.
-    _permit: Permit,
+    permit: Option<Permit>,
 }
 
 impl Pool {
@@ -68,18 +68,27 @@ impl Pool {
 
     /// Opens or reuses a connection and starts a read transaction. Blocks.
     pub(super) fn lease(self: &Arc<Self>, permit: Permit, control: Arc<Control>) -> Result<Lease> {
+        self.lease_with(Some(permit), control)
+    }
+
+    /// The same beside the bound, for those who need several transactions at once and would wait for themselves. Blocks.
+    pub(super) fn lease_apart(self: &Arc<Self>, control: Arc<Control>) -> Result<Lease> {
+        self.lease_with(None, control)
+    }
+
+    fn lease_with(self: &Arc<Self>, permit: Option<Permit>, control: Arc<Control>) -> Result<Lease> {
         let file = self.identify()?;
         let connection = match self.take_idle(file) {
             Some(connection) => connection,
             None => self.open().map_err(|error| self.error(Stage::Open, error))?,
         };
-        let mut lease = Lease { connection, file, control, pool: Arc::clone(self), _permit: permit };
+        let mut lease = Lease { connection, file, control, pool: Arc::clone(self), permit };
         lease.begin().map_err(|error| lease.error(Stage::Open, error))?;
         Ok(lease)
     }
 
     /// The error of a stage where no statement runs.
-    fn error(&self, stage: Stage<'_>, error: rusqlite::Error) -> Error {
+    pub(super) fn error(&self, stage: Stage<'_>, error: rusqlite::Error) -> Error {
         classify(&self.service, &self.config, stage, error)
     }
 
@@ -105,6 +114,35 @@ impl Pool {
         idle.pop().map(|kept| kept.connection)
     }
 
+    /// A connection of its own to read with, for as long as the path is this file. Blocks.
+    pub(super) fn reader(&self) -> Result<(Connection, FileIdentity)> {
+        let file = self.identify()?;
+        let opened = self.open().and_then(|connection| {
+            connection.busy_timeout(self.config.busy_timeout)?;
+            Ok(connection)
+        });
+        Ok((opened.map_err(|error| self.error(Stage::Open, error))?, file))
+    }
+
+    /// Whether the path is another file now.
+    pub(super) fn is_another(&self, file: FileIdentity) -> Result<bool> {
+        Ok(self.identify()? != file)
+    }
+
+    /// A connection that may write, which only a feed that is allowed to asks for. Blocks.
+    pub(super) fn writer(&self) -> Result<Connection> {
+        self.identify()?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_PRIVATE_CACHE
+            | OpenFlags::SQLITE_OPEN_EXRESCODE;
+        let opened = Connection::open_with_flags(&self.config.path, flags).and_then(|connection| {
+            connection.busy_timeout(self.config.busy_timeout)?;
+            Ok(connection)
+        });
+        opened.map_err(|error| self.error(Stage::Open, error))
+    }
+
     fn open(&self) -> rusqlite::Result<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
@@ -124,9 +162,9 @@ impl Lease {
 
     /// Ends the transaction and keeps the connection, where that works; otherwise closes it.
     pub(super) fn give_back(self) {
-        let Self { mut connection, file, pool, _permit, .. } = self;
+        let Self { mut connection, file, pool, permit, .. } = self;
         let ended = connection.execute_batch("COMMIT").and_then(|()| control::release(&mut connection));
-        if ended.is_ok() {
+        if ended.is_ok() && permit.is_some() {
             pool.idle.lock().push(Idle { connection, file });
         }
     }

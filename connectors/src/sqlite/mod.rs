@@ -22,6 +22,7 @@ mod decimal;
 mod decode;
 mod dialect;
 mod error;
+mod feed;
 mod misfit;
 mod scan;
 mod statistics;
@@ -33,8 +34,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use headwater_source::{
-    Capabilities, Connector, Error, OpenContext, OptionDef, Options, QueryRequest, Result, Scan, ScanRequest, Source,
-    TableDef, TableStatistics,
+    Capabilities, Connector, Error, Feed, FeedDef, FeedOptions, OpenContext, OptionDef, Options, QueryRequest, Result,
+    Scan, ScanRequest, Source, TableDef, TableStatistics,
 };
 use rusqlite::Connection;
 
@@ -43,6 +44,7 @@ use self::connect::Pool;
 use self::control::Control;
 pub(crate) use self::dialect::CAPABILITIES;
 use self::error::Stage;
+use self::feed::SqliteFeed;
 use self::scan::SqliteScan;
 
 /// The connector of `connector: sqlite`.
@@ -58,9 +60,24 @@ impl Connector for SqliteConnector {
         config::OPTIONS
     }
 
+    fn feeds(&self) -> &'static [FeedDef] {
+        feed::FEEDS
+    }
+
     fn open(&self, context: OpenContext<'_>, options: &Options) -> Result<Arc<dyn Source>> {
         let config = Config::read(context, options)?;
-        Ok(Arc::new(SqliteSource { pool: Arc::new(Pool::new(context.service.clone(), config)) }))
+        Ok(Arc::new(SqliteSource { pool: Arc::new(Pool::new(context.service.clone(), config)), feed: None }))
+    }
+
+    fn open_followed(
+        &self,
+        context: OpenContext<'_>,
+        options: &Options,
+        feed: &FeedOptions,
+    ) -> Result<Arc<dyn Source>> {
+        let pool = Arc::new(Pool::new(context.service.clone(), Config::read(context, options)?));
+        let feed = SqliteFeed::new(Arc::clone(&pool), context.service, feed)?;
+        Ok(Arc::new(SqliteSource { pool, feed: Some(Arc::new(feed)) }))
     }
 }
 
@@ -68,6 +85,7 @@ impl Connector for SqliteConnector {
 #[derive(Debug)]
 struct SqliteSource {
     pool: Arc<Pool>,
+    feed: Option<Arc<SqliteFeed>>,
 }
 
 #[async_trait]
@@ -113,6 +131,10 @@ impl Source for SqliteSource {
 
     async fn prepare_query(&self, request: QueryRequest) -> Result<Arc<dyn Scan>> {
         Ok(Arc::new(SqliteScan::of_query(Arc::clone(&self.pool), &request)?))
+    }
+
+    fn feed(&self) -> Option<Arc<dyn Feed>> {
+        self.feed.clone().map(|feed| feed as Arc<dyn Feed>)
     }
 }
 

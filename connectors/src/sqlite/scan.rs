@@ -148,6 +148,26 @@ impl Scan for SqliteScan {
     }
 }
 
+impl SqliteScan {
+    /// Reads in a transaction that has begun already.
+    pub(super) async fn read_with(
+        &self,
+        lease: Lease,
+        control: Arc<Control>,
+        cancel: CancelOnDrop,
+    ) -> Result<BatchStream> {
+        let (started, starting) = oneshot::channel();
+        let (sender, receiver) = mpsc::channel(QUEUE_BATCHES);
+        let job = Arc::clone(&self.job);
+        std::thread::Builder::new()
+            .name("sqlite-scan".to_owned())
+            .spawn(move || job.run_with(lease, &control, started, &sender))
+            .map_err(|error| self.job.interrupted(Box::new(error)))?;
+        starting.await.map_err(|_| self.job.vanished())??;
+        Ok(Box::pin(Batches { receiver, job: Arc::clone(&self.job), done: false, _cancel: cancel }))
+    }
+}
+
 enum Message {
     Batch(RecordBatch),
     Failed(Error),
@@ -199,12 +219,15 @@ impl Job {
         started: oneshot::Sender<Result<()>>,
         sender: &Sender,
     ) {
-        let lease = match pool.lease(permit, Arc::clone(&control)) {
-            Ok(lease) => lease,
+        match pool.lease(permit, Arc::clone(&control)) {
+            Ok(lease) => self.run_with(lease, &control, started, sender),
             // Failing to send means that the reader has left.
-            Err(error) => return drop(started.send(Err(error))),
-        };
-        match self.read(&lease, &control, started, sender) {
+            Err(error) => drop(started.send(Err(error))),
+        }
+    }
+
+    fn run_with(&self, lease: Lease, control: &Control, started: oneshot::Sender<Result<()>>, sender: &Sender) {
+        match self.read(&lease, control, started, sender) {
             Ok(Reader::Waiting) => {
                 lease.give_back();
                 drop(sender.blocking_send(Message::End));

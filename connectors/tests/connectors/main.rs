@@ -9,6 +9,7 @@ mod capability_page;
 mod conforming;
 #[cfg(feature = "files")]
 mod files;
+mod following;
 #[cfg(feature = "mysql")]
 mod mysql;
 #[cfg(feature = "postgres")]

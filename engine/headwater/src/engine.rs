@@ -7,7 +7,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use futures::future::join_all;
 use headwater_federation::{Catalog, Published, QueryDeadline, Service, Settings, Tables};
-use headwater_source::{Connector, Error as SourceError, OpenContext, ServiceName, Source, TableDef, TableKind};
+use headwater_source::{Connector, Error as SourceError, Feed, OpenContext, ServiceName, Source, TableDef, TableKind};
 use tracing::warn;
 
 use crate::governor::Governor;
@@ -227,7 +227,11 @@ pub async fn check(directory: &Path, connectors: &[Arc<dyn Connector>]) -> Vec<S
     let reached = manifests.iter().map(|manifest| async {
         match open(manifest, connectors) {
             Ok(service) => {
-                let faults = faults_of(&service).await;
+                let found = service.discover().await;
+                let tables: Vec<TableDef> =
+                    found.iter().filter_map(|(_, table)| table.as_deref().ok().cloned()).collect();
+                let mut faults = failures(found);
+                faults.extend(lacks_of(&service, &tables).await);
                 faults.into_iter().map(|fault| format!("{}: {fault}", manifest.file.display())).collect()
             }
             Err(fault) => vec![fault.to_string()],
@@ -235,6 +239,39 @@ pub async fn check(directory: &Path, connectors: &[Arc<dyn Connector>]) -> Vec<S
     });
     lines.extend(join_all(reached).await.into_iter().flatten());
     lines
+}
+
+/// What a service's source lacks for its feed, a line each; none where no feed is switched on.
+async fn lacks_of(service: &Service, tables: &[TableDef]) -> Vec<String> {
+    let Some(feed) = service.source().feed() else { return vec![] };
+    match feed.check(tables).await {
+        Ok(lacks) => lacks.into_iter().map(|lack| format!("feed: {}; {}", lack.what, lack.remedy)).collect(),
+        Err(error) => vec![format!("feed: {}", error.report())],
+    }
+}
+
+/// Opens the source of one service of a directory of manifests, for work on its feed.
+///
+/// # Errors
+/// A line for each fault: the service is in no manifest, its manifest is faulty, or no feed is switched on in it.
+pub fn open_feed(
+    directory: &Path,
+    service: &str,
+    connectors: &[Arc<dyn Connector>],
+) -> Result<Arc<dyn Feed>, Vec<String>> {
+    let (manifests, faults) = read_directory(directory, connectors, &|name| std::env::var(name).ok());
+    let Some(manifest) = manifests.iter().find(|manifest| manifest.service.as_str() == service) else {
+        let known: Vec<&str> = manifests.iter().map(|manifest| manifest.service.as_str()).collect();
+        let hint = headwater_source::nearest(service, known.iter().copied())
+            .map(|name| format!("; did you mean \"{name}\"?"))
+            .unwrap_or_default();
+        let missing = format!("no manifest in {} is of service \"{service}\"{hint}", directory.display());
+        return Err(faults.iter().map(ToString::to_string).chain([missing]).collect());
+    };
+    let opened = open(manifest, connectors).map_err(|fault| vec![fault.to_string()])?;
+    let file = manifest.file.display();
+    let off = || vec![format!("{file}: service \"{service}\" has no feed switched on; write feed: {{mode: ...}}")];
+    opened.source().feed().ok_or_else(off)
 }
 
 /// Asks each service of which nothing was seen yet for its tables, all at once. What fails stays unseen.
@@ -262,7 +299,11 @@ fn open(manifest: &Manifest, connectors: &[Arc<dyn Connector>]) -> Result<Arc<Se
         .ok_or_else(|| fault(format!("this build has no connector \"{}\"", manifest.connector)))?;
     let directory = manifest.file.parent().unwrap_or(Path::new("."));
     let context = OpenContext { service: &manifest.service, directory };
-    let source = connector.open(context, &manifest.options).map_err(|error| fault(error.report()))?;
+    let source = match &manifest.feed {
+        Some(feed) => connector.open_followed(context, &manifest.options, feed),
+        None => connector.open(context, &manifest.options),
+    };
+    let source = source.map_err(|error| fault(error.report()))?;
     let tables = match &manifest.publishes {
         Publishes::All => Tables::All,
         Publishes::Tables(tables) => Tables::Named(

@@ -49,10 +49,10 @@ mod running;
 mod session;
 
 pub use answer::{Answer, Deadline};
-pub use engine::{Engine, EngineBuilder, TableInfo, check};
+pub use engine::{Engine, EngineBuilder, TableInfo, check, open_feed};
 pub use error::{Error, ErrorKind, Result};
 pub use headwater_federation::{Published, RemoteLog, RemoteStatementReport, RemoteTotals, Tables};
-pub use headwater_source::{Connector, ServiceName, Source};
+pub use headwater_source::{Connector, Feed, ServiceName, Source};
 pub use limits::Limits;
 pub use manifest::{
     Config, Fault, Manifest, Owner, PublishedTable, Publishes, config_schema, read_config, read_directory, schema,

@@ -15,8 +15,56 @@ pub trait Connector: Debug + Send + Sync {
     /// The keys that may stand beside `connector:`. The manifest parser refuses any other.
     fn options(&self) -> &'static [OptionDef];
 
+    /// The ways in which a source's changes can be followed, for a manifest's `feed:` section; none where there is none.
+    fn feeds(&self) -> &'static [FeedDef] {
+        &[]
+    }
+
     /// Opens a source. Does no I/O: wrong options fail here, an unreachable store does not.
     fn open(&self, context: OpenContext<'_>, options: &Options) -> Result<Arc<dyn Source>>;
+
+    /// The same for a service whose manifest switches a feed on: [`Source::feed`] then returns it.
+    fn open_followed(
+        &self,
+        _context: OpenContext<'_>,
+        _options: &Options,
+        feed: &FeedOptions,
+    ) -> Result<Arc<dyn Source>> {
+        Err(Error::config(format!("connector \"{}\" has no feed \"{}\"", self.kind(), feed.mode)))
+    }
+}
+
+/// A way in which a connector follows a source's changes.
+#[derive(Debug, Clone, Copy)]
+pub struct FeedDef {
+    /// The word after `mode:` in a manifest's `feed:` section, lower case.
+    pub mode: &'static str,
+    /// The keys that may stand beside `mode:`.
+    pub options: &'static [OptionDef],
+    /// What it reads, in a sentence.
+    pub doc: &'static str,
+}
+
+/// What a manifest's `feed:` section says, checked against its connector's [`FeedDef`]s.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeedOptions {
+    /// One of the connector's modes.
+    pub mode: String,
+    /// The options of the mode.
+    pub options: Options,
+}
+
+impl FeedOptions {
+    /// Checks a mode and its options: an unknown mode or key and a wrong kind are errors that name it.
+    pub fn check(feeds: &[FeedDef], mode: &str, values: BTreeMap<String, OptionValue>) -> Result<Self> {
+        let Some(feed) = feeds.iter().find(|feed| feed.mode == mode) else {
+            let hint = nearest(mode, feeds.iter().map(|feed| feed.mode))
+                .map(|name| format!("; did you mean \"{name}\"?"))
+                .unwrap_or_default();
+            return Err(Error::config(format!("unknown mode \"{mode}\" in \"feed\"{hint}")));
+        };
+        Ok(Self { mode: mode.to_owned(), options: Options::check_in("feed", feed.options, values)? })
+    }
 }
 
 /// What a connector is told of the service whose store it opens.
@@ -83,18 +131,23 @@ pub struct Options(BTreeMap<String, OptionValue>);
 impl Options {
     /// Checks values against definitions: unknown and missing keys and wrong kinds are errors that name the key.
     pub fn check(definitions: &[OptionDef], values: BTreeMap<String, OptionValue>) -> Result<Self> {
+        Self::check_in("source", definitions, values)
+    }
+
+    /// The same for another section of the manifest.
+    pub fn check_in(section: &str, definitions: &[OptionDef], values: BTreeMap<String, OptionValue>) -> Result<Self> {
         for (key, value) in &values {
             let Some(definition) = definitions.iter().find(|definition| definition.name == key) else {
                 let hint = nearest(key, definitions.iter().map(|definition| definition.name))
                     .map(|name| format!("; did you mean \"{name}\"?"))
                     .unwrap_or_default();
-                return Err(Error::config(format!("unknown key \"{key}\" in \"source\"{hint}")));
+                return Err(Error::config(format!("unknown key \"{key}\" in \"{section}\"{hint}")));
             };
-            definition.check(value)?;
+            definition.check(section, value)?;
         }
         match definitions.iter().find(|definition| definition.required && !values.contains_key(definition.name)) {
             Some(missing) => {
-                Err(Error::config(format!("\"source\" lacks the key \"{}\": {}", missing.name, missing.doc)))
+                Err(Error::config(format!("\"{section}\" lacks the key \"{}\": {}", missing.name, missing.doc)))
             }
             None => Ok(Self(values)),
         }
@@ -138,13 +191,13 @@ impl OptionKind {
 }
 
 impl OptionDef {
-    fn check(&self, value: &OptionValue) -> Result<()> {
+    fn check(&self, section: &str, value: &OptionValue) -> Result<()> {
         match (self.kind, value) {
             (OptionKind::Text | OptionKind::Secret, OptionValue::Text(_))
             | (OptionKind::Count, OptionValue::Count(_))
             | (OptionKind::Flag, OptionValue::Flag(_)) => Ok(()),
             (OptionKind::Word(words), OptionValue::Text(text)) if words.contains(&text.as_str()) => Ok(()),
-            _ => Err(Error::config(format!("key \"{}\" in \"source\" takes {}", self.name, self.kind.expected()))),
+            _ => Err(Error::config(format!("key \"{}\" in \"{section}\" takes {}", self.name, self.kind.expected()))),
         }
     }
 }

@@ -131,6 +131,16 @@ pub enum Error {
         #[source]
         cause: Cause,
     },
+    /// The source no longer has the changes that are needed: what was built from them must be built anew.
+    #[error("service \"{service}\" has no changes after {wanted} any more ({reason}); rebuild what follows it")]
+    HistoryGone {
+        /// The service.
+        service: ServiceName,
+        /// The position to read on from, in the source's words.
+        wanted: String,
+        /// What the source said: the slot was dropped, the binlog purged.
+        reason: String,
+    },
     /// The request asks for what the source did not offer: a defect of the caller.
     #[error("service \"{service}\" cannot do what was asked: {reason}")]
     Unsupported {
@@ -160,6 +170,7 @@ impl Error {
             | Self::Busy { service, .. }
             | Self::Interrupted { service, .. }
             | Self::Remote { service, .. }
+            | Self::HistoryGone { service, .. }
             | Self::Unsupported { service, .. } => Some(service),
         }
     }

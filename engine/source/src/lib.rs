@@ -37,6 +37,7 @@ mod capability;
 mod connector;
 mod error;
 mod expr;
+mod feed;
 mod name;
 mod query;
 mod relation;
@@ -48,10 +49,14 @@ mod table;
 pub use arrow;
 pub use async_trait::async_trait;
 pub use capability::{Capabilities, Locality, Objection, Offer, Operator, Parallel, Purpose, Rule, Support};
-pub use connector::{Connector, OpenContext, OptionDef, OptionKind, OptionValue, Options};
+pub use connector::{Connector, FeedDef, FeedOptions, OpenContext, OptionDef, OptionKind, OptionValue, Options};
 pub use datafusion_common::ScalarValue;
 pub use error::{Cause, Error, Result};
 pub use expr::{Call, CompareOp, Expr, Function, Like};
+pub use feed::{
+    Change, Dependency, Feed, FeedClass, FeedStatus, Kept, Lack, Position, RowChanges, RowOp, TableChange, TablesAt,
+    Transaction, TransactionStream,
+};
 pub use futures;
 pub use name::{ServiceName, nearest};
 pub use query::{Conditions, Queries};

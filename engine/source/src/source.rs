@@ -9,7 +9,7 @@ use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use futures::Stream;
 
-use crate::{Capabilities, Error, QueryRequest, RemoteStatement, Result, ScanRequest, TableDef, TableStatistics};
+use crate::{Capabilities, Error, Feed, QueryRequest, RemoteStatement, Result, ScanRequest, TableDef, TableStatistics};
 
 /// Record batches as they come. Dropping it stops the work at the source.
 pub type BatchStream = Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>;
@@ -58,6 +58,11 @@ pub trait Source: Debug + Send + Sync {
     /// such thing. `statements` is how many will read it.
     async fn snapshot(&self, _statements: usize) -> Result<Option<Snapshot>> {
         Ok(None)
+    }
+
+    /// The source's changes, where the manifest switched its feed on.
+    fn feed(&self) -> Option<Arc<dyn Feed>> {
+        None
     }
 }
 

@@ -71,6 +71,33 @@ Prints one line per fault and exits with 1 if there is any.")]
         #[arg(value_name = "DIR")]
         dir: PathBuf,
     },
+    /// Look after what follows a service's changes
+    #[command(subcommand)]
+    Feed(FeedCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum FeedCommand {
+    /// Remove everything that a service's feed put in place at its source
+    #[command(after_help = "\
+Example:
+  headwater feed drop orders --services services
+
+Says what was removed. Stop the server that follows the service first. Views over the service must be
+built anew afterwards.")]
+    Drop(FeedArgs),
+    /// Say where a service's feed stands at its source
+    Status(FeedArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FeedArgs {
+    /// The service
+    #[arg(value_name = "SERVICE")]
+    pub(crate) service: String,
+    /// The directory of manifests, one YAML file per service
+    #[arg(long, value_name = "DIR")]
+    pub(crate) services: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ mod args;
 mod check;
 mod demo;
 mod failure;
+mod feed;
 mod interrupt;
 mod names;
 mod output;
@@ -58,6 +59,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Serve(args) => serve::run(args).await,
         Command::Sql(args) => sql::run(args).await,
         Command::Check { dir } => check::run(&dir).await,
+        Command::Feed(command) => feed::run(&command).await,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod conforms;
 mod faults;
+mod feed;
 mod formats;
 mod layout;
 mod pushdown;

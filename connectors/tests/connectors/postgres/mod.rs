@@ -7,6 +7,7 @@ mod access;
 mod catalog;
 mod change;
 mod conforms;
+mod feed;
 mod local;
 mod names;
 mod pushdown;

@@ -1,6 +1,7 @@
 //! SQLite: real files, written by SQLite itself.
 
 mod conforms;
+mod feed;
 mod pushes;
 mod reads;
 mod statistics;

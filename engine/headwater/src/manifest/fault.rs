@@ -53,6 +53,10 @@ impl Faults {
         self.found.push(Fault { file: self.file.clone(), line, key: key.to_owned(), message: message.into() });
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.found.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.found.is_empty()
     }

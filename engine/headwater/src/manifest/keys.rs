@@ -12,6 +12,8 @@ pub(super) struct Key {
 pub(super) const SERVICE: &str = "service";
 pub(super) const OWNER: &str = "owner";
 pub(super) const SOURCE: &str = "source";
+pub(super) const FEED: &str = "feed";
+pub(super) const MODE: &str = "mode";
 pub(super) const PUBLISHES: &str = "publishes";
 pub(super) const TEAM: &str = "team";
 pub(super) const CONNECTOR: &str = "connector";
@@ -27,6 +29,11 @@ pub(super) const OF_MANIFEST: &[Key] = &[
     Key { name: SERVICE, required: true, doc: "The service's name: the schema under which its tables appear in SQL." },
     Key { name: OWNER, required: false, doc: "Who answers for the service." },
     Key { name: SOURCE, required: true, doc: "The store that holds the service's data." },
+    Key {
+        name: FEED,
+        required: false,
+        doc: "How the source's changes are followed, for materialized views. Left out, they are not.",
+    },
     Key {
         name: PUBLISHES,
         required: true,
@@ -47,6 +54,9 @@ pub(super) const OF_OWNER: &[Key] = &[Key { name: TEAM, required: true, doc: "Th
 
 /// The key of `source` that every connector has.
 pub(super) const OF_SOURCE: &[Key] = &[Key { name: CONNECTOR, required: true, doc: "The kind of store." }];
+
+/// The key of `feed` that every feed has.
+pub(super) const OF_FEED: &[Key] = &[Key { name: MODE, required: true, doc: "The way in which changes are followed." }];
 
 /// The keys of a table under `publishes`.
 pub(super) const OF_TABLE: &[Key] = &[

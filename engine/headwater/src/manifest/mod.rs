@@ -29,7 +29,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use headwater_source::{Connector, Options, ServiceName};
+use headwater_source::{Connector, FeedOptions, Options, ServiceName};
 
 pub use config::{Config, read_config};
 pub use fault::Fault;
@@ -52,6 +52,8 @@ pub struct Manifest {
     pub connector: String,
     /// The connector's options, checked against its definitions, with variables replaced.
     pub options: Options,
+    /// How its changes are followed, where the file switches a feed on: checked against the connector's feeds.
+    pub feed: Option<FeedOptions>,
     /// What others may read.
     pub publishes: Publishes,
     /// The file. Relative paths in the options are relative to its directory.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use headwater_source::{Connector, OptionDef, OptionKind, OptionValue, Options, ServiceName, nearest};
+use headwater_source::{Connector, FeedOptions, OptionDef, OptionKind, OptionValue, Options, ServiceName, nearest};
 
 use super::fault::{Faults, below, shown};
 use super::keys::{self, Key};
@@ -46,10 +46,13 @@ impl Reader<'_> {
         let service = fields.get(keys::SERVICE).and_then(|entry| self.service(entry, faults));
         let owner = fields.get(keys::OWNER).and_then(|entry| self.owner(entry, faults));
         let source = fields.get(keys::SOURCE).and_then(|entry| self.source(entry, faults));
+        let connector = fields.get(keys::SOURCE).and_then(|entry| self.connector_of(entry, file));
+        let feed = fields.get(keys::FEED).and_then(|entry| self.feed(entry, connector, faults));
         let publishes = fields.get(keys::PUBLISHES).and_then(|entry| self.publishes(entry, faults));
         let manifest = match (&service, source, publishes) {
             (Some((service, _)), Some((connector, options)), Some(publishes)) if faults.is_empty() => {
-                Some(Manifest { service: service.clone(), owner, connector, options, publishes, file: file.to_owned() })
+                let (service, file) = (service.clone(), file.to_owned());
+                Some(Manifest { service, owner, connector, options, feed, publishes, file })
             }
             _ => None,
         };
@@ -107,6 +110,64 @@ impl Reader<'_> {
         }
         match Options::check(definitions, values) {
             Ok(options) => Some((connector.kind().to_owned(), options)),
+            Err(error) => {
+                faults.add(entry.line, &entry.key, error.to_string());
+                None
+            }
+        }
+    }
+
+    /// The connector that the section `source` names, whatever else is wrong with it. Its own faults are told by [`Self::source`].
+    fn connector_of(&self, source: &Entry, file: &Path) -> Option<&dyn Connector> {
+        let Value::Mapping(entries) = &source.node.value else { return None };
+        let named = entries.iter().find(|inner| inner.key == keys::CONNECTOR)?;
+        self.connector("", named, &mut Faults::new(file))
+    }
+
+    /// The section `feed`. Where no connector is known, only its shape can be told.
+    fn feed(&self, entry: &Entry, connector: Option<&dyn Connector>, faults: &mut Faults) -> Option<FeedOptions> {
+        let Value::Mapping(entries) = &entry.node.value else {
+            wrong_kind(&entry.key, entry.line, "a mapping", &entry.node, faults);
+            return None;
+        };
+        let connector = connector?;
+        let modes: Vec<&str> = connector.feeds().iter().map(|feed| feed.mode).collect();
+        if modes.is_empty() {
+            faults.add(entry.line, &entry.key, format!("connector \"{}\" has no feed", connector.kind()));
+            return None;
+        }
+        let known = format!("connector \"{}\" has {}", connector.kind(), modes.join(", "));
+        let Some(mode) = entries.iter().find(|inner| inner.key == keys::MODE) else {
+            for slip in entries.iter().filter(|inner| nearest(&inner.key, [keys::MODE]).is_some()) {
+                unknown_key(&entry.key, slip, &[keys::MODE], faults);
+            }
+            faults.add(entry.line, &entry.key, format!("lacks the key \"{}\"; {known}", keys::MODE));
+            return None;
+        };
+        let key = below(&entry.key, keys::MODE);
+        let word = self.text(&key, mode.line, &mode.node, faults)?;
+        let Some(feed) = connector.feeds().iter().find(|feed| feed.mode == word.text) else {
+            let named = printable(&word).map(|word| format!(" \"{word}\"")).unwrap_or_default();
+            let near = printable(&word).and_then(|word| nearest(word, modes.iter().copied()));
+            let hint = near.map(|mode| format!("did you mean \"{mode}\"? ")).unwrap_or_default();
+            faults.add(mode.line, &key, format!("unknown mode{named}; {hint}{known}"));
+            return None;
+        };
+        let own = entries.iter().filter(|inner| inner.key != keys::MODE);
+        let names: Vec<&str> =
+            std::iter::once(keys::MODE).chain(feed.options.iter().map(|definition| definition.name)).collect();
+        let before = faults.len();
+        let values = self.options(&entry.key, own, feed.options, &names, faults);
+        for missing in feed.options.iter().filter(|definition| definition.required) {
+            if !entries.iter().any(|inner| inner.key == missing.name) {
+                faults.add(entry.line, &entry.key, format!("lacks the key \"{}\": {}", missing.name, missing.doc));
+            }
+        }
+        if faults.len() > before {
+            return None;
+        }
+        match FeedOptions::check(connector.feeds(), feed.mode, values) {
+            Ok(feed) => Some(feed),
             Err(error) => {
                 faults.add(entry.line, &entry.key, error.to_string());
                 None

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use headwater_source::{Connector, OptionDef, OptionKind, ServiceName};
+use headwater_source::{Connector, FeedDef, OptionDef, OptionKind, ServiceName};
 use serde_json::{Map, Value, json};
 
 use super::keys::{self, Key};
@@ -25,13 +25,21 @@ pub fn schema(connectors: &[Arc<dyn Connector>]) -> String {
     let mut definitions = texts();
     for connector in connectors {
         definitions.insert(source_name(connector.kind()), source_of(connector.as_ref()));
+        for feed in connector.feeds() {
+            definitions.insert(feed_name(connector.kind(), feed.mode), feed_of(feed));
+        }
     }
-    let schema = section(keys::OF_MANIFEST, |key| match key {
+    let mut schema = section(keys::OF_MANIFEST, |key| match key {
         keys::SERVICE => service(),
         keys::OWNER => section(keys::OF_OWNER, |_| reference("name")),
         keys::SOURCE => source(connectors),
+        keys::FEED => feed(connectors),
         _ => publishes(),
     });
+    let feeds: Vec<Value> = connectors.iter().map(|connector| feeds_of(connector.as_ref())).collect();
+    if !feeds.is_empty() {
+        set(&mut schema, "allOf", Value::Array(feeds));
+    }
     let description = "What a service owns, where it is kept and what others may read. One file per service.";
     printed(schema, "Headwater service manifest", description, definitions)
 }
@@ -109,6 +117,61 @@ fn source_of(connector: &dyn Connector) -> Value {
     properties.insert(keys::CONNECTOR.to_owned(), json!({"const": connector.kind()}));
     let required: Vec<&str> =
         options.iter().filter(|option| option.required).map(|option| option.name).chain([keys::CONNECTOR]).collect();
+    json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
+}
+
+/// Any feed of any connector.
+fn feed(connectors: &[Arc<dyn Connector>]) -> Value {
+    let mut modes: Vec<&str> =
+        connectors.iter().flat_map(|connector| connector.feeds().iter().map(|feed| feed.mode)).collect();
+    modes.sort_unstable();
+    modes.dedup();
+    let choice = match modes.is_empty() {
+        true => reference("variable"),
+        false => json!({"anyOf": [{"enum": modes}, reference("variable")]}),
+    };
+    let properties: Map<String, Value> =
+        keys::OF_FEED.iter().map(|key| (key.name.to_owned(), described(choice.clone(), key.doc))).collect();
+    json!({"type": "object", "properties": properties, "required": keys::names(keys::OF_FEED)})
+}
+
+/// Which feeds a connector's services may have.
+fn feeds_of(connector: &dyn Connector) -> Value {
+    let kind = connector.kind();
+    let chosen = json!({
+        "properties": {keys::SOURCE: {"properties": {keys::CONNECTOR: {"const": kind}}, "required": [keys::CONNECTOR]}},
+        "required": [keys::SOURCE],
+    });
+    let feeds = connector.feeds();
+    if feeds.is_empty() {
+        return json!({"if": chosen, "then": {"properties": {keys::FEED: false}}});
+    }
+    let modes: Vec<&str> = feeds.iter().map(|feed| feed.mode).collect();
+    let choices: Vec<Value> = feeds
+        .iter()
+        .map(|feed| {
+            let chosen = json!({"properties": {keys::MODE: {"const": feed.mode}}, "required": [keys::MODE]});
+            json!({"if": chosen, "then": reference(&feed_name(kind, feed.mode))})
+        })
+        .collect();
+    let mode = json!({"anyOf": [{"enum": modes}, reference("variable")]});
+    let feed = json!({"properties": {keys::MODE: mode}, "allOf": choices});
+    json!({"if": chosen, "then": {"properties": {keys::FEED: feed}}})
+}
+
+fn feed_name(kind: &str, mode: &str) -> String {
+    format!("feed_{kind}_{mode}")
+}
+
+fn feed_of(feed: &FeedDef) -> Value {
+    let mut properties: Map<String, Value> = feed
+        .options
+        .iter()
+        .map(|option| (option.name.to_owned(), described(option_value(option), option.doc)))
+        .collect();
+    properties.insert(keys::MODE.to_owned(), described(json!({"const": feed.mode}), feed.doc));
+    let required: Vec<&str> =
+        feed.options.iter().filter(|option| option.required).map(|option| option.name).chain([keys::MODE]).collect();
     json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
 }
 

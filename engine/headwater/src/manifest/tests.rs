@@ -1,4 +1,4 @@
-use headwater_source::{Error, OpenContext, OptionDef, OptionKind, Result, Source};
+use headwater_source::{Error, FeedDef, OpenContext, OptionDef, OptionKind, Result, Source};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -21,6 +21,18 @@ impl Connector for Cellar {
             OptionDef { name: "tls", kind: OptionKind::Word(&["off", "on"]), required: false, doc: "Which." },
         ];
         OPTIONS
+    }
+
+    fn feeds(&self) -> &'static [FeedDef] {
+        const OPTIONS: &[OptionDef] = &[
+            OptionDef { name: "consent", kind: OptionKind::Flag, required: true, doc: "Whether." },
+            OptionDef { name: "poll_ms", kind: OptionKind::Count, required: false, doc: "How often." },
+        ];
+        const FEEDS: &[FeedDef] = &[
+            FeedDef { mode: "ledger", options: OPTIONS, doc: "The ledger." },
+            FeedDef { mode: "watch", options: &[], doc: "A watch." },
+        ];
+        FEEDS
     }
 
     fn open(&self, _: OpenContext<'_>, _: &Options) -> Result<Arc<dyn Source>> {
@@ -164,6 +176,39 @@ fn every_fault_of_a_file_is_reported_with_its_line() {
 }
 
 #[test]
+fn feed_is_read_against_the_modes_of_its_connector() {
+    let with_feed = |feed: &str| format!("{}feed: {feed}\n", with("{connector: cellar, url: x}", "\"*\""));
+    let feed = good(&with_feed("{mode: ledger, consent: true, poll_ms: \"${EIGHT}\"}")).feed.expect("a feed");
+    assert_eq!((feed.mode.as_str(), feed.options.count("poll_ms", 0)), ("ledger", 8));
+    assert_eq!(good(&with_feed("{mode: watch}")).feed.map(|feed| feed.mode).as_deref(), Some("watch"));
+    assert_eq!(good(&with("{connector: cellar, url: x}", "\"*\"")).feed, None);
+    let has = "connector \"cellar\" has ledger, watch";
+    for (feed, faults) in [
+        ("{mode: leger}", vec![format!("4: feed.mode: unknown mode \"leger\"; did you mean \"ledger\"? {has}")]),
+        ("{consent: true}", vec![format!("4: feed: lacks the key \"mode\"; {has}")]),
+        ("{mode: ledger}", vec!["4: feed: lacks the key \"consent\": Whether.".to_owned()]),
+        (
+            "{mode: watch, consnt: true}",
+            vec!["4: feed.consnt: unknown key \"consnt\"; the keys here are mode".to_owned()],
+        ),
+        (
+            "{mode: ledger, consnt: true}",
+            vec![
+                "4: feed.consnt: unknown key \"consnt\"; did you mean \"consent\"?".to_owned(),
+                "4: feed: lacks the key \"consent\": Whether.".to_owned(),
+            ],
+        ),
+        ("{mode: ledger, consent: maybe}", vec!["4: feed.consent: takes true or false, found text".to_owned()]),
+        ("ledger", vec!["4: feed: takes a mapping, found text".to_owned()]),
+    ] {
+        assert_faults(&with_feed(feed), &faults.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    // Faults elsewhere hide none of these.
+    let text = format!("{}feed: {{mode: leger}}\n", with("{connector: cellar, ulr: x}", "\"*\""));
+    assert_eq!(read_one(&text).1.len(), 3, "{:?}", read_one(&text).1);
+}
+
+#[test]
 fn unknown_connector_names_the_nearest_and_all_of_this_build() {
     assert_faults(
         &with("{connector: celar, url: x}", "\"*\""),
@@ -202,7 +247,7 @@ fn value_of_a_wrong_kind_says_what_was_found() {
             "4: publishes: names no table; name one, or write \"*\" for every table of the source",
         ],
     );
-    assert_faults("just text", &["1: takes a mapping with service, owner, source, publishes, found text"]);
+    assert_faults("just text", &["1: takes a mapping with service, owner, source, feed, publishes, found text"]);
 }
 
 #[test]

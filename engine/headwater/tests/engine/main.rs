@@ -4,6 +4,7 @@
 
 mod availability;
 mod catalog;
+mod feed;
 mod joins;
 mod limits;
 mod log;

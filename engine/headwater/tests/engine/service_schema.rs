@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use headwater::{read_directory, schema};
-use headwater_source::{Connector, Error, OpenContext, OptionDef, OptionKind, Options, Result, Source};
+use headwater_source::{Connector, Error, FeedDef, OpenContext, OptionDef, OptionKind, Options, Result, Source};
 use jsonschema::Validator;
 use saphyr::{LoadableYamlNode, Scalar, Yaml};
 use serde_json::{Map, Value};
@@ -28,6 +28,15 @@ impl Connector for Cellar {
             OptionDef { name: "tls", kind: OptionKind::Word(&["off", "on"]), required: false, doc: "Which." },
         ];
         OPTIONS
+    }
+
+    fn feeds(&self) -> &'static [FeedDef] {
+        const OPTIONS: &[OptionDef] = &[
+            OptionDef { name: "consent", kind: OptionKind::Flag, required: true, doc: "Whether." },
+            OptionDef { name: "slot", kind: OptionKind::Text, required: false, doc: "Which." },
+        ];
+        const FEEDS: &[FeedDef] = &[FeedDef { mode: "ledger", options: OPTIONS, doc: "The ledger." }];
+        FEEDS
     }
 
     fn open(&self, _: OpenContext<'_>, _: &Options) -> Result<Arc<dyn Source>> {
@@ -234,6 +243,32 @@ fn schema_and_parser_both_refuse_wrong_names_and_owners() {
     assert_agree(&validator, &format!("more: x\n{}", with(CELLAR, "\"*\"")), Expect::Invalid);
     assert_agree(&validator, "service: orders\n", Expect::Invalid);
     assert_agree(&validator, "- a\n", Expect::Invalid);
+}
+
+#[test]
+fn schema_and_parser_agree_on_feeds() {
+    let validator = validator(&schema(&connectors()));
+    let with_feed = |feed: &str| format!("{}feed: {feed}\n", with(CELLAR, "\"*\""));
+    for feed in [
+        "{mode: ledger, consent: true}",
+        "{mode: ledger, consent: \"${UNSET:-true}\", slot: \"${SET}\"}",
+        "{mode: \"${UNSET:-ledger}\", consent: true}",
+    ] {
+        assert_agree(&validator, &with_feed(feed), Expect::Valid);
+    }
+    for feed in [
+        "",
+        "ledger",
+        "{}",
+        "{consent: true}",
+        "{mode: ledger}",
+        "{mode: logical, consent: true}",
+        "{mode: 1}",
+        "{mode: ledger, consent: 1}",
+        "{mode: ledger, consent: true, more: x}",
+    ] {
+        assert_agree(&validator, &with_feed(feed), Expect::Invalid);
+    }
 }
 
 /// A value of the option's kind, and one that is none, as YAML.
