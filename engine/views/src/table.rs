@@ -48,27 +48,30 @@ struct Entry {
 
 impl Table {
     pub(crate) fn new(service: Arc<str>, definition: &TableDef) -> Result<Self> {
-        let schema = definition.schema();
-        let full = definition.full_name();
-        let column = |name: &String| {
-            definition.column_index(name).ok_or_else(|| {
-                Error::name(format!("key column \"{name}\" of table \"{full}\" of service \"{service}\" is not a column"))
+        Self::of(service, definition.full_name().into(), definition.schema(), definition.key.as_deref())
+    }
+
+    /// A table without rows.
+    pub(crate) fn of(service: Arc<str>, name: Arc<str>, schema: SchemaRef, key: Option<&[String]>) -> Result<Self> {
+        let column = |column: &String| {
+            schema.index_of(column).map_err(|_| {
+                Error::name(format!("key column \"{column}\" of table \"{name}\" of service \"{service}\" is not a column"))
             })
         };
-        let key = match &definition.key {
+        let key = match key {
             Some(names) if !names.is_empty() => Some(names.iter().map(column).collect::<Result<Vec<_>>>()?),
             _ => None,
         };
         let all = 0..schema.fields().len();
         let key_columns = key.clone().unwrap_or_else(|| all.clone().collect());
         let other_columns: Vec<usize> = all.filter(|column| !key_columns.contains(column)).collect();
-        let types = |columns: &[usize]| columns.iter().map(|column| schema.field(*column).data_type()).collect::<Vec<_>>();
+        let types = |columns: &[usize]| Codec::new(columns.iter().map(|column| schema.field(*column).data_type()));
         Ok(Self {
-            key_codec: Codec::new(types(&key_columns))?,
-            other_codec: Codec::new(types(&other_columns))?,
-            service,
-            name: full.into(),
+            key_codec: types(&key_columns)?,
+            other_codec: types(&other_columns)?,
             loose: loosened(&schema),
+            service,
+            name,
             schema,
             key,
             key_columns,
@@ -82,24 +85,25 @@ impl Table {
 
     /// An empty table of the same definition.
     pub(crate) fn emptied(&self) -> Result<Self> {
-        let types = |columns: &[usize]| {
-            columns.iter().map(|column| self.schema.field(*column).data_type()).collect::<Vec<_>>()
-        };
-        Ok(Self {
-            service: Arc::clone(&self.service),
-            name: Arc::clone(&self.name),
-            schema: Arc::clone(&self.schema),
-            loose: Arc::clone(&self.loose),
-            key: self.key.clone(),
-            key_columns: self.key_columns.clone(),
-            other_columns: self.other_columns.clone(),
-            key_codec: Codec::new(types(&self.key_columns))?,
-            other_codec: Codec::new(types(&self.other_columns))?,
-            rows: HashTable::new(),
-            count: 0,
-            heap: 0,
-            touched: HashMap::default(),
-        })
+        let key = self.key_names();
+        Self::of(Arc::clone(&self.service), Arc::clone(&self.name), Arc::clone(&self.schema), Some(&key))
+    }
+
+    /// Gives its rows up.
+    pub(crate) fn clear(&mut self) {
+        self.rows = HashTable::new();
+        self.touched = HashMap::default();
+        (self.count, self.heap) = (0, 0);
+    }
+
+    pub(crate) fn full_name(&self) -> &str {
+        &self.name
+    }
+
+    /// The key's columns; none where there is no key.
+    pub(crate) fn key_names(&self) -> Vec<String> {
+        let names = self.key.iter().flatten().map(|column| self.schema.field(*column).name().clone());
+        names.collect()
     }
 
     pub(crate) fn schema(&self) -> &SchemaRef {
@@ -116,14 +120,32 @@ impl Table {
     }
 
     /// Adds rows of a snapshot.
-    pub(crate) fn load(&mut self, rows: &RecordBatch, count: Option<&[i64]>) -> Result<()> {
+    pub(crate) fn load(&mut self, rows: &RecordBatch) -> Result<()> {
         self.fits(rows)?;
         let (keys, others) = self.encode(rows)?;
         self.rows.reserve(rows.num_rows(), |entry| hash(entry.key.as_slice()));
         for row in 0..rows.num_rows() {
-            let times = count.map_or(1, |count| count[row]);
-            if !self.insert(keys.bytes(row), others.bytes(row), times) {
+            if !self.insert(keys.bytes(row), others.bytes(row), 1) {
                 return Err(self.duplicate());
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what was stored of the table, delta by delta. Within one, what went goes first, so that its key is free for what came.
+    pub(crate) fn add(&mut self, deltas: &[Delta]) -> Result<()> {
+        for delta in deltas {
+            let (keys, others) = self.encode(delta.rows())?;
+            let weights = || delta.weights().iter().copied().enumerate();
+            for (row, weight) in weights().filter(|(_, weight)| *weight < 0) {
+                for _ in 0..weight.unsigned_abs() {
+                    self.take(keys.bytes(row)).ok_or_else(|| self.inconsistent("a row went that is not there"))?;
+                }
+            }
+            for (row, weight) in weights().filter(|(_, weight)| *weight > 0) {
+                if !self.insert(keys.bytes(row), others.bytes(row), weight) {
+                    return Err(self.duplicate());
+                }
             }
         }
         Ok(())
@@ -224,6 +246,10 @@ impl Table {
     /// Takes a row away; its other columns.
     fn go(&mut self, key: &[u8]) -> Option<Bytes> {
         self.remember(key);
+        self.take(key)
+    }
+
+    fn take(&mut self, key: &[u8]) -> Option<Bytes> {
         let mut entry = self.rows.find_entry(hash(key), |entry| entry.key.as_slice() == key).ok()?;
         self.count -= 1;
         if entry.get().count > 1 {

@@ -5,6 +5,7 @@
 mod availability;
 mod catalog;
 mod joins;
+mod ledger;
 mod limits;
 mod log;
 mod prepared;
@@ -14,3 +15,4 @@ mod sheet;
 mod spill;
 mod statements;
 mod tap;
+mod views;

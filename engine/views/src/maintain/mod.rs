@@ -2,6 +2,7 @@
 
 mod epoch;
 mod source;
+mod store;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -13,6 +14,7 @@ use headwater_source::{Position, TableDef, Transaction};
 pub use epoch::{Epoch, Published, Shown, Vector};
 pub use source::Covers;
 use source::{Source, Waiting, rows_of};
+use store::Storage;
 use view::View;
 
 use crate::operator::{Changes, Description};
@@ -65,8 +67,7 @@ struct Slot {
     name: Arc<str>,
     table: Table,
     loaded: bool,
-    /// Whether it changed since the last checkpoint.
-    dirty: bool,
+    storage: Storage,
 }
 
 /// Collects the rows of a table before they become visible; see [`Maintenance::load`].
@@ -208,10 +209,45 @@ impl Maintenance {
         }
         let service = Arc::clone(&self.source(source)?.service);
         let table = Table::new(service, definition)?;
-        self.tables.push(Slot { source, name: name.into(), table, loaded: false, dirty: true });
+        self.tables.push(Slot { source, name: name.into(), table, loaded: false, storage: Storage::anew() });
         let id = TableId(self.tables.len() - 1);
         self.sources[source.0].tables.push(id);
         Ok(id)
+    }
+
+    /// Whether all of these tables hold rows.
+    pub fn are_loaded(&self, tables: &[TableId]) -> bool {
+        tables.iter().all(|table| self.tables.get(table.0).is_some_and(|slot| slot.loaded))
+    }
+
+    /// Forgets the tables that no view reads. They are no longer their source's; which they were.
+    pub fn release_tables(&mut self) -> Vec<TableId> {
+        let read: BTreeSet<TableId> = self
+            .views
+            .values()
+            .flat_map(|view| view.query.inputs())
+            .filter_map(|input| match input {
+                Input::Table(table) => Some(*table),
+                Input::View(_) => None,
+            })
+            .collect();
+        let mut released = Vec::new();
+        for source in &mut self.sources {
+            source.tables.retain(|table| {
+                let keep = read.contains(table);
+                if !keep {
+                    released.push(*table);
+                }
+                keep
+            });
+            source.queue.iter_mut().for_each(|waiting| waiting.changes.retain(|(table, _)| read.contains(table)));
+        }
+        for table in &released {
+            let slot = &mut self.tables[table.0];
+            slot.table.clear();
+            slot.loaded = false;
+        }
+        released
     }
 
     /// The tables of a source, in the order in which they were added, and their names.
@@ -251,7 +287,7 @@ impl Maintenance {
             let slot = &mut self.tables[loaded.table.0];
             let difference = slot.table.replace(loaded.rows)?;
             slot.loaded = true;
-            slot.dirty = true;
+            slot.storage.changed(&difference, slot.table.count());
             if !difference.is_empty() {
                 deltas.insert(Input::Table(loaded.table), difference);
             }
@@ -329,7 +365,7 @@ impl Maintenance {
         self.publish(deltas, report)
     }
 
-    /// Creates a view. It is visible once all of its inputs are loaded: at once, where they are.
+    /// Creates a view. It is visible from the first epoch on in which all of its inputs are loaded; [`Maintenance::start_views`] makes one now.
     ///
     /// # Errors
     /// There is a view of that name; the query reads what is not there.
@@ -380,11 +416,7 @@ impl Maintenance {
                 stale.insert(*id);
             }
         }
-        stale.iter().filter_map(|id| self.views.get_mut(id).map(|_| *id)).collect::<Vec<_>>().iter().for_each(|id| {
-            if let Some(view) = self.views.get_mut(id) {
-                view.reset();
-            }
-        });
+        self.views.iter_mut().filter(|(id, _)| stale.contains(id)).for_each(|(_, view)| view.reset());
         Ok(self.publish(Deltas::new(), Report::default()))
     }
 
@@ -513,7 +545,7 @@ impl Maintenance {
             for table in &touched {
                 let slot = &mut self.tables[table.0];
                 let difference = slot.table.finish().map_err(|error| (slot.source, error))?;
-                slot.dirty = true;
+                slot.storage.changed(&difference, slot.table.count());
                 if !difference.is_empty() {
                     deltas.insert(Input::Table(*table), difference);
                 }
@@ -647,6 +679,6 @@ impl Loader {
     /// # Errors
     /// [`Error::DuplicateKey`]; other columns than those of the table.
     pub fn push(&mut self, rows: &RecordBatch) -> Result<()> {
-        self.rows.load(rows, None)
+        self.rows.load(rows)
     }
 }

@@ -9,7 +9,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::TableReference;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::{LogicalPlan, TableScan};
@@ -48,7 +47,7 @@ impl Query {
     /// without order. Errors of `resolve` and of DataFusion's planner.
     pub fn new(
         plan: LogicalPlan,
-        resolve: &mut dyn FnMut(&TableReference) -> Result<Resolved>,
+        resolve: &mut dyn FnMut(&TableScan) -> Result<Resolved>,
     ) -> Result<Self> {
         refuse::unstable(&plan)?;
         let evaluator = Arc::new(Evaluator::new());
@@ -91,14 +90,14 @@ impl Query {
 }
 
 /// Puts inputs in the place of the plan's tables.
-fn bind(plan: LogicalPlan, resolve: &mut dyn FnMut(&TableReference) -> Result<Resolved>) -> Result<LogicalPlan> {
+fn bind(plan: LogicalPlan, resolve: &mut dyn FnMut(&TableScan) -> Result<Resolved>) -> Result<LogicalPlan> {
     let mut failed = None;
     let bound = plan.transform_up_with_subqueries(|node| {
         let LogicalPlan::TableScan(scan) = node else { return Ok(Transformed::no(node)) };
         if is_work_table(&scan) {
             return Ok(Transformed::no(LogicalPlan::TableScan(scan)));
         }
-        let resolved = match resolve(&scan.table_name).and_then(|resolved| fits(&scan, resolved)) {
+        let resolved = match resolve(&scan).and_then(|resolved| fits(&scan, resolved)) {
             Ok(resolved) => resolved,
             Err(error) => {
                 failed.get_or_insert(error);
