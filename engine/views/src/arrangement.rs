@@ -59,10 +59,6 @@ impl<E> Group<E> {
         &self.rows
     }
 
-    pub(crate) fn rows_mut(&mut self) -> &mut [Row<E>] {
-        &mut self.rows
-    }
-
     fn find(&self, hash: u64, value: &[u8]) -> Option<usize> {
         match &self.wide {
             Some(index) => {

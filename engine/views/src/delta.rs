@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, UInt32Array};
 use arrow::buffer::ScalarBuffer;
-use arrow::compute::{concat_batches, filter, filter_record_batch, take};
+use arrow::compute::{filter, filter_record_batch, take};
 use arrow::datatypes::{Field, Fields, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
@@ -101,14 +101,4 @@ pub(crate) fn under(schema: &SchemaRef, rows: &RecordBatch) -> Result<RecordBatc
 pub(crate) fn take_columns(columns: &[ArrayRef], indices: &[u32]) -> Result<Vec<ArrayRef>> {
     let indices = UInt32Array::from(indices.to_vec());
     columns.iter().map(|column| Ok(take(column, &indices, None)?)).collect()
-}
-
-/// All rows of several deltas in one.
-pub(crate) fn concat(schema: &SchemaRef, deltas: &[Delta]) -> Result<Delta> {
-    if let [only] = deltas {
-        return Ok(only.clone());
-    }
-    let rows = concat_batches(schema, deltas.iter().map(Delta::rows))?;
-    let weights: Vec<i64> = deltas.iter().flat_map(|delta| delta.weights().iter().copied()).collect();
-    Delta::new(rows, weights)
 }

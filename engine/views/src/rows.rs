@@ -44,9 +44,10 @@ impl Codec {
 
     pub(crate) fn encode(&self, columns: &[ArrayRef], rows: usize) -> Result<Encoded> {
         if self.width == 0 {
-            return Ok(Encoded { rows: None, len: rows });
+            return Ok(Encoded { rows: None });
         }
-        Ok(Encoded { rows: Some(self.converter.convert_columns(columns)?), len: rows })
+        debug_assert!(columns.iter().all(|column| column.len() == rows));
+        Ok(Encoded { rows: Some(self.converter.convert_columns(columns)?) })
     }
 
     pub(crate) fn decode<'a>(&'a self, rows: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<ArrayRef>> {
@@ -61,16 +62,11 @@ impl Codec {
 #[derive(Debug)]
 pub(crate) struct Encoded {
     rows: Option<Rows>,
-    len: usize,
 }
 
 impl Encoded {
     pub(crate) fn bytes(&self, row: usize) -> &[u8] {
         self.rows.as_ref().map_or(&[], |rows| rows.row(row).data())
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.len
     }
 }
 

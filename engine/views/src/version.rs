@@ -173,7 +173,12 @@ impl Output {
         for delta in deltas {
             let rows = self.codec.encode(delta.columns(), delta.len())?;
             for (row, weight) in delta.weights().iter().enumerate() {
-                *change.entry_ref(rows.bytes(row)).or_insert(0) += weight;
+                match change.get_mut(rows.bytes(row)) {
+                    Some(sum) => *sum += weight,
+                    None => {
+                        change.insert(rows.bytes(row).into(), *weight);
+                    }
+                }
             }
         }
         change.retain(|_, weight| *weight != 0);

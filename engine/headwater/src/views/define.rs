@@ -23,6 +23,8 @@ use crate::{Error, Result, Session};
 /// How long CREATE and REFRESH wait for the view to be shown before they leave it to go on by itself.
 const SHOWN_WAIT: Duration = Duration::from_secs(30);
 
+const LOADING: &str = "still loading; headwater.views and headwater.feeds tell how far it is";
+
 /// What a statement did, a row of its answer.
 #[derive(Debug, Clone)]
 pub(crate) struct Done {
@@ -83,10 +85,19 @@ impl Shared {
         let search_path = session.search_path();
         let plan = session.plan(&session.context().state(), &parse_query(sql)?).await?;
         self.add(name, sql, search_path, plan, replace).await?;
+        let view = self.definition(name)?.view;
+        let outcome = match self.settled(view, SHOWN_WAIT).await {
+            ViewState::Failed(reason) => {
+                self.drop_view(name).await?;
+                return Err(refused(&format!("CREATE MATERIALIZED VIEW {name}"), &reason));
+            }
+            ViewState::Live => "shown",
+            ViewState::Loading => LOADING,
+        };
         if let Some(store) = &self.store {
             store.write_definitions(&self.definitions.read())?;
         }
-        self.shown(name, SHOWN_WAIT).await
+        Ok(outcome.to_owned())
     }
 
     fn check_name(&self, name: &ViewName, replace: bool) -> Result<()> {
@@ -238,7 +249,7 @@ impl Shared {
         let view = self.definition(name)?.view;
         Ok(match self.settled(view, limit).await {
             ViewState::Live => "shown".to_owned(),
-            ViewState::Loading => "still loading; headwater.views and headwater.feeds tell how far it is".to_owned(),
+            ViewState::Loading => LOADING.to_owned(),
             ViewState::Failed(reason) => format!("failed: {reason}"),
         })
     }

@@ -119,7 +119,7 @@ impl Operator for Top {
         let after = self.window();
         let signed = before.iter().map(|(row, weight)| (row, -weight)).chain(after.iter().map(|(row, weight)| (row, *weight)));
         for (row, weight) in signed {
-            *change.entry_ref(row.as_slice()).or_insert(0) += weight;
+            *change.entry(row.clone()).or_insert(0) += weight;
         }
         let changed: Vec<(&Bytes, i64)> =
             change.iter().filter(|(_, weight)| **weight != 0).map(|(row, weight)| (row, *weight)).collect();

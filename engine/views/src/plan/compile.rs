@@ -94,6 +94,7 @@ impl Compiler<'_> {
         // Columns that a join would make for nothing are not made.
         if let (Some(columns), LogicalPlan::Join(join)) = (columns, inner_plan(&projection.input))
             && is_inner(join)
+            && self.keys_compare(join)?
             && !has_subquery(inner_plan(&projection.input))?
         {
             return Ok(Box::new(self.inner_join(join)?.with_columns(columns, schema)));
@@ -113,9 +114,20 @@ impl Compiler<'_> {
         else {
             return self.recompute("limit", plan);
         };
-        match inner_plan(&limit.input) {
+        self.first_rows(&limit.input, skip, fetch)
+    }
+
+    /// A limit's rows. The order that it goes by may stand below columns that are computed, which then are computed of those rows alone.
+    fn first_rows(&self, input: &LogicalPlan, skip: usize, fetch: Option<usize>) -> Result<Compiled> {
+        match inner_plan(input) {
             LogicalPlan::Sort(sort) if sort.fetch.is_none() => self.top(&sort.input, &sort.expr, skip, fetch),
-            _ => self.top(&limit.input, &[], skip, fetch),
+            LogicalPlan::Projection(projection) if is_ordered(&projection.input) && !has_subquery(inner_plan(input))? => {
+                let schema = loosened(projection.schema.as_arrow());
+                let expressions = self.expressions(&projection.expr, projection.input.schema())?;
+                let input = self.first_rows(&projection.input, skip, fetch)?;
+                Ok(Box::new(Project { input, expressions, schema }))
+            }
+            _ => self.top(input, &[], skip, fetch),
         }
     }
 
@@ -129,6 +141,9 @@ impl Compiler<'_> {
     }
 
     fn join(&self, join: &logical::Join, plan: &LogicalPlan) -> Result<Compiled> {
+        if !self.keys_compare(join)? {
+            return self.recompute("join of unlike keys", plan);
+        }
         if is_inner(join) {
             return Ok(Box::new(self.inner_join(join)?));
         }
@@ -173,6 +188,18 @@ impl Compiler<'_> {
     fn join_keys(&self, join: &logical::Join) -> Result<(Vec<Expression>, Vec<Expression>)> {
         let (left, right): (Vec<Expr>, Vec<Expr>) = join.on.iter().cloned().unzip();
         Ok((self.expressions(&left, join.left.schema())?, self.expressions(&right, join.right.schema())?))
+    }
+
+    /// Whether the keys of both sides have the same types, so that equal ones have equal bytes.
+    fn keys_compare(&self, join: &logical::Join) -> Result<bool> {
+        let (left, right) = self.join_keys(join)?;
+        let (left_schema, right_schema) = (join.left.schema().as_arrow(), join.right.schema().as_arrow());
+        for (left, right) in left.iter().zip(&right) {
+            if left.data_type(left_schema)? != right.data_type(right_schema)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn join_filter(&self, join: &logical::Join) -> Result<Option<Expression>> {
@@ -308,6 +335,15 @@ fn inner_plan(plan: &LogicalPlan) -> &LogicalPlan {
     match plan {
         LogicalPlan::SubqueryAlias(alias) => inner_plan(&alias.input),
         other => other,
+    }
+}
+
+/// Whether a sort decides the order of the plan's rows.
+fn is_ordered(plan: &LogicalPlan) -> bool {
+    match inner_plan(plan) {
+        LogicalPlan::Sort(sort) => sort.fetch.is_none(),
+        LogicalPlan::Projection(projection) => is_ordered(&projection.input),
+        _ => false,
     }
 }
 

@@ -13,7 +13,6 @@ use crate::model::Model;
 
 /// A source with its tables.
 pub(crate) struct Source {
-    pub(crate) service: &'static str,
     pub(crate) id: SourceId,
     pub(crate) models: Vec<Model>,
     pub(crate) tables: Vec<TableId>,
@@ -50,7 +49,7 @@ impl World {
                 let id = views.add_source(service, covers());
                 let add = |model: &Model| views.add_table(id, model.name, &model.definition).expect("a good table");
                 let tables = models.iter().map(add).collect();
-                Source { service, id, models, tables, position: 0 }
+                Source { id, models, tables, position: 0 }
             })
             .collect();
         Self { views, sources, queries: vec![] }
@@ -93,7 +92,7 @@ impl World {
     }
 
     pub(crate) fn query(&self, sql: &str) -> headwater_views::Result<Query> {
-        let context = self.context(&[]);
+        let context = self.context();
         let plan = block(context.state().create_logical_plan(sql))?;
         Query::new(plan, &mut |scan| {
             let name = &scan.table_name;
@@ -142,7 +141,7 @@ impl World {
     }
 
     /// A context over the tables as the sources hold them now, and some views' rows.
-    fn context(&self, extra: &[(String, Vec<RecordBatch>)]) -> SessionContext {
+    fn context(&self) -> SessionContext {
         let context = SessionContext::new_with_config(
             SessionConfig::new().with_target_partitions(1).set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false),
         );
@@ -158,13 +157,12 @@ impl World {
                 context.register_table(format!("view{number}"), Arc::new(table)).expect("a free name");
             }
         }
-        assert!(extra.is_empty());
         context
     }
 
     /// Every view shows what DataFusion computes over the tables as they are now.
     pub(crate) fn check(&self, what: &str) {
-        let context = self.context(&[]);
+        let context = self.context();
         for (view, sql) in &self.queries {
             let epoch = self.views.published();
             let shown = epoch.view(*view).unwrap_or_else(|| panic!("{sql} is not visible"));
