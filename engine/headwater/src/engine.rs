@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
+use datafusion::logical_expr::TableType;
 use futures::future::join_all;
 use headwater_federation::{Catalog, Published, QueryDeadline, Service, Settings, Tables};
 use headwater_source::{Connector, Error as SourceError, OpenContext, ServiceName, Source, TableDef, TableKind};
@@ -13,7 +14,7 @@ use tracing::warn;
 use crate::governor::Governor;
 use crate::manifest::{Fault, Manifest, Publishes, read_directory};
 use crate::session::Template;
-use crate::views::{Begin, Subscription, ViewOptions, Views};
+use crate::views::{Begin, SYSTEM_SCHEMA, Subscription, ViewOptions, Views};
 use crate::{Answer, Error, Limits, Result, Session};
 
 /// Services, opened and ready to be asked. Cheap to clone; clones share everything.
@@ -246,10 +247,12 @@ impl Engine {
         self.catalog
             .local_tables()
             .into_iter()
+            // The engine's own tables are no service's; information_schema lists them.
+            .filter(|(schema, ..)| schema != SYSTEM_SCHEMA)
             .map(|(schema, name, table)| TableInfo {
                 service: schema,
                 name,
-                kind: "BASE TABLE",
+                kind: if table.table_type() == TableType::View { "VIEW" } else { "BASE TABLE" },
                 schema: Some(table.schema()),
                 key: None,
                 comment: None,

@@ -60,4 +60,5 @@ pub use manifest::{
 };
 pub use prepared::Prepared;
 pub use session::Session;
+pub use statement::defines_view;
 pub use views::{Subscription, ViewDelta, ViewOptions};

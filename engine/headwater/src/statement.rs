@@ -48,6 +48,15 @@ pub(crate) fn parse(text: &str) -> Result<Request> {
     }
 }
 
+/// Whether a text is a statement that defines materialized views: CREATE, DROP or REFRESH MATERIALIZED VIEW. It runs when it is asked for
+/// its answer, so a client that only describes a statement must not ask for this one's.
+pub fn defines_view(text: &str) -> bool {
+    matches!(
+        parse(text),
+        Ok(Request::View(ViewStatement::Create { .. } | ViewStatement::Drop { .. } | ViewStatement::Refresh { .. }))
+    )
+}
+
 fn reading(sql: Sql) -> Result<Request> {
     let sql = match sql {
         Sql::Set(Set::SingleAssignment { variable, values, .. }) if is(&variable, "search_path") => {

@@ -114,13 +114,7 @@ impl<E: Default> Arrangement<E> {
     }
 
     /// The same; a row that was not there gets this beside it.
-    pub(crate) fn add_with(
-        &mut self,
-        key: &[u8],
-        value: &[u8],
-        weight: i64,
-        extra: impl FnOnce() -> E,
-    ) -> (i64, i64) {
+    pub(crate) fn add_with(&mut self, key: &[u8], value: &[u8], weight: i64, extra: impl FnOnce() -> E) -> (i64, i64) {
         if weight == 0 {
             return (0, 0);
         }

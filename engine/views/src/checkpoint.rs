@@ -112,7 +112,9 @@ pub(crate) fn encode_manifest(epoch: u64, tables: &[StoredTable]) -> Result<Vec<
         ("service", text(&|(table, _)| table.service.clone())),
         (
             "order",
-            Arc::new(lines.iter().map(|(table, _)| table.position.as_ref().map(Position::order)).collect::<UInt64Array>()),
+            Arc::new(
+                lines.iter().map(|(table, _)| table.position.as_ref().map(Position::order)).collect::<UInt64Array>(),
+            ),
         ),
         (
             "token",
@@ -134,10 +136,8 @@ pub(crate) fn encode_manifest(epoch: u64, tables: &[StoredTable]) -> Result<Vec<
     let batch = RecordBatch::try_from_iter_with_nullable(
         columns.into_iter().map(|(name, column)| (name, column, matches!(name, "order" | "token"))),
     )?;
-    let metadata = HashMap::from([
-        (FORMAT_KEY.to_owned(), FORMAT.to_owned()),
-        (EPOCH_KEY.to_owned(), epoch.to_string()),
-    ]);
+    let metadata =
+        HashMap::from([(FORMAT_KEY.to_owned(), FORMAT.to_owned()), (EPOCH_KEY.to_owned(), epoch.to_string())]);
     let schema = Arc::new(batch.schema().as_ref().clone().with_metadata(metadata));
     let mut bytes = write(&schema, &[batch.with_schema(Arc::clone(&schema))?])?;
     bytes.extend(crc32fast::hash(&bytes).to_le_bytes());

@@ -23,7 +23,9 @@ pub enum Error {
         reason: String,
     },
     /// A source's changes don't fit its rows: its tables have to be read anew.
-    #[error("the changes of table \"{table}\" of service \"{service}\" do not fit its rows: {reason}; the table has to be read anew")]
+    #[error(
+        "the changes of table \"{table}\" of service \"{service}\" do not fit its rows: {reason}; the table has to be read anew"
+    )]
     Inconsistent {
         /// The service.
         service: String,
@@ -33,7 +35,9 @@ pub enum Error {
         reason: String,
     },
     /// A table's key does not tell its rows apart.
-    #[error("table \"{table}\" of service \"{service}\" has two rows of one key ({key}); correct the key in the manifest")]
+    #[error(
+        "table \"{table}\" of service \"{service}\" has two rows of one key ({key}); correct the key in the manifest"
+    )]
     DuplicateKey {
         /// The service.
         service: String,
@@ -53,7 +57,9 @@ pub enum Error {
         seen: String,
     },
     /// The view's state would pass its limit: raise the limit or narrow the view.
-    #[error("view \"{view}\" needs {bytes} bytes and may have {limit}; raise view_memory_bytes in the engine's limits or narrow the view")]
+    #[error(
+        "view \"{view}\" needs {bytes} bytes and may have {limit}; raise view_memory_bytes in the engine's limits or narrow the view"
+    )]
     Memory {
         /// The view.
         view: String,

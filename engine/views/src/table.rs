@@ -55,7 +55,9 @@ impl Table {
     pub(crate) fn of(service: Arc<str>, name: Arc<str>, schema: SchemaRef, key: Option<&[String]>) -> Result<Self> {
         let column = |column: &String| {
             schema.index_of(column).map_err(|_| {
-                Error::name(format!("key column \"{column}\" of table \"{name}\" of service \"{service}\" is not a column"))
+                Error::name(format!(
+                    "key column \"{column}\" of table \"{name}\" of service \"{service}\" is not a column"
+                ))
             })
         };
         let key = match key {
@@ -373,9 +375,11 @@ impl Table {
     fn fits(&self, rows: &RecordBatch) -> Result<()> {
         let schema = rows.schema();
         let same = schema.fields().len() == self.schema.fields().len()
-            && schema.fields().iter().zip(self.schema.fields()).all(|(theirs, ours)| {
-                theirs.name() == ours.name() && theirs.data_type() == ours.data_type()
-            });
+            && schema
+                .fields()
+                .iter()
+                .zip(self.schema.fields())
+                .all(|(theirs, ours)| theirs.name() == ours.name() && theirs.data_type() == ours.data_type());
         if same { Ok(()) } else { Err(self.inconsistent("its columns are not those that are held")) }
     }
 
@@ -388,7 +392,8 @@ impl Table {
     }
 
     fn duplicate(&self) -> Error {
-        let names: Vec<&str> = self.key_columns.iter().map(|column| self.schema.field(*column).name().as_str()).collect();
+        let names: Vec<&str> =
+            self.key_columns.iter().map(|column| self.schema.field(*column).name().as_str()).collect();
         Error::DuplicateKey { service: self.service.to_string(), table: self.name.to_string(), key: names.join(", ") }
     }
 }

@@ -49,17 +49,17 @@ impl ViewName {
 /// Statements that the SQL parser does not know: REFRESH MATERIALIZED VIEW, EXPLAIN MATERIALIZED VIEW.
 pub(crate) fn unknown_to_parser(text: &str) -> Option<Result<ViewStatement>> {
     let words = words(text);
-    let word = |place: usize, wanted: &str| {
-        matches!(words.get(place), Some(Token::Word(word)) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(wanted))
-    };
+    let word = |place: usize, wanted: &str| matches!(words.get(place), Some(Token::Word(word)) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(wanted));
     if !(word(1, "materialized") && word(2, "view")) || !(word(0, "refresh") || word(0, "explain")) {
         return None;
     }
-    let rest: Vec<String> = words[3..].iter().filter(|word| **word != Token::SemiColon).map(ToString::to_string).collect();
+    let rest: Vec<String> =
+        words[3..].iter().filter(|word| **word != Token::SemiColon).map(ToString::to_string).collect();
     let refresh = word(0, "refresh");
-    Some(ViewName::parse(&rest.concat()).map(|name| {
-        if refresh { ViewStatement::Refresh { name } } else { ViewStatement::Explain { name } }
-    }))
+    Some(
+        ViewName::parse(&rest.concat())
+            .map(|name| if refresh { ViewStatement::Refresh { name } } else { ViewStatement::Explain { name } }),
+    )
 }
 
 /// CREATE and DROP MATERIALIZED VIEW; `None` for any other statement.
@@ -96,7 +96,10 @@ fn create_view(create: &CreateView) -> Result<ViewStatement> {
         && !create.secure
         && !create.or_alter;
     if !plain {
-        return Err(refused(&what, "only CREATE [OR REPLACE] MATERIALIZED VIEW [IF NOT EXISTS] name AS query is known"));
+        return Err(refused(
+            &what,
+            "only CREATE [OR REPLACE] MATERIALIZED VIEW [IF NOT EXISTS] name AS query is known",
+        ));
     }
     if create.or_replace && create.if_not_exists {
         return Err(refused(&what, "write OR REPLACE or IF NOT EXISTS, not both"));

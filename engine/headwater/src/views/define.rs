@@ -110,10 +110,15 @@ impl Shared {
         if name.schema == super::system::SCHEMA {
             return Err(refused(&what, "the schema \"headwater\" is the engine's own; choose another"));
         }
-        let taken = self.catalog.local_tables().into_iter().any(|(schema, table, _)| (schema, table) == (name.schema.clone(), name.name.clone()));
+        let taken = self
+            .catalog
+            .local_tables()
+            .into_iter()
+            .any(|(schema, table, _)| (schema, table) == (name.schema.clone(), name.name.clone()));
         let is_view = self.definitions.read().contains_key(name);
         if taken && !(is_view && replace) {
-            let reason = if is_view { "there is one already; write CREATE OR REPLACE" } else { "a table has this name" };
+            let reason =
+                if is_view { "there is one already; write CREATE OR REPLACE" } else { "a table has this name" };
             return Err(refused(&what, reason));
         }
         Ok(())
@@ -256,7 +261,7 @@ impl Shared {
 }
 
 fn scans(plan: &LogicalPlan) -> Result<Vec<TableScan>> {
-    use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+    use datafusion::common::tree_node::TreeNodeRecursion;
     let mut scans = Vec::new();
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node {

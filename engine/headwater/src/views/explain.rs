@@ -23,8 +23,14 @@ impl Shared {
         let columns: Vec<(&str, ArrayRef)> = vec![
             ("operator", Arc::new(StringArray::from_iter_values(operators))),
             ("mode", Arc::new(StringArray::from_iter_values(modes))),
-            ("state_rows", Arc::new(lines.iter().map(|line| Some(line.description.rows as u64)).collect::<UInt64Array>())),
-            ("state_bytes", Arc::new(lines.iter().map(|line| Some(line.description.bytes as u64)).collect::<UInt64Array>())),
+            (
+                "state_rows",
+                Arc::new(lines.iter().map(|line| Some(line.description.rows as u64)).collect::<UInt64Array>()),
+            ),
+            (
+                "state_bytes",
+                Arc::new(lines.iter().map(|line| Some(line.description.bytes as u64)).collect::<UInt64Array>()),
+            ),
         ];
         Ok(RecordBatch::try_from_iter(columns).map_err(datafusion::error::DataFusionError::from)?)
     }

@@ -36,7 +36,13 @@ pub(super) async fn follow(shared: Arc<Shared>, followed: Arc<Followed>, feed: A
                 attempt = if began.elapsed() > BACKOFF_MAX { 0 } else { attempt + 1 };
                 let backoff = (BACKOFF_MIN * 2_u32.saturating_pow(attempt.min(10))).min(BACKOFF_MAX);
                 let service = followed.name();
-                warn!(service, attempt, backoff_ms = backoff.as_millis() as u64, error = error.report(), "change feed stopped");
+                warn!(
+                    service,
+                    attempt,
+                    backoff_ms = backoff.as_millis() as u64,
+                    error = error.report(),
+                    "change feed stopped"
+                );
                 followed.fail(error.report());
                 shared.news.send_modify(|_| {});
                 tokio::time::sleep(backoff).await;
@@ -62,7 +68,8 @@ async fn follow_once(shared: &Arc<Shared>, followed: &Arc<Followed>, feed: &Arc<
     }
     feed.install(&definitions).await?;
     let (source, needed) = (followed.source, ids.clone());
-    let resumed = shared.with_core(move |core| if anew || !core.are_loaded(&needed) { Ok(None) } else { core.restart(source) });
+    let resumed =
+        shared.with_core(move |core| if anew || !core.are_loaded(&needed) { Ok(None) } else { core.restart(source) });
     let after = match resumed.await?.map_err(Error::from)? {
         Some(position) => feed.resume(position.order(), position.token())?,
         None => load(shared, followed, feed, &ids, &definitions).await?,
@@ -112,9 +119,8 @@ async fn follow_once(shared: &Arc<Shared>, followed: &Arc<Followed>, feed: &Arc<
 /// Transactions go into the maintenance, and epochs follow.
 async fn apply(shared: &Arc<Shared>, followed: &Followed, ids: &[TableId], taken: Vec<Transaction>) -> Result<()> {
     let (source, ids) = (followed.source, ids.to_vec());
-    let offered = shared.with_core(move |core| {
-        taken.into_iter().try_for_each(|transaction| core.offer(source, transaction, &ids))
-    });
+    let offered = shared
+        .with_core(move |core| taken.into_iter().try_for_each(|transaction| core.offer(source, transaction, &ids)));
     offered.await??;
     shared.step().await?;
     let failed = shared.core.lock().source_status(source).ok().and_then(|status| status.failed);
@@ -177,6 +183,7 @@ pub(super) async fn loaded(
     loaders: Vec<Loader>,
 ) -> Result<()> {
     let (source, delivering) = (followed.source, Arc::clone(shared));
-    let done = shared.with_core(move |core| core.load(source, position, loaders).map(|report| delivering.deliver(report)));
+    let done =
+        shared.with_core(move |core| core.load(source, position, loaders).map(|report| delivering.deliver(report)));
     Ok(done.await??)
 }

@@ -121,7 +121,8 @@ impl Shared {
         match followed.as_ref().and_then(|followed| followed.feed.as_ref()) {
             Some(feed) => Ok(feed.covers(position, token)?),
             None => {
-                let reason = format!("service \"{service}\" has no feed, so no view can be known to show a write of it");
+                let reason =
+                    format!("service \"{service}\" has no feed, so no view can be known to show a write of it");
                 Err(super::registry::refused("headwater.at_least", &reason))
             }
         }
@@ -147,5 +148,7 @@ impl Shared {
 fn stale(lacking: Lacking, waited: Option<Duration>) -> Error {
     let Lacking { view, what, .. } = lacking;
     let waited = waited.map(|waited| format!(" after {} ms", waited.as_millis())).unwrap_or_default();
-    Error::Stale(format!("materialized view \"{view}\" {what}{waited}; try again later, or set headwater.on_stale to live"))
+    Error::Stale(format!(
+        "materialized view \"{view}\" {what}{waited}; try again later, or set headwater.on_stale to live"
+    ))
 }

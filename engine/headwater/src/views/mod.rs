@@ -19,8 +19,9 @@ mod table;
 
 pub(crate) use ask::{ViewStatement, known_to_parser, parse_query, unknown_to_parser};
 pub(crate) use fresh::{Demand, Found};
-pub(crate) use registry::Views;
 pub use registry::ViewOptions;
-pub use subscribe::{Subscription, ViewDelta};
+pub(crate) use registry::Views;
 pub(crate) use subscribe::Begin;
+pub use subscribe::{Subscription, ViewDelta};
+pub(crate) use system::SCHEMA as SYSTEM_SCHEMA;
 pub(crate) use table::{Pin, inline_views, reads_views};

@@ -188,12 +188,22 @@ impl Shared {
             warn!(view = name, error = error.report(), "materialized view stopped");
         }
         for (source, error) in &report.failed_sources {
-            error!(?source, error = error.report(), "changes of a source do not fit its rows; its tables are read anew");
+            error!(
+                ?source,
+                error = error.report(),
+                "changes of a source do not fit its rows; its tables are read anew"
+            );
         }
         let Some(epoch) = report.epoch else { return };
         for change in report.changes {
             let vector = epoch.view(change.view).map_or_else(Vector::default, |shown| shown.vector.clone());
-            let delta = ViewDelta { view: change.view, epoch: epoch.number, vector, delta: change.delta, restarted: change.restarted };
+            let delta = ViewDelta {
+                view: change.view,
+                epoch: epoch.number,
+                vector,
+                delta: change.delta,
+                restarted: change.restarted,
+            };
             // Nobody may be listening.
             let _ = self.deltas.send(Arc::new(delta));
         }

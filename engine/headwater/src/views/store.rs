@@ -56,7 +56,8 @@ impl Store {
     pub(super) fn open(directory: &Path) -> Result<Self> {
         let wrong = |error: std::io::Error| wrong(directory, &error);
         fs::create_dir_all(directory).map_err(wrong)?;
-        let lock = File::options().create(true).truncate(false).write(true).open(directory.join(LOCK)).map_err(wrong)?;
+        let lock =
+            File::options().create(true).truncate(false).write(true).open(directory.join(LOCK)).map_err(wrong)?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { directory: directory.to_owned(), storing: Mutex::new(Stage::Open), lock }),
             Err(TryLockError::WouldBlock) => {
@@ -85,12 +86,10 @@ impl Store {
         };
         // Until a view asks for the service again nothing depends on it.
         let nothing: headwater_views::Covers = Arc::new(|_, _| Err("the service is not open yet".to_owned()));
-        let restored = Maintenance::restore(
-            options.clone(),
-            &manifest,
-            &mut |part| fs::read(self.directory.join(part)),
-            &|_| Arc::clone(&nothing),
-        );
+        let restored =
+            Maintenance::restore(options.clone(), &manifest, &mut |part| fs::read(self.directory.join(part)), &|_| {
+                Arc::clone(&nothing)
+            });
         match restored {
             Ok(maintenance) => {
                 info!(epoch = maintenance.published().number, vector = %maintenance.published().vector, "views' state restored");
@@ -104,7 +103,10 @@ impl Store {
         }
     }
 
-    pub(super) fn write_definitions(&self, definitions: &RwLockReadGuard<'_, BTreeMap<ViewName, Definition>>) -> Result<()> {
+    pub(super) fn write_definitions(
+        &self,
+        definitions: &RwLockReadGuard<'_, BTreeMap<ViewName, Definition>>,
+    ) -> Result<()> {
         // Views only read views that are older; the order in which they were created is that of their numbers.
         let mut ordered: Vec<_> = definitions.iter().collect();
         ordered.sort_by_key(|(_, definition)| definition.view);

@@ -79,7 +79,8 @@ impl Subscription {
                 Ok(_) => {}
                 Err(RecvError::Closed) => return Ok(None),
                 Err(RecvError::Lagged(epochs)) => {
-                    let reason = format!("its reader is {epochs} epochs behind what is kept; subscribe anew with a snapshot");
+                    let reason =
+                        format!("its reader is {epochs} epochs behind what is kept; subscribe anew with a snapshot");
                     return Err(refused(&format!("the subscription to \"{}\"", self.name), &reason));
                 }
             }

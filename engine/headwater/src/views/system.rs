@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::Result;
 use datafusion::datasource::memory::MemorySourceConfig;
@@ -12,12 +11,13 @@ use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use headwater_source::ServiceName;
+use headwater_source::async_trait;
 use headwater_views::{Epoch, ViewState};
 
 use super::registry::{Definition, Shared};
 
 /// The schema in which the tables stand.
-pub(super) const SCHEMA: &str = "headwater";
+pub(crate) const SCHEMA: &str = "headwater";
 
 /// Which table it is.
 #[derive(Debug, Clone, Copy)]
@@ -131,7 +131,13 @@ impl Shared {
             text(rows.iter().map(|row| row.1.as_ref().and_then(held))),
             number(rows.iter().map(|row| Some(row.0.rows_loaded()))),
             number(rows.iter().map(|row| row.2)),
-            Arc::new(rows.iter().map(|row| Some(row.1.as_ref().is_some_and(|status| status.held.is_some() || status.failed.is_some()))).collect::<BooleanArray>()),
+            Arc::new(
+                rows.iter()
+                    .map(|row| {
+                        Some(row.1.as_ref().is_some_and(|status| status.held.is_some() || status.failed.is_some()))
+                    })
+                    .collect::<BooleanArray>(),
+            ),
         ]
     }
 }

@@ -148,7 +148,8 @@ impl Ledger {
 
     fn rows(&self, table: &str) -> RecordBatch {
         let state = self.state.lock();
-        let (ids, amounts): (Vec<i64>, Vec<i64>) = state.tables[table].iter().map(|(id, amount)| (*id, *amount)).unzip();
+        let (ids, amounts): (Vec<i64>, Vec<i64>) =
+            state.tables[table].iter().map(|(id, amount)| (*id, *amount)).unzip();
         let columns: Vec<Arc<dyn Array>> = vec![Arc::new(Int64Array::from(ids)), Arc::new(Int64Array::from(amounts))];
         RecordBatch::try_new(definition(table).schema(), columns).unwrap()
     }

@@ -89,7 +89,10 @@ async fn view_follows_its_services_and_is_read_as_a_table() {
     let shown = shop.commit(&[("accounts", 12, Some(7))]);
     until(&session, "SELECT total FROM reports.totals ORDER BY odd", "1050\n800").await;
     until(&session, "SELECT position FROM headwater.freshness WHERE service = 'shop'", &shown).await;
-    assert_eq!(text(&session, "SELECT state, class FROM headwater.feeds").await, "following|transactional\nfollowing|transactional");
+    assert_eq!(
+        text(&session, "SELECT state, class FROM headwater.feeds").await,
+        "following|transactional\nfollowing|transactional"
+    );
     let explained = text(&session, "EXPLAIN MATERIALIZED VIEW reports.totals").await;
     assert!(explained.contains("inner join|incremental") && explained.contains("scan bank.accounts"), "{explained}");
 }
@@ -188,7 +191,8 @@ async fn stream_that_breaks_is_read_on_without_loss_and_history_that_is_gone_is_
     let bank = accounts("bank");
     let engine = Ledger::engine(&[&bank], quick()).await;
     let session = engine.session();
-    ask(&session, "CREATE MATERIALIZED VIEW v.total AS SELECT sum(amount) AS total, count(*) AS n FROM bank.accounts").await;
+    ask(&session, "CREATE MATERIALIZED VIEW v.total AS SELECT sum(amount) AS total, count(*) AS n FROM bank.accounts")
+        .await;
     for round in 0..20 {
         bank.commit(&[("accounts", 100 + round, Some(round))]);
         bank.cut_streams();
@@ -223,22 +227,19 @@ async fn credit_in_one_service_never_shows_before_its_debit_in_the_other() {
         let token = left.commit(&[("accounts", 0, Some(100 - round - 1))]);
         assert_eq!(token, debit.to_string());
     }
+    // The last transaction of the credits comes after all of them.
+    right.commit(&[("accounts", 50, Some(7))]);
     let mut total = 0;
-    loop {
+    while total != 2_007 {
         let change = tokio::time::timeout(DEADLINE, changes.next()).await.unwrap().unwrap().unwrap();
         if change.restarted {
             total = 0;
         }
         let rows = change.delta.rows().column(0).as_primitive::<Int64Type>();
         total += rows.iter().zip(change.delta.weights()).map(|(value, weight)| value.unwrap() * weight).sum::<i64>();
-        assert!(total <= 2_000, "a credit showed before its debit: {total}");
+        assert!(total <= 2_000 || total == 2_007, "a credit showed before its debit: {total}");
         versions += 1;
-        let done = |service| change.vector.position(service).is_some_and(|position| position.order() == 110);
-        if done("debits") && done("credits") {
-            break;
-        }
     }
-    assert_eq!(total, 2_000);
     assert!(versions > 1);
 }
 
@@ -249,9 +250,16 @@ async fn views_over_views_and_later_views_read_what_is_held() {
     let session = engine.session();
     ask(&session, "CREATE MATERIALIZED VIEW v.rich AS SELECT id, amount FROM bank.accounts WHERE amount > 50").await;
     ask(&session, "SET search_path = bank, v").await;
-    assert_eq!(text(&session, "CREATE MATERIALIZED VIEW v.count AS SELECT count(*) AS n FROM rich").await, "v.count|shown");
+    assert_eq!(
+        text(&session, "CREATE MATERIALIZED VIEW v.count AS SELECT count(*) AS n FROM rich").await,
+        "v.count|shown"
+    );
     assert_eq!(bank.snapshots(), 1, "a view over a view reads no source");
-    ask(&session, "CREATE MATERIALIZED VIEW v.limits AS SELECT a.id, l.amount FROM accounts a JOIN limits l ON a.id = l.id").await;
+    ask(
+        &session,
+        "CREATE MATERIALIZED VIEW v.limits AS SELECT a.id, l.amount FROM accounts a JOIN limits l ON a.id = l.id",
+    )
+    .await;
     assert_eq!(number(&session, "SELECT count(*) FROM v.limits").await, Some(10));
     bank.commit(&[("accounts", 1, Some(1)), ("limits", 2, None)]);
     until(&session, "SELECT (SELECT n FROM v.count), (SELECT count(*) FROM v.limits)", "9|9").await;
@@ -277,7 +285,10 @@ async fn definitions_that_cannot_be_are_refused_by_name() {
         ("CREATE MATERIALIZED VIEW bank.a AS SELECT 1 AS x", "schema \"bank\" is a service"),
         ("CREATE MATERIALIZED VIEW headwater.a AS SELECT 1 AS x", "the engine's own"),
         ("CREATE MATERIALIZED VIEW v.b AS SELECT random() AS x", "random() gives another value"),
-        ("CREATE MATERIALIZED VIEW v.b AS SELECT id, id FROM bank.accounts", "two columns named \"id\""),
+        (
+            "CREATE MATERIALIZED VIEW v.b AS SELECT a.id, b.id FROM bank.accounts a JOIN bank.accounts b ON a.id = b.amount",
+            "two columns named \"id\"",
+        ),
         ("CREATE MATERIALIZED VIEW v.b AS SELECT nothing FROM bank.accounts", "nothing"),
         ("CREATE MATERIALIZED VIEW v.b AS SELECT * FROM headwater.feeds", "neither a table of a service nor"),
         ("CREATE VIEW v.b AS SELECT 1 AS x", "refused"),
@@ -287,8 +298,14 @@ async fn definitions_that_cannot_be_are_refused_by_name() {
         let error = try_ask(&session, sql).await.map(|_| ()).unwrap_err();
         assert!(error.report().contains(message), "{sql}: {}", error.report());
     }
-    assert_eq!(text(&session, "CREATE MATERIALIZED VIEW IF NOT EXISTS v.a AS SELECT 1 AS x").await, "v.a|it is there already");
-    assert_eq!(text(&session, "CREATE OR REPLACE MATERIALIZED VIEW v.a AS SELECT count(*) AS n FROM bank.accounts").await, "v.a|shown");
+    assert_eq!(
+        text(&session, "CREATE MATERIALIZED VIEW IF NOT EXISTS v.a AS SELECT 1 AS x").await,
+        "v.a|it is there already"
+    );
+    assert_eq!(
+        text(&session, "CREATE OR REPLACE MATERIALIZED VIEW v.a AS SELECT count(*) AS n FROM bank.accounts").await,
+        "v.a|shown"
+    );
     assert_eq!(number(&session, "SELECT n FROM v.a").await, Some(10));
     assert_eq!(text(&session, "REFRESH MATERIALIZED VIEW v.a").await, "v.a|shown");
     assert_eq!(number(&session, "SELECT n FROM v.a").await, Some(10));
@@ -380,7 +397,8 @@ async fn subscriber_sees_every_epoch_and_its_sum_is_the_view() {
         assert!(change.epoch > epoch, "epochs come in their order, each once");
         epoch = change.epoch;
         let amounts = change.delta.rows().column(1).as_primitive::<Int64Type>();
-        total += amounts.iter().zip(change.delta.weights()).map(|(amount, weight)| amount.unwrap() * weight).sum::<i64>();
+        total +=
+            amounts.iter().zip(change.delta.weights()).map(|(amount, weight)| amount.unwrap() * weight).sum::<i64>();
         if change.vector.position("bank").is_some_and(|position| position.token() == last) {
             break;
         }

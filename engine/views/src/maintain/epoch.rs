@@ -79,9 +79,9 @@ impl Vector {
 
     /// The positions of some services.
     pub(super) fn of<'a>(&self, services: impl IntoIterator<Item = &'a Arc<str>>) -> Self {
-        let found = services.into_iter().filter_map(|service| {
-            self.0.get(service).map(|position| (Arc::clone(service), position.clone()))
-        });
+        let found = services
+            .into_iter()
+            .filter_map(|service| self.0.get(service).map(|position| (Arc::clone(service), position.clone())));
         Self(found.collect())
     }
 }

@@ -202,7 +202,8 @@ impl Maintenance {
         let known = self.source(source)?.tables.iter().find(|table| &*self.tables[table.0].name == name);
         if let Some(known) = known {
             if self.tables[known.0].table.schema() != &definition.schema() {
-                let reason = format!("table \"{name}\" has other columns than those that are held; drop the views over it");
+                let reason =
+                    format!("table \"{name}\" has other columns than those that are held; drop the views over it");
                 return Err(Error::name(reason));
             }
             return Ok(*known);
@@ -492,8 +493,10 @@ impl Maintenance {
     /// How many transactions of each source the next epoch takes: sources in turn, one transaction each, while what the next one depends on is
     /// covered by what was taken already.
     fn choose(&self) -> BTreeMap<SourceId, usize> {
-        let mut chosen: BTreeMap<SourceId, usize> =
-            (0..self.sources.len()).filter(|source| self.sources[*source].failed.is_none()).map(|s| (SourceId(s), 0)).collect();
+        let mut chosen: BTreeMap<SourceId, usize> = (0..self.sources.len())
+            .filter(|source| self.sources[*source].failed.is_none())
+            .map(|s| (SourceId(s), 0))
+            .collect();
         let mut vector = self.vector();
         let mut rows = 0;
         loop {
@@ -519,7 +522,9 @@ impl Maintenance {
     /// What a transaction waits for under a vector. A service that is not followed here makes no promise that could be broken.
     fn held(&self, waiting: &Waiting, vector: &Vector) -> Option<Held> {
         for dependency in &waiting.depends_on {
-            let Some(source) = self.sources.iter().find(|source| *source.service == *dependency.service) else { continue };
+            let Some(source) = self.sources.iter().find(|source| *source.service == *dependency.service) else {
+                continue;
+            };
             let Some(position) = vector.position(&source.service) else { continue };
             let fault = match (source.covers)(position, &dependency.token) {
                 Ok(true) => continue,
@@ -626,7 +631,10 @@ impl Maintenance {
             let changes = Changes { deltas: of_inputs.collect(), first: false };
             if let Some(frozen) = inputs.iter().find(|input| self.is_frozen(**input)) {
                 let Input::View(read) = frozen else { return Ok(()) };
-                return Err(Error::name(format!("materialized view \"{}\", which it reads, has failed", self.view(*read)?.name)));
+                return Err(Error::name(format!(
+                    "materialized view \"{}\", which it reads, has failed",
+                    self.view(*read)?.name
+                )));
             }
             if changes.deltas.is_empty() {
                 return Ok(());

@@ -36,7 +36,10 @@ pub(super) struct Waiting {
 
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Source").field("service", &self.service).field("position", &self.position).finish_non_exhaustive()
+        f.debug_struct("Source")
+            .field("service", &self.service)
+            .field("position", &self.position)
+            .finish_non_exhaustive()
     }
 }
 

@@ -52,7 +52,8 @@ impl View {
 
     /// Computes the view from the contents of its inputs. What it shows is the difference to what it showed before.
     pub(super) fn start(&mut self, changes: &Changes) -> Result<Delta> {
-        let mut running = Running { root: self.query.compile()?, output: Output::new(Arc::clone(self.query.schema()))? };
+        let mut running =
+            Running { root: self.query.compile()?, output: Output::new(Arc::clone(self.query.schema()))? };
         let delta = running.step(changes)?;
         self.check_memory(&running)?;
         self.running = Some(running);
@@ -61,7 +62,8 @@ impl View {
 
     /// Follows an epoch. A view that fails gives its state up, and its memory with it.
     pub(super) fn step(&mut self, changes: &Changes) -> Result<Delta> {
-        let mut running = self.running.take().ok_or_else(|| Error::invariant("a view was stepped before it was loaded"))?;
+        let mut running =
+            self.running.take().ok_or_else(|| Error::invariant("a view was stepped before it was loaded"))?;
         let delta = running.step(changes)?;
         self.check_memory(&running)?;
         self.running = Some(running);

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use arrow::array::cast::AsArray;
 use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, BooleanArray, Float64Array, Int64Array, PrimitiveArray};
 use arrow::datatypes::{
-    ArrowNumericType, DataType, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, DecimalType,
-    Float64Type, Int64Type, UInt64Type, i256,
+    ArrowNumericType, DataType, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, DecimalType, Float64Type,
+    Int64Type, UInt64Type, i256,
 };
 use datafusion::error::DataFusionError;
 
@@ -289,13 +289,7 @@ where
         _ => 0,
     };
     let factor = i256::from_i128(10).pow_wrapping(u32::try_from(digits).unwrap_or(0));
-    Box::new(DecimalMean::<T> {
-        sums: vec![],
-        counts: vec![],
-        factor,
-        result: result.clone(),
-        value: PhantomData,
-    })
+    Box::new(DecimalMean::<T> { sums: vec![], counts: vec![], factor, result: result.clone(), value: PhantomData })
 }
 
 /// Narrowing from 256 bits.

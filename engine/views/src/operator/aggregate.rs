@@ -178,12 +178,8 @@ impl Aggregate {
         let old = self.concat(&before)?;
         let old_bytes = self.results.encode(&old, before.shown.iter().filter(|shown| **shown).count())?;
         let global = self.is_global();
-        let live: Vec<u32> = before
-            .groups
-            .iter()
-            .copied()
-            .filter(|group| self.groups[*group as usize].rows > 0 || global)
-            .collect();
+        let live: Vec<u32> =
+            before.groups.iter().copied().filter(|group| self.groups[*group as usize].rows > 0 || global).collect();
         let new = self.evaluate(&live)?;
         let new_bytes = self.results.encode(&new, live.len())?;
         let (mut gone, mut gone_groups, mut come, mut come_groups) = (vec![], vec![], vec![], vec![]);

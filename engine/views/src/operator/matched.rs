@@ -9,8 +9,8 @@ use arrow::array::{ArrayRef, BooleanArray, new_null_array};
 use arrow::datatypes::SchemaRef;
 use hashbrown::HashMap;
 
-use super::side::{Keyed, Side};
 use super::join::BATCH_ROWS;
+use super::side::{Keyed, Side};
 use super::{Changes, Description, Expression, Mode, Operator, holds};
 use crate::arrangement::{Arrangement, narrow};
 use crate::delta::{batch, take_columns};
@@ -196,7 +196,14 @@ impl Matched {
     }
 
     /// Adds a delta to its own side's rows.
-    fn insert(&mut self, of: Which, keyed: &Keyed, matches: &[i64], touched: &mut Touched, out: &mut Vec<Delta>) -> Result<()> {
+    fn insert(
+        &mut self,
+        of: Which,
+        keyed: &Keyed,
+        matches: &[i64],
+        touched: &mut Touched,
+        out: &mut Vec<Delta>,
+    ) -> Result<()> {
         let mut alone = Vec::new();
         let rows = match of {
             Which::Left => &mut self.left_rows,
@@ -236,7 +243,14 @@ impl Matched {
     }
 
     /// Gives rows of one side out as the join does for rows with or without a match.
-    fn emit_single(&self, of: Which, columns: Vec<ArrayRef>, weights: Vec<i64>, matched: bool, out: &mut Vec<Delta>) -> Result<()> {
+    fn emit_single(
+        &self,
+        of: Which,
+        columns: Vec<ArrayRef>,
+        weights: Vec<i64>,
+        matched: bool,
+        out: &mut Vec<Delta>,
+    ) -> Result<()> {
         let rows = weights.len();
         let nulls = |side: &Side| -> Vec<ArrayRef> {
             side.input.schema().fields().iter().map(|field| new_null_array(field.data_type(), rows)).collect()

@@ -19,17 +19,17 @@ use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray};
 use arrow::array::cast::AsArray;
+use arrow::array::{Array, ArrayRef, BooleanArray};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::physical_expr::PhysicalExpr;
 
-pub(crate) use aggregate::{Aggregate, Measure};
 pub(crate) use accumulate::accumulator;
+pub(crate) use aggregate::{Aggregate, Measure};
 pub(crate) use constant::Constant;
 pub(crate) use join::Join;
-pub(crate) use matched::{Matched, MatchKind};
+pub(crate) use matched::{MatchKind, Matched};
 pub(crate) use recompute::{Recompute, RowWise};
 pub(crate) use side::{Keep, Side};
 pub(crate) use stateless::{Filter, Project, Scan, Union};

@@ -65,7 +65,8 @@ impl Recompute {
         inputs: Vec<(Box<dyn Operator>, SchemaRef)>,
         schema: SchemaRef,
     ) -> Result<Self> {
-        let inputs = inputs.into_iter().map(|(input, strict)| Kept::new(input, vec![], strict)).collect::<Result<_>>()?;
+        let inputs =
+            inputs.into_iter().map(|(input, strict)| Kept::new(input, vec![], strict)).collect::<Result<_>>()?;
         Self::new(name, evaluator, plan, inputs, vec![], schema)
     }
 
@@ -163,9 +164,9 @@ impl Kept {
             }
         }
         rows.sort_unstable();
-        let batches = rows.chunks(super::join::BATCH_ROWS).map(|rows| {
-            batch(&self.strict, self.codec.decode(rows.iter().copied())?, rows.len())
-        });
+        let batches = rows
+            .chunks(super::join::BATCH_ROWS)
+            .map(|rows| batch(&self.strict, self.codec.decode(rows.iter().copied())?, rows.len()));
         batches.collect()
     }
 }

@@ -87,9 +87,9 @@ impl Side {
         let keys = self.key_codec.encode(&key_columns, delta.len())?;
         let columns: Vec<ArrayRef> = self.values.iter().map(|index| delta.columns()[*index].clone()).collect();
         let values = self.value_codec.encode(&columns, delta.len())?;
-        let nulls = key_columns.iter().fold(None, |nulls, column| {
-            NullBuffer::union(nulls.as_ref(), column.logical_nulls().as_ref())
-        });
+        let nulls = key_columns
+            .iter()
+            .fold(None, |nulls, column| NullBuffer::union(nulls.as_ref(), column.logical_nulls().as_ref()));
         Ok(Keyed { delta, keys, values, key_columns, nulls: nulls.filter(|nulls| nulls.null_count() > 0) })
     }
 
@@ -110,9 +110,7 @@ impl Side {
         let column = |(index, place): (usize, &Place)| match place {
             Place::Key(key) => keys[*key].clone(),
             Place::Value(value) => values_columns[*value].clone(),
-            Place::Nowhere => {
-                arrow::array::new_null_array(self.input.schema().field(index).data_type(), values.len())
-            }
+            Place::Nowhere => arrow::array::new_null_array(self.input.schema().field(index).data_type(), values.len()),
         };
         Ok(self.places.iter().enumerate().map(column).collect())
     }

@@ -36,12 +36,7 @@ pub(crate) struct Top {
 }
 
 impl Top {
-    pub(crate) fn new(
-        input: Box<dyn Operator>,
-        order: Vec<Order>,
-        skip: usize,
-        fetch: Option<usize>,
-    ) -> Result<Self> {
+    pub(crate) fn new(input: Box<dyn Operator>, order: Vec<Order>, skip: usize, fetch: Option<usize>) -> Result<Self> {
         let schema = input.schema();
         let types = order
             .iter()
@@ -117,7 +112,8 @@ impl Operator for Top {
         }
         let mut change: HashMap<Bytes, i64, Fixed> = HashMap::default();
         let after = self.window();
-        let signed = before.iter().map(|(row, weight)| (row, -weight)).chain(after.iter().map(|(row, weight)| (row, *weight)));
+        let signed =
+            before.iter().map(|(row, weight)| (row, -weight)).chain(after.iter().map(|(row, weight)| (row, *weight)));
         for (row, weight) in signed {
             *change.entry(row.clone()).or_insert(0) += weight;
         }

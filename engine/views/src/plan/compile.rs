@@ -10,9 +10,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, JoinType, NullEquality};
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{
-    self as logical, Expr, FetchType, LogicalPlan, SkipType, SortExpr, TableScan,
-};
+use datafusion::logical_expr::{self as logical, Expr, FetchType, LogicalPlan, SkipType, SortExpr, TableScan};
 use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
 use datafusion::physical_expr::create_physical_expr;
 use datafusion::physical_expr::expressions::Column;
@@ -87,10 +85,8 @@ impl Compiler<'_> {
     fn projection(&self, projection: &logical::Projection) -> Result<Compiled> {
         let schema = loosened(projection.schema.as_arrow());
         let expressions = self.expressions(&projection.expr, projection.input.schema())?;
-        let columns: Option<Vec<usize>> = expressions
-            .iter()
-            .map(|expression| expression.downcast_ref::<Column>().map(Column::index))
-            .collect();
+        let columns: Option<Vec<usize>> =
+            expressions.iter().map(|expression| expression.downcast_ref::<Column>().map(Column::index)).collect();
         // Columns that a join would make for nothing are not made.
         if let (Some(columns), LogicalPlan::Join(join)) = (columns, inner_plan(&projection.input))
             && is_inner(join)
@@ -121,7 +117,9 @@ impl Compiler<'_> {
     fn first_rows(&self, input: &LogicalPlan, skip: usize, fetch: Option<usize>) -> Result<Compiled> {
         match inner_plan(input) {
             LogicalPlan::Sort(sort) if sort.fetch.is_none() => self.top(&sort.input, &sort.expr, skip, fetch),
-            LogicalPlan::Projection(projection) if is_ordered(&projection.input) && !has_subquery(inner_plan(input))? => {
+            LogicalPlan::Projection(projection)
+                if is_ordered(&projection.input) && !has_subquery(inner_plan(input))? =>
+            {
                 let schema = loosened(projection.schema.as_arrow());
                 let expressions = self.expressions(&projection.expr, projection.input.schema())?;
                 let input = self.first_rows(&projection.input, skip, fetch)?;
@@ -236,7 +234,9 @@ impl Compiler<'_> {
         let lowered =
             LoweredAggregateBuilder::new(expr, schema, schema.as_arrow(), self.evaluator.properties(), &context);
         let lowered = lowered.build()?;
-        if !lowered.order_bys.is_empty() && !matches!(lowered.aggregate.fun().name(), "count" | "sum" | "avg" | "min" | "max") {
+        if !lowered.order_bys.is_empty()
+            && !matches!(lowered.aggregate.fun().name(), "count" | "sum" | "avg" | "min" | "max")
+        {
             return Ok(None);
         }
         let function = lowered.aggregate;
@@ -353,7 +353,11 @@ fn has_subquery(plan: &LogicalPlan) -> Result<bool> {
         expression.apply(|part| {
             found |= matches!(
                 part,
-                Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_) | Expr::OuterReferenceColumn(..)
+                Expr::ScalarSubquery(_)
+                    | Expr::Exists(_)
+                    | Expr::InSubquery(_)
+                    | Expr::SetComparison(_)
+                    | Expr::OuterReferenceColumn(..)
             );
             Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
         })
@@ -378,8 +382,9 @@ fn over(plan: &LogicalPlan, inputs: &[&LogicalPlan]) -> Result<LogicalPlan> {
     let replaced = plan.clone().map_children(|_| {
         let slot = slots.get_mut(next).and_then(Option::take);
         next += 1;
-        slot.map(Transformed::yes)
-            .ok_or_else(|| datafusion::error::DataFusionError::Internal("a node has more inputs than it said".to_owned()))
+        slot.map(Transformed::yes).ok_or_else(|| {
+            datafusion::error::DataFusionError::Internal("a node has more inputs than it said".to_owned())
+        })
     })?;
     Ok(replaced.data)
 }

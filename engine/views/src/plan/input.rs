@@ -33,9 +33,9 @@ pub(crate) struct Placeholder {
 /// The input of a scan, where it is one of a view's inputs.
 pub(crate) fn placeholder(scan: &TableScan) -> Option<Arc<Placeholder>> {
     let provider = source_as_provider(&scan.source).ok()?;
-    provider.downcast_ref::<Placeholder>().map(|found| {
-        Arc::new(Placeholder { input: found.input, schema: Arc::clone(&found.schema) })
-    })
+    provider
+        .downcast_ref::<Placeholder>()
+        .map(|found| Arc::new(Placeholder { input: found.input, schema: Arc::clone(&found.schema) }))
 }
 
 /// Stands for the output of an operator in the plan of one that is computed anew.

@@ -45,10 +45,7 @@ impl Query {
     /// # Errors
     /// [`Error::Query`] names what can't be a view: volatile functions, functions of the time of the query, two columns of one name, a type
     /// without order. Errors of `resolve` and of DataFusion's planner.
-    pub fn new(
-        plan: LogicalPlan,
-        resolve: &mut dyn FnMut(&TableScan) -> Result<Resolved>,
-    ) -> Result<Self> {
+    pub fn new(plan: LogicalPlan, resolve: &mut dyn FnMut(&TableScan) -> Result<Resolved>) -> Result<Self> {
         refuse::unstable(&plan)?;
         let evaluator = Arc::new(Evaluator::new());
         let plan = bind(plan, resolve)?;
@@ -122,9 +119,11 @@ fn is_work_table(scan: &TableScan) -> bool {
 fn fits(scan: &TableScan, resolved: Resolved) -> Result<Resolved> {
     let planned = scan.source.schema();
     let same = planned.fields().len() == resolved.schema.fields().len()
-        && planned.fields().iter().zip(resolved.schema.fields()).all(|(planned, held)| {
-            planned.name() == held.name() && planned.data_type() == held.data_type()
-        });
+        && planned
+            .fields()
+            .iter()
+            .zip(resolved.schema.fields())
+            .all(|(planned, held)| planned.name() == held.name() && planned.data_type() == held.data_type());
     if !same {
         return Err(Error::query(format!("the columns of \"{}\" are not those that are held", scan.table_name)));
     }
@@ -136,7 +135,10 @@ fn output_schema(plan: &LogicalPlan) -> Result<SchemaRef> {
     let mut fields = Vec::new();
     for field in plan.schema().fields() {
         if !names.insert(field.name().clone()) {
-            return Err(Error::query(format!("it has two columns named \"{}\"; name them apart with AS", field.name())));
+            return Err(Error::query(format!(
+                "it has two columns named \"{}\"; name them apart with AS",
+                field.name()
+            )));
         }
         if *field.data_type() == DataType::Null {
             let reason = format!("column \"{}\" has no type; cast it, as in CAST(NULL AS bigint)", field.name());

@@ -31,7 +31,10 @@ fn move_by(model: &mut Model, table: usize, account: usize, amount: i64) -> Tabl
     let new = balance(model, account) + amount;
     model.rows[account][1] = ScalarValue::Int64(Some(new));
     let rows = batch(&loose(&model.definition.schema()), &[old, model.rows[account].clone()]);
-    TableChange { table, change: Change::Rows(RowChanges { rows, ops: vec![RowOp::DeleteKey, RowOp::InsertOver], kept: vec![] }) }
+    TableChange {
+        table,
+        change: Change::Rows(RowChanges { rows, ops: vec![RowOp::DeleteKey, RowOp::InsertOver], kept: vec![] }),
+    }
 }
 
 fn number(world: &World, view: ViewId) -> i64 {
@@ -49,7 +52,8 @@ fn total_of_transfers_within_one_source_is_zero_in_every_version() {
     let mut world = World::new(vec![("bank", vec![bank("accounts")])]);
     world.load();
     let total = world.create("SELECT sum(balance) AS total FROM accounts");
-    let pairs = world.create("SELECT sum(a.balance + b.balance) AS total FROM accounts a JOIN accounts b ON a.id = 9 - b.id");
+    let pairs =
+        world.create("SELECT sum(a.balance + b.balance) AS total FROM accounts a JOIN accounts b ON a.id = 9 - b.id");
     let mut dice = Dice::new(1);
     for _ in 0..200 {
         let (from, to) = (dice.roll(10), dice.roll(10));
@@ -71,7 +75,8 @@ fn total_of_transfers_within_one_source_is_zero_in_every_version() {
 fn credit_waits_for_its_debit_and_the_total_is_never_above_zero() {
     let mut world = World::new(vec![("left", vec![bank("l")]), ("right", vec![bank("r")])]);
     world.load();
-    let total = world.create("SELECT sum(balance) AS total FROM (SELECT balance FROM l UNION ALL SELECT balance FROM r)");
+    let total =
+        world.create("SELECT sum(balance) AS total FROM (SELECT balance FROM l UNION ALL SELECT balance FROM r)");
     let mut dice = Dice::new(2);
     let mut debits = Vec::new();
     for round in 0..100 {

@@ -47,7 +47,13 @@ fn changes_that_do_not_fit_the_rows_stop_their_source_by_name_and_leave_it_as_it
         ("a row over none", Some(0), vec![(3, 0)], vec![InsertOver], "none was taken away"),
         ("a missing row of a bag", None, vec![(1, 11)], vec![DeleteRow], "deleted that is not there"),
         ("a key of a bag", None, vec![(1, 10)], vec![DeleteKey], "the table has none"),
-        ("a key that an update gives twice", Some(0), vec![(1, 0), (2, 5)], vec![DeleteKey, InsertOver], "whose key is there"),
+        (
+            "a key that an update gives twice",
+            Some(0),
+            vec![(1, 0), (2, 5)],
+            vec![DeleteKey, InsertOver],
+            "whose key is there",
+        ),
     ];
     for (what, key, rows, ops, message) in cases {
         let mut world = world(key);
@@ -119,7 +125,10 @@ fn queries_that_cannot_be_views_are_refused_by_name() {
     for (sql, message) in [
         ("SELECT id, random() AS r FROM t", "random() gives another value each time"),
         ("SELECT id, now() AS n FROM t", "now() changes with the time"),
-        ("SELECT id FROM t WHERE v > (SELECT extract(year FROM current_date()))", "current_date() changes with the time"),
+        (
+            "SELECT id FROM t WHERE v > (SELECT extract(year FROM current_date()))",
+            "current_date() changes with the time",
+        ),
         ("SELECT t.id, u.id FROM t JOIN u ON t.id = u.v", "two columns named \"id\""),
         ("SELECT id, NULL AS x FROM t", "column \"x\" has no type"),
         ("SELECT id FROM t WHERE v = $1", "parameter $1"),

@@ -133,9 +133,11 @@ impl Model {
             Style::Rows => (gone, RowOp::DeleteRow),
             Style::Keys => {
                 let columns = self.definition.columns.iter().enumerate();
-                let row = columns.map(|(index, column)| {
-                    if index == key { gone[index].clone() } else { null(&column.data_type) }
-                });
+                let row = columns.map(
+                    |(index, column)| {
+                        if index == key { gone[index].clone() } else { null(&column.data_type) }
+                    },
+                );
                 (row.collect(), RowOp::DeleteKey)
             }
         }
@@ -172,7 +174,9 @@ fn value(data_type: &DataType, number: i64) -> ScalarValue {
     match data_type {
         DataType::Int32 => ScalarValue::Int32(Some(number as i32 - 2)),
         DataType::Int64 => ScalarValue::Int64(Some(number - 2)),
-        DataType::Float64 => ScalarValue::Float64(Some([0.5, -0.25, 1024.0, -1024.0, 0.0, 2.5, 0.125][number as usize % 7])),
+        DataType::Float64 => {
+            ScalarValue::Float64(Some([0.5, -0.25, 1024.0, -1024.0, 0.0, 2.5, 0.125][number as usize % 7]))
+        }
         DataType::Boolean => ScalarValue::Boolean(Some(number % 2 == 0)),
         DataType::Utf8 => {
             let text = ["", "a", "B", "ab", "a long text that does not fit in place", "é", "b"][number as usize % 7];

@@ -30,7 +30,11 @@ impl Disk {
     }
 }
 
-const QUERIES: &[&str] = &["SELECT * FROM t", "SELECT a, s, f FROM bag", "SELECT t.a, sum(u.b) AS n FROM t JOIN u ON t.a = u.a GROUP BY t.a"];
+const QUERIES: &[&str] = &[
+    "SELECT * FROM t",
+    "SELECT a, s, f FROM bag",
+    "SELECT t.a, sum(u.b) AS n FROM t JOIN u ON t.a = u.a GROUP BY t.a",
+];
 
 fn play(world: &mut World, dice: &mut Dice) {
     for _ in 0..3 {

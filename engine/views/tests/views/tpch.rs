@@ -36,7 +36,8 @@ struct Table {
 
 fn all_rows(reader: impl RecordBatchReader) -> RecordBatch {
     let narrow = |field: &Arc<Field>| {
-        let data_type = if *field.data_type() == DataType::Utf8View { DataType::Utf8 } else { field.data_type().clone() };
+        let data_type =
+            if *field.data_type() == DataType::Utf8View { DataType::Utf8 } else { field.data_type().clone() };
         Arc::new(Field::new(field.name(), data_type, false))
     };
     let schema: SchemaRef = Arc::new(Schema::new(reader.schema().fields().iter().map(narrow).collect::<Vec<_>>()));

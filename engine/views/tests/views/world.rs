@@ -143,7 +143,9 @@ impl World {
     /// A context over the tables as the sources hold them now, and some views' rows.
     fn context(&self) -> SessionContext {
         let context = SessionContext::new_with_config(
-            SessionConfig::new().with_target_partitions(1).set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false),
+            SessionConfig::new()
+                .with_target_partitions(1)
+                .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false),
         );
         for model in self.sources.iter().flat_map(|source| &source.models) {
             let table = MemTable::try_new(model.definition.schema(), vec![vec![model.batch()]]).expect("a table");
@@ -190,7 +192,13 @@ impl World {
         let lines = self.views.explain(view).expect("the view is there");
         let line = |line: headwater_views::Explained| {
             let description = line.description;
-            format!("{}{} [{:?}, {} rows]", "  ".repeat(line.depth), description.operator, description.mode, description.rows)
+            format!(
+                "{}{} [{:?}, {} rows]",
+                "  ".repeat(line.depth),
+                description.operator,
+                description.mode,
+                description.rows
+            )
         };
         lines.into_iter().map(line).collect::<Vec<_>>().join("\n")
     }
