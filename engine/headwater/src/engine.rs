@@ -134,7 +134,7 @@ impl EngineBuilder {
         }
         let catalog = Catalog::new(services);
         let engine = Engine {
-            views: Views::open(Arc::clone(&catalog), self.views)?,
+            views: Views::open(Arc::clone(&catalog), self.views, self.limits.view_memory_bytes)?,
             catalog,
             template: Arc::new(Template::new(Governor::new(&self.limits)?)),
             search_path: self.search_path,

@@ -94,7 +94,9 @@ impl Session {
                 self.set_search_path(path)?;
                 self.answer(&self.context.state(), LogicalPlan::EmptyRelation(nothing())).await
             }
-            Request::View(ViewStatement::Explain { name }) => self.answer_rows(self.views.shared().explain(&name)?),
+            Request::View(ViewStatement::Explain { name }) => {
+                self.answer_rows(self.views.shared().explain(&name).await?)
+            }
             Request::View(statement) => {
                 let done = self.views.shared().define(self, statement).await?;
                 self.answer_rows(done.rows()?)

@@ -10,7 +10,7 @@ use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{LogicalPlan, TableScan};
 use headwater_federation::{RemoteTable, Service};
 use headwater_source::{Position, ServiceName, TableDef};
-use headwater_views::{Error as ViewError, Input, Query, Resolved, TableId, ViewState};
+use headwater_views::{Error as ViewError, Input, Query, Resolved, SourceId, TableId, ViewState};
 use tracing::info;
 
 use super::ask::{ViewName, ViewStatement, parse_query};
@@ -24,6 +24,12 @@ use crate::{Error, Result, Session};
 const SHOWN_WAIT: Duration = Duration::from_secs(30);
 
 const LOADING: &str = "still loading; headwater.views and headwater.feeds tell how far it is";
+
+/// A service and tables of it by their names.
+type Tables = (Arc<Service>, BTreeMap<String, Arc<TableDef>>);
+
+/// What the maintenance calls a table, by service and name.
+type Ids = BTreeMap<(String, String), (SourceId, TableId)>;
 
 /// What a statement did, a row of its answer.
 #[derive(Debug, Clone)]
@@ -137,12 +143,12 @@ impl Shared {
         let old = self.definitions.read().get(name).map(|definition| definition.view).filter(|_| replace);
         let (shared, wanted, full_name) = (Arc::clone(self), tables.clone(), name.to_string());
         let made = self.with_core(move |core| {
-            let mut ids = BTreeMap::new();
+            let mut ids = Ids::new();
             for (service, tables) in &wanted {
                 let source = core.add_source(service.name().as_str(), covers(service));
                 for (table, definition) in tables {
                     let id = core.add_table(source, table, definition)?;
-                    ids.insert((service.name().to_string(), table.clone()), id);
+                    ids.insert((service.name().to_string(), table.clone()), (source, id));
                 }
             }
             let query = Query::new(plan, &mut |scan| resolve(scan, &ids));
@@ -170,8 +176,8 @@ impl Shared {
     }
 
     /// The tables of services that a plan reads.
-    fn tables_of(&self, plan: &LogicalPlan) -> Result<Vec<(Arc<Service>, BTreeMap<String, Arc<TableDef>>)>> {
-        let mut services: Vec<(Arc<Service>, BTreeMap<String, Arc<TableDef>>)> = Vec::new();
+    fn tables_of(&self, plan: &LogicalPlan) -> Result<Vec<Tables>> {
+        let mut services: Vec<Tables> = Vec::new();
         for scan in scans(plan)? {
             let Ok(provider) = source_as_provider(&scan.source) else { continue };
             let Some(table) = provider.downcast_ref::<RemoteTable>() else { continue };
@@ -186,20 +192,17 @@ impl Shared {
     }
 
     /// Lets services be followed for these tables; those that are followed already for the new ones among them.
-    fn follow_all(
-        self: &Arc<Self>,
-        tables: Vec<(Arc<Service>, BTreeMap<String, Arc<TableDef>>)>,
-        ids: &BTreeMap<(String, String), TableId>,
-    ) {
+    fn follow_all(self: &Arc<Self>, tables: Vec<Tables>, ids: &Ids) {
         for (service, tables) in tables {
             let name = service.name().to_string();
-            let source = self.core.lock().add_source(&name, covers(&service));
+            let Some(((_, _), (source, _))) = ids.iter().find(|((service, _), _)| *service == name) else { continue };
+            let source = *source;
             let mut followed = self.followed.write();
             let is_new = !followed.contains_key(&name);
             let entry = Arc::clone(followed.entry(name.clone()).or_insert_with(|| Followed::new(service, source)));
             drop(followed);
             let wanted = tables.into_iter().filter_map(|(table, definition)| {
-                ids.get(&(name.clone(), table)).map(|id| Wanted { id: *id, definition })
+                ids.get(&(name.clone(), table)).map(|(_, id)| Wanted { id: *id, definition })
             });
             let wanted: Vec<Wanted> = wanted.collect();
             entry.tables.send_if_modified(|held| {
@@ -272,14 +275,14 @@ fn scans(plan: &LogicalPlan) -> Result<Vec<TableScan>> {
     Ok(scans)
 }
 
-fn resolve(scan: &TableScan, ids: &BTreeMap<(String, String), TableId>) -> headwater_views::Result<Resolved> {
+fn resolve(scan: &TableScan, ids: &Ids) -> headwater_views::Result<Resolved> {
     let unknown = || ViewError::Query {
         reason: format!("\"{}\" is neither a table of a service nor a materialized view", scan.table_name),
     };
     let provider = source_as_provider(&scan.source).map_err(|_| unknown())?;
     if let Some(table) = provider.downcast_ref::<RemoteTable>() {
         let key = (table.service().name().to_string(), table.name().to_owned());
-        let id = ids.get(&key).ok_or_else(unknown)?;
+        let (_, id) = ids.get(&key).ok_or_else(unknown)?;
         return Ok(Resolved { input: Input::Table(*id), schema: table.definition().schema() });
     }
     let view = provider.downcast_ref::<ViewTable>().ok_or_else(unknown)?;

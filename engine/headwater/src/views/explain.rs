@@ -11,9 +11,9 @@ use crate::Result;
 
 impl Shared {
     /// A row for each operator, from the root.
-    pub(crate) fn explain(&self, name: &ViewName) -> Result<RecordBatch> {
+    pub(crate) async fn explain(self: &Arc<Self>, name: &ViewName) -> Result<RecordBatch> {
         let view = self.definition(name)?.view;
-        let lines = self.core.lock().explain(view)?;
+        let lines = self.with_core(move |core| core.explain(view)).await??;
         let operators = lines.iter().map(|line| format!("{}{}", "  ".repeat(line.depth), line.description.operator));
         let modes = lines.iter().map(|line| match line.description.mode {
             Mode::Incremental => "incremental",

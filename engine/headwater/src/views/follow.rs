@@ -32,7 +32,7 @@ pub(super) async fn follow(shared: Arc<Shared>, followed: Arc<Followed>, feed: A
             // Other tables are wanted.
             Ok(()) => (attempt, anew) = (0, false),
             Err(error) => {
-                anew = needs_snapshot(&shared, &followed, &error);
+                anew = needs_snapshot(&shared, &followed, &error).await;
                 attempt = if began.elapsed() > BACKOFF_MAX { 0 } else { attempt + 1 };
                 let backoff = (BACKOFF_MIN * 2_u32.saturating_pow(attempt.min(10))).min(BACKOFF_MAX);
                 let service = followed.name();
@@ -52,8 +52,10 @@ pub(super) async fn follow(shared: Arc<Shared>, followed: Arc<Followed>, feed: A
 }
 
 /// Whether the tables have to be read anew: what the source held for us is gone, or its changes do not fit.
-fn needs_snapshot(shared: &Shared, followed: &Followed, error: &Error) -> bool {
-    let broken = shared.core.lock().source_status(followed.source).is_ok_and(|status| status.failed.is_some());
+async fn needs_snapshot(shared: &Arc<Shared>, followed: &Followed, error: &Error) -> bool {
+    let source = followed.source;
+    let status = shared.with_core(move |core| core.source_status(source)).await;
+    let broken = matches!(status, Ok(Ok(status)) if status.failed.is_some());
     broken || matches!(error.source_error(), Some(SourceError::HistoryGone { .. } | SourceError::SchemaChanged { .. }))
 }
 
@@ -118,13 +120,13 @@ async fn follow_once(shared: &Arc<Shared>, followed: &Arc<Followed>, feed: &Arc<
 
 /// Transactions go into the maintenance, and epochs follow.
 async fn apply(shared: &Arc<Shared>, followed: &Followed, ids: &[TableId], taken: Vec<Transaction>) -> Result<()> {
-    let (source, ids) = (followed.source, ids.to_vec());
-    let offered = shared
-        .with_core(move |core| taken.into_iter().try_for_each(|transaction| core.offer(source, transaction, &ids)));
-    offered.await??;
-    shared.step().await?;
-    let failed = shared.core.lock().source_status(source).ok().and_then(|status| status.failed);
-    failed.map_or(Ok(()), |reason| Err(SourceError::config(reason).into()))
+    let (source, ids, delivering) = (followed.source, ids.to_vec(), Arc::clone(shared));
+    let failed = shared.with_core(move |core| {
+        taken.into_iter().try_for_each(|transaction| core.offer(source, transaction, &ids))?;
+        delivering.step(core);
+        core.source_status(source).map(|status| status.failed)
+    });
+    failed.await??.map_or(Ok(()), |reason| Err(SourceError::config(reason).into()))
 }
 
 /// Without a state directory nothing is read on after a restart: what is applied may be forgotten.
@@ -152,7 +154,7 @@ async fn load(
     info!(service = followed.name(), %position, tables = ids.len(), "reading tables");
     let mut loaders = Vec::with_capacity(ids.len());
     for (id, mut rows) in ids.iter().zip(snapshot.tables) {
-        let mut loader = shared.core.lock().loader(*id)?;
+        let mut loader = loader(shared, *id).await?;
         while let Some(batch) = rows.next().await {
             loader = pushed(followed, loader, batch?).await?;
         }
@@ -161,6 +163,11 @@ async fn load(
     loaded(shared, followed, position.clone(), loaders).await?;
     followed.saw_head(at, position.clone());
     Ok(position)
+}
+
+/// Where the rows of a table are collected.
+pub(super) async fn loader(shared: &Arc<Shared>, table: TableId) -> Result<Loader> {
+    Ok(shared.with_core(move |core| core.loader(table)).await??)
 }
 
 /// Adds a batch of a snapshot on a thread that may block.

@@ -12,7 +12,7 @@ use headwater_source::{Position, ScanRequest};
 use tracing::warn;
 
 use super::feed::{Followed, Stage, Wanted};
-use super::follow::{loaded, pushed};
+use super::follow::{loaded, loader, pushed};
 use super::registry::Shared;
 use crate::Result;
 
@@ -50,7 +50,7 @@ async fn poll_once(shared: &Arc<Shared>, followed: &Arc<Followed>, wanted: &[Wan
     let at = Instant::now();
     let mut loaders = Vec::with_capacity(wanted.len());
     for table in wanted {
-        let mut loader = shared.core.lock().loader(table.id)?;
+        let mut loader = loader(shared, table.id).await?;
         let scan = followed.service.source().prepare(whole(table)).await?;
         for partition in 0..scan.partitions() {
             let mut rows = scan.open(partition).await?;
@@ -61,7 +61,7 @@ async fn poll_once(shared: &Arc<Shared>, followed: &Arc<Followed>, wanted: &[Wan
         loaders.push(loader);
     }
     let source = followed.source;
-    let before = shared.core.lock().source_status(source)?.position;
+    let before = shared.with_core(move |core| core.source_status(source)).await??.position;
     let number = before.map_or(1, |position| position.order() + 1);
     let position = Position::new(number, number.to_string());
     loaded(shared, followed, position.clone(), loaders).await?;

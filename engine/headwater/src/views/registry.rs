@@ -31,8 +31,6 @@ pub struct ViewOptions {
     pub head_interval: Duration,
     /// How long a query waits for views that are not as fresh as it demands. Default 30 s.
     pub stale_wait: Duration,
-    /// Bytes that the state and the rows of one view may take. Default 1 GiB.
-    pub view_memory_bytes: usize,
     /// Changed rows that an epoch takes at most, but for a single transaction with more. Default 100,000.
     pub epoch_rows: usize,
 }
@@ -45,7 +43,6 @@ impl Default for ViewOptions {
             poll_interval: Duration::from_secs(60),
             head_interval: Duration::from_secs(1),
             stale_wait: Duration::from_secs(30),
-            view_memory_bytes: 1 << 30,
             epoch_rows: 100_000,
         }
     }
@@ -92,8 +89,9 @@ const SUBSCRIBER_EPOCHS: usize = 4_096;
 
 impl Views {
     /// Opens the registry; what a state directory holds of tables is there at once, and the views follow by `restore`.
-    pub(crate) fn open(catalog: Arc<Catalog>, options: ViewOptions) -> Result<Arc<Self>> {
-        let limits = Options { view_memory_bytes: options.view_memory_bytes, epoch_rows: options.epoch_rows };
+    pub(crate) fn open(catalog: Arc<Catalog>, options: ViewOptions, view_memory_bytes: u64) -> Result<Arc<Self>> {
+        let view_memory_bytes = usize::try_from(view_memory_bytes).unwrap_or(usize::MAX);
+        let limits = Options { view_memory_bytes, epoch_rows: options.epoch_rows };
         let store = options.state_directory.as_deref().map(Store::open).transpose()?;
         let core = match &store {
             Some(store) => store.restore(limits)?,
@@ -166,19 +164,15 @@ impl Shared {
     }
 
     /// Epochs until nothing waits that could come.
-    pub(super) async fn step(self: &Arc<Self>) -> Result<()> {
-        let shared = Arc::clone(self);
-        self.with_core(move |core| {
-            loop {
-                let report = core.step();
-                let more = report.more;
-                shared.deliver(report);
-                if !more {
-                    return;
-                }
+    pub(super) fn step(&self, core: &mut Maintenance) {
+        loop {
+            let report = core.step();
+            let more = report.more;
+            self.deliver(report);
+            if !more {
+                return;
             }
-        })
-        .await
+        }
     }
 
     /// Tells of what an epoch did. Called under the maintenance's lock, so that subscribers see epochs in their order.
@@ -228,14 +222,14 @@ impl Shared {
     }
 
     /// Waits until a view is shown or has failed, for at most so long. Its state then.
-    pub(super) async fn settled(&self, view: ViewId, limit: Duration) -> ViewState {
+    pub(super) async fn settled(self: &Arc<Self>, view: ViewId, limit: Duration) -> ViewState {
         let mut news = self.news.subscribe();
         let settled = async {
             loop {
-                let state = self.core.lock().view_status(view).map(|status| status.state);
-                match state {
-                    Ok(ViewState::Loading) => {}
-                    Ok(state) => return state,
+                match self.with_core(move |core| core.view_status(view)).await {
+                    Ok(Ok(status)) if status.state == ViewState::Loading => {}
+                    Ok(Ok(status)) => return status.state,
+                    Ok(Err(error)) => return ViewState::Failed(error.report()),
                     Err(error) => return ViewState::Failed(error.report()),
                 }
                 if news.changed().await.is_err() {

@@ -49,22 +49,23 @@ impl Shared {
         Ok(())
     }
 
-    fn views_now(&self) -> Vec<ArrayRef> {
+    async fn views_now(self: &Arc<Self>) -> crate::Result<Vec<ArrayRef>> {
         let epoch = self.published.latest();
         let mut rows = Vec::new();
         for (name, definition) in self.definitions.read().iter() {
             rows.push((name.clone(), definition.clone()));
         }
-        let core = self.core.lock();
-        let statuses: Vec<_> = rows.iter().map(|(_, definition)| core.view_status(definition.view).ok()).collect();
-        drop(core);
+        let views: Vec<_> = rows.iter().map(|(_, definition)| definition.view).collect();
+        let statuses =
+            self.with_core(move |core| views.iter().map(|view| core.view_status(*view).ok()).collect::<Vec<_>>());
+        let statuses = statuses.await?;
         let state = |status: &Option<headwater_views::ViewStatus>| match status.as_ref().map(|status| &status.state) {
             Some(ViewState::Live) => ("live", None),
             Some(ViewState::Failed(reason)) => ("failed", Some(reason.clone())),
             Some(ViewState::Loading) | None => ("loading", None),
         };
         let shown = |definition: &Definition| epoch.view(definition.view);
-        vec![
+        Ok(vec![
             text(rows.iter().map(|(name, _)| Some(name.schema.clone()))),
             text(rows.iter().map(|(name, _)| Some(name.name.clone()))),
             text(statuses.iter().map(|status| Some(state(status).0.to_owned()))),
@@ -74,7 +75,7 @@ impl Shared {
             number(rows.iter().map(|(_, definition)| shown(definition).map(|shown| shown.version.num_rows() as u64))),
             number(statuses.iter().map(|status| status.as_ref().map(|status| status.bytes as u64))),
             text(rows.iter().map(|(_, definition)| Some(definition.sql.clone()))),
-        ]
+        ])
     }
 
     fn freshness_now(&self, epoch: &Epoch) -> Vec<ArrayRef> {
@@ -101,11 +102,12 @@ impl Shared {
         ]
     }
 
-    async fn feeds_now(&self) -> Vec<ArrayRef> {
+    async fn feeds_now(self: &Arc<Self>) -> crate::Result<Vec<ArrayRef>> {
         let followed: Vec<_> = self.followed.read().values().cloned().collect();
         let mut rows = Vec::new();
         for followed in followed {
-            let status = self.core.lock().source_status(followed.source).ok();
+            let source = followed.source;
+            let status = self.with_core(move |core| core.source_status(source)).await?.ok();
             let retained = match &followed.feed {
                 // What a source can't tell now is NULL; its error shows in its own column.
                 Some(feed) => feed.status().await.ok().and_then(|status| status.retained_bytes),
@@ -119,7 +121,7 @@ impl Shared {
                 format!("{} waits for {} at {}{fault}", held.position, held.service, held.token)
             })
         };
-        vec![
+        Ok(vec![
             text(rows.iter().map(|row| Some(row.0.name().to_owned()))),
             text(rows.iter().map(|row| Some(row.0.mode().to_owned()))),
             text(rows.iter().map(|row| Some(row.0.class().to_owned()))),
@@ -138,7 +140,7 @@ impl Shared {
                     })
                     .collect::<BooleanArray>(),
             ),
-        ]
+        ])
     }
 }
 
@@ -213,10 +215,11 @@ impl TableProvider for SystemTable {
         let ended = || DataFusionError::Execution("the engine has ended".to_owned());
         let shared = self.shared.upgrade().ok_or_else(ended)?;
         let columns = match self.kind {
-            Kind::Views => shared.views_now(),
-            Kind::Freshness => shared.freshness_now(&shared.published.latest()),
+            Kind::Views => shared.views_now().await,
+            Kind::Freshness => Ok(shared.freshness_now(&shared.published.latest())),
             Kind::Feeds => shared.feeds_now().await,
         };
+        let columns = columns.map_err(|error| DataFusionError::External(Box::new(error)))?;
         let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
         Ok(MemorySourceConfig::try_new_exec(&[vec![rows]], Arc::clone(&self.schema), projection.cloned())?)
     }

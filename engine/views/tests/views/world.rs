@@ -172,7 +172,7 @@ impl World {
             let expected = block(async { context.sql(sql).await.expect("a query").collect().await });
             let expected = expected.unwrap_or_else(|error| panic!("{sql}: {error}"));
             let (found, expected) = (rows_of(&found), rows_of(&expected));
-            if found != expected {
+            if !same(&found, &expected) {
                 let only = |a: &[String], b: &[String]| {
                     a.iter().filter(|row| !b.contains(row)).take(8).cloned().collect::<Vec<_>>().join("\n")
                 };
@@ -204,7 +204,22 @@ impl World {
     }
 }
 
-/// Rows as texts in order; floats to twelve digits, since DataFusion's sums depend on the order of rows.
+/// Whether rows are equal, floats but for their last digits: DataFusion's depend on the order in which it met the rows.
+pub(crate) fn same(found: &[String], expected: &[String]) -> bool {
+    let close = |found: &str, expected: &str| match (found.parse::<f64>(), expected.parse::<f64>()) {
+        (Ok(found), Ok(expected)) => (found - expected).abs() <= 1e-8 * found.abs().max(expected.abs()),
+        _ => false,
+    };
+    let cells = |found: &str, expected: &str| {
+        let (found, expected): (Vec<&str>, Vec<&str>) = (found.split('|').collect(), expected.split('|').collect());
+        found.len() == expected.len()
+            && found.iter().zip(expected).all(|(found, expected)| *found == expected || close(found, expected))
+    };
+    found.len() == expected.len()
+        && found.iter().zip(expected).all(|(found, expected)| found == expected || cells(found, expected))
+}
+
+/// Rows as texts in order; floats to ten digits, since DataFusion's sums depend on the order of rows.
 pub(crate) fn rows_of(batches: &[RecordBatch]) -> Vec<String> {
     let mut rows = Vec::new();
     for batch in batches {
