@@ -106,6 +106,12 @@ pub(crate) const KEYS: &[OptionDef] = &[
         required: false,
         doc: "How long a statement waits for another to end where so many run already, in milliseconds. Default: 30000.",
     },
+    OptionDef {
+        name: "view_memory_bytes",
+        kind: OptionKind::Count,
+        required: false,
+        doc: "Bytes that the state and the rows of one materialized view may take. Default: 1073741824 (1 GiB).",
+    },
 ];
 
 /// The smallest memory that the operators can work with, in bytes.

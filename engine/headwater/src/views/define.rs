@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
@@ -159,18 +160,18 @@ impl Shared {
                 let schema = Arc::clone(query.schema());
                 Ok((core.create_view(&full_name, query)?, schema, ids))
             });
-            if made.is_err() {
-                core.release_tables();
-            }
-            made
+            // Tables that only the query that failed, or only the view that was replaced, would read.
+            let released = core.release_tables();
+            made.map(|made| (made, released))
         });
-        let (view, schema, ids) = made.await??;
+        let ((view, schema, ids), released) = made.await??;
         let definition = Definition { view, sql: sql.to_owned(), search_path };
         self.definitions.write().insert(name.clone(), definition);
         let table = ViewTable::new(name.clone(), view, schema, sql.to_owned(), self.published.clone());
         self.catalog.register_local(&ServiceName::parse(&name.schema)?, &name.name, table)?;
         info!(view = %name, "materialized view created");
         self.follow_all(tables, &ids);
+        self.follow_no_more(&released);
         let shared = Arc::clone(self);
         self.with_core(move |core| shared.deliver(core.start_views())).await
     }
@@ -211,10 +212,27 @@ impl Shared {
                 held.extend(new.iter().cloned());
                 !new.is_empty()
             });
-            if is_new {
+            if is_new && !self.restoring.load(Ordering::SeqCst) {
                 self.start(&entry);
             }
         }
+    }
+
+    fn follow_no_more(&self, released: &[TableId]) {
+        for followed in self.followed.read().values() {
+            followed.tables.send_if_modified(|held| {
+                let before = held.len();
+                held.retain(|held| !released.contains(&held.id));
+                held.len() != before
+            });
+        }
+    }
+
+    /// Follows every service that a view reads and that is not followed yet.
+    pub(super) fn start_feeds(self: &Arc<Self>) {
+        self.restoring.store(false, Ordering::SeqCst);
+        let followed: Vec<_> = self.followed.read().values().cloned().collect();
+        followed.iter().filter(|followed| !followed.is_running()).for_each(|followed| self.start(followed));
     }
 
     fn start(self: &Arc<Self>, followed: &Arc<Followed>) {
@@ -238,13 +256,7 @@ impl Shared {
         let released = released.await??;
         self.definitions.write().remove(name);
         self.catalog.unregister_local(&name.schema, &name.name);
-        for followed in self.followed.read().values() {
-            followed.tables.send_if_modified(|held| {
-                let before = held.len();
-                held.retain(|held| !released.contains(&held.id));
-                held.len() != before
-            });
-        }
+        self.follow_no_more(&released);
         if let Some(store) = &self.store {
             store.write_definitions(&self.definitions.read())?;
         }

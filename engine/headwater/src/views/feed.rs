@@ -43,6 +43,7 @@ pub(super) enum Stage {
     Following,
     Polling,
     Retrying,
+    Idle,
 }
 
 #[derive(Debug)]
@@ -60,6 +61,7 @@ impl Stage {
             Self::Following => "following",
             Self::Polling => "polling",
             Self::Retrying => "retrying",
+            Self::Idle => "idle",
         }
     }
 }
@@ -135,6 +137,10 @@ impl Followed {
 
     pub(super) fn run(&self, task: tokio::task::AbortHandle) {
         *self.task.lock() = Some(task);
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.task.lock().is_some()
     }
 
     pub(super) fn stop(&self) {

@@ -64,14 +64,20 @@ async fn follow_once(shared: &Arc<Shared>, followed: &Arc<Followed>, feed: &Arc<
     let (ids, definitions): (Vec<TableId>, Vec<TableDef>) =
         wanted.borrow_and_update().iter().map(|wanted| (wanted.id, (*wanted.definition).clone())).unzip();
     if ids.is_empty() {
-        // Nothing is read any more; the next view wakes the task.
+        // Nothing is read any more, so the source need not keep anything; the next view wakes the task.
+        for removed in feed.remove().await? {
+            info!(service = followed.name(), removed, "feed taken away, since no view reads the service");
+        }
+        followed.enter(Stage::Idle);
         let _ = wanted.changed().await;
         return Ok(());
     }
     feed.install(&definitions).await?;
     let (source, needed) = (followed.source, ids.clone());
-    let resumed =
-        shared.with_core(move |core| if anew || !core.are_loaded(&needed) { Ok(None) } else { core.restart(source) });
+    let resumed = shared.with_core(move |core| {
+        core.unload_others(source, &needed)?;
+        if anew || !core.are_loaded(&needed) { Ok(None) } else { core.restart(source) }
+    });
     let after = match resumed.await?.map_err(Error::from)? {
         Some(position) => feed.resume(position.order(), position.token())?,
         None => load(shared, followed, feed, &ids, &definitions).await?,

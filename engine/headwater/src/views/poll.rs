@@ -47,6 +47,8 @@ async fn poll_once(shared: &Arc<Shared>, followed: &Arc<Followed>, wanted: &[Wan
         followed.enter(Stage::Loading);
     }
     followed.loaded_rows.store(0, Ordering::Relaxed);
+    let (source, ids) = (followed.source, wanted.iter().map(|table| table.id).collect::<Vec<_>>());
+    shared.with_core(move |core| core.unload_others(source, &ids)).await??;
     let at = Instant::now();
     let mut loaders = Vec::with_capacity(wanted.len());
     for table in wanted {
@@ -60,7 +62,6 @@ async fn poll_once(shared: &Arc<Shared>, followed: &Arc<Followed>, wanted: &[Wan
         }
         loaders.push(loader);
     }
-    let source = followed.source;
     let before = shared.with_core(move |core| core.source_status(source)).await??.position;
     let number = before.map_or(1, |position| position.order() + 1);
     let position = Position::new(number, number.to_string());

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use headwater_federation::Catalog;
@@ -72,6 +73,8 @@ pub(crate) struct Shared {
     pub(super) store: Option<Store>,
     /// One statement that defines views at a time.
     pub(super) defining: tokio::sync::Mutex<()>,
+    /// The views of the state directory are being brought back, and no source is followed yet.
+    pub(super) restoring: AtomicBool,
     tasks: Mutex<Vec<tokio::task::AbortHandle>>,
 }
 
@@ -111,6 +114,7 @@ impl Views {
             behind: Mutex::new(behind),
             store,
             defining: tokio::sync::Mutex::default(),
+            restoring: AtomicBool::new(false),
             tasks: Mutex::default(),
         });
         Ok(Arc::new(Self { shared }))
@@ -123,6 +127,7 @@ impl Views {
             self.shared.spawn(Arc::clone(&self.shared).keep());
         }
         if !views.is_empty() {
+            self.shared.restoring.store(true, Ordering::SeqCst);
             self.shared.spawn(Arc::clone(&self.shared).recreate(engine.downgrade(), views));
         }
         Ok(())

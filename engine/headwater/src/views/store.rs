@@ -25,6 +25,9 @@ const MANIFEST: &str = "manifest";
 const DEFINITIONS: &str = "views.json";
 const LOCK: &str = "lock";
 
+/// What the name of a file ends with that is being written.
+const UNFINISHED: &str = ".new";
+
 /// The longest wait before a view is tried again whose services could not be asked, in milliseconds.
 const RETRY_MS_MAX: u64 = 5_000;
 
@@ -107,6 +110,8 @@ impl Store {
         &self,
         definitions: &RwLockReadGuard<'_, BTreeMap<ViewName, Definition>>,
     ) -> Result<()> {
+        // What a checkpoint clears away must not be what is being written here.
+        let _one_at_a_time = self.storing.lock();
         // Views only read views that are older; the order in which they were created is that of their numbers.
         let mut ordered: Vec<_> = definitions.iter().collect();
         ordered.sort_by_key(|(_, definition)| definition.view);
@@ -143,7 +148,8 @@ impl Store {
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name.ends_with(".arrow") && !checkpoint.needed.contains(&name) {
+            let unfinished = name.ends_with(UNFINISHED);
+            if unfinished || (name.ends_with(".arrow") && !checkpoint.needed.contains(&name)) {
                 fs::remove_file(entry.path())?;
             }
         }
@@ -151,7 +157,7 @@ impl Store {
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> std::io::Result<()> {
-        let (path, unfinished) = (self.directory.join(name), self.directory.join(format!("{name}.new")));
+        let (path, unfinished) = (self.directory.join(name), self.directory.join(format!("{name}{UNFINISHED}")));
         let mut file = File::create(&unfinished)?;
         file.write_all(bytes)?;
         file.sync_all()?;
@@ -219,6 +225,8 @@ impl Shared {
                     left.push(stored);
                 }
             }
+            // Changes are read for all views that are back at once: a table that nobody asks for would be left behind.
+            self.start_feeds();
             if left.is_empty() {
                 return;
             }

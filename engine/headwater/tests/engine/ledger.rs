@@ -25,14 +25,20 @@ pub(crate) struct Ledger {
     has_feed: bool,
 }
 
+/// What happened to a row: its table, its id, and its amount where it came.
+type Told = (String, i64, Option<i64>);
+
+type Entry = (Position, Vec<Dependency>, Vec<Told>);
+
 #[derive(Debug, Default)]
 struct State {
     tables: BTreeMap<String, BTreeMap<i64, i64>>,
     /// Transactions after the acknowledged ones.
-    log: Vec<(Position, Vec<Dependency>, Vec<(String, i64, Option<i64>)>)>,
+    log: Vec<Entry>,
     position: u64,
     acknowledged: u64,
     snapshots: usize,
+    removed: usize,
     down: bool,
     /// Counts disconnections, which end the streams that are open.
     cut: u64,
@@ -124,6 +130,11 @@ impl Ledger {
 
     pub(crate) fn snapshots(&self) -> usize {
         self.state.lock().snapshots
+    }
+
+    /// How often its feed was taken away.
+    pub(crate) fn removed(&self) -> usize {
+        self.state.lock().removed
     }
 
     pub(crate) fn acknowledged(&self) -> u64 {
@@ -234,7 +245,8 @@ impl Feed for Ledger {
     }
 
     async fn remove(&self) -> Result<Vec<String>> {
-        Ok(vec![])
+        self.state.lock().removed += 1;
+        Ok(vec!["nothing, but for the tests".to_owned()])
     }
 
     async fn snapshot(&self, tables: &[TableDef]) -> Result<TablesAt> {
@@ -311,7 +323,7 @@ impl Feed for Ledger {
     }
 }
 
-fn told(names: &[String], (table, id, amount): &(String, i64, Option<i64>)) -> Option<TableChange> {
+fn told(names: &[String], (table, id, amount): &Told) -> Option<TableChange> {
     let table = names.iter().position(|name| name == table)?;
     let columns: Vec<Arc<dyn Array>> =
         vec![Arc::new(Int64Array::from(vec![*id])), Arc::new(Int64Array::from(vec![*amount]))];

@@ -1,26 +1,29 @@
 //! Sources, tables and views together, epoch by epoch.
 
 mod epoch;
+mod epochs;
 mod source;
+mod status;
 mod store;
 mod view;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use headwater_source::{Position, TableDef, Transaction};
 
 pub use epoch::{Epoch, Published, Shown, Vector};
+use epochs::Deltas;
 pub use source::Covers;
 use source::{Source, Waiting, rows_of};
+pub use status::{Explained, Held, Report, SourceStatus, ViewChange, ViewState, ViewStatus};
 use store::Storage;
 use view::View;
 
-use crate::operator::{Changes, Description};
 use crate::plan::{Input, Query};
 use crate::table::Table;
-use crate::{Delta, Error, Result, Version};
+use crate::{Error, Result};
 
 /// A source of a [`Maintenance`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -77,98 +80,6 @@ pub struct Loader {
     rows: Table,
 }
 
-/// What a step did.
-#[derive(Debug, Default)]
-pub struct Report {
-    /// The epoch that it published, where there was anything to publish.
-    pub epoch: Option<Arc<Epoch>>,
-    /// What it did to the rows of each view that changed.
-    pub changes: Vec<ViewChange>,
-    /// Views that failed in it, with the reason.
-    pub failed_views: Vec<(ViewId, Error)>,
-    /// Sources that failed in it, with the reason.
-    pub failed_sources: Vec<(SourceId, Error)>,
-    /// Whether more transactions could follow at once.
-    pub more: bool,
-}
-
-/// What an epoch did to a view.
-#[derive(Debug)]
-pub struct ViewChange {
-    /// The view.
-    pub view: ViewId,
-    /// Each row that changed, once, with the weight that it gained or lost.
-    pub delta: Delta,
-    /// Whether it is computed anew and not from the version before it.
-    pub restarted: bool,
-}
-
-/// Where a source stands.
-#[derive(Debug, Clone)]
-pub struct SourceStatus {
-    /// The service.
-    pub service: String,
-    /// Its position in the newest epoch.
-    pub position: Option<Position>,
-    /// Transactions that wait.
-    pub waiting: usize,
-    /// Rows that they change.
-    pub waiting_rows: usize,
-    /// What holds the first of them back.
-    pub held: Option<Held>,
-    /// Why it goes no further; reading its tables anew mends it.
-    pub failed: Option<String>,
-}
-
-/// A transaction that is held back until another source has come further.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
-    /// Where it stands.
-    pub position: Position,
-    /// The source that it waits for.
-    pub service: String,
-    /// What that has to cover.
-    pub token: String,
-    /// Why it can't be told whether it does.
-    pub fault: Option<String>,
-}
-
-/// Whether a view goes on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ViewState {
-    /// Its inputs are not loaded yet.
-    Loading,
-    /// It shows every epoch.
-    Live,
-    /// It stays at its last version, for this reason.
-    Failed(String),
-}
-
-/// How a view stands.
-#[derive(Debug, Clone)]
-pub struct ViewStatus {
-    /// Its name.
-    pub name: String,
-    /// Whether it goes on.
-    pub state: ViewState,
-    /// Different rows that it shows.
-    pub rows: usize,
-    /// Bytes of its state and its rows.
-    pub bytes: usize,
-}
-
-/// A line of EXPLAIN MATERIALIZED VIEW.
-#[derive(Debug, Clone)]
-pub struct Explained {
-    /// How deep it stands; 0 for the root.
-    pub depth: usize,
-    /// The operator.
-    pub description: Description,
-}
-
-/// The difference that an epoch makes, by input.
-type Deltas = HashMap<Input, Vec<Delta>>;
-
 impl Maintenance {
     /// Nothing yet.
     pub fn new(options: Options) -> Self {
@@ -221,6 +132,34 @@ impl Maintenance {
         tables.iter().all(|table| self.tables.get(table.0).is_some_and(|slot| slot.loaded))
     }
 
+    /// Of a source's tables only these are followed from now on. Others that hold rows give them up, since they would be left behind; a view that
+    /// reads one starts over once it is loaded again, and shows its last version until then.
+    pub fn unload_others(&mut self, source: SourceId, followed: &[TableId]) -> Result<()> {
+        let held = self.source(source)?.tables.clone();
+        for table in held.into_iter().filter(|table| !followed.contains(table)) {
+            let slot = &mut self.tables[table.0];
+            if slot.loaded {
+                slot.table.clear();
+                slot.loaded = false;
+                slot.storage = Storage::anew();
+                self.reset_readers(Input::Table(table));
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the views that read an input start over, and those that read them.
+    fn reset_readers(&mut self, input: Input) {
+        let mut stale = BTreeSet::from([input]);
+        // Views only read views that are older.
+        for (id, view) in &mut self.views {
+            if view.query.inputs().iter().any(|input| stale.contains(input)) {
+                view.reset();
+                stale.insert(Input::View(*id));
+            }
+        }
+    }
+
     /// Forgets the tables that no view reads. They are no longer their source's; which they were.
     pub fn release_tables(&mut self) -> Vec<TableId> {
         let read: BTreeSet<TableId> = self
@@ -263,11 +202,11 @@ impl Maintenance {
         Ok(Loader { table, rows: slot.table.emptied()? })
     }
 
-    /// All tables of a source hold these rows at this position, from the next epoch on, which is published now. Transactions of the source that
+    /// Tables of a source, all that hold any, hold these rows at this position from the next epoch on, which is published now. Transactions of the source that
     /// wait are forgotten: those up to the position are in the rows, and those after it are to be offered anew.
     ///
     /// # Errors
-    /// [`Error::Order`] where the source stood at a later position already; a table of the source for which there are no rows.
+    /// [`Error::Order`] where the source stood at a later position already; a table of the source that holds rows and for which none are given.
     pub fn load(&mut self, source: SourceId, position: Position, rows: Vec<Loader>) -> Result<Report> {
         let held = self.source(source)?;
         if let Some(seen) = held.position.as_ref().filter(|seen| **seen > position) {
@@ -277,7 +216,8 @@ impl Maintenance {
                 seen: seen.to_string(),
             });
         }
-        if let Some(missing) = held.tables.iter().find(|table| rows.iter().all(|rows| rows.table != **table)) {
+        let mut loaded = held.tables.iter().filter(|table| self.tables[table.0].loaded);
+        if let Some(missing) = loaded.find(|table| rows.iter().all(|rows| rows.table != **table)) {
             let (table, service) = (&self.tables[missing.0].name, &held.service);
             return Err(Error::name(format!(
                 "table \"{table}\" of service \"{service}\" was not read with the others of its source"
@@ -338,34 +278,6 @@ impl Maintenance {
         Ok(held.position.clone())
     }
 
-    /// An epoch: takes what may come of what waits, applies it, brings every view there, and publishes.
-    pub fn step(&mut self) -> Report {
-        let mut report = Report::default();
-        let (chosen, deltas) = loop {
-            let chosen = self.choose();
-            match self.apply(&chosen) {
-                Ok(deltas) => break (chosen, deltas),
-                Err((source, error)) => {
-                    self.sources[source.0].failed = Some(error.report());
-                    report.failed_sources.push((source, error));
-                }
-            }
-        };
-        if chosen.values().all(|count| *count == 0) {
-            return report;
-        }
-        for (source, count) in chosen {
-            for _ in 0..count {
-                let source = &mut self.sources[source.0];
-                if let Some(done) = source.pop() {
-                    source.position = Some(done.position);
-                }
-            }
-        }
-        report.more = self.choose().values().any(|count| *count > 0);
-        self.publish(deltas, report)
-    }
-
     /// Creates a view. It is visible from the first epoch on in which all of its inputs are loaded; [`Maintenance::start_views`] makes one now.
     ///
     /// # Errors
@@ -410,14 +322,10 @@ impl Maintenance {
     /// Computes a view anew from what its tables hold, and those that read it.
     pub fn refresh_view(&mut self, view: ViewId) -> Result<Report> {
         self.view(view)?;
-        let mut stale = BTreeSet::from([view]);
-        // Views only read views that are older.
-        for (id, other) in &self.views {
-            if other.query.inputs().iter().any(|input| matches!(input, Input::View(read) if stale.contains(read))) {
-                stale.insert(*id);
-            }
+        if let Some(view) = self.views.get_mut(&view) {
+            view.reset();
         }
-        self.views.iter_mut().filter(|(id, _)| stale.contains(id)).for_each(|(_, view)| view.reset());
+        self.reset_readers(Input::View(view));
         Ok(self.publish(Deltas::new(), Report::default()))
     }
 
@@ -478,201 +386,6 @@ impl Maintenance {
 
     fn view(&self, view: ViewId) -> Result<&View> {
         self.views.get(&view).ok_or_else(|| Error::name("there is no such materialized view"))
-    }
-
-    fn vector(&self) -> Vector {
-        let mut vector = Vector::default();
-        for source in &self.sources {
-            if let Some(position) = &source.position {
-                vector.set(&source.service, position.clone());
-            }
-        }
-        vector
-    }
-
-    /// How many transactions of each source the next epoch takes: sources in turn, one transaction each, while what the next one depends on is
-    /// covered by what was taken already.
-    fn choose(&self) -> BTreeMap<SourceId, usize> {
-        let mut chosen: BTreeMap<SourceId, usize> = (0..self.sources.len())
-            .filter(|source| self.sources[*source].failed.is_none())
-            .map(|s| (SourceId(s), 0))
-            .collect();
-        let mut vector = self.vector();
-        let mut rows = 0;
-        loop {
-            let mut advanced = false;
-            for (id, count) in &mut chosen {
-                let source = &self.sources[id.0];
-                let Some(next) = source.queue.get(*count) else { continue };
-                let fits = rows == 0 || rows + next.rows <= self.options.epoch_rows;
-                if !fits || self.held(next, &vector).is_some() {
-                    continue;
-                }
-                vector.set(&source.service, next.position.clone());
-                rows += next.rows;
-                *count += 1;
-                advanced = true;
-            }
-            if !advanced {
-                return chosen;
-            }
-        }
-    }
-
-    /// What a transaction waits for under a vector. A service that is not followed here makes no promise that could be broken.
-    fn held(&self, waiting: &Waiting, vector: &Vector) -> Option<Held> {
-        for dependency in &waiting.depends_on {
-            let Some(source) = self.sources.iter().find(|source| *source.service == *dependency.service) else {
-                continue;
-            };
-            let Some(position) = vector.position(&source.service) else { continue };
-            let fault = match (source.covers)(position, &dependency.token) {
-                Ok(true) => continue,
-                Ok(false) => None,
-                Err(fault) => Some(fault),
-            };
-            return Some(Held {
-                position: waiting.position.clone(),
-                service: dependency.service.clone(),
-                token: dependency.token.clone(),
-                fault,
-            });
-        }
-        None
-    }
-
-    /// Applies what was chosen to the tables; all of it or nothing.
-    fn apply(&mut self, chosen: &BTreeMap<SourceId, usize>) -> Result<Deltas, (SourceId, Error)> {
-        let mut touched = BTreeSet::new();
-        let applied = self.apply_changes(chosen, &mut touched);
-        let finished = applied.and_then(|()| {
-            let mut deltas = Deltas::new();
-            for table in &touched {
-                let slot = &mut self.tables[table.0];
-                let difference = slot.table.finish().map_err(|error| (slot.source, error))?;
-                slot.storage.changed(&difference, slot.table.count());
-                if !difference.is_empty() {
-                    deltas.insert(Input::Table(*table), difference);
-                }
-            }
-            Ok(deltas)
-        });
-        if finished.is_err() {
-            touched.iter().for_each(|table| self.tables[table.0].table.undo());
-        }
-        finished
-    }
-
-    fn apply_changes(
-        &mut self,
-        chosen: &BTreeMap<SourceId, usize>,
-        touched: &mut BTreeSet<TableId>,
-    ) -> Result<(), (SourceId, Error)> {
-        for (source, count) in chosen {
-            for waiting in self.sources[source.0].queue.iter().take(*count) {
-                for (table, change) in &waiting.changes {
-                    touched.insert(*table);
-                    self.tables[table.0].table.apply(change).map_err(|error| (*source, error))?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Brings every view to the tables' state and publishes an epoch.
-    fn publish(&mut self, mut deltas: Deltas, mut report: Report) -> Report {
-        let before = self.published.latest();
-        let mut epoch = Epoch { number: self.epoch + 1, vector: self.vector(), views: BTreeMap::new() };
-        let ids: Vec<ViewId> = self.views.keys().copied().collect();
-        for id in ids {
-            let followed = self.follow(id, &mut deltas, &mut report);
-            if let Err(error) = followed {
-                if let Some(view) = self.views.get_mut(&id) {
-                    view.failed = Some(error.report().into());
-                }
-                report.failed_views.push((id, error));
-            }
-            let Some(view) = self.views.get(&id) else { continue };
-            let services = view.sources.iter().map(|source| &self.sources[source.0].service);
-            match view.version() {
-                Some(version) => {
-                    let shown = Shown { version, epoch: epoch.number, vector: epoch.vector.of(services) };
-                    epoch.views.insert(id, Arc::new(shown));
-                }
-                // What failed stays where it was.
-                None => {
-                    if let Some(shown) = before.views.get(&id) {
-                        epoch.views.insert(id, Arc::clone(shown));
-                    }
-                }
-            }
-        }
-        self.epoch = epoch.number;
-        self.published.publish(epoch);
-        report.epoch = Some(self.published.latest());
-        report
-    }
-
-    fn follow(&mut self, id: ViewId, deltas: &mut Deltas, report: &mut Report) -> Result<()> {
-        let Some(view) = self.views.get(&id) else { return Ok(()) };
-        if view.failed.is_some() {
-            return Ok(());
-        }
-        let inputs = view.query.inputs().to_vec();
-        let restarted = !view.is_live();
-        let changes = if restarted {
-            if !self.are_ready(&inputs) {
-                return Ok(());
-            }
-            let contents = inputs.iter().map(|input| Ok((*input, self.contents(*input)?))).collect::<Result<_>>()?;
-            Changes { deltas: contents, first: true }
-        } else {
-            let of_inputs = inputs.iter().filter_map(|input| deltas.get(input).map(|deltas| (*input, deltas.clone())));
-            let changes = Changes { deltas: of_inputs.collect(), first: false };
-            if let Some(frozen) = inputs.iter().find(|input| self.is_frozen(**input)) {
-                let Input::View(read) = frozen else { return Ok(()) };
-                return Err(Error::name(format!(
-                    "materialized view \"{}\", which it reads, has failed",
-                    self.view(*read)?.name
-                )));
-            }
-            if changes.deltas.is_empty() {
-                return Ok(());
-            }
-            changes
-        };
-        let Some(view) = self.views.get_mut(&id) else { return Ok(()) };
-        let delta = if restarted { view.start(&changes)? } else { view.step(&changes)? };
-        if !delta.is_empty() {
-            deltas.insert(Input::View(id), vec![delta.clone()]);
-        }
-        if restarted || !delta.is_empty() {
-            report.changes.push(ViewChange { view: id, delta, restarted });
-        }
-        Ok(())
-    }
-
-    fn is_frozen(&self, input: Input) -> bool {
-        matches!(input, Input::View(view) if self.views.get(&view).is_none_or(|view| !view.is_live()))
-    }
-
-    fn are_ready(&self, inputs: &[Input]) -> bool {
-        inputs.iter().all(|input| match input {
-            Input::Table(table) => self.tables.get(table.0).is_some_and(|slot| slot.loaded),
-            Input::View(_) => !self.is_frozen(*input),
-        })
-    }
-
-    /// All rows of an input.
-    fn contents(&self, input: Input) -> Result<Vec<Delta>> {
-        match input {
-            Input::Table(table) => self.tables[table.0].table.contents(),
-            Input::View(view) => {
-                let version: Option<Version> = self.views.get(&view).and_then(View::version);
-                let batches = version.map(|version| version.batches()).transpose()?.unwrap_or_default();
-                Ok(batches.into_iter().map(Delta::inserted).collect())
-            }
-        }
     }
 }
 

@@ -119,11 +119,11 @@ impl Matched {
                 continue;
             }
             let passed = self.passing(of, keyed, &rows, &found)?;
-            for pair in 0..rows.len() {
+            for (pair, own) in rows.iter().enumerate() {
                 if passed.as_ref().is_some_and(|passed| !passed.value(pair)) {
                     continue;
                 }
-                let own = rows[pair] as usize;
+                let own = *own as usize;
                 matches[own] += weights[pair];
                 // Only a full join asks how many matches a right row has.
                 if of == Which::Right || self.kind == MatchKind::Full {

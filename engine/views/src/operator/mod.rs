@@ -10,6 +10,7 @@ mod exact;
 mod extremes;
 mod join;
 mod matched;
+mod mean;
 mod recompute;
 mod side;
 mod stateless;

@@ -135,7 +135,7 @@ fn play(seed: u64, queries: &[&str]) {
         world.create(sql);
     });
     world.check(&format!("seed {seed}, loaded"));
-    for epoch in 0..8 {
+    for epoch in 0..5 {
         for _ in 0..=dice.roll(4) {
             let source = dice.roll(world.sources.len());
             let mut changes = Vec::new();
