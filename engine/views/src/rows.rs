@@ -29,6 +29,15 @@ impl Codec {
 
     /// A codec whose bytes compare as ORDER BY with these options does.
     pub(crate) fn ordered<'a>(types: impl IntoIterator<Item = (&'a DataType, SortOptions)>) -> Result<Self> {
+        let types = types.into_iter().collect::<Vec<_>>();
+        // Their rows come back in another layout than they went in.
+        let encoded =
+            |data_type: &DataType| matches!(data_type, DataType::Dictionary(..) | DataType::RunEndEncoded(..));
+        if let Some((odd, _)) = types.iter().find(|(data_type, _)| encoded(data_type)) {
+            return Err(Error::query(format!(
+                "a column of type {odd} is not supported in views; cast it to its values' type"
+            )));
+        }
         let fields: Vec<SortField> = types
             .into_iter()
             .map(|(data_type, options)| SortField::new_with_options(data_type.clone(), options))

@@ -13,6 +13,9 @@ use super::feed::{Followed, Stage};
 use super::registry::Shared;
 use crate::{Error, Result};
 
+/// Rows of transactions that may wait, because they depend on what has not come, before the source is read no further.
+const WAITING_ROWS_MAX: usize = 1_000_000;
+
 /// Transactions that are taken at once where they are there already.
 const TRANSACTIONS_MAX: usize = 1_024;
 
@@ -93,6 +96,8 @@ async fn follow_once(shared: &Arc<Shared>, followed: &Arc<Followed>, feed: &Arc<
     }
     let mut heads = tokio::time::interval(shared.options.head_interval);
     heads.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut news = shared.news.subscribe();
+    let mut is_full = false;
     loop {
         tokio::select! {
             _ = wanted.changed() => return Ok(()),
@@ -104,7 +109,12 @@ async fn follow_once(shared: &Arc<Shared>, followed: &Arc<Followed>, feed: &Arc<
                 }
                 shared.news.send_modify(|_| {});
             }
-            next = changes.next() => {
+            // Another source's epoch may have let go what waits here.
+            _ = news.changed(), if is_full => {
+                let status = shared.with_core(move |core| core.source_status(source)).await??;
+                is_full = status.waiting_rows > WAITING_ROWS_MAX;
+            }
+            next = changes.next(), if !is_full => {
                 let Some(first) = next else {
                     return Err(SourceError::config("the feed ended without an error").into());
                 };
@@ -114,7 +124,7 @@ async fn follow_once(shared: &Arc<Shared>, followed: &Arc<Followed>, feed: &Arc<
                 {
                     taken.push(more?);
                 }
-                apply(shared, followed, &ids, taken).await?;
+                is_full = apply(shared, followed, &ids, taken).await? > WAITING_ROWS_MAX;
                 let position = shared.published.latest().vector.position(followed.name()).cloned();
                 if position.is_some_and(|position| position >= floor) {
                     shared.caught_up(followed.name());
@@ -124,15 +134,16 @@ async fn follow_once(shared: &Arc<Shared>, followed: &Arc<Followed>, feed: &Arc<
     }
 }
 
-/// Transactions go into the maintenance, and epochs follow.
-async fn apply(shared: &Arc<Shared>, followed: &Followed, ids: &[TableId], taken: Vec<Transaction>) -> Result<()> {
+/// Transactions go into the maintenance, and epochs follow. How many rows still wait.
+async fn apply(shared: &Arc<Shared>, followed: &Followed, ids: &[TableId], taken: Vec<Transaction>) -> Result<usize> {
     let (source, ids, delivering) = (followed.source, ids.to_vec(), Arc::clone(shared));
-    let failed = shared.with_core(move |core| {
+    let applied = shared.with_core(move |core| {
         taken.into_iter().try_for_each(|transaction| core.offer(source, transaction, &ids))?;
         delivering.step(core);
-        core.source_status(source).map(|status| status.failed)
+        core.source_status(source)
     });
-    failed.await??.map_or(Ok(()), |reason| Err(SourceError::config(reason).into()))
+    let status = applied.await??;
+    status.failed.map_or(Ok(status.waiting_rows), |reason| Err(SourceError::config(reason).into()))
 }
 
 /// Without a state directory nothing is read on after a restart: what is applied may be forgotten.
