@@ -69,6 +69,17 @@ impl Catalog {
         Ok(())
     }
 
+    /// Takes a table of the embedding program away.
+    pub fn unregister_local(&self, schema: &str, name: &str) {
+        let mut local = self.local.write();
+        if let Some(tables) = local.get_mut(schema) {
+            tables.remove(name);
+            if tables.is_empty() {
+                local.remove(schema);
+            }
+        }
+    }
+
     /// The names of all schemas that hold tables.
     pub fn schema_names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.services.keys().map(ToString::to_string).collect();

@@ -39,7 +39,7 @@ pub use region::{Federation, JoinOrder};
 pub use report::{RemoteLog, RemoteStatementReport, RemoteTotals};
 pub use scan::RemoteScanExec;
 pub use service::{Published, Service, Tables};
-pub use settings::{Pushdown, QueryDeadline, Settings, SharedSettings};
+pub use settings::{AtLeast, OnStale, Pushdown, QueryDeadline, Settings, SharedSettings};
 pub use table::RemoteTable;
 pub use top_n::TopN;
 pub use uncoupled::UncoupledJoins;

@@ -4,13 +4,14 @@
 //! catalog of the session reads them through [`SharedSettings`], which the session refreshes after each SET.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::common::config::{ConfigEntry, ConfigExtension, ExtensionOptions};
-use datafusion::common::{Result, plan_err};
+use datafusion::common::{Result, plan_datafusion_err, plan_err};
 use headwater_source::nearest;
 use parking_lot::RwLock;
 
@@ -35,7 +36,29 @@ pub struct Settings {
     pub query_deadline: QueryDeadline,
     /// The engine's own limit, which a session may tighten and not loosen.
     pub query_deadline_max: QueryDeadline,
+    /// Positions that the materialized views of a query must have come to.
+    pub at_least: AtLeast,
+    /// How old the state may be that they show.
+    pub max_staleness: QueryDeadline,
+    /// What is done where they are not as fresh.
+    pub on_stale: OnStale,
 }
+
+/// What a query does whose materialized views are not as fresh as its session demands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnStale {
+    /// It waits, and fails after a while.
+    #[default]
+    Wait,
+    /// It fails.
+    Error,
+    /// It reads the sources instead.
+    Live,
+}
+
+/// For each service, a token of its source that a view must cover. Written `{orders: 0/16B3748, stock: "12"}`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AtLeast(pub BTreeMap<String, String>);
 
 /// How long a query may run, from when its answer is read. Written with its unit: `30 s`, `500 ms`, `10 min`, `1 h`, or `off`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,7 +67,7 @@ pub struct QueryDeadline(pub Option<Duration>);
 /// Settings that the catalog of a session reads while DataFusion plans.
 pub type SharedSettings = Arc<RwLock<Settings>>;
 
-const KEYS: [&str; 3] = ["pushdown", "search_path", "query_deadline"];
+const KEYS: [&str; 6] = ["pushdown", "search_path", "query_deadline", "at_least", "max_staleness", "on_stale"];
 
 /// The units of time, in milliseconds, the longest first.
 const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("min", 60_000), ("s", 1_000), ("ms", 1)];
@@ -53,19 +76,29 @@ impl FromStr for QueryDeadline {
     type Err = datafusion::error::DataFusionError;
 
     fn from_str(value: &str) -> Result<Self> {
+        Self::parse_as("headwater.query_deadline", value)
+    }
+}
+
+impl QueryDeadline {
+    /// The value of a setting of this name.
+    fn parse_as(setting: &str, value: &str) -> Result<Self> {
         let value = value.trim().to_ascii_lowercase();
         if matches!(value.as_str(), "off" | "0") {
             return Ok(Self(None));
         }
         let digits = value.len() - value.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let (number, unit) = value.split_at(digits);
-        let factor = UNITS.iter().find(|(name, _)| *name == unit.trim()).map(|(_, factor)| *factor);
+        let unit = match unit.trim() {
+            "second" | "seconds" => "s",
+            "minute" | "minutes" => "min",
+            unit => unit,
+        };
+        let factor = UNITS.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor);
         match number.parse::<u64>().ok().zip(factor).and_then(|(number, factor)| number.checked_mul(factor)) {
             Some(0) => Ok(Self(None)),
             Some(limit_ms) => Ok(Self(Some(Duration::from_millis(limit_ms)))),
-            None => {
-                plan_err!("headwater.query_deadline takes a time with its unit (ms, s, min, h), as in '30 s', or off")
-            }
+            None => plan_err!("{setting} takes a time with its unit (ms, s, min, h), as in '30 s', or off"),
         }
     }
 }
@@ -78,6 +111,76 @@ impl fmt::Display for QueryDeadline {
             Some((unit, factor)) => write!(f, "{} {unit}", limit_ms / factor),
             None => write!(f, "{limit_ms} ms"),
         }
+    }
+}
+
+impl FromStr for OnStale {
+    type Err = datafusion::error::DataFusionError;
+
+    fn from_str(value: &str) -> Result<Self> {
+        match value.trim().to_ascii_lowercase().as_str() {
+            "wait" => Ok(Self::Wait),
+            "error" => Ok(Self::Error),
+            "live" => Ok(Self::Live),
+            other => plan_err!("headwater.on_stale takes wait, error or live, found {other:?}"),
+        }
+    }
+}
+
+impl fmt::Display for OnStale {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Wait => "wait",
+            Self::Error => "error",
+            Self::Live => "live",
+        })
+    }
+}
+
+impl FromStr for AtLeast {
+    type Err = datafusion::error::DataFusionError;
+
+    fn from_str(value: &str) -> Result<Self> {
+        let wrong = || {
+            plan_datafusion_err!(
+                "headwater.at_least takes a token for each service, as in '{{orders: 0/16B3748, stock: \"12\"}}'; a token with a comma stands \
+                 in double quotes"
+            )
+        };
+        let inner = value.trim();
+        let inner = inner.strip_prefix('{').map_or(Some(inner), |inner| inner.strip_suffix('}')).ok_or_else(wrong)?;
+        let mut rest = inner.trim();
+        let mut tokens = BTreeMap::new();
+        while !rest.is_empty() {
+            let (service, after) = rest.split_once(':').ok_or_else(wrong)?;
+            let after = after.trim_start();
+            let (token, after) = match after.strip_prefix('"') {
+                Some(quoted) => quoted.split_once('"').ok_or_else(wrong)?,
+                None => after.split_at(after.find(',').unwrap_or(after.len())),
+            };
+            let after = after.trim_start();
+            rest = match after.strip_prefix(',') {
+                Some(rest) => rest.trim_start(),
+                None if after.is_empty() => after,
+                None => return Err(wrong()),
+            };
+            let (service, token) = (service.trim().trim_matches('"'), token.trim());
+            if service.is_empty() || token.is_empty() {
+                return Err(wrong());
+            }
+            tokens.insert(service.to_owned(), token.to_owned());
+        }
+        Ok(Self(tokens))
+    }
+}
+
+impl fmt::Display for AtLeast {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let tokens: Vec<String> = self.0.iter().map(|(service, token)| format!("{service}: \"{token}\"")).collect();
+        write!(f, "{{{}}}", tokens.join(", "))
     }
 }
 
@@ -142,6 +245,9 @@ impl ExtensionOptions for Settings {
             "pushdown" => self.pushdown = value.parse()?,
             "search_path" => self.search_path = split_path(value),
             "query_deadline" => self.set_deadline(value.parse()?)?,
+            "at_least" => self.at_least = value.parse()?,
+            "max_staleness" => self.max_staleness = QueryDeadline::parse_as("headwater.max_staleness", value)?,
+            "on_stale" => self.on_stale = value.parse()?,
             other => {
                 let hint =
                     nearest(other, KEYS).map(|key| format!("; did you mean headwater.{key}?")).unwrap_or_default();
@@ -168,6 +274,21 @@ impl ExtensionOptions for Settings {
                 value: Some(QueryDeadline(self.deadline()).to_string()),
                 description: "How long a query may run, from when its answer is read: a time with its unit, as in 30 s; off: as long as \
                               the engine's limits allow",
+            },
+            ConfigEntry {
+                key: "headwater.at_least".to_owned(),
+                value: Some(self.at_least.to_string()),
+                description: "Positions that materialized views must show: a token for each service, as in {orders: 0/16B3748}",
+            },
+            ConfigEntry {
+                key: "headwater.max_staleness".to_owned(),
+                value: Some(self.max_staleness.to_string()),
+                description: "How old the state may be that materialized views show: a time with its unit, as in 5 s, or off",
+            },
+            ConfigEntry {
+                key: "headwater.on_stale".to_owned(),
+                value: Some(self.on_stale.to_string()),
+                description: "What a query does whose materialized views are not as fresh: wait, error, or live (read the sources instead)",
             },
         ]
     }

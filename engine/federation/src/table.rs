@@ -87,6 +87,11 @@ impl RemoteTable {
         &self.definition
     }
 
+    /// Its name in SQL.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The service that owns the table.
     pub fn service(&self) -> &Arc<Service> {
         &self.service

@@ -1,10 +1,11 @@
 //! The engine: services opened once and shared by all sessions.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
+use datafusion::logical_expr::TableType;
 use futures::future::join_all;
 use headwater_federation::{Catalog, Published, QueryDeadline, Service, Settings, Tables};
 use headwater_source::{Connector, Error as SourceError, Feed, OpenContext, ServiceName, Source, TableDef, TableKind};
@@ -13,6 +14,7 @@ use tracing::warn;
 use crate::governor::Governor;
 use crate::manifest::{Fault, Manifest, Publishes, read_directory};
 use crate::session::Template;
+use crate::views::{Begin, SYSTEM_SCHEMA, Subscription, ViewOptions, Views};
 use crate::{Answer, Error, Limits, Result, Session};
 
 /// Services, opened and ready to be asked. Cheap to clone; clones share everything.
@@ -20,8 +22,32 @@ use crate::{Answer, Error, Limits, Result, Session};
 pub struct Engine {
     catalog: Arc<Catalog>,
     template: Arc<Template>,
+    views: Arc<Views>,
     search_path: Vec<String>,
     deadline: QueryDeadline,
+}
+
+/// An engine that a task of its own can come back to without keeping it alive.
+#[derive(Debug, Clone)]
+pub(crate) struct WeakEngine {
+    catalog: Arc<Catalog>,
+    template: Arc<Template>,
+    views: Weak<Views>,
+    search_path: Vec<String>,
+    deadline: QueryDeadline,
+}
+
+impl WeakEngine {
+    /// The engine; `None` once it has ended.
+    pub(crate) fn upgrade(&self) -> Option<Engine> {
+        Some(Engine {
+            catalog: Arc::clone(&self.catalog),
+            template: Arc::clone(&self.template),
+            views: self.views.upgrade()?,
+            search_path: self.search_path.clone(),
+            deadline: self.deadline,
+        })
+    }
 }
 
 /// Collects what an [`Engine`] is made of.
@@ -32,6 +58,7 @@ pub struct EngineBuilder {
     sources: Vec<(String, Arc<dyn Source>, Tables)>,
     search_path: Vec<String>,
     limits: Limits,
+    views: ViewOptions,
 }
 
 /// A table as the catalog lists it.
@@ -82,6 +109,12 @@ impl EngineBuilder {
         self
     }
 
+    /// How materialized views are kept; otherwise the defaults, without a state directory.
+    pub fn views(mut self, views: ViewOptions) -> Self {
+        self.views = views;
+        self
+    }
+
     /// Opens everything. Nothing is connected yet: a service that is down fails the queries that need it, and no others.
     ///
     /// # Errors
@@ -99,13 +132,17 @@ impl EngineBuilder {
         if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(SourceError::config(format!("service \"{}\" is defined twice", pair[0])).into());
         }
+        let catalog = Catalog::new(services);
         let engine = Engine {
-            catalog: Catalog::new(services),
+            views: Views::open(Arc::clone(&catalog), self.views, self.limits.view_memory_bytes)?,
+            catalog,
             template: Arc::new(Template::new(Governor::new(&self.limits)?)),
             search_path: self.search_path,
             deadline: QueryDeadline(self.limits.query_deadline),
         };
+        engine.views.shared().register_system_tables()?;
         engine.check_search_path()?;
+        engine.views.start(&engine)?;
         Ok(engine)
     }
 
@@ -138,7 +175,7 @@ impl Engine {
             query_deadline_max: self.deadline,
             ..Settings::default()
         };
-        Session::new(Arc::clone(&self.catalog), &self.template, settings)
+        Session::new(Arc::clone(&self.catalog), &self.template, &self.views, settings)
     }
 
     /// Plans one statement in a session of its own.
@@ -149,6 +186,27 @@ impl Engine {
     /// Registers a table of the program itself as `schema.name`, in a schema that no service has.
     pub fn register_table(&self, schema: &str, name: &str, table: Arc<dyn TableProvider>) -> Result<()> {
         Ok(self.catalog.register_local(&ServiceName::parse(schema)?, name, table)?)
+    }
+
+    /// Follows a materialized view, `schema.name`: all of its rows now, and then what each epoch changes.
+    ///
+    /// # Errors
+    /// There is no such view.
+    pub fn subscribe(&self, view: &str) -> Result<Subscription> {
+        Subscription::begin(&self.views, view, Begin::Snapshot)
+    }
+
+    /// Follows what each epoch from now on changes in a materialized view, without the rows that it has.
+    ///
+    /// # Errors
+    /// There is no such view.
+    pub fn subscribe_to_changes(&self, view: &str) -> Result<Subscription> {
+        Subscription::begin(&self.views, view, Begin::Changes)
+    }
+
+    /// Stores the state of the materialized views now and lets their sources forget what is stored; without a state directory, nothing.
+    pub async fn checkpoint(&self) -> Result<()> {
+        self.views.shared().checkpoint().await
     }
 
     /// The services' names, in order.
@@ -175,14 +233,26 @@ impl Engine {
         join_all(self.catalog.services().map(faults_of)).await.into_iter().flatten().collect()
     }
 
+    pub(crate) fn downgrade(&self) -> WeakEngine {
+        WeakEngine {
+            catalog: Arc::clone(&self.catalog),
+            template: Arc::clone(&self.template),
+            views: Arc::downgrade(&self.views),
+            search_path: self.search_path.clone(),
+            deadline: self.deadline,
+        }
+    }
+
     fn local_tables(&self) -> Vec<TableInfo> {
         self.catalog
             .local_tables()
             .into_iter()
+            // The engine's own tables are no service's; information_schema lists them.
+            .filter(|(schema, ..)| schema != SYSTEM_SCHEMA)
             .map(|(schema, name, table)| TableInfo {
                 service: schema,
                 name,
-                kind: "BASE TABLE",
+                kind: if table.table_type() == TableType::View { "VIEW" } else { "BASE TABLE" },
                 schema: Some(table.schema()),
                 key: None,
                 comment: None,

@@ -8,6 +8,7 @@ use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 use headwater_federation::source_error;
 use headwater_source::Error as SourceError;
+use headwater_views::Error as ViewError;
 
 use crate::Fault;
 
@@ -31,6 +32,10 @@ pub enum Error {
     },
     /// The query is wrong or failed; a source's error may be inside.
     Query(Box<DataFusionError>),
+    /// A materialized view can't be defined or kept.
+    View(Box<ViewError>),
+    /// A materialized view is not as fresh as the session demands.
+    Stale(String),
 }
 
 /// A limit of the engine that a query has passed. It travels through DataFusion as the other errors of a running query do.
@@ -76,6 +81,8 @@ impl Error {
             Self::Refused { .. } => ErrorKind::Denied,
             Self::Source(error) => source_kind(error),
             Self::Query(error) => Self::kind_of(error),
+            Self::View(error) => view_kind(error),
+            Self::Stale(_) => ErrorKind::Unavailable,
         }
     }
 
@@ -102,6 +109,7 @@ impl Error {
     pub fn report(&self) -> String {
         match (self.source_error(), self) {
             (Some(error), _) => error.report(),
+            (None, Self::View(error)) => error.report(),
             _ => self.to_string(),
         }
     }
@@ -121,6 +129,8 @@ impl fmt::Display for Error {
                 (None, Some(message)) => f.write_str(&exhausted(&message)),
                 (None, None) => f.write_str(&error.strip_backtrace()),
             },
+            Self::View(error) => error.fmt(f),
+            Self::Stale(message) => f.write_str(message),
         }
     }
 }
@@ -205,7 +215,8 @@ impl std::error::Error for Error {
             Self::Source(error) => error.source(),
             Self::Query(error) if used_up(error).is_some() => None,
             Self::Query(error) => error.source(),
-            Self::Manifests(_) | Self::Refused { .. } => None,
+            Self::View(error) => error.source(),
+            Self::Manifests(_) | Self::Refused { .. } | Self::Stale(_) => None,
         }
     }
 }
@@ -219,6 +230,15 @@ impl From<DataFusionError> for Error {
 impl From<SourceError> for Error {
     fn from(error: SourceError) -> Self {
         Self::Source(error)
+    }
+}
+
+fn view_kind(error: &ViewError) -> ErrorKind {
+    match error {
+        ViewError::Query { .. } | ViewError::Name { .. } | ViewError::DuplicateKey { .. } => ErrorKind::InvalidInput,
+        ViewError::Memory { .. } => ErrorKind::ResourcesExhausted,
+        ViewError::Evaluation(error) => Error::kind_of(error),
+        _ => ErrorKind::Internal,
     }
 }
 

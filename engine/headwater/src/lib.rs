@@ -47,6 +47,7 @@ mod memory;
 mod prepared;
 mod running;
 mod session;
+mod views;
 
 pub use answer::{Answer, Deadline};
 pub use engine::{Engine, EngineBuilder, TableInfo, check, open_feed};
@@ -59,3 +60,5 @@ pub use manifest::{
 };
 pub use prepared::Prepared;
 pub use session::Session;
+pub use statement::defines_view;
+pub use views::{Subscription, ViewDelta, ViewOptions};

@@ -25,6 +25,7 @@ use parking_lot::Mutex;
 
 use crate::session::is_stale;
 use crate::statement::{Request, parse};
+use crate::views::reads_views;
 use crate::{Answer, Error, Result, Session};
 
 /// A statement that was planned once and runs with values for its parameters.
@@ -63,8 +64,8 @@ impl fmt::Debug for Prepared {
 impl Prepared {
     pub(crate) async fn new(session: &Session, text: &str) -> Result<Self> {
         let Request::Plan(statement) = parse(text)? else {
-            let reason = "only queries take parameters".to_owned();
-            return Err(Error::Refused { what: "preparing SET".to_owned(), reason });
+            let reason = "only queries can be prepared; run the statement itself".to_owned();
+            return Err(Error::Refused { what: "preparing SET or a definition".to_owned(), reason });
         };
         let state = session.context().state();
         let mut plan = Plan::new(session, &state, &statement).await?;
@@ -172,7 +173,9 @@ fn tables(plan: &LogicalPlan) -> Result<Vec<(TableReference, Arc<dyn TableProvid
 
 /// Whether the plan means the same a little later: it holds nothing that depends on when it was made, and changes nothing in the session.
 fn can_wait(plan: &LogicalPlan) -> bool {
-    let mut can = !matches!(plan, LogicalPlan::Statement(_));
+    // An answer over views is of the epoch at which it was planned, and the session may have written since.
+    let views = reads_views(plan).is_ok_and(|views| views.is_empty());
+    let mut can = views && !matches!(plan, LogicalPlan::Statement(_));
     let looked = plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expr| {
             expr.apply(|part| {

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use arrow::record_batch::RecordBatch;
 use datafusion::common::{DFSchema, SchemaError, TableReference};
+use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SessionState, SessionStateBuilder, TaskContext};
 use datafusion::logical_expr::{DdlStatement, Deallocate, LogicalPlan, Statement as Named};
@@ -19,6 +21,7 @@ use parking_lot::Mutex;
 
 use crate::governor::Governor;
 use crate::statement::{Request, parse};
+use crate::views::{Demand, Found, Pin, ViewStatement, Views, inline_views, parse_query, reads_views};
 use crate::{Answer, Error, Prepared, Result};
 
 /// What the sessions of an engine begin with. Functions and rules are looked up and put together once and not for each session.
@@ -50,6 +53,7 @@ pub struct Session {
     context: SessionContext,
     catalog: Arc<SessionCatalog>,
     governor: Arc<Governor>,
+    views: Arc<Views>,
     settings: SharedSettings,
     /// The statements of PREPARE, by name.
     named: Arc<Mutex<HashMap<String, Statement>>>,
@@ -62,7 +66,7 @@ impl std::fmt::Debug for Session {
 }
 
 impl Session {
-    pub(crate) fn new(catalog: Arc<Catalog>, template: &Template, settings: Settings) -> Self {
+    pub(crate) fn new(catalog: Arc<Catalog>, template: &Template, views: &Arc<Views>, settings: Settings) -> Self {
         let shared = SharedSettings::new(settings.clone().into());
         let catalog = SessionCatalog::new(catalog, Arc::clone(&shared));
         let mut state = template.state.clone();
@@ -72,6 +76,7 @@ impl Session {
             context: SessionContext::new_with_state(state),
             catalog,
             governor: Arc::clone(&template.governor),
+            views: Arc::clone(views),
             settings: shared,
             named: Arc::default(),
         }
@@ -89,8 +94,32 @@ impl Session {
                 self.set_search_path(path)?;
                 self.answer(&self.context.state(), LogicalPlan::EmptyRelation(nothing())).await
             }
+            Request::View(ViewStatement::Explain { name }) => {
+                self.answer_rows(self.views.shared().explain(&name).await?)
+            }
+            Request::View(statement) => {
+                let done = self.views.shared().define(self, statement).await?;
+                self.answer_rows(done.rows()?)
+            }
             Request::Plan(statement) => self.run(*statement).await,
         }
+    }
+
+    /// An answer of rows that are there already.
+    fn answer_rows(&self, rows: RecordBatch) -> Result<Answer> {
+        let state = self.context.state();
+        let schema = rows.schema();
+        let plan = MemorySourceConfig::try_new_exec(&[vec![rows]], schema, None)?;
+        Ok(Answer::new(plan, TaskContext::from(&state), &self.governor, self.settings.read().deadline()))
+    }
+
+    pub(crate) fn search_path(&self) -> Vec<String> {
+        self.settings.read().search_path.clone()
+    }
+
+    /// Looks names up along this path, whether or not each of its schemas is there.
+    pub(crate) fn use_search_path(&self, path: Vec<String>) {
+        self.settings.write().search_path = path;
     }
 
     /// Plans a query with parameters (`$1` or `?`), whose types are taken from where they stand.
@@ -156,10 +185,70 @@ impl Session {
             let context = frame.task_ctx();
             (frame.create_physical_plan().await?, context)
         } else {
-            (state.create_physical_plan(&plan).await?, TaskContext::from(state))
+            let (state, plan) = self.pinned(state, plan).await?;
+            (state.create_physical_plan(&plan).await?, TaskContext::from(&state))
         };
         let deadline = self.settings.read().deadline();
         Ok(Answer::new(plan, context, &self.governor, deadline))
+    }
+
+    /// Pins one epoch for all the views that a query reads, as fresh as the session demands; or puts the views' own queries in their place.
+    async fn pinned(&self, state: &SessionState, plan: LogicalPlan) -> Result<(SessionState, LogicalPlan)> {
+        let mut state = state.clone();
+        let views = reads_views(&plan)?;
+        if views.is_empty() {
+            return Ok((state, plan));
+        }
+        let demand = Demand::of(&self.settings.read());
+        match self.views.shared().fresh(&views, &demand).await? {
+            Found::Epoch(epoch) => {
+                state.config_mut().set_extension(Arc::new(Pin::to(epoch)));
+                Ok((state, plan))
+            }
+            Found::Live => {
+                let live = self.live(plan).await?;
+                Ok((state, live))
+            }
+        }
+    }
+
+    /// The plan with each view replaced by its query over the services.
+    async fn live(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        let mut plan = plan;
+        loop {
+            let views = reads_views(&plan)?;
+            if views.is_empty() {
+                return Ok(plan);
+            }
+            let mut queries = HashMap::new();
+            for (name, view) in views {
+                let (sql, search_path) = self.views.shared().query_of(&name)?;
+                let session = self.beside(search_path);
+                let statement = parse_query(&sql)?;
+                // Boxed, since a view may read views.
+                let query = Box::pin(session.plan(&session.context.state(), &statement)).await?;
+                queries.insert(view, query);
+            }
+            plan = inline_views(plan, &queries)?;
+        }
+    }
+
+    /// A session of the same engine with another search path.
+    fn beside(&self, search_path: Vec<String>) -> Self {
+        let settings = Settings { search_path, ..self.settings.read().clone() };
+        let shared = SharedSettings::new(settings.clone().into());
+        let catalog = SessionCatalog::new(Arc::clone(self.catalog.catalog()), Arc::clone(&shared));
+        let mut state = self.context.state();
+        state.config_mut().options_mut().extensions.insert(settings);
+        state.register_catalog_list(Arc::clone(&catalog) as _);
+        Self {
+            context: SessionContext::new_with_state(state),
+            catalog,
+            settings: shared,
+            governor: Arc::clone(&self.governor),
+            views: Arc::clone(&self.views),
+            named: Arc::default(),
+        }
     }
 
     fn set_search_path(&self, path: Vec<String>) -> Result<()> {

@@ -1,13 +1,14 @@
 //! Which statements the engine runs, and the few that it reads in its own way.
 //!
 //! Everything that only reads is let through to DataFusion. Whatever writes, defines or copies is refused by name before it is
-//! planned. `SET search_path` takes a list, as in Postgres; `?` placeholders become `$1`, `$2`, ... in the order of the text.
+//! planned; but for materialized views, which are the engine's own. `SET search_path` takes a list, as in Postgres; `?` placeholders become `$1`, `$2`, ... in the order of the text.
 
 use datafusion::sql::parser::{DFParser, Statement};
 use sqlparser::ast::{Expr, Ident, ObjectName, Set, Statement as Sql, Value};
 use sqlparser::dialect::GenericDialect;
 use sqlparser::tokenizer::{Token, Tokenizer};
 
+use crate::views::{ViewStatement, known_to_parser, unknown_to_parser};
 use crate::{Error, Result};
 
 /// A statement that may run.
@@ -17,10 +18,15 @@ pub(crate) enum Request {
     Plan(Box<Statement>),
     /// The session's search path is set.
     SearchPath(Vec<String>),
+    /// Materialized views are defined or explained.
+    View(ViewStatement),
 }
 
 /// Parses one statement and refuses what the engine does not run.
 pub(crate) fn parse(text: &str) -> Result<Request> {
+    if let Some(statement) = unknown_to_parser(text) {
+        return statement.map(Request::View);
+    }
     let text = number_placeholders(text)?;
     let mut statements = DFParser::parse_sql(&text)?;
     let Some(statement) = statements.pop_front() else {
@@ -30,11 +36,25 @@ pub(crate) fn parse(text: &str) -> Result<Request> {
         let reason = "send one statement at a time".to_owned();
         return Err(Error::Refused { what: format!("a text of {} statements", statements.len() + 1), reason });
     }
+    if let Statement::Statement(sql) = &statement
+        && let Some(view) = known_to_parser(sql)
+    {
+        return view.map(Request::View);
+    }
     guard(&statement)?;
     match statement {
         Statement::Statement(sql) => reading(*sql),
         other => Ok(Request::Plan(Box::new(other))),
     }
+}
+
+/// Whether a text is a statement that defines materialized views: CREATE, DROP or REFRESH MATERIALIZED VIEW. It runs when it is asked for
+/// its answer, so a client that only describes a statement must not ask for this one's.
+pub fn defines_view(text: &str) -> bool {
+    matches!(
+        parse(text),
+        Ok(Request::View(ViewStatement::Create { .. } | ViewStatement::Drop { .. } | ViewStatement::Refresh { .. }))
+    )
 }
 
 fn reading(sql: Sql) -> Result<Request> {

@@ -111,6 +111,9 @@ pub(crate) struct ServeArgs {
     /// A YAML file with the engine's limits; docs/limits.md lists them
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// The directory in which materialized views are kept over restarts; without it they end with the server
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
     /// The address for Arrow Flight SQL; port 0 takes a free one
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:50051")]
     pub(crate) flight_addr: String,

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use headwater::{Config, Engine};
+use headwater::{Config, Engine, ViewOptions};
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
@@ -20,8 +20,10 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
         .connectors(headwater_connectors::all())
         .search_path(args.search_path)
         .limits(config(args.config.as_deref())?.limits)
+        .views(ViewOptions { state_directory: args.state, ..ViewOptions::default() })
         .build()
         .await?;
+    let state = engine.clone();
     let services = engine.services().join(", ");
     if !address.ip().is_loopback() {
         warn!(%address, "other machines can read every service: there is no authentication yet");
@@ -30,6 +32,10 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
     flight::serve(engine, listener, stop())
         .await
         .map_err(|error| Failure::failed(format!("the server failed: {}", with_causes(&error))))?;
+    // What was applied since the last checkpoint need not be read again.
+    if let Err(error) = state.checkpoint().await {
+        warn!(error = error.report(), "views' state could not be stored");
+    }
     info!("stopped");
     Ok(())
 }

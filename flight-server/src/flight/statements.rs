@@ -157,7 +157,7 @@ impl Statements {
     /// Gives out a ticket for a prepared statement with what is bound to it now.
     pub(super) async fn execute(&self, key: SessionKey, handle: &[u8]) -> Result<(SchemaRef, Uuid), Status> {
         let statement = self.prepared(handle)?;
-        let Some(plan) = &statement.plan else { return self.set(key, &statement.text).await };
+        let Some(plan) = &statement.plan else { return self.plan(key, &statement.text).await };
         let mut rows = statement.rows()?;
         let (schema, run) = if rows.len() == 1 {
             let answer = plan.execute(rows.swap_remove(0)).await.map_err(|error| status(&error))?;
@@ -170,6 +170,10 @@ impl Statements {
 
     /// Runs a statement that a client takes for an update. Only `SET` is.
     pub(super) async fn update(&self, key: SessionKey, text: &str) -> Result<i64, Status> {
+        if headwater::defines_view(text) {
+            self.session(key).sql(text).await.map_err(|error| status(&error))?;
+            return Ok(0);
+        }
         if !text::is_set(text) {
             // The engine refuses writes itself, and names what it refuses.
             self.planned(key, text).await?;
@@ -208,7 +212,7 @@ impl Statements {
     }
 
     async fn planned(&self, key: SessionKey, text: &str) -> Result<PreparedStatement, Status> {
-        let plan = match text::is_set(text) {
+        let plan = match text::is_set(text) || headwater::defines_view(text) {
             true => None,
             false => Some(self.session(key).prepare(text).await.map_err(|error| status(&error))?),
         };

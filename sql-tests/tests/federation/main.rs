@@ -15,4 +15,5 @@ mod regions_sqlite;
 mod slt;
 mod strings;
 mod tpch;
+mod views;
 mod writes;

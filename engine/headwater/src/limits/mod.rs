@@ -48,6 +48,8 @@ pub struct Limits {
     pub statements_max: usize,
     /// How long a statement waits for another to end where so many run already. Default: 30 s.
     pub statement_wait: Duration,
+    /// Bytes that the state and the rows of one materialized view may take. A view that needs more stays at its last version. Default: 1 GiB.
+    pub view_memory_bytes: u64,
 }
 
 /// The keys of the section `limits`.
@@ -104,6 +106,12 @@ pub(crate) const KEYS: &[OptionDef] = &[
         required: false,
         doc: "How long a statement waits for another to end where so many run already, in milliseconds. Default: 30000.",
     },
+    OptionDef {
+        name: "view_memory_bytes",
+        kind: OptionKind::Count,
+        required: false,
+        doc: "Bytes that the state and the rows of one materialized view may take. Default: 1073741824 (1 GiB).",
+    },
 ];
 
 /// The smallest memory that the operators can work with, in bytes.
@@ -123,6 +131,7 @@ impl Default for Limits {
             query_wait: Duration::from_secs(30),
             statements_max: 16,
             statement_wait: Duration::from_secs(30),
+            view_memory_bytes: 1 << 30,
         }
     }
 }
@@ -147,6 +156,7 @@ impl Limits {
             query_wait: time("query_wait_ms", default.query_wait),
             statements_max: count("statements_max", default.statements_max),
             statement_wait: time("statement_wait_ms", default.statement_wait),
+            view_memory_bytes: options.count("view_memory_bytes", default.view_memory_bytes),
         }
     }
 
@@ -199,6 +209,7 @@ mod tests {
             ("query_wait_ms", default.query_wait.as_millis() as u64),
             ("statements_max", default.statements_max as u64),
             ("statement_wait_ms", default.statement_wait.as_millis() as u64),
+            ("view_memory_bytes", default.view_memory_bytes),
         ] {
             let doc = KEYS.iter().find(|definition| definition.name == key).unwrap().doc;
             assert!(doc.contains(&format!("Default: {value}")), "{key}: {doc}");
@@ -217,6 +228,7 @@ mod tests {
             ("query_wait_ms", count(4)),
             ("statements_max", count(5)),
             ("statement_wait_ms", count(6)),
+            ("view_memory_bytes", count(7)),
         ]);
         let expected = Limits {
             memory_bytes: 1 << 30,
@@ -227,6 +239,7 @@ mod tests {
             query_wait: Duration::from_millis(4),
             statements_max: 5,
             statement_wait: Duration::from_millis(6),
+            view_memory_bytes: 7,
         };
         assert_eq!(limits, expected);
         assert!(limits.fault().is_none());

@@ -53,7 +53,7 @@ async fn information_schema_lists_a_service_that_is_down_without_its_columns() {
     assert_eq!(names(&session, sql).await, ["store"]);
     assert_eq!(names(&session, "DESCRIBE store.items").await, ["id", "name"]);
     session.sql("SHOW TABLES").await.unwrap().collect().await.unwrap();
-    assert_eq!(names(&session, "SHOW SCHEMAS").await, ["shop", "store"]);
+    assert_eq!(names(&session, "SHOW SCHEMAS").await, ["headwater", "shop", "store"]);
 }
 
 #[tokio::test]

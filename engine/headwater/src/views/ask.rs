@@ -1,0 +1,127 @@
+//! The statements about views, as they are parsed.
+
+use datafusion::sql::parser::{DFParser, Statement};
+use sqlparser::ast::{CreateTableOptions, CreateView, ObjectName, ObjectType, Statement as Sql};
+use sqlparser::dialect::GenericDialect;
+use sqlparser::tokenizer::{Token, Tokenizer};
+
+use crate::{Error, Result};
+
+/// `schema.name` of a view.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ViewName {
+    pub(crate) schema: String,
+    pub(crate) name: String,
+}
+
+/// A statement about views.
+#[derive(Debug, Clone)]
+pub(crate) enum ViewStatement {
+    Create { name: ViewName, sql: String, replace: bool, if_not_exists: bool },
+    Drop { name: ViewName, if_exists: bool },
+    Refresh { name: ViewName },
+    Explain { name: ViewName },
+}
+
+impl std::fmt::Display for ViewName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.schema, self.name)
+    }
+}
+
+impl ViewName {
+    /// From `schema.name` as a query writes it.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        let words = words(text);
+        match &words[..] {
+            [Token::Word(schema), Token::Period, Token::Word(name)] => {
+                Ok(Self { schema: folded(schema), name: folded(name) })
+            }
+            _ => Err(refused(text, "write the name of a materialized view as schema.name")),
+        }
+    }
+
+    fn of(name: &ObjectName) -> Result<Self> {
+        Self::parse(&name.to_string())
+    }
+}
+
+/// Statements that the SQL parser does not know: REFRESH MATERIALIZED VIEW, EXPLAIN MATERIALIZED VIEW.
+pub(crate) fn unknown_to_parser(text: &str) -> Option<Result<ViewStatement>> {
+    let words = words(text);
+    let word = |place: usize, wanted: &str| matches!(words.get(place), Some(Token::Word(word)) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(wanted));
+    if !(word(1, "materialized") && word(2, "view")) || !(word(0, "refresh") || word(0, "explain")) {
+        return None;
+    }
+    let rest: Vec<String> =
+        words[3..].iter().filter(|word| **word != Token::SemiColon).map(ToString::to_string).collect();
+    let refresh = word(0, "refresh");
+    Some(
+        ViewName::parse(&rest.concat())
+            .map(|name| if refresh { ViewStatement::Refresh { name } } else { ViewStatement::Explain { name } }),
+    )
+}
+
+/// CREATE and DROP MATERIALIZED VIEW; `None` for any other statement.
+pub(crate) fn known_to_parser(sql: &Sql) -> Option<Result<ViewStatement>> {
+    match sql {
+        Sql::CreateView(create) if create.materialized => Some(create_view(create)),
+        Sql::Drop { object_type: ObjectType::MaterializedView, if_exists, names, .. } => Some(match &names[..] {
+            [name] => ViewName::of(name).map(|name| ViewStatement::Drop { name, if_exists: *if_exists }),
+            _ => Err(refused("DROP MATERIALIZED VIEW of several views", "drop one at a time")),
+        }),
+        _ => None,
+    }
+}
+
+/// The query of a view's definition, as it was written down.
+pub(crate) fn parse_query(sql: &str) -> Result<Statement> {
+    let mut statements = DFParser::parse_sql(sql)?;
+    match (statements.pop_front(), statements.is_empty()) {
+        (Some(statement), true) => Ok(statement),
+        _ => Err(refused("the view's definition", "it must be one SELECT")),
+    }
+}
+
+fn create_view(create: &CreateView) -> Result<ViewStatement> {
+    let name = ViewName::of(&create.name)?;
+    let what = format!("CREATE MATERIALIZED VIEW {name}");
+    if !create.columns.is_empty() {
+        return Err(refused(&what, "name the columns in the query, with AS"));
+    }
+    let plain = create.options == CreateTableOptions::None
+        && create.cluster_by.is_empty()
+        && create.to.is_none()
+        && !create.temporary
+        && !create.secure
+        && !create.or_alter;
+    if !plain {
+        return Err(refused(
+            &what,
+            "only CREATE [OR REPLACE] MATERIALIZED VIEW [IF NOT EXISTS] name AS query is known",
+        ));
+    }
+    if create.or_replace && create.if_not_exists {
+        return Err(refused(&what, "write OR REPLACE or IF NOT EXISTS, not both"));
+    }
+    Ok(ViewStatement::Create {
+        name,
+        sql: create.query.to_string(),
+        replace: create.or_replace,
+        if_not_exists: create.if_not_exists,
+    })
+}
+
+fn words(text: &str) -> Vec<Token> {
+    let tokens = Tokenizer::new(&GenericDialect {}, text).tokenize().unwrap_or_default();
+    tokens.into_iter().filter(|token| !matches!(token, Token::Whitespace(_))).collect()
+}
+
+/// A name as DataFusion folds it: in lower case unless it is quoted.
+fn folded(word: &sqlparser::tokenizer::Word) -> String {
+    if word.quote_style.is_some() { word.value.clone() } else { word.value.to_ascii_lowercase() }
+}
+
+fn refused(what: &str, reason: &str) -> Error {
+    Error::Refused { what: what.to_owned(), reason: reason.to_owned() }
+}

@@ -1,0 +1,259 @@
+//! The views of an engine: their definitions, the maintenance behind them, and the services that are followed for them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use headwater_federation::Catalog;
+use headwater_views::{Maintenance, Options, Published, Report, Vector, ViewId, ViewState};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{broadcast, watch};
+use tracing::{error, info, warn};
+
+use super::ask::ViewName;
+use super::feed::Followed;
+use super::store::Store;
+use super::subscribe::ViewDelta;
+use crate::{Engine, Error, Result};
+
+/// How an engine keeps its views.
+#[derive(Debug, Clone)]
+pub struct ViewOptions {
+    /// Where definitions and checkpoints are kept: a directory of the engine's own, made where it is missing. Without one, views last as long as
+    /// the engine and are read from their sources anew by the next.
+    pub state_directory: Option<PathBuf>,
+    /// How often what changed is written there. Default 10 s.
+    pub checkpoint_interval: Duration,
+    /// How often a source without a feed is read anew. Default 60 s.
+    pub poll_interval: Duration,
+    /// How often a source is asked where its log ends, which tells how stale its views are. Default 1 s.
+    pub head_interval: Duration,
+    /// How long a query waits for views that are not as fresh as it demands. Default 30 s.
+    pub stale_wait: Duration,
+    /// Changed rows that an epoch takes at most, but for a single transaction with more. Default 100,000.
+    pub epoch_rows: usize,
+}
+
+impl Default for ViewOptions {
+    fn default() -> Self {
+        Self {
+            state_directory: None,
+            checkpoint_interval: Duration::from_secs(10),
+            poll_interval: Duration::from_secs(60),
+            head_interval: Duration::from_secs(1),
+            stale_wait: Duration::from_secs(30),
+            epoch_rows: 100_000,
+        }
+    }
+}
+
+/// The views of an engine. Its tasks end when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Views {
+    shared: Arc<Shared>,
+}
+
+/// What the tasks share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(super) options: ViewOptions,
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) core: Mutex<Maintenance>,
+    pub(super) published: Published,
+    /// The number of the newest epoch, for those who wait for one; also sent when a source's head was seen.
+    pub(super) news: watch::Sender<u64>,
+    pub(super) deltas: broadcast::Sender<Arc<ViewDelta>>,
+    pub(super) definitions: RwLock<BTreeMap<ViewName, Definition>>,
+    pub(super) followed: RwLock<BTreeMap<String, Arc<Followed>>>,
+    /// Services whose views are not shown before they have come to where the log ended when the engine started: what was shown before a restart
+    /// was never ahead of that.
+    pub(super) behind: Mutex<BTreeSet<String>>,
+    pub(super) store: Option<Store>,
+    /// One statement that defines views at a time.
+    pub(super) defining: tokio::sync::Mutex<()>,
+    /// The views of the state directory are being brought back, and no source is followed yet.
+    pub(super) restoring: AtomicBool,
+    tasks: Mutex<Vec<tokio::task::AbortHandle>>,
+}
+
+/// A view as it was created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Definition {
+    pub(crate) view: ViewId,
+    pub(crate) sql: String,
+    /// The search path under which the query's names were looked up.
+    pub(crate) search_path: Vec<String>,
+}
+
+/// Epochs that a subscriber may be behind before it has to begin anew.
+const SUBSCRIBER_EPOCHS: usize = 4_096;
+
+impl Views {
+    /// Opens the registry; what a state directory holds of tables is there at once, and the views follow by `restore`.
+    pub(crate) fn open(catalog: Arc<Catalog>, options: ViewOptions, view_memory_bytes: u64) -> Result<Arc<Self>> {
+        let view_memory_bytes = usize::try_from(view_memory_bytes).unwrap_or(usize::MAX);
+        let limits = Options { view_memory_bytes, epoch_rows: options.epoch_rows };
+        let store = options.state_directory.as_deref().map(Store::open).transpose()?;
+        let core = match &store {
+            Some(store) => store.restore(limits)?,
+            None => Maintenance::new(limits),
+        };
+        let published = core.reader();
+        let behind = published.latest().vector.iter().map(|(service, _)| service.to_owned()).collect();
+        let shared = Arc::new(Shared {
+            options,
+            catalog,
+            core: Mutex::new(core),
+            published,
+            news: watch::Sender::new(0),
+            deltas: broadcast::Sender::new(SUBSCRIBER_EPOCHS),
+            definitions: RwLock::default(),
+            followed: RwLock::default(),
+            behind: Mutex::new(behind),
+            store,
+            defining: tokio::sync::Mutex::default(),
+            restoring: AtomicBool::new(false),
+            tasks: Mutex::default(),
+        });
+        Ok(Arc::new(Self { shared }))
+    }
+
+    /// Brings the views of the state directory back, and stores what changes from now on.
+    pub(crate) fn start(&self, engine: &Engine) -> Result<()> {
+        let views = self.shared.stored_definitions()?;
+        if self.shared.store.is_some() {
+            self.shared.spawn(Arc::clone(&self.shared).keep());
+        }
+        if !views.is_empty() {
+            self.shared.restoring.store(true, Ordering::SeqCst);
+            self.shared.spawn(Arc::clone(&self.shared).recreate(engine.downgrade(), views));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
+impl Drop for Views {
+    fn drop(&mut self) {
+        self.shared.tasks.lock().iter().for_each(tokio::task::AbortHandle::abort);
+        self.shared.followed.read().values().for_each(|followed| followed.stop());
+        if let Some(store) = &self.shared.store {
+            store.close();
+        }
+    }
+}
+
+impl Shared {
+    /// A task that ends with the engine.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> tokio::task::AbortHandle {
+        let handle = tokio::spawn(task).abort_handle();
+        let mut tasks = self.tasks.lock();
+        tasks.retain(|task| !task.is_finished());
+        tasks.push(handle.clone());
+        handle
+    }
+
+    /// Works on the maintenance on a thread that may block.
+    pub(super) async fn with_core<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&mut Maintenance) -> T + Send + 'static,
+    ) -> Result<T> {
+        let shared = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || work(&mut shared.core.lock())).await;
+        done.map_err(|error| refused("keeping views", &format!("the maintenance stopped: {error}")))
+    }
+
+    /// Epochs until nothing waits that could come.
+    pub(super) fn step(&self, core: &mut Maintenance) {
+        loop {
+            let report = core.step();
+            let more = report.more;
+            self.deliver(report);
+            if !more {
+                return;
+            }
+        }
+    }
+
+    /// Tells of what an epoch did. Called under the maintenance's lock, so that subscribers see epochs in their order.
+    pub(super) fn deliver(&self, report: Report) {
+        for (view, error) in &report.failed_views {
+            let name = self.name_of(*view);
+            warn!(view = name, error = error.report(), "materialized view stopped");
+        }
+        for (source, error) in &report.failed_sources {
+            error!(
+                ?source,
+                error = error.report(),
+                "changes of a source do not fit its rows; its tables are read anew"
+            );
+        }
+        let Some(epoch) = report.epoch else { return };
+        for change in report.changes {
+            let vector = epoch.view(change.view).map_or_else(Vector::default, |shown| shown.vector.clone());
+            let delta = ViewDelta {
+                view: change.view,
+                epoch: epoch.number,
+                vector,
+                delta: change.delta,
+                restarted: change.restarted,
+            };
+            // Nobody may be listening.
+            let _ = self.deltas.send(Arc::new(delta));
+        }
+        self.news.send_replace(epoch.number);
+    }
+
+    pub(super) fn name_of(&self, view: ViewId) -> String {
+        let definitions = self.definitions.read();
+        let found = definitions.iter().find(|(_, definition)| definition.view == view);
+        found.map_or_else(|| "?".to_owned(), |(name, _)| name.to_string())
+    }
+
+    pub(super) fn definition(&self, name: &ViewName) -> Result<Definition> {
+        self.definitions.read().get(name).cloned().ok_or_else(|| {
+            let definitions = self.definitions.read();
+            let known: Vec<String> = definitions.keys().map(ToString::to_string).collect();
+            let hint = headwater_source::nearest(&name.to_string(), known.iter().map(String::as_str))
+                .map(|name| format!("; did you mean \"{name}\"?"))
+                .unwrap_or_default();
+            refused(&format!("materialized view \"{name}\""), &format!("there is none of that name{hint}"))
+        })
+    }
+
+    /// Waits until a view is shown or has failed, for at most so long. Its state then.
+    pub(super) async fn settled(self: &Arc<Self>, view: ViewId, limit: Duration) -> ViewState {
+        let mut news = self.news.subscribe();
+        let settled = async {
+            loop {
+                match self.with_core(move |core| core.view_status(view)).await {
+                    Ok(Ok(status)) if status.state == ViewState::Loading => {}
+                    Ok(Ok(status)) => return status.state,
+                    Ok(Err(error)) => return ViewState::Failed(error.report()),
+                    Err(error) => return ViewState::Failed(error.report()),
+                }
+                if news.changed().await.is_err() {
+                    return ViewState::Loading;
+                }
+            }
+        };
+        tokio::time::timeout(limit, settled).await.unwrap_or(ViewState::Loading)
+    }
+
+    /// A service has come to where its log ended when the engine started.
+    pub(super) fn caught_up(&self, service: &str) {
+        if self.behind.lock().remove(service) {
+            info!(service, "views are as fresh as before the restart");
+            self.news.send_modify(|_| {});
+        }
+    }
+}
+
+pub(super) fn refused(what: &str, reason: &str) -> Error {
+    Error::Refused { what: what.to_owned(), reason: reason.to_owned() }
+}

@@ -1,0 +1,269 @@
+//! The state directory: definitions, and checkpoints of the tables that views read.
+//!
+//! A file is written under another name, synced, renamed, and its directory synced. Parts come before the manifest that names them, and what
+//! no manifest names any more is removed after it. Only then are sources told that they may forget. One engine uses a directory at a time.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use headwater_source::Error as SourceError;
+use headwater_views::{Checkpoint, Maintenance, Options, Vector};
+use parking_lot::{Mutex, RwLockReadGuard};
+use serde_json::{Value, json};
+use tracing::{error, info, warn};
+
+use super::ask::ViewName;
+use super::registry::{Definition, Shared};
+use crate::engine::WeakEngine;
+use crate::{Engine, Error, Result};
+
+const MANIFEST: &str = "manifest";
+const DEFINITIONS: &str = "views.json";
+const LOCK: &str = "lock";
+
+/// What the name of a file ends with that is being written.
+const UNFINISHED: &str = ".new";
+
+/// The longest wait before a view is tried again whose services could not be asked, in milliseconds.
+const RETRY_MS_MAX: u64 = 5_000;
+
+/// A state directory.
+#[derive(Debug)]
+pub(super) struct Store {
+    directory: PathBuf,
+    /// One checkpoint at a time, and none once the engine has ended.
+    storing: Mutex<Stage>,
+    /// Held while the engine lives.
+    lock: File,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Open,
+    Closed,
+}
+
+/// A view as the directory has it.
+#[derive(Debug, Clone)]
+pub(crate) struct Stored {
+    name: ViewName,
+    sql: String,
+    search_path: Vec<String>,
+}
+
+impl Store {
+    pub(super) fn open(directory: &Path) -> Result<Self> {
+        let wrong = |error: std::io::Error| wrong(directory, &error);
+        fs::create_dir_all(directory).map_err(wrong)?;
+        let lock =
+            File::options().create(true).truncate(false).write(true).open(directory.join(LOCK)).map_err(wrong)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { directory: directory.to_owned(), storing: Mutex::new(Stage::Open), lock }),
+            Err(TryLockError::WouldBlock) => {
+                let directory = directory.display();
+                let reason = format!("state directory \"{directory}\" is in use by another engine; give each its own");
+                Err(SourceError::config(reason).into())
+            }
+            Err(TryLockError::Error(error)) => Err(wrong(error)),
+        }
+    }
+
+    /// Lets another engine have the directory. What is being stored is finished first.
+    pub(super) fn close(&self) {
+        *self.storing.lock() = Stage::Closed;
+        if let Err(error) = self.lock.unlock() {
+            warn!(%error, "state directory could not be unlocked; it is once the process ends");
+        }
+    }
+
+    /// The tables as they were stored last; none in a directory that is new.
+    pub(super) fn restore(&self, options: Options) -> Result<Maintenance> {
+        let manifest = match fs::read(self.directory.join(MANIFEST)) {
+            Ok(manifest) => manifest,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Maintenance::new(options)),
+            Err(error) => return Err(wrong(&self.directory, &error)),
+        };
+        // Until a view asks for the service again nothing depends on it.
+        let nothing: headwater_views::Covers = Arc::new(|_, _| Err("the service is not open yet".to_owned()));
+        let restored =
+            Maintenance::restore(options.clone(), &manifest, &mut |part| fs::read(self.directory.join(part)), &|_| {
+                Arc::clone(&nothing)
+            });
+        match restored {
+            Ok(maintenance) => {
+                info!(epoch = maintenance.published().number, vector = %maintenance.published().vector, "views' state restored");
+                Ok(maintenance)
+            }
+            // Damage costs a new reading of the tables; nothing wrong is ever shown.
+            Err(error) => {
+                error!(error = error.report(), "views' state cannot be read; tables are read anew from their sources");
+                Ok(Maintenance::new(options))
+            }
+        }
+    }
+
+    pub(super) fn write_definitions(
+        &self,
+        definitions: &RwLockReadGuard<'_, BTreeMap<ViewName, Definition>>,
+    ) -> Result<()> {
+        // What a checkpoint clears away must not be what is being written here.
+        let _one_at_a_time = self.storing.lock();
+        // Views only read views that are older; the order in which they were created is that of their numbers.
+        let mut ordered: Vec<_> = definitions.iter().collect();
+        ordered.sort_by_key(|(_, definition)| definition.view);
+        let line = |(name, definition): &(&ViewName, &Definition)| {
+            json!({
+                "schema": name.schema,
+                "name": name.name,
+                "sql": definition.sql,
+                "search_path": definition.search_path,
+            })
+        };
+        let text = json!({ "format": 1, "views": ordered.iter().map(line).collect::<Vec<_>>() }).to_string();
+        self.write(DEFINITIONS, text.as_bytes()).map_err(|error| wrong(&self.directory, &error))
+    }
+
+    pub(super) fn definitions(&self) -> Result<Vec<Stored>> {
+        let path = self.directory.join(DEFINITIONS);
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
+            Err(error) => return Err(wrong(&self.directory, &error)),
+        };
+        let damaged = || SourceError::config(format!("\"{}\" is damaged; mend or remove it", path.display()));
+        let value: Value = serde_json::from_slice(&text).map_err(|_| damaged())?;
+        let views = value.get("views").and_then(Value::as_array).ok_or_else(damaged)?;
+        views.iter().map(|view| stored(view).ok_or_else(|| damaged().into())).collect()
+    }
+
+    fn store(&self, checkpoint: &Checkpoint) -> std::io::Result<()> {
+        for part in &checkpoint.parts {
+            self.write(&part.name, &part.bytes)?;
+        }
+        self.write(MANIFEST, &checkpoint.manifest)?;
+        for entry in fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let unfinished = name.ends_with(UNFINISHED);
+            if unfinished || (name.ends_with(".arrow") && !checkpoint.needed.contains(&name)) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+        let (path, unfinished) = (self.directory.join(name), self.directory.join(format!("{name}{UNFINISHED}")));
+        let mut file = File::create(&unfinished)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(unfinished, path)?;
+        File::open(&self.directory)?.sync_all()
+    }
+}
+
+impl Shared {
+    /// Stores what changed, and tells the sources that they may forget it.
+    pub(crate) async fn checkpoint(self: &Arc<Self>) -> Result<()> {
+        if self.store.is_none() {
+            return Ok(());
+        }
+        let shared = Arc::clone(self);
+        let stored = tokio::task::spawn_blocking(move || shared.checkpoint_now()).await;
+        let vector = stored.map_err(|error| super::registry::refused("storing views", &error.to_string()))??;
+        let followed: Vec<_> = self.followed.read().values().cloned().collect();
+        for followed in followed {
+            let Some((feed, position)) = followed.feed.as_ref().zip(vector.position(followed.name())) else { continue };
+            if let Err(error) = feed.acknowledge(position).await {
+                // The source keeps what it may forget; the next checkpoint says so again.
+                warn!(service = followed.name(), error = error.report(), "source could not be told what is stored");
+            }
+        }
+        Ok(())
+    }
+
+    fn checkpoint_now(&self) -> Result<Vector> {
+        let Some(store) = &self.store else { return Ok(Vector::default()) };
+        let stage = store.storing.lock();
+        if *stage == Stage::Closed {
+            return Ok(Vector::default());
+        }
+        let mut core = self.core.lock();
+        let vector = core.published().vector.clone();
+        let checkpoint = core.checkpoint()?;
+        drop(core);
+        if let Err(error) = store.store(&checkpoint) {
+            self.core.lock().forget_checkpoints();
+            return Err(wrong(&store.directory, &error));
+        }
+        Ok(vector)
+    }
+
+    /// Checkpoints until the engine ends.
+    pub(crate) async fn keep(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(self.options.checkpoint_interval).await;
+            if let Err(error) = self.checkpoint().await {
+                error!(error = error.report(), "views' state could not be stored");
+            }
+        }
+    }
+
+    /// Creates the views of the state directory again, each once its services can be asked for their tables.
+    pub(crate) async fn recreate(self: Arc<Self>, engine: WeakEngine, mut views: Vec<Stored>) {
+        let mut attempt = 0_u64;
+        loop {
+            let mut left = Vec::new();
+            for stored in views {
+                let Some(engine) = engine.upgrade() else { return };
+                if let Err(error) = self.recreate_one(&engine, &stored).await {
+                    warn!(view = %stored.name, attempt, error = error.report(), "materialized view could not be brought back yet");
+                    left.push(stored);
+                }
+            }
+            // Changes are read for all views that are back at once: a table that nobody asks for would be left behind.
+            self.start_feeds();
+            if left.is_empty() {
+                return;
+            }
+            views = left;
+            attempt += 1;
+            tokio::time::sleep(Duration::from_millis((100 * attempt).min(RETRY_MS_MAX))).await;
+        }
+    }
+
+    async fn recreate_one(self: &Arc<Self>, engine: &Engine, stored: &Stored) -> Result<()> {
+        let session = engine.session();
+        session.use_search_path(stored.search_path.clone());
+        let statement = super::ask::parse_query(&stored.sql)?;
+        let plan = session.plan(&session.context().state(), &statement).await?;
+        let _one_at_a_time = self.defining.lock().await;
+        if self.definitions.read().contains_key(&stored.name) {
+            return Ok(());
+        }
+        self.add(&stored.name, &stored.sql, stored.search_path.clone(), plan, false).await
+    }
+
+    /// The views that the state directory holds.
+    pub(crate) fn stored_definitions(&self) -> Result<Vec<Stored>> {
+        self.store.as_ref().map_or(Ok(vec![]), Store::definitions)
+    }
+}
+
+fn stored(view: &Value) -> Option<Stored> {
+    let text = |key: &str| view.get(key).and_then(Value::as_str).map(str::to_owned);
+    let path = view.get("search_path")?.as_array()?;
+    Some(Stored {
+        name: ViewName { schema: text("schema")?, name: text("name")? },
+        sql: text("sql")?,
+        search_path: path.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect(),
+    })
+}
+
+fn wrong(directory: &Path, error: &std::io::Error) -> Error {
+    SourceError::config(format!("state directory \"{}\" cannot be used: {error}", directory.display())).into()
+}

@@ -1,0 +1,226 @@
+//! Tables about views: `headwater.views`, `headwater.freshness`, `headwater.feeds`.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, UInt64Array};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::Result;
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::{Expr, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use headwater_source::ServiceName;
+use headwater_source::async_trait;
+use headwater_views::{Epoch, ViewState};
+
+use super::registry::{Definition, Shared};
+
+/// The schema in which the tables stand.
+pub(crate) const SCHEMA: &str = "headwater";
+
+/// Which table it is.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Views,
+    Freshness,
+    Feeds,
+}
+
+#[derive(Debug)]
+struct SystemTable {
+    kind: Kind,
+    schema: SchemaRef,
+    /// The catalog holds the table, and what the table tells of holds the catalog.
+    shared: std::sync::Weak<Shared>,
+}
+
+impl Shared {
+    /// Registers the tables, unless a service has taken their schema's name.
+    pub(crate) fn register_system_tables(self: &Arc<Self>) -> crate::Result<()> {
+        let schema = ServiceName::parse(SCHEMA)?;
+        if self.catalog.service(SCHEMA).is_some() {
+            return Ok(());
+        }
+        for (name, kind) in [("views", Kind::Views), ("freshness", Kind::Freshness), ("feeds", Kind::Feeds)] {
+            let table = SystemTable { kind, schema: columns(kind), shared: Arc::downgrade(self) };
+            self.catalog.register_local(&schema, name, Arc::new(table))?;
+        }
+        Ok(())
+    }
+
+    async fn views_now(self: &Arc<Self>) -> crate::Result<Vec<ArrayRef>> {
+        let epoch = self.published.latest();
+        let mut rows = Vec::new();
+        for (name, definition) in self.definitions.read().iter() {
+            rows.push((name.clone(), definition.clone()));
+        }
+        let views: Vec<_> = rows.iter().map(|(_, definition)| definition.view).collect();
+        let statuses =
+            self.with_core(move |core| views.iter().map(|view| core.view_status(*view).ok()).collect::<Vec<_>>());
+        let statuses = statuses.await?;
+        let state = |status: &Option<headwater_views::ViewStatus>| match status.as_ref().map(|status| &status.state) {
+            Some(ViewState::Live) => ("live", None),
+            Some(ViewState::Failed(reason)) => ("failed", Some(reason.clone())),
+            Some(ViewState::Loading) | None => ("loading", None),
+        };
+        let shown = |definition: &Definition| epoch.view(definition.view);
+        Ok(vec![
+            text(rows.iter().map(|(name, _)| Some(name.schema.clone()))),
+            text(rows.iter().map(|(name, _)| Some(name.name.clone()))),
+            text(statuses.iter().map(|status| Some(state(status).0.to_owned()))),
+            text(statuses.iter().map(|status| state(status).1)),
+            number(rows.iter().map(|(_, definition)| shown(definition).map(|shown| shown.epoch))),
+            text(rows.iter().map(|(_, definition)| shown(definition).map(|shown| shown.vector.to_string()))),
+            number(rows.iter().map(|(_, definition)| shown(definition).map(|shown| shown.version.num_rows() as u64))),
+            number(statuses.iter().map(|status| status.as_ref().map(|status| status.bytes as u64))),
+            text(rows.iter().map(|(_, definition)| Some(definition.sql.clone()))),
+        ])
+    }
+
+    fn freshness_now(&self, epoch: &Epoch) -> Vec<ArrayRef> {
+        let mut rows = Vec::new();
+        for (name, definition) in self.definitions.read().iter() {
+            let Some(shown) = epoch.view(definition.view) else { continue };
+            for (service, position) in shown.vector.iter() {
+                let followed = self.followed.read().get(service).cloned();
+                let age = self.age(service, position).map(|age| age.as_secs_f64() * 1_000.0);
+                let head = followed.as_ref().and_then(|followed| followed.head());
+                let class = followed.as_ref().map(|followed| followed.class().to_owned());
+                rows.push((name.clone(), service.to_owned(), position.clone(), head, age, class, shown.epoch));
+            }
+        }
+        vec![
+            text(rows.iter().map(|row| Some(row.0.schema.clone()))),
+            text(rows.iter().map(|row| Some(row.0.name.clone()))),
+            text(rows.iter().map(|row| Some(row.1.clone()))),
+            text(rows.iter().map(|row| Some(row.2.to_string()))),
+            text(rows.iter().map(|row| row.3.as_ref().map(ToString::to_string))),
+            Arc::new(rows.iter().map(|row| row.4).collect::<Float64Array>()),
+            text(rows.iter().map(|row| row.5.clone())),
+            number(rows.iter().map(|row| Some(row.6))),
+        ]
+    }
+
+    async fn feeds_now(self: &Arc<Self>) -> crate::Result<Vec<ArrayRef>> {
+        let followed: Vec<_> = self.followed.read().values().cloned().collect();
+        let mut rows = Vec::new();
+        for followed in followed {
+            let source = followed.source;
+            let status = self.with_core(move |core| core.source_status(source)).await?.ok();
+            let retained = match &followed.feed {
+                // What a source can't tell now is NULL; its error shows in its own column.
+                Some(feed) => feed.status().await.ok().and_then(|status| status.retained_bytes),
+                None => None,
+            };
+            rows.push((followed, status, retained));
+        }
+        let held = |status: &headwater_views::SourceStatus| {
+            status.held.as_ref().map(|held| {
+                let fault = held.fault.as_ref().map(|fault| format!(" ({fault})")).unwrap_or_default();
+                format!("{} waits for {} at {}{fault}", held.position, held.service, held.token)
+            })
+        };
+        Ok(vec![
+            text(rows.iter().map(|row| Some(row.0.name().to_owned()))),
+            text(rows.iter().map(|row| Some(row.0.mode().to_owned()))),
+            text(rows.iter().map(|row| Some(row.0.class().to_owned()))),
+            text(rows.iter().map(|row| Some(row.0.stage().0.word().to_owned()))),
+            text(rows.iter().map(|row| row.0.stage().1)),
+            text(rows.iter().map(|row| row.1.as_ref()?.position.as_ref().map(ToString::to_string))),
+            text(rows.iter().map(|row| row.0.head().map(|head| head.to_string()))),
+            number(rows.iter().map(|row| row.1.as_ref().map(|status| status.waiting as u64))),
+            text(rows.iter().map(|row| row.1.as_ref().and_then(held))),
+            number(rows.iter().map(|row| Some(row.0.rows_loaded()))),
+            number(rows.iter().map(|row| row.2)),
+            Arc::new(
+                rows.iter()
+                    .map(|row| {
+                        Some(row.1.as_ref().is_some_and(|status| status.held.is_some() || status.failed.is_some()))
+                    })
+                    .collect::<BooleanArray>(),
+            ),
+        ])
+    }
+}
+
+fn columns(kind: Kind) -> SchemaRef {
+    use DataType::{Boolean, Float64, UInt64, Utf8};
+    let fields: &[(&str, DataType)] = match kind {
+        Kind::Views => &[
+            ("schema", Utf8),
+            ("name", Utf8),
+            ("state", Utf8),
+            ("reason", Utf8),
+            ("epoch", UInt64),
+            ("vector", Utf8),
+            ("rows", UInt64),
+            ("bytes", UInt64),
+            ("definition", Utf8),
+        ],
+        Kind::Freshness => &[
+            ("schema", Utf8),
+            ("name", Utf8),
+            ("service", Utf8),
+            ("position", Utf8),
+            ("head", Utf8),
+            ("lag_ms_max", Float64),
+            ("class", Utf8),
+            ("epoch", UInt64),
+        ],
+        Kind::Feeds => &[
+            ("service", Utf8),
+            ("mode", Utf8),
+            ("class", Utf8),
+            ("state", Utf8),
+            ("error", Utf8),
+            ("position", Utf8),
+            ("head", Utf8),
+            ("waiting_transactions", UInt64),
+            ("held_back", Utf8),
+            ("loaded_rows", UInt64),
+            ("retained_bytes", UInt64),
+            ("stalled", Boolean),
+        ],
+    };
+    let field = |(name, data_type): &(&str, DataType)| Field::new(*name, data_type.clone(), true);
+    Arc::new(Schema::new(fields.iter().map(field).collect::<Vec<_>>()))
+}
+
+fn text(values: impl Iterator<Item = Option<String>>) -> ArrayRef {
+    Arc::new(values.collect::<StringArray>())
+}
+
+fn number(values: impl Iterator<Item = Option<u64>>) -> ArrayRef {
+    Arc::new(values.collect::<UInt64Array>())
+}
+
+#[async_trait]
+impl TableProvider for SystemTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::View
+    }
+
+    async fn scan(
+        &self,
+        _: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _: &[Expr],
+        _: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let ended = || DataFusionError::Execution("the engine has ended".to_owned());
+        let shared = self.shared.upgrade().ok_or_else(ended)?;
+        let columns = match self.kind {
+            Kind::Views => shared.views_now().await,
+            Kind::Freshness => Ok(shared.freshness_now(&shared.published.latest())),
+            Kind::Feeds => shared.feeds_now().await,
+        };
+        let columns = columns.map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
+        Ok(MemorySourceConfig::try_new_exec(&[vec![rows]], Arc::clone(&self.schema), projection.cloned())?)
+    }
+}

@@ -1,0 +1,104 @@
+//! Rows that come and go: a record batch with a weight for each row.
+//!
+//! Weight 1 is a row that came, -1 one that went, 3 the same row three times. Deltas add up: what matters is the sum of the weights of equal
+//! rows, and neither their order nor how they are cut into batches.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, UInt32Array};
+use arrow::buffer::ScalarBuffer;
+use arrow::compute::{filter, filter_record_batch, take};
+use arrow::datatypes::{Field, Fields, Int64Type, Schema, SchemaRef};
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+
+use crate::{Error, Result};
+
+/// Rows with weights.
+#[derive(Debug, Clone)]
+pub struct Delta {
+    rows: RecordBatch,
+    weights: ScalarBuffer<i64>,
+}
+
+impl Delta {
+    /// Rows with a weight for each.
+    ///
+    /// # Errors
+    /// There are not as many weights as rows.
+    pub fn new(rows: RecordBatch, weights: impl Into<ScalarBuffer<i64>>) -> Result<Self> {
+        let weights = weights.into();
+        if rows.num_rows() != weights.len() {
+            return Err(Error::invariant(format!("{} rows with {} weights", rows.num_rows(), weights.len())));
+        }
+        Ok(Self { rows, weights })
+    }
+
+    /// Rows that came, once each.
+    pub fn inserted(rows: RecordBatch) -> Self {
+        let weights = vec![1; rows.num_rows()].into();
+        Self { rows, weights }
+    }
+
+    /// The rows.
+    pub fn rows(&self) -> &RecordBatch {
+        &self.rows
+    }
+
+    /// Their weights.
+    pub fn weights(&self) -> &[i64] {
+        &self.weights
+    }
+
+    /// How many rows there are, whatever their weights.
+    pub fn len(&self) -> usize {
+        self.weights.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.weights.is_empty()
+    }
+
+    pub(crate) fn columns(&self) -> &[ArrayRef] {
+        self.rows.columns()
+    }
+
+    /// The rows for which the mask holds.
+    pub(crate) fn filtered(&self, mask: &BooleanArray) -> Result<Self> {
+        let rows = filter_record_batch(&self.rows, mask)?;
+        let weights = arrow::array::Int64Array::new(self.weights.clone(), None);
+        let weights = filter(&weights, mask)?;
+        let weights = arrow::array::cast::AsArray::as_primitive::<Int64Type>(&weights).values().clone();
+        Ok(Self { rows, weights })
+    }
+
+    /// The same weights over other columns.
+    pub(crate) fn with_rows(&self, rows: RecordBatch) -> Self {
+        Self { rows, weights: self.weights.clone() }
+    }
+}
+
+/// A batch of columns whose rows may be none or have no columns.
+pub(crate) fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
+}
+
+/// The schema with every column nullable: what batches inside of a view are checked against, since rows that only name a key hold nothing
+/// elsewhere.
+pub(crate) fn loosened(schema: &Schema) -> SchemaRef {
+    let loose = |field: &Arc<Field>| {
+        if field.is_nullable() { Arc::clone(field) } else { Arc::new(field.as_ref().clone().with_nullable(true)) }
+    };
+    Arc::new(Schema::new(schema.fields().iter().map(loose).collect::<Fields>()))
+}
+
+/// The same columns under another schema of the same types.
+pub(crate) fn under(schema: &SchemaRef, rows: &RecordBatch) -> Result<RecordBatch> {
+    batch(schema, rows.columns().to_vec(), rows.num_rows())
+}
+
+pub(crate) fn take_columns(columns: &[ArrayRef], indices: &[u32]) -> Result<Vec<ArrayRef>> {
+    let indices = UInt32Array::from(indices.to_vec());
+    columns.iter().map(|column| Ok(take(column, &indices, None)?)).collect()
+}

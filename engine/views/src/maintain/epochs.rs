@@ -1,0 +1,239 @@
+//! Epochs: which transactions come next, what they do to the tables, and what that does to the views.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::source::Waiting;
+use super::view::View;
+use super::{Epoch, Held, Maintenance, Report, Shown, SourceId, TableId, Vector, ViewChange, ViewId};
+use crate::operator::Changes;
+use crate::plan::Input;
+use crate::{Delta, Error, Result, Version};
+
+/// The difference that an epoch makes, by input.
+pub(super) type Deltas = HashMap<Input, Vec<Delta>>;
+
+impl Maintenance {
+    /// An epoch: takes what may come of what waits, applies it, brings every view there, and publishes.
+    pub fn step(&mut self) -> Report {
+        let mut report = Report::default();
+        let (chosen, deltas) = loop {
+            let chosen = self.choose();
+            match self.apply(&chosen) {
+                Ok(deltas) => break (chosen, deltas),
+                Err((source, error)) => {
+                    self.sources[source.0].failed = Some(error.report());
+                    report.failed_sources.push((source, error));
+                }
+            }
+        };
+        if chosen.values().all(|count| *count == 0) {
+            return report;
+        }
+        for (source, count) in chosen {
+            for _ in 0..count {
+                let source = &mut self.sources[source.0];
+                if let Some(done) = source.pop() {
+                    source.position = Some(done.position);
+                }
+            }
+        }
+        report.more = self.choose().values().any(|count| *count > 0);
+        self.publish(deltas, report)
+    }
+
+    pub(super) fn vector(&self) -> Vector {
+        let mut vector = Vector::default();
+        for source in &self.sources {
+            if let Some(position) = &source.position {
+                vector.set(&source.service, position.clone());
+            }
+        }
+        vector
+    }
+
+    /// How many transactions of each source the next epoch takes: sources in turn, one transaction each, while what the next one depends on is
+    /// covered by what was taken already.
+    fn choose(&self) -> BTreeMap<SourceId, usize> {
+        let mut chosen: BTreeMap<SourceId, usize> = (0..self.sources.len())
+            .filter(|source| self.sources[*source].failed.is_none())
+            .map(|s| (SourceId(s), 0))
+            .collect();
+        let mut vector = self.vector();
+        let mut rows = 0;
+        loop {
+            let mut advanced = false;
+            for (id, count) in &mut chosen {
+                let source = &self.sources[id.0];
+                let Some(next) = source.queue.get(*count) else { continue };
+                let fits = rows == 0 || rows + next.rows <= self.options.epoch_rows;
+                if !fits || self.held(next, &vector).is_some() {
+                    continue;
+                }
+                vector.set(&source.service, next.position.clone());
+                rows += next.rows;
+                *count += 1;
+                advanced = true;
+            }
+            if !advanced {
+                return chosen;
+            }
+        }
+    }
+
+    /// What a transaction waits for under a vector. A service that is not followed here makes no promise that could be broken.
+    pub(super) fn held(&self, waiting: &Waiting, vector: &Vector) -> Option<Held> {
+        for dependency in &waiting.depends_on {
+            let Some(source) = self.sources.iter().find(|source| *source.service == *dependency.service) else {
+                continue;
+            };
+            let Some(position) = vector.position(&source.service) else { continue };
+            let fault = match (source.covers)(position, &dependency.token) {
+                Ok(true) => continue,
+                Ok(false) => None,
+                Err(fault) => Some(fault),
+            };
+            return Some(Held {
+                position: waiting.position.clone(),
+                service: dependency.service.clone(),
+                token: dependency.token.clone(),
+                fault,
+            });
+        }
+        None
+    }
+
+    /// Applies what was chosen to the tables; all of it or nothing.
+    fn apply(&mut self, chosen: &BTreeMap<SourceId, usize>) -> Result<Deltas, (SourceId, Error)> {
+        let mut touched = BTreeSet::new();
+        let applied = self.apply_changes(chosen, &mut touched);
+        let finished = applied.and_then(|()| {
+            let mut deltas = Deltas::new();
+            for table in &touched {
+                let slot = &mut self.tables[table.0];
+                let difference = slot.table.finish().map_err(|error| (slot.source, error))?;
+                slot.storage.changed(&difference, slot.table.count());
+                if !difference.is_empty() {
+                    deltas.insert(Input::Table(*table), difference);
+                }
+            }
+            Ok(deltas)
+        });
+        if finished.is_err() {
+            touched.iter().for_each(|table| self.tables[table.0].table.undo());
+        }
+        finished
+    }
+
+    fn apply_changes(
+        &mut self,
+        chosen: &BTreeMap<SourceId, usize>,
+        touched: &mut BTreeSet<TableId>,
+    ) -> Result<(), (SourceId, Error)> {
+        for (source, count) in chosen {
+            for waiting in self.sources[source.0].queue.iter().take(*count) {
+                for (table, change) in &waiting.changes {
+                    touched.insert(*table);
+                    self.tables[table.0].table.apply(change).map_err(|error| (*source, error))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings every view to the tables' state and publishes an epoch.
+    pub(super) fn publish(&mut self, mut deltas: Deltas, mut report: Report) -> Report {
+        let before = self.published.latest();
+        let mut epoch = Epoch { number: self.epoch + 1, vector: self.vector(), views: BTreeMap::new() };
+        let ids: Vec<ViewId> = self.views.keys().copied().collect();
+        for id in ids {
+            let followed = self.follow(id, &mut deltas, &mut report);
+            if let Err(error) = followed {
+                if let Some(view) = self.views.get_mut(&id) {
+                    view.failed = Some(error.report().into());
+                }
+                report.failed_views.push((id, error));
+            }
+            let Some(view) = self.views.get(&id) else { continue };
+            let services = view.sources.iter().map(|source| &self.sources[source.0].service);
+            match view.version() {
+                Some(version) => {
+                    let shown = Shown { version, epoch: epoch.number, vector: epoch.vector.of(services) };
+                    epoch.views.insert(id, Arc::new(shown));
+                }
+                // What failed stays where it was.
+                None => {
+                    if let Some(shown) = before.views.get(&id) {
+                        epoch.views.insert(id, Arc::clone(shown));
+                    }
+                }
+            }
+        }
+        self.epoch = epoch.number;
+        self.published.publish(epoch);
+        report.epoch = Some(self.published.latest());
+        report
+    }
+
+    fn follow(&mut self, id: ViewId, deltas: &mut Deltas, report: &mut Report) -> Result<()> {
+        let Some(view) = self.views.get(&id) else { return Ok(()) };
+        if view.failed.is_some() {
+            return Ok(());
+        }
+        let inputs = view.query.inputs().to_vec();
+        let restarted = !view.is_live();
+        let changes = if restarted {
+            if !self.are_ready(&inputs) {
+                return Ok(());
+            }
+            let contents = inputs.iter().map(|input| Ok((*input, self.contents(*input)?))).collect::<Result<_>>()?;
+            Changes { deltas: contents, first: true }
+        } else {
+            let of_inputs = inputs.iter().filter_map(|input| deltas.get(input).map(|deltas| (*input, deltas.clone())));
+            let changes = Changes { deltas: of_inputs.collect(), first: false };
+            if let Some(frozen) = inputs.iter().find(|input| self.is_frozen(**input)) {
+                let Input::View(read) = frozen else { return Ok(()) };
+                return Err(Error::name(format!(
+                    "materialized view \"{}\", which it reads, has failed",
+                    self.view(*read)?.name
+                )));
+            }
+            if changes.deltas.is_empty() {
+                return Ok(());
+            }
+            changes
+        };
+        let Some(view) = self.views.get_mut(&id) else { return Ok(()) };
+        let delta = if restarted { view.start(&changes)? } else { view.step(&changes)? };
+        if !delta.is_empty() {
+            deltas.insert(Input::View(id), vec![delta.clone()]);
+        }
+        if restarted || !delta.is_empty() {
+            report.changes.push(ViewChange { view: id, delta, restarted });
+        }
+        Ok(())
+    }
+
+    fn is_frozen(&self, input: Input) -> bool {
+        matches!(input, Input::View(view) if self.views.get(&view).is_none_or(|view| !view.is_live()))
+    }
+
+    fn are_ready(&self, inputs: &[Input]) -> bool {
+        inputs.iter().all(|input| match input {
+            Input::Table(table) => self.tables.get(table.0).is_some_and(|slot| slot.loaded),
+            Input::View(_) => !self.is_frozen(*input),
+        })
+    }
+
+    /// All rows of an input.
+    fn contents(&self, input: Input) -> Result<Vec<Delta>> {
+        match input {
+            Input::Table(table) => self.tables[table.0].table.contents(),
+            Input::View(view) => {
+                let version: Option<Version> = self.views.get(&view).and_then(View::version);
+                let batches = version.map(|version| version.batches()).transpose()?.unwrap_or_default();
+                Ok(batches.into_iter().map(Delta::inserted).collect())
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! A view: its operators, what it shows, and whether it goes on.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{Explained, SourceId, ViewState};
+use crate::operator::{Changes, Operator, bytes};
+use crate::plan::Query;
+use crate::version::Output;
+use crate::{Delta, Error, Result, Version};
+
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) name: Arc<str>,
+    pub(super) query: Query,
+    /// The sources that it reads, through other views too.
+    pub(super) sources: BTreeSet<SourceId>,
+    running: Option<Running>,
+    /// Why it goes no further.
+    pub(super) failed: Option<Arc<str>>,
+    pub(super) memory_limit: usize,
+}
+
+#[derive(Debug)]
+struct Running {
+    root: Box<dyn Operator>,
+    output: Output,
+}
+
+impl View {
+    pub(super) fn new(name: &str, query: Query, sources: BTreeSet<SourceId>, memory_limit: usize) -> Self {
+        Self { name: name.into(), query, sources, running: None, failed: None, memory_limit }
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        self.running.is_some()
+    }
+
+    pub(super) fn state(&self) -> ViewState {
+        match (&self.failed, &self.running) {
+            (Some(reason), _) => ViewState::Failed(reason.to_string()),
+            (None, Some(_)) => ViewState::Live,
+            (None, None) => ViewState::Loading,
+        }
+    }
+
+    /// Starts over: from the next step on it is computed from its inputs' contents.
+    pub(super) fn reset(&mut self) {
+        self.running = None;
+        self.failed = None;
+    }
+
+    /// Computes the view from the contents of its inputs. What it shows is the difference to what it showed before.
+    pub(super) fn start(&mut self, changes: &Changes) -> Result<Delta> {
+        let mut running =
+            Running { root: self.query.compile()?, output: Output::new(Arc::clone(self.query.schema()))? };
+        let delta = running.step(changes)?;
+        self.check_memory(&running)?;
+        self.running = Some(running);
+        Ok(delta)
+    }
+
+    /// Follows an epoch. A view that fails gives its state up, and its memory with it.
+    pub(super) fn step(&mut self, changes: &Changes) -> Result<Delta> {
+        let mut running =
+            self.running.take().ok_or_else(|| Error::invariant("a view was stepped before it was loaded"))?;
+        let delta = running.step(changes)?;
+        self.check_memory(&running)?;
+        self.running = Some(running);
+        Ok(delta)
+    }
+
+    pub(super) fn version(&self) -> Option<Version> {
+        self.running.as_ref().map(|running| running.output.version())
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.running.as_ref().map_or(0, |running| running.output.rows())
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.running.as_ref().map_or(0, Running::bytes)
+    }
+
+    pub(super) fn explain(&self) -> Result<Vec<Explained>> {
+        let mut lines = Vec::new();
+        match &self.running {
+            Some(running) => walk(running.root.as_ref(), 0, &mut lines),
+            None => walk(self.query.compile()?.as_ref(), 0, &mut lines),
+        }
+        Ok(lines)
+    }
+
+    fn check_memory(&self, running: &Running) -> Result<()> {
+        let bytes = running.bytes();
+        if bytes <= self.memory_limit {
+            return Ok(());
+        }
+        Err(Error::Memory { view: self.name.to_string(), bytes, limit: self.memory_limit })
+    }
+}
+
+impl Running {
+    fn step(&mut self, changes: &Changes) -> Result<Delta> {
+        let deltas = self.root.step(changes)?;
+        self.output.apply(&deltas)
+    }
+
+    fn bytes(&self) -> usize {
+        bytes(self.root.as_ref()) + self.output.bytes()
+    }
+}
+
+fn walk(operator: &dyn Operator, depth: usize, lines: &mut Vec<Explained>) {
+    lines.push(Explained { depth, description: operator.describe() });
+    operator.children().into_iter().for_each(|child| walk(child, depth + 1, lines));
+}

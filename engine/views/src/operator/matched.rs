@@ -1,0 +1,415 @@
+//! Outer, semi, anti and mark joins: each row is kept with how many rows of the other side it matches.
+//!
+//! A delta of the right side meets the old left rows and moves their counts; then a delta of the left side meets the new right rows, which
+//! counts for new rows and moves the counts of the right ones. What was touched gives its old part back and its new part out.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, new_null_array};
+use arrow::datatypes::SchemaRef;
+use hashbrown::HashMap;
+
+use super::join::BATCH_ROWS;
+use super::side::{Keyed, Side};
+use super::{Changes, Description, Expression, Mode, Operator, holds};
+use crate::arrangement::{Arrangement, narrow};
+use crate::delta::{batch, take_columns};
+use crate::rows::Fixed;
+use crate::{Delta, Error, Result};
+
+/// Which rows go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MatchKind {
+    /// Pairs, and left rows without a match beside NULLs.
+    Left,
+    /// Pairs, and rows of either side without a match beside NULLs.
+    Full,
+    /// Left rows with a match.
+    Semi,
+    /// Left rows without one.
+    Anti,
+    /// NOT IN: none while the right side has a NULL, all while it has no row, otherwise left rows without NULL and without a match.
+    NotIn,
+    /// Left rows with whether they have a match.
+    Mark,
+}
+
+#[derive(Debug)]
+pub(crate) struct Matched {
+    pub(crate) left: Side,
+    pub(crate) right: Side,
+    left_rows: Arrangement<i64>,
+    right_rows: Arrangement<i64>,
+    kind: MatchKind,
+    filter: Option<Expression>,
+    nulls_match: bool,
+    /// The left side stands to the right in what `filter` and a pair see.
+    swapped: bool,
+    /// The columns of both sides, for `filter`.
+    joined: SchemaRef,
+    schema: SchemaRef,
+    not_in: NotIn,
+}
+
+/// What NOT IN must know besides.
+#[derive(Debug, Default)]
+struct NotIn {
+    /// Right rows, and those with a NULL among them.
+    total: i64,
+    nulls: i64,
+    /// Left rows with a NULL.
+    left: Arrangement,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gate {
+    Shut,
+    All,
+    Unmatched,
+}
+
+/// Weight and matches before the epoch, of each row that it touched.
+type Touched = HashMap<(Box<[u8]>, Box<[u8]>), (i64, i64), Fixed>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    Left,
+    Right,
+}
+
+impl Matched {
+    #[allow(clippy::too_many_arguments, reason = "the parts of a join's definition")]
+    pub(crate) fn new(
+        left: Side,
+        right: Side,
+        kind: MatchKind,
+        filter: Option<Expression>,
+        nulls_match: bool,
+        swapped: bool,
+        joined: SchemaRef,
+        schema: SchemaRef,
+    ) -> Self {
+        let (left_rows, right_rows, not_in) = Default::default();
+        Self { left, right, left_rows, right_rows, kind, filter, nulls_match, swapped, joined, schema, not_in }
+    }
+
+    fn has_pairs(&self) -> bool {
+        matches!(self.kind, MatchKind::Left | MatchKind::Full)
+    }
+
+    /// A delta of one side meets the rows of the other: moves their counts, counts its own matches, and gives the pairs out.
+    fn meet(&mut self, of: Which, keyed: &Keyed, touched: &mut Touched, out: &mut Vec<Delta>) -> Result<Vec<i64>> {
+        let mut matches = vec![0; keyed.delta.len()];
+        let other = match of {
+            Which::Left => &self.right_rows,
+            Which::Right => &self.left_rows,
+        };
+        let (mut rows, mut found, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+        let mut moved: Vec<(Box<[u8]>, Box<[u8]>, i64)> = Vec::new();
+        for row in 0..keyed.delta.len() {
+            if !keyed.is_null(row) || self.nulls_match {
+                for candidate in other.get(keyed.keys.bytes(row)).map_or(&[][..], |group| group.rows()) {
+                    rows.push(narrow(row));
+                    found.push(candidate.value());
+                    weights.push(candidate.weight);
+                }
+            }
+            let last = row + 1 == keyed.delta.len();
+            if rows.len() < BATCH_ROWS && !(last && !rows.is_empty()) {
+                continue;
+            }
+            let passed = self.passing(of, keyed, &rows, &found)?;
+            for (pair, own) in rows.iter().enumerate() {
+                if passed.as_ref().is_some_and(|passed| !passed.value(pair)) {
+                    continue;
+                }
+                let own = *own as usize;
+                matches[own] += weights[pair];
+                // Only a full join asks how many matches a right row has.
+                if of == Which::Right || self.kind == MatchKind::Full {
+                    moved.push((keyed.keys.bytes(own).into(), found[pair].into(), keyed.delta.weights()[own]));
+                }
+            }
+            if self.has_pairs() {
+                self.emit_pairs(of, keyed, &rows, &found, &weights, passed.as_ref(), out)?;
+            }
+            rows.clear();
+            found.clear();
+            weights.clear();
+        }
+        let other = match of {
+            Which::Left => &mut self.right_rows,
+            Which::Right => &mut self.left_rows,
+        };
+        for (key, value, weight) in moved {
+            let row = other.row_mut(&key, &value).ok_or_else(|| Error::invariant("a matched row is gone"))?;
+            let before = (row.weight, row.extra);
+            row.extra += weight;
+            touched.entry((key, value)).or_insert(before);
+        }
+        Ok(matches)
+    }
+
+    /// For which pairs the filter holds; `None` where there is no filter.
+    fn passing(&self, of: Which, keyed: &Keyed, rows: &[u32], found: &[&[u8]]) -> Result<Option<BooleanArray>> {
+        let Some(filter) = &self.filter else { return Ok(None) };
+        let columns = self.pair_columns(of, keyed, rows, found)?;
+        Ok(Some(holds(filter, &batch(&self.joined, columns, rows.len())?)?))
+    }
+
+    /// The columns of pairs in the order in which the query has them.
+    fn pair_columns(&self, of: Which, keyed: &Keyed, rows: &[u32], found: &[&[u8]]) -> Result<Vec<ArrayRef>> {
+        let own = take_columns(keyed.delta.columns(), rows)?;
+        let (left, right) = match of {
+            Which::Left => (own, self.right.found(found, keyed, rows)?),
+            Which::Right => (self.left.found(found, keyed, rows)?, own),
+        };
+        Ok(self.in_order(left, right))
+    }
+
+    fn in_order(&self, left: Vec<ArrayRef>, right: Vec<ArrayRef>) -> Vec<ArrayRef> {
+        if self.swapped { right.into_iter().chain(left).collect() } else { left.into_iter().chain(right).collect() }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the parts of a batch of pairs")]
+    fn emit_pairs(
+        &self,
+        of: Which,
+        keyed: &Keyed,
+        rows: &[u32],
+        found: &[&[u8]],
+        weights: &[i64],
+        passed: Option<&BooleanArray>,
+        out: &mut Vec<Delta>,
+    ) -> Result<()> {
+        let columns = self.pair_columns(of, keyed, rows, found)?;
+        let own = keyed.delta.weights();
+        let weights: Vec<i64> = rows.iter().zip(weights).map(|(row, weight)| own[*row as usize] * weight).collect();
+        let mut pairs = Delta::new(batch(&self.schema, columns, rows.len())?, weights)?;
+        if let Some(passed) = passed {
+            pairs = pairs.filtered(passed)?;
+        }
+        if !pairs.is_empty() {
+            out.push(pairs);
+        }
+        Ok(())
+    }
+
+    /// Adds a delta to its own side's rows.
+    fn insert(
+        &mut self,
+        of: Which,
+        keyed: &Keyed,
+        matches: &[i64],
+        touched: &mut Touched,
+        out: &mut Vec<Delta>,
+    ) -> Result<()> {
+        let mut alone = Vec::new();
+        let rows = match of {
+            Which::Left => &mut self.left_rows,
+            Which::Right => &mut self.right_rows,
+        };
+        for (row, weight) in keyed.delta.weights().iter().enumerate() {
+            if keyed.is_null(row) && !self.nulls_match {
+                alone.push(row);
+                continue;
+            }
+            let (key, value) = (keyed.keys.bytes(row), keyed.values.bytes(row));
+            if of == Which::Left || self.kind == MatchKind::Full {
+                let before = rows.row(key, value).map_or((0, matches[row]), |row| (row.weight, row.extra));
+                touched.entry((key.into(), value.into())).or_insert(before);
+            }
+            rows.add_with(key, value, *weight, || matches[row]);
+        }
+        self.match_nothing(of, keyed, &alone, out)
+    }
+
+    /// Rows whose key is NULL match nothing, ever.
+    fn match_nothing(&mut self, of: Which, keyed: &Keyed, rows: &[usize], out: &mut Vec<Delta>) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        if self.kind == MatchKind::NotIn {
+            for row in rows.iter().filter(|_| of == Which::Left) {
+                let weight = keyed.delta.weights()[*row];
+                self.not_in.left.add(keyed.keys.bytes(*row), keyed.values.bytes(*row), weight);
+            }
+            return Ok(());
+        }
+        let indices: Vec<u32> = rows.iter().map(|row| narrow(*row)).collect();
+        let columns = take_columns(keyed.delta.columns(), &indices)?;
+        let weights = rows.iter().map(|row| keyed.delta.weights()[*row]).collect();
+        self.emit_single(of, columns, weights, false, out)
+    }
+
+    /// Gives rows of one side out as the join does for rows with or without a match.
+    fn emit_single(
+        &self,
+        of: Which,
+        columns: Vec<ArrayRef>,
+        weights: Vec<i64>,
+        matched: bool,
+        out: &mut Vec<Delta>,
+    ) -> Result<()> {
+        let rows = weights.len();
+        let nulls = |side: &Side| -> Vec<ArrayRef> {
+            side.input.schema().fields().iter().map(|field| new_null_array(field.data_type(), rows)).collect()
+        };
+        let columns = match (self.kind, of, matched) {
+            (MatchKind::Left | MatchKind::Full, Which::Left, false) => self.in_order(columns, nulls(&self.right)),
+            (MatchKind::Full, Which::Right, false) => self.in_order(nulls(&self.left), columns),
+            (MatchKind::Semi, Which::Left, true) | (MatchKind::Anti | MatchKind::NotIn, Which::Left, false) => columns,
+            (MatchKind::Mark, Which::Left, matched) => {
+                let mark: ArrayRef = Arc::new(BooleanArray::from(vec![matched; rows]));
+                columns.into_iter().chain([mark]).collect()
+            }
+            _ => return Ok(()),
+        };
+        if rows > 0 {
+            out.push(Delta::new(batch(&self.schema, columns, rows)?, weights)?);
+        }
+        Ok(())
+    }
+
+    /// What touched rows give back and out.
+    fn settle(&self, of: Which, touched: &Touched, out: &mut Vec<Delta>) -> Result<()> {
+        let (side, rows) = match of {
+            Which::Left => (&self.left, &self.left_rows),
+            Which::Right => (&self.right, &self.right_rows),
+        };
+        for matched in [false, true] {
+            let (mut keys, mut values, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+            for ((key, value), (old_weight, old_matches)) in touched {
+                let (weight, matches) = rows.row(key, value).map_or((0, 0), |row| (row.weight, row.extra));
+                if weight < 0 || matches < 0 {
+                    return Err(Error::invariant("a join holds a row less than no times"));
+                }
+                let part = |weight: i64, matches: i64| if (matches > 0) == matched { weight } else { 0 };
+                let change = part(weight, matches) - part(*old_weight, *old_matches);
+                if change != 0 {
+                    keys.push(&key[..]);
+                    values.push(&value[..]);
+                    weights.push(change);
+                }
+            }
+            if !weights.is_empty() {
+                self.emit_single(of, side.restore(&keys, &values)?, weights, matched, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn gate(&self) -> Gate {
+        match (self.not_in.nulls, self.not_in.total) {
+            (1.., _) => Gate::Shut,
+            (_, 0) => Gate::All,
+            _ => Gate::Unmatched,
+        }
+    }
+
+    /// Everything that NOT IN gives while the gate stands so.
+    fn not_in_rows(&self, gate: Gate, sign: i64, out: &mut Vec<Delta>) -> Result<()> {
+        let (mut keys, mut values, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+        let unmatched = self.left_rows.groups().iter().filter(|_| gate != Gate::Shut);
+        for group in unmatched {
+            for row in group.rows().iter().filter(|row| row.extra == 0) {
+                keys.push(group.key());
+                values.push(row.value());
+                weights.push(sign * row.weight);
+            }
+        }
+        for group in self.not_in.left.groups().iter().filter(|_| gate == Gate::All) {
+            for row in group.rows() {
+                keys.push(group.key());
+                values.push(row.value());
+                weights.push(sign * row.weight);
+            }
+        }
+        if weights.is_empty() {
+            return Ok(());
+        }
+        self.emit_single(Which::Left, self.left.restore(&keys, &values)?, weights, false, out)
+    }
+
+    /// NOT IN depends on all of the right side at once: where that turns, everything is given back and out.
+    fn step_not_in(&mut self, left: &[Keyed], right: &[Keyed]) -> Result<Vec<Delta>> {
+        let mut out = Vec::new();
+        let before = self.gate();
+        for keyed in right {
+            for (row, weight) in keyed.delta.weights().iter().enumerate() {
+                self.not_in.total += weight;
+                self.not_in.nulls += if keyed.is_null(row) { *weight } else { 0 };
+            }
+        }
+        let after = self.gate();
+        if before != after || after == Gate::All {
+            self.not_in_rows(before, -1, &mut out)?;
+        }
+        let mut gradual = Vec::new();
+        self.follow(left, right, &mut gradual)?;
+        if before != after || after == Gate::All {
+            self.not_in_rows(after, 1, &mut out)?;
+        } else if after == Gate::Unmatched {
+            out = gradual;
+        }
+        Ok(out)
+    }
+
+    fn follow(&mut self, left: &[Keyed], right: &[Keyed], out: &mut Vec<Delta>) -> Result<()> {
+        let (mut of_left, mut of_right) = (Touched::default(), Touched::default());
+        let met: Vec<Vec<i64>> =
+            right.iter().map(|keyed| self.meet(Which::Right, keyed, &mut of_left, out)).collect::<Result<_>>()?;
+        for (keyed, matches) in right.iter().zip(&met) {
+            self.insert(Which::Right, keyed, matches, &mut of_right, out)?;
+        }
+        let met: Vec<Vec<i64>> =
+            left.iter().map(|keyed| self.meet(Which::Left, keyed, &mut of_right, out)).collect::<Result<_>>()?;
+        for (keyed, matches) in left.iter().zip(&met) {
+            self.insert(Which::Left, keyed, matches, &mut of_left, out)?;
+        }
+        self.settle(Which::Left, &of_left, out)?;
+        self.settle(Which::Right, &of_right, out)
+    }
+}
+
+impl Operator for Matched {
+    fn step(&mut self, changes: &Changes) -> Result<Vec<Delta>> {
+        let (left, right) = (self.left.step(changes)?, self.right.step(changes)?);
+        if left.is_empty() && right.is_empty() {
+            return Ok(vec![]);
+        }
+        if self.kind == MatchKind::NotIn {
+            return self.step_not_in(&left, &right);
+        }
+        let mut out = Vec::new();
+        self.follow(&left, &right, &mut out)?;
+        Ok(out)
+    }
+
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn describe(&self) -> Description {
+        let name = match self.kind {
+            MatchKind::Left if self.swapped => "right join",
+            MatchKind::Left => "left join",
+            MatchKind::Full => "full join",
+            MatchKind::Semi => "semi join",
+            MatchKind::Anti => "anti join",
+            MatchKind::NotIn => "not in",
+            MatchKind::Mark => "mark join",
+        };
+        let filter = self.filter.as_ref().map(|filter| format!(" where {filter}")).unwrap_or_default();
+        Description {
+            operator: format!("{name}{filter}"),
+            mode: Mode::Incremental,
+            rows: self.left_rows.rows() + self.right_rows.rows() + self.not_in.left.rows(),
+            bytes: self.left_rows.bytes() + self.right_rows.bytes() + self.not_in.left.bytes(),
+        }
+    }
+
+    fn children(&self) -> Vec<&dyn Operator> {
+        vec![self.left.input.as_ref(), self.right.input.as_ref()]
+    }
+}

@@ -1,0 +1,112 @@
+//! What a view's query is compiled to: a tree of operators, each of which turns the deltas of its inputs into the delta of its output.
+//!
+//! An operator is asked once an epoch. What it gives is exact as a multiset: added up with all that it gave before, it is what the query
+//! over its inputs gives now. An operator that failed is not asked again; its view is rebuilt.
+
+mod accumulate;
+mod aggregate;
+mod constant;
+mod exact;
+mod extremes;
+mod join;
+mod matched;
+mod mean;
+mod recompute;
+mod side;
+mod stateless;
+mod top;
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use arrow::array::cast::AsArray;
+use arrow::array::{Array, ArrayRef, BooleanArray};
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use datafusion::physical_expr::PhysicalExpr;
+
+pub(crate) use accumulate::accumulator;
+pub(crate) use aggregate::{Aggregate, Measure};
+pub(crate) use constant::Constant;
+pub(crate) use join::Join;
+pub(crate) use matched::{MatchKind, Matched};
+pub(crate) use recompute::{Recompute, RowWise};
+pub(crate) use side::{Keep, Side};
+pub(crate) use stateless::{Filter, Project, Scan, Union};
+pub(crate) use top::{Order, Top};
+
+use crate::plan::Input;
+use crate::{Delta, Result};
+
+/// What an epoch did to the tables and views that a query reads.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    /// By input. One that is not there did not change.
+    pub(crate) deltas: HashMap<Input, Vec<Delta>>,
+    /// Whether this is the first that the operators see.
+    pub(crate) first: bool,
+}
+
+/// A node of a view's query.
+pub(crate) trait Operator: Debug + Send {
+    /// What the changes do to the operator's output.
+    fn step(&mut self, changes: &Changes) -> Result<Vec<Delta>>;
+
+    /// The output's columns, all nullable.
+    fn schema(&self) -> &SchemaRef;
+
+    /// What it is and how it is kept, for EXPLAIN.
+    fn describe(&self) -> Description;
+
+    /// Its inputs.
+    fn children(&self) -> Vec<&dyn Operator>;
+}
+
+/// How an operator follows its inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// By deltas alone.
+    Incremental,
+    /// The groups, partitions or rows that an epoch touches are computed anew.
+    RecomputeTouched,
+    /// All of it is computed anew in each epoch that touches it.
+    Recompute,
+}
+
+/// A line of EXPLAIN.
+#[derive(Debug, Clone)]
+pub struct Description {
+    /// The operator, with what tells it from others of its kind.
+    pub operator: String,
+    /// How it is kept.
+    pub mode: Mode,
+    /// Rows of state.
+    pub rows: usize,
+    /// Bytes of state.
+    pub bytes: usize,
+}
+
+impl Description {
+    fn stateless(operator: impl Into<String>) -> Self {
+        Self { operator: operator.into(), mode: Mode::Incremental, rows: 0, bytes: 0 }
+    }
+}
+
+pub(crate) type Expression = Arc<dyn PhysicalExpr>;
+
+pub(crate) fn evaluate(expression: &Expression, rows: &RecordBatch) -> Result<ArrayRef> {
+    Ok(expression.evaluate(rows)?.into_array(rows.num_rows())?)
+}
+
+/// Where a condition holds: NULL is no.
+pub(crate) fn holds(condition: &Expression, rows: &RecordBatch) -> Result<BooleanArray> {
+    let found = evaluate(condition, rows)?;
+    let found = found.as_boolean();
+    Ok(if found.nulls().is_some() { arrow::compute::prep_null_mask_filter(found) } else { found.clone() })
+}
+
+/// The bytes of the states of a whole tree.
+pub(crate) fn bytes(root: &dyn Operator) -> usize {
+    root.describe().bytes + root.children().into_iter().map(bytes).sum::<usize>()
+}

@@ -1,0 +1,11 @@
+//! Views against DataFusion over the same tables: every published version, whatever the history.
+
+mod algebra;
+mod dependencies;
+mod dice;
+mod failures;
+mod model;
+mod restart;
+mod simulator;
+mod tpch;
+mod world;
