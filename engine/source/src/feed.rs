@@ -167,7 +167,7 @@ pub type TransactionStream = Pin<Box<dyn Stream<Item = Result<Transaction>> + Se
 pub struct TablesAt {
     /// The position: the rows hold every transaction up to it and none after it.
     pub position: Position,
-    /// The rows of each table, in the order in which they were asked for. May be read one after the other or at once.
+    /// The rows of each table, in the order in which they were asked for. May be read one after the other, in this order, or at once.
     pub tables: Vec<BatchStream>,
 }
 
@@ -227,7 +227,8 @@ pub trait Feed: Debug + Send + Sync {
     async fn snapshot(&self, tables: &[TableDef]) -> Result<TablesAt>;
 
     /// Every transaction after a position. Tables are numbered as in the slice. A transaction without changes to them may be left out, or come
-    /// with no changes so that the position moves on.
+    /// with no changes so that the position moves on. A source may have one reader at a time: another waits a while for the first to leave, and is
+    /// refused then.
     async fn changes(&self, tables: &[TableDef], after: &Position) -> Result<TransactionStream>;
 
     /// The source may forget what is at or before the position: it is stored durably here. Cheap; may be called often.
