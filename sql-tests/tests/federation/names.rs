@@ -62,7 +62,7 @@ async fn unknown_name_is_an_error_that_names_the_nearest() {
 async fn information_schema_lists_tables_and_columns_of_every_service() {
     let everywhere = Everywhere::with_texts(&[]).await;
     let query = "SELECT table_catalog, table_schema, table_name, table_type FROM information_schema.tables \
-        WHERE table_schema <> 'information_schema' ORDER BY table_schema";
+        WHERE table_schema NOT IN ('information_schema', 'headwater') ORDER BY table_schema";
     let found = rows(&everywhere.engine, query).await;
     let expected = [
         ["headwater", "lite", "t", "BASE TABLE"],

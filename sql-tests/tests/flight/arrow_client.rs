@@ -99,6 +99,27 @@ async fn prepared_statement_binds_typed_values_and_never_text() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn view_is_defined_read_and_dropped_by_each_way_to_send_a_statement() {
+    let everywhere = everywhere().await;
+    let server = Server::over(everywhere.engine.clone()).await;
+    let mut client = client(&server).await;
+    let query = "SELECT p.id, l.s FROM pg.t p JOIN lite.t l ON l.s = p.s";
+    let created = ask(&mut client, &format!("CREATE MATERIALIZED VIEW v.joined AS {query}")).await.unwrap();
+    assert_eq!(created.texts(), [["v.joined", "shown"]]);
+    let found = ask(&mut client, "SELECT * FROM v.joined ORDER BY id").await.unwrap();
+    let expected = rows(&everywhere.engine, &format!("{query} ORDER BY id")).await;
+    assert_eq!(found.rows, expected.rows);
+    let mut prepared = client.prepare("REFRESH MATERIALIZED VIEW v.joined".to_owned(), None).await.unwrap();
+    let info = prepared.execute().await.unwrap();
+    assert_eq!(fetch(&mut client, info).await.unwrap().texts(), [["v.joined", "shown"]]);
+    assert!(ask(&mut client, "EXPLAIN MATERIALIZED VIEW v.joined").await.unwrap().rows.len() > 2);
+    assert_eq!(client.execute_update("DROP MATERIALIZED VIEW v.joined".to_owned(), None).await.unwrap(), 0);
+    assert!(ask(&mut client, "SELECT * FROM v.joined").await.unwrap_err().contains("not found"));
+    drop(client);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn catalog_tells_schemas_tables_columns_and_keys() {
     let everywhere = everywhere().await;
     let server = Server::over(everywhere.engine.clone()).await;

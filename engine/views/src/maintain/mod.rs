@@ -108,16 +108,21 @@ impl Maintenance {
     /// source are [loaded](Self::load), which has to follow before the source's next transaction.
     ///
     /// # Errors
-    /// A key that is no column; a type that rows can't be compared by; a table of that name with other columns.
+    /// A key that is no column; a type that rows can't be compared by; a table of that name with other columns or another key, which a view
+    /// reads. One that no view reads is forgotten for the new one.
     pub fn add_table(&mut self, source: SourceId, name: &str, definition: &TableDef) -> Result<TableId> {
-        let known = self.source(source)?.tables.iter().find(|table| &*self.tables[table.0].name == name);
+        let known = self.source(source)?.tables.iter().find(|table| &*self.tables[table.0].name == name).copied();
         if let Some(known) = known {
-            if self.tables[known.0].table.schema() != &definition.schema() {
-                let reason =
-                    format!("table \"{name}\" has other columns than those that are held; drop the views over it");
+            if self.tables[known.0].is_of(definition) {
+                return Ok(known);
+            }
+            if self.is_read(known) {
+                let reason = format!(
+                    "table \"{name}\" has other columns or another key than what is held; drop the views over it"
+                );
                 return Err(Error::name(reason));
             }
-            return Ok(*known);
+            self.release(known);
         }
         let service = Arc::clone(&self.source(source)?.service);
         let table = Table::new(service, definition)?;
@@ -148,6 +153,20 @@ impl Maintenance {
         Ok(())
     }
 
+    fn is_read(&self, table: TableId) -> bool {
+        self.views.values().any(|view| view.query.inputs().contains(&Input::Table(table)))
+    }
+
+    /// Forgets a table.
+    fn release(&mut self, table: TableId) {
+        let slot = &mut self.tables[table.0];
+        slot.table.clear();
+        slot.loaded = false;
+        let source = &mut self.sources[slot.source.0];
+        source.tables.retain(|held| *held != table);
+        source.queue.iter_mut().for_each(|waiting| waiting.changes.retain(|(changed, _)| *changed != table));
+    }
+
     /// Lets the views that read an input start over, and those that read them.
     fn reset_readers(&mut self, input: Input) {
         let mut stale = BTreeSet::from([input]);
@@ -162,31 +181,9 @@ impl Maintenance {
 
     /// Forgets the tables that no view reads. They are no longer their source's; which they were.
     pub fn release_tables(&mut self) -> Vec<TableId> {
-        let read: BTreeSet<TableId> = self
-            .views
-            .values()
-            .flat_map(|view| view.query.inputs())
-            .filter_map(|input| match input {
-                Input::Table(table) => Some(*table),
-                Input::View(_) => None,
-            })
-            .collect();
-        let mut released = Vec::new();
-        for source in &mut self.sources {
-            source.tables.retain(|table| {
-                let keep = read.contains(table);
-                if !keep {
-                    released.push(*table);
-                }
-                keep
-            });
-            source.queue.iter_mut().for_each(|waiting| waiting.changes.retain(|(table, _)| read.contains(table)));
-        }
-        for table in &released {
-            let slot = &mut self.tables[table.0];
-            slot.table.clear();
-            slot.loaded = false;
-        }
+        let held = self.sources.iter().flat_map(|source| source.tables.iter().copied());
+        let released: Vec<TableId> = held.filter(|table| !self.is_read(*table)).collect();
+        released.iter().for_each(|table| self.release(*table));
         released
     }
 
@@ -386,6 +383,14 @@ impl Maintenance {
 
     fn view(&self, view: ViewId) -> Result<&View> {
         self.views.get(&view).ok_or_else(|| Error::name("there is no such materialized view"))
+    }
+}
+
+impl Slot {
+    /// Whether the table is still what its source says of it.
+    fn is_of(&self, definition: &TableDef) -> bool {
+        self.table.schema() == &definition.schema()
+            && self.table.key_names() == definition.key.clone().unwrap_or_default()
     }
 }
 

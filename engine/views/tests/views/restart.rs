@@ -112,6 +112,20 @@ fn small_change_of_a_large_table_is_stored_as_a_small_part() {
 }
 
 #[test]
+fn table_whose_key_changed_since_it_was_stored_is_read_anew() {
+    let mut world = World::new(sources());
+    world.load();
+    let mut disk = Disk::default();
+    disk.store(world.views.checkpoint().expect("a checkpoint"));
+    let mut restored = disk.restore().expect("restored");
+    let shop = restored.add_source("shop", covers());
+    let (t, u) = (&world.sources[0].models[0], &world.sources[0].models[1]);
+    let same = restored.add_table(shop, t.name, &t.definition).expect("it is as it was");
+    let other = restored.add_table(shop, u.name, &u.definition.clone().with_key(["a"])).expect("nobody reads it");
+    assert!(restored.are_loaded(&[same]) && !restored.are_loaded(&[other]));
+}
+
+#[test]
 fn damaged_missing_and_foreign_parts_are_named() {
     let mut world = World::new(sources());
     world.load();
