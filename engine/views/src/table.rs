@@ -348,12 +348,12 @@ impl Table {
     }
 
     fn deltas(&self, difference: &Difference<'_>) -> Result<Vec<Delta>> {
+        let mut deltas = Vec::new();
         let batches = difference.keys.chunks(BATCH_ROWS).zip(difference.others.chunks(BATCH_ROWS));
-        let batches = batches.zip(difference.weights.chunks(BATCH_ROWS));
-        let delta = |((keys, others), weights): ((&[&[u8]], &[&[u8]]), &[i64])| {
-            Delta::new(batch(&self.loose, self.restore(keys, others)?, keys.len())?, weights.to_vec())
-        };
-        batches.map(delta).collect()
+        for ((keys, others), weights) in batches.zip(difference.weights.chunks(BATCH_ROWS)) {
+            deltas.push(Delta::new(batch(&self.loose, self.restore(keys, others)?, keys.len())?, weights.to_vec())?);
+        }
+        Ok(deltas)
     }
 
     fn restore(&self, keys: &[&[u8]], others: &[&[u8]]) -> Result<Vec<ArrayRef>> {

@@ -77,6 +77,9 @@ enum Which {
     Right,
 }
 
+/// A key, a row under it, and by how much the number of its matches changes.
+type Moved = (Box<[u8]>, Box<[u8]>, i64);
+
 impl Matched {
     #[allow(clippy::too_many_arguments, reason = "the parts of a join's definition")]
     pub(crate) fn new(
@@ -105,7 +108,7 @@ impl Matched {
             Which::Right => &self.left_rows,
         };
         let (mut rows, mut found, mut weights) = (Vec::new(), Vec::new(), Vec::new());
-        let mut moved: Vec<(Box<[u8]>, Box<[u8]>, i64)> = Vec::new();
+        let mut moved: Vec<Moved> = Vec::new();
         for row in 0..keyed.delta.len() {
             if !keyed.is_null(row) || self.nulls_match {
                 for candidate in other.get(keyed.keys.bytes(row)).map_or(&[][..], |group| group.rows()) {
@@ -115,7 +118,8 @@ impl Matched {
                 }
             }
             let last = row + 1 == keyed.delta.len();
-            if rows.len() < BATCH_ROWS && !(last && !rows.is_empty()) {
+            let waits = !last || rows.is_empty();
+            if waits && rows.len() < BATCH_ROWS {
                 continue;
             }
             let passed = self.passing(of, keyed, &rows, &found)?;
