@@ -37,10 +37,13 @@ fn play(world: &mut World, changes: Vec<TableChange>) -> Report {
     world.views.step()
 }
 
+/// What it is, the table's key, rows, what is done with them, and what the error says.
+type Case = (&'static str, Option<usize>, Vec<(i64, i64)>, Vec<RowOp>, &'static str);
+
 #[test]
 fn changes_that_do_not_fit_the_rows_stop_their_source_by_name_and_leave_it_as_it_was() {
     use RowOp::{DeleteKey, DeleteRow, Insert, InsertOver};
-    let cases: Vec<(&str, Option<usize>, Vec<(i64, i64)>, Vec<RowOp>, &str)> = vec![
+    let cases: Vec<Case> = vec![
         ("a missing key", Some(0), vec![(3, 0)], vec![DeleteKey], "deleted that is not there"),
         ("a key that is there", Some(0), vec![(1, 0)], vec![Insert], "whose key is there already"),
         ("a row with other values", Some(0), vec![(1, 11)], vec![DeleteRow], "with other values"),
