@@ -159,3 +159,29 @@ async fn statement_that_a_query_needs_twice_is_sent_once() {
     let sent: u64 = log.statements().iter().filter(|sent| sent.service == "shop").map(|sent| sent.statements).sum();
     assert_eq!(sent, 1, "{:#?}", log.statements());
 }
+
+/// 200,000 orders of two lines each, and the numbers of 70,000 of them in another database: more than the protocol counts binds.
+const MANY_LINES: &str = "CREATE TABLE lines (order_id bigint, line int, quantity int, PRIMARY KEY (order_id, line)); \
+    INSERT INTO lines SELECT n / 2, n % 2, n % 50 FROM generate_series(0, 399999) n; ANALYZE";
+const MANY_ORDERS: &str = "CREATE TABLE wanted (order_id bigint PRIMARY KEY); \
+    INSERT INTO wanted SELECT n * 2 + 1 FROM generate_series(1, 70000) n; ANALYZE";
+
+#[tokio::test]
+async fn groups_of_a_key_are_asked_in_parts_and_a_long_list_of_integers_as_one_value() {
+    let (crm, shop) = (PostgresDatabase::with(MANY_ORDERS).await, PostgresDatabase::with(MANY_LINES).await);
+    let services = Services::new().with_postgres("crm", &crm.url()).with_postgres("shop", &shop.url());
+    let engine = services.engine().await;
+    let reference = Reference::copy(&engine, &["crm.wanted", "shop.lines"]).await;
+
+    let groups = "SELECT order_id, sum(quantity) AS total FROM shop.lines GROUP BY order_id HAVING sum(quantity) > 95";
+    let keys = "SELECT l.order_id, l.line, l.quantity FROM crm.wanted w JOIN shop.lines l ON l.order_id = w.order_id";
+    for (query, statements_min, rows_max) in [(groups, 2, 8_000), (keys, 1, 140_000)] {
+        reference.agrees(&engine, query).await.unwrap();
+        let answer = engine.sql(query).await.unwrap();
+        let log = answer.remote_statements();
+        answer.collect().await.unwrap();
+        let of_shop = log.statements().into_iter().filter(|sent| sent.service == "shop");
+        let (sent, rows) = of_shop.fold((0, 0), |(sent, rows), of| (sent + of.statements, rows + of.rows));
+        assert!(sent >= statements_min && rows <= rows_max, "{query}: {:#?}", log.statements());
+    }
+}
