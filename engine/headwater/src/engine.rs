@@ -6,7 +6,8 @@ use std::sync::{Arc, Weak};
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::logical_expr::TableType;
-use futures::future::join_all;
+use futures::FutureExt;
+use futures::future::{BoxFuture, join_all};
 use headwater_federation::{Catalog, Published, QueryDeadline, Service, Settings, Tables};
 use headwater_source::{Connector, Error as SourceError, Feed, OpenContext, ServiceName, Source, TableDef, TableKind};
 use tracing::warn;
@@ -179,8 +180,8 @@ impl Engine {
     }
 
     /// Plans one statement in a session of its own.
-    pub async fn sql(&self, text: &str) -> Result<Answer> {
-        self.session().sql(text).await
+    pub fn sql<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Answer>> {
+        async move { self.session().sql(text).await }.boxed()
     }
 
     /// Registers a table of the program itself as `schema.name`, in a schema that no service has.
@@ -205,8 +206,8 @@ impl Engine {
     }
 
     /// Stores the state of the materialized views now and lets their sources forget what is stored; without a state directory, nothing.
-    pub async fn checkpoint(&self) -> Result<()> {
-        self.views.shared().checkpoint().await
+    pub fn checkpoint(&self) -> BoxFuture<'_, Result<()>> {
+        async move { self.views.shared().checkpoint().await }.boxed()
     }
 
     /// The services' names, in order.
@@ -216,21 +217,24 @@ impl Engine {
 
     /// Every published table. Services that were not asked yet are asked now, all at once; of one that is down the tables
     /// that its manifest names are listed without columns.
-    pub async fn catalog(&self) -> Vec<TableInfo> {
-        discover_unseen(&self.catalog).await;
-        let mut tables = Vec::new();
-        for service in self.catalog.services() {
-            for name in service.table_names() {
-                tables.push(TableInfo::new(service.name().as_str(), &name, service.last_seen(&name).as_deref()));
+    pub fn catalog(&self) -> BoxFuture<'_, Vec<TableInfo>> {
+        async move {
+            discover_unseen(&self.catalog).await;
+            let mut tables = Vec::new();
+            for service in self.catalog.services() {
+                for name in service.table_names() {
+                    tables.push(TableInfo::new(service.name().as_str(), &name, service.last_seen(&name).as_deref()));
+                }
             }
+            tables.extend(self.local_tables());
+            tables
         }
-        tables.extend(self.local_tables());
-        tables
+        .boxed()
     }
 
     /// Asks every service for its tables now. Returns a line for each table or service that fails.
-    pub async fn discover(&self) -> Vec<String> {
-        join_all(self.catalog.services().map(faults_of)).await.into_iter().flatten().collect()
+    pub fn discover(&self) -> BoxFuture<'_, Vec<String>> {
+        async move { join_all(self.catalog.services().map(faults_of)).await.into_iter().flatten().collect() }.boxed()
     }
 
     pub(crate) fn downgrade(&self) -> WeakEngine {

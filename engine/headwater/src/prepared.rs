@@ -20,6 +20,8 @@ use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::sql::parser::Statement;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use headwater_federation::RemoteTable;
 use parking_lot::Mutex;
 
@@ -98,26 +100,29 @@ impl Prepared {
     }
 
     /// Plans the query with these values, one for each parameter. They become typed literals of the plan, never text.
-    pub async fn execute(&self, values: Vec<ScalarValue>) -> Result<Answer> {
-        let wanted = self.parameters.fields().len();
-        if values.len() != wanted {
-            let what = format!("running the statement with {} values", values.len());
-            return Err(Error::Refused { what, reason: format!("it has {wanted} parameters") });
-        }
-        let (plan, first) = {
-            let mut planned = self.planned.lock();
-            (planned.plan.clone(), planned.first.take())
-        };
-        let state = self.session.context().state();
-        if plan.holds(&self.session, &state).await {
-            return match first.filter(|(_, at)| at.elapsed() < FIRST_LIFE) {
-                Some((answer, _)) => Ok(answer),
-                None => self.answer(&state, plan, values).await,
+    pub fn execute(&self, values: Vec<ScalarValue>) -> BoxFuture<'_, Result<Answer>> {
+        async move {
+            let wanted = self.parameters.fields().len();
+            if values.len() != wanted {
+                let what = format!("running the statement with {} values", values.len());
+                return Err(Error::Refused { what, reason: format!("it has {wanted} parameters") });
+            }
+            let (plan, first) = {
+                let mut planned = self.planned.lock();
+                (planned.plan.clone(), planned.first.take())
             };
+            let state = self.session.context().state();
+            if plan.holds(&self.session, &state).await {
+                return match first.filter(|(_, at)| at.elapsed() < FIRST_LIFE) {
+                    Some((answer, _)) => Ok(answer),
+                    None => self.answer(&state, plan, values).await,
+                };
+            }
+            let plan = Plan::new(&self.session, &state, &self.statement).await?;
+            self.planned.lock().plan = plan.clone();
+            self.answer(&state, plan, values).await
         }
-        let plan = Plan::new(&self.session, &state, &self.statement).await?;
-        self.planned.lock().plan = plan.clone();
-        self.answer(&state, plan, values).await
+        .boxed()
     }
 
     async fn answer(&self, state: &SessionState, plan: Plan, values: Vec<ScalarValue>) -> Result<Answer> {

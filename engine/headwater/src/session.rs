@@ -10,8 +10,11 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::{SessionState, SessionStateBuilder, TaskContext};
 use datafusion::logical_expr::{DdlStatement, Deallocate, LogicalPlan, Statement as Named};
 use datafusion::optimizer::{Optimizer, OptimizerRule};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use headwater_federation::{
     CATALOG, Catalog, Federation, JoinOrder, SEARCH_PATH_SCHEMA, SessionCatalog, Settings, SharedSettings, TopN,
     UnambiguousKeys, UncoupledJoins, YieldingJoins, source_error,
@@ -21,7 +24,7 @@ use parking_lot::Mutex;
 
 use crate::governor::Governor;
 use crate::statement::{Request, parse};
-use crate::views::{Demand, Found, Pin, ViewStatement, Views, inline_views, parse_query, reads_views};
+use crate::views::{Demand, Found, Pin, ViewStatement, Views, explained, inline_views, parse_query, reads_views};
 use crate::{Answer, Error, Prepared, Result};
 
 /// What the sessions of an engine begin with. Functions and rules are looked up and put together once and not for each session.
@@ -88,21 +91,24 @@ impl Session {
     }
 
     /// Plans one statement. SET takes effect at once; a query runs when its answer is read.
-    pub async fn sql(&self, text: &str) -> Result<Answer> {
-        match parse(text)? {
-            Request::SearchPath(path) => {
-                self.set_search_path(path)?;
-                self.answer(&self.context.state(), LogicalPlan::EmptyRelation(nothing())).await
+    pub fn sql<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Answer>> {
+        async move {
+            match parse(text)? {
+                Request::SearchPath(path) => {
+                    self.set_search_path(path)?;
+                    self.answer(&self.context.state(), LogicalPlan::EmptyRelation(nothing())).await
+                }
+                Request::View(ViewStatement::Explain { name }) => {
+                    self.answer_rows(self.views.shared().explain(&name).await?)
+                }
+                Request::View(statement) => {
+                    let done = self.views.shared().define(self, statement).await?;
+                    self.answer_rows(done.rows()?)
+                }
+                Request::Plan(statement) => self.run(*statement).await,
             }
-            Request::View(ViewStatement::Explain { name }) => {
-                self.answer_rows(self.views.shared().explain(&name).await?)
-            }
-            Request::View(statement) => {
-                let done = self.views.shared().define(self, statement).await?;
-                self.answer_rows(done.rows()?)
-            }
-            Request::Plan(statement) => self.run(*statement).await,
         }
+        .boxed()
     }
 
     /// An answer of rows that are there already.
@@ -123,8 +129,8 @@ impl Session {
     }
 
     /// Plans a query with parameters (`$1` or `?`), whose types are taken from where they stand.
-    pub async fn prepare(&self, text: &str) -> Result<Prepared> {
-        Prepared::new(self, text).await
+    pub fn prepare<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Prepared>> {
+        async move { Prepared::new(self, text).await }.boxed()
     }
 
     async fn run(&self, statement: Statement) -> Result<Answer> {
@@ -186,10 +192,31 @@ impl Session {
             (frame.create_physical_plan().await?, context)
         } else {
             let (state, plan) = self.pinned(state, plan).await?;
-            (state.create_physical_plan(&plan).await?, TaskContext::from(&state))
+            self.planned(state, plan).await?
         };
         let deadline = self.settings.read().deadline();
         Ok(Answer::new(plan, context, &self.governor, deadline))
+    }
+
+    /// The physical plan, with what views hold read from them where the session bounds how old an answer may be.
+    async fn planned(
+        &self,
+        mut state: SessionState,
+        plan: LogicalPlan,
+    ) -> Result<(Arc<dyn ExecutionPlan>, TaskContext)> {
+        let demand = Demand::of(&self.settings.read());
+        let pinned = state.config().get_extension::<Pin>().and_then(|pin| pin.pinned());
+        let answered = self.views.shared().answer_from_views(plan, &state, &demand, pinned).await?;
+        if let Some(epoch) = answered.epoch {
+            state.config_mut().set_extension(Arc::new(Pin::to(epoch)));
+        }
+        let plan = state.create_physical_plan(&answered.plan).await?;
+        let context = TaskContext::from(&state);
+        if answered.notes.is_empty() || !matches!(answered.plan, LogicalPlan::Explain(_)) {
+            return Ok((plan, context));
+        }
+        let plan = explained(plan, Arc::new(TaskContext::from(&state)), &answered.notes).await?;
+        Ok((plan, context))
     }
 
     /// Pins one epoch for all the views that a query reads, as fresh as the session demands; or puts the views' own queries in their place.

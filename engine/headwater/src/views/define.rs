@@ -15,6 +15,7 @@ use headwater_views::{Error as ViewError, Input, Query, Resolved, SourceId, Tabl
 use tracing::info;
 
 use super::ask::{ViewName, ViewStatement, parse_query};
+use super::cover::Shape;
 use super::feed::{Followed, Wanted};
 use super::registry::{Definition, Shared, refused};
 use super::table::ViewTable;
@@ -142,6 +143,7 @@ impl Shared {
     ) -> Result<()> {
         let tables = self.tables_of(&plan)?;
         let old = self.definitions.read().get(name).map(|definition| definition.view).filter(|_| replace);
+        let written = plan.clone();
         let (shared, wanted, full_name) = (Arc::clone(self), tables.clone(), name.to_string());
         let made = self.with_core(move |core| {
             let mut ids = Ids::new();
@@ -165,9 +167,10 @@ impl Shared {
             made.map(|made| (made, released))
         });
         let ((view, schema, ids), released) = made.await??;
-        let definition = Definition { view, sql: sql.to_owned(), search_path };
-        self.definitions.write().insert(name.clone(), definition);
         let table = ViewTable::new(name.clone(), view, schema, sql.to_owned(), self.published.clone());
+        let shape = Arc::new(Shape::new(written, Arc::clone(&table))?);
+        let definition = Definition { view, sql: sql.to_owned(), search_path, shape };
+        self.definitions.write().insert(name.clone(), definition);
         self.catalog.register_local(&ServiceName::parse(&name.schema)?, &name.name, table)?;
         info!(view = %name, "materialized view created");
         self.follow_all(tables, &ids);

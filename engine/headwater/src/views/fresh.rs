@@ -1,6 +1,6 @@
 //! How fresh a query wants its views, and waiting for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,6 +43,11 @@ struct Lacking {
 }
 
 impl Demand {
+    /// Whether the session said how old an answer may be.
+    pub(crate) fn bounds_staleness(&self) -> bool {
+        self.max_staleness.is_some()
+    }
+
     pub(crate) fn of(settings: &Settings) -> Self {
         Self {
             at_least: settings.at_least.0.clone(),
@@ -79,6 +84,33 @@ impl Shared {
             if left.is_zero() || tokio::time::timeout(left, news.changed()).await.is_err() {
                 return Err(stale(lacking, Some(self.options.stale_wait)));
             }
+        }
+    }
+
+    /// One epoch for some views, and for each of them why it will not do there. Nothing is waited for; sources that nothing was heard of for too
+    /// long are asked where their logs end. `pinned` is the epoch that it has to be, if any.
+    pub(crate) async fn fresh_now(
+        self: &Arc<Self>,
+        views: &[(ViewName, ViewId)],
+        demand: &Demand,
+        pinned: Option<Arc<Epoch>>,
+    ) -> Result<(Arc<Epoch>, Vec<Option<String>>)> {
+        let epoch = || pinned.clone().unwrap_or_else(|| self.published.latest());
+        let mut asked = BTreeSet::new();
+        loop {
+            let epoch = epoch();
+            let mut why = Vec::new();
+            let mut ask = None;
+            for view in views {
+                let lacking = self.lacking(&epoch, std::slice::from_ref(view), demand)?;
+                ask = ask.or_else(|| {
+                    lacking.as_ref().and_then(|lacking| lacking.ask.clone()).filter(|service| !asked.contains(service))
+                });
+                why.push(lacking.map(|lacking| format!("it {}", lacking.what)));
+            }
+            let Some(service) = ask else { return Ok((epoch, why)) };
+            self.ask_head(&service).await;
+            asked.insert(service);
         }
     }
 

@@ -5,6 +5,7 @@
 //! ([`Pin`]). What is written to disk, and how it comes back, is in `store`.
 
 mod ask;
+mod cover;
 mod define;
 mod explain;
 mod feed;
@@ -18,6 +19,7 @@ mod system;
 mod table;
 
 pub(crate) use ask::{ViewStatement, known_to_parser, parse_query, unknown_to_parser};
+pub(crate) use cover::explained;
 pub(crate) use fresh::{Demand, Found};
 pub use registry::ViewOptions;
 pub(crate) use registry::Views;

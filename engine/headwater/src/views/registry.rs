@@ -13,6 +13,7 @@ use tokio::sync::{broadcast, watch};
 use tracing::{error, info, warn};
 
 use super::ask::ViewName;
+use super::cover::Shape;
 use super::feed::Followed;
 use super::store::Store;
 use super::subscribe::ViewDelta;
@@ -79,12 +80,14 @@ pub(crate) struct Shared {
 }
 
 /// A view as it was created.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Definition {
     pub(crate) view: ViewId,
     pub(crate) sql: String,
     /// The search path under which the query's names were looked up.
     pub(crate) search_path: Vec<String>,
+    /// What queries it may answer.
+    pub(crate) shape: Arc<Shape>,
 }
 
 /// Epochs that a subscriber may be behind before it has to begin anew.

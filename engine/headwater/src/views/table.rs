@@ -1,17 +1,23 @@
 //! A view as a table: what DataFusion scans is the epoch that its query has pinned.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::Result;
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use datafusion::common::{Result, Statistics};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::source_as_provider;
 use datafusion::error::DataFusionError;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableType};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::metrics::MetricsSet;
+use datafusion::physical_plan::statistics::StatisticsArgs;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use headwater_source::async_trait;
 use headwater_views::{Epoch, Published, ViewId};
 
@@ -35,6 +41,11 @@ impl Pin {
     /// Pins an epoch.
     pub(crate) fn to(epoch: Arc<Epoch>) -> Self {
         Self(OnceLock::from(epoch))
+    }
+
+    /// The epoch, if one is pinned.
+    pub(crate) fn pinned(&self) -> Option<Arc<Epoch>> {
+        self.0.get().cloned()
     }
 
     fn epoch(&self, published: &Published) -> Arc<Epoch> {
@@ -113,6 +124,63 @@ impl TableProvider for ViewTable {
             )));
         };
         let rows = shown.version.batches().map_err(|error| DataFusionError::External(Box::new(error)))?;
-        Ok(MemorySourceConfig::try_new_exec(&[rows], Arc::clone(&self.schema), projection.cloned())?)
+        let rows = MemorySourceConfig::try_new_exec(&[rows], Arc::clone(&self.schema), projection.cloned())?;
+        Ok(Arc::new(ViewExec { name: self.name.clone(), epoch: shown.epoch, rows }))
+    }
+}
+
+/// Reads a view at an epoch. It does what the scan of its rows does, and EXPLAIN tells which view it is.
+#[derive(Debug)]
+struct ViewExec {
+    name: ViewName,
+    epoch: u64,
+    rows: Arc<dyn ExecutionPlan>,
+}
+
+impl DisplayAs for ViewExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MaterializedViewExec: view={}, epoch={}", self.name, self.epoch)
+    }
+}
+
+impl ExecutionPlan for ViewExec {
+    fn name(&self) -> &'static str {
+        "MaterializedViewExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        self.rows.properties()
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![]
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn repartitioned(&self, partitions: usize, config: &ConfigOptions) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        let rows = self.rows.repartitioned(partitions, config)?;
+        Ok(rows.map(|rows| Arc::new(Self { name: self.name.clone(), epoch: self.epoch, rows }) as _))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        self.rows.execute(partition, context)
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        self.rows.metrics()
+    }
+
+    fn statistics_from_inputs(&self, inputs: &[Arc<Statistics>], args: &StatisticsArgs) -> Result<Arc<Statistics>> {
+        self.rows.statistics_from_inputs(inputs, args)
     }
 }

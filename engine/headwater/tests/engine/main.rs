@@ -4,6 +4,7 @@
 
 mod availability;
 mod catalog;
+mod covering;
 mod feed;
 mod joins;
 mod ledger;
