@@ -44,12 +44,16 @@ def answer(connection, sql):
     return {"rows": rows, "seconds": time.perf_counter() - started}
 
 
-def main():
-    connection = duckdb.connect(config={"threads": os.cpu_count(), "allow_unsigned_extensions": True})
-    attach(connection, json.loads(sys.stdin.readline()))
+def serve(connection):
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         print(json.dumps(answer(connection, json.loads(line)["sql"])), flush=True)
+
+
+def main():
+    connection = duckdb.connect(config={"threads": os.cpu_count(), "allow_unsigned_extensions": True})
+    attach(connection, json.loads(sys.stdin.readline()))
+    serve(connection)
 
 
 if __name__ == "__main__":

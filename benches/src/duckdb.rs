@@ -41,12 +41,24 @@ impl DuckDb {
     /// # Panics
     /// Where it does not start.
     pub async fn start(stores: &Stores) -> Option<Self> {
-        let python = std::env::var_os(VARIABLE)?;
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/duckdb_peer.py");
         let stores = json!({
             "customers": stores.customers, "orders": stores.orders,
             "catalog": stores.catalog, "suppliers": stores.suppliers,
         });
+        Self::run("duckdb_peer.py", &stores).await
+    }
+
+    /// Starts it over the Parquet files of a directory, whose rows it reads into memory; `None` where no Python is named.
+    ///
+    /// # Panics
+    /// Where it does not start.
+    pub async fn start_in_memory(tables: &Path) -> Option<Self> {
+        Self::run("duckdb_in_memory.py", &json!({ "tables": tables })).await
+    }
+
+    async fn run(script: &str, stores: &Value) -> Option<Self> {
+        let python = std::env::var_os(VARIABLE)?;
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python").join(script);
         let mut process = Command::new(python)
             .arg(script)
             .stdin(Stdio::piped())
@@ -58,7 +70,7 @@ impl DuckDb {
         let answers = BufReader::new(process.stdout.take().expect("a pipe")).lines();
         let mut peer = Self { _process: process, questions, answers };
         // On standard input, because every process of the machine sees arguments, and the URLs hold passwords.
-        let ready = peer.exchange(&stores).await;
+        let ready = peer.exchange(stores).await;
         assert_eq!(ready["ready"], json!(true), "the peer does not start: {ready}");
         Some(peer)
     }
