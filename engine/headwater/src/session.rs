@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::common::{DFSchema, SchemaError, TableReference};
 use datafusion::datasource::memory::MemorySourceConfig;
@@ -21,8 +22,11 @@ use parking_lot::Mutex;
 
 use crate::governor::Governor;
 use crate::statement::{Request, parse};
-use crate::views::{Demand, Found, Pin, ViewStatement, Views, inline_views, parse_query, reads_views};
-use crate::{Answer, Error, Prepared, Result};
+use crate::views::{
+    Begin, Demand, Found, Pin, ViewName, ViewStatement, Views, inline_views, parse_query, reads_views,
+    subscription_columns, subscription_plan,
+};
+use crate::{Answer, Error, Prepared, Result, Stamp};
 
 /// What the sessions of an engine begin with. Functions and rules are looked up and put together once and not for each session.
 #[derive(Debug)]
@@ -94,6 +98,7 @@ impl Session {
                 self.set_search_path(path)?;
                 self.answer(&self.context.state(), LogicalPlan::EmptyRelation(nothing())).await
             }
+            Request::View(ViewStatement::Subscribe { name, begin }) => self.subscribe(&name, begin).await,
             Request::View(ViewStatement::Explain { name }) => {
                 self.answer_rows(self.views.shared().explain(&name).await?)
             }
@@ -103,6 +108,18 @@ impl Session {
             }
             Request::Plan(statement) => self.run(*statement).await,
         }
+    }
+
+    /// An endless answer: what epochs do to a view.
+    pub(crate) async fn subscribe(&self, name: &ViewName, begin: Begin) -> Result<Answer> {
+        let demand = Demand::of(&self.settings.read());
+        let plan = subscription_plan(&self.views, name, begin, &demand).await?;
+        Ok(Answer::endless(plan, TaskContext::from(&self.context.state()), &self.governor))
+    }
+
+    /// The columns of such an answer.
+    pub(crate) fn subscription_columns(&self, name: &ViewName) -> Result<SchemaRef> {
+        subscription_columns(name, &self.views.shared().definition(name)?.schema)
     }
 
     /// An answer of rows that are there already.
@@ -179,35 +196,40 @@ impl Session {
     /// Makes the physical plan. A state is a copy of a few hundred entries, so one serves a query from its text to its answer; only
     /// what changes the session itself goes through the session's own.
     pub(crate) async fn answer(&self, state: &SessionState, plan: LogicalPlan) -> Result<Answer> {
-        let (plan, context) = if matches!(plan, LogicalPlan::Statement(_)) {
+        let (plan, context, stamp) = if matches!(plan, LogicalPlan::Statement(_)) {
             let frame = self.context.execute_logical_plan(plan).await?;
             self.refresh_settings();
             let context = frame.task_ctx();
-            (frame.create_physical_plan().await?, context)
+            (frame.create_physical_plan().await?, context, None)
         } else {
-            let (state, plan) = self.pinned(state, plan).await?;
-            (state.create_physical_plan(&plan).await?, TaskContext::from(&state))
+            let (state, plan, stamp) = self.pinned(state, plan).await?;
+            (state.create_physical_plan(&plan).await?, TaskContext::from(&state), stamp)
         };
         let deadline = self.settings.read().deadline();
-        Ok(Answer::new(plan, context, &self.governor, deadline))
+        Ok(Answer::new(plan, context, &self.governor, deadline).stamped(stamp))
     }
 
     /// Pins one epoch for all the views that a query reads, as fresh as the session demands; or puts the views' own queries in their place.
-    async fn pinned(&self, state: &SessionState, plan: LogicalPlan) -> Result<(SessionState, LogicalPlan)> {
+    async fn pinned(
+        &self,
+        state: &SessionState,
+        plan: LogicalPlan,
+    ) -> Result<(SessionState, LogicalPlan, Option<Stamp>)> {
         let mut state = state.clone();
         let views = reads_views(&plan)?;
         if views.is_empty() {
-            return Ok((state, plan));
+            return Ok((state, plan, None));
         }
         let demand = Demand::of(&self.settings.read());
         match self.views.shared().fresh(&views, &demand).await? {
             Found::Epoch(epoch) => {
+                let stamp = self.views.shared().stamp(&epoch, views.iter().map(|(_, view)| *view));
                 state.config_mut().set_extension(Arc::new(Pin::to(epoch)));
-                Ok((state, plan))
+                Ok((state, plan, Some(stamp)))
             }
             Found::Live => {
                 let live = self.live(plan).await?;
-                Ok((state, live))
+                Ok((state, live, None))
             }
         }
     }

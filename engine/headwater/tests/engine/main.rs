@@ -15,5 +15,8 @@ mod service_schema;
 mod sheet;
 mod spill;
 mod statements;
+mod subscribe;
 mod tap;
+mod time;
+mod view_files;
 mod views;
