@@ -260,7 +260,7 @@ impl Shared {
 
     pub(super) async fn drop_view(self: &Arc<Self>, name: &ViewName) -> Result<()> {
         if self.forget_pending(name) {
-            return Ok(());
+            return self.store.as_ref().map_or(Ok(()), |store| self.store_definitions(store));
         }
         let view = self.definition(name)?.view;
         let shared = Arc::clone(self);

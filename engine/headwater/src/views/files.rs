@@ -119,30 +119,31 @@ fn read_file(file: &Path, text: &str, views: &mut Vec<FileView>, faults: &mut Ve
         }
     };
     let before = (views.len(), faults.len());
-    for statement in tokens.split(|token| token.token == Token::SemiColon) {
-        let mut words = statement.iter().filter(|token| !matches!(token.token, Token::Whitespace(_) | Token::EOF));
-        let Some(first) = words.next() else { continue };
+    let mut start = 0;
+    for statement in tokens.split_inclusive(|token| token.token == Token::SemiColon) {
+        let end = statement.last().filter(|token| token.token == Token::SemiColon).map(|token| token.span);
+        let written = &text[start..end.map_or(text.len(), |span| offset(text, span.start))];
+        let lines_before = text[..start].matches('\n').count();
+        start = end.map_or(text.len(), |span| offset(text, span.end));
+        let is_word = |token: &&TokenWithSpan| !matches!(token.token, Token::Whitespace(_) | Token::SemiColon);
+        let Some(first) = statement.iter().find(is_word) else { continue };
         let line = line_of(first.span.start);
-        match read_statement(statement, line) {
+        match read_statement(written, lines_before, line) {
             Ok((name, sql)) => views.push(FileView { name, sql, file: file.to_owned(), line }),
             Err((line, message)) => faults.push(fault(file, line, message)),
         }
     }
     if before == (views.len(), faults.len()) {
-        faults.push(fault(
-            file,
-            0,
-            "holds no statement; write CREATE MATERIALIZED VIEW schema.name AS SELECT ..., or remove it",
-        ));
+        let message =
+            "holds no statement; write CREATE MATERIALIZED VIEW schema.name AS SELECT ..., or remove the file";
+        faults.push(fault(file, 0, message));
     }
 }
 
-/// The view of a statement, or the line and the message of what is wrong.
-fn read_statement(tokens: &[TokenWithSpan], line: usize) -> Result<(ViewName, String), (usize, String)> {
-    // Written anew from its tokens, behind as many lines as are before it, so that the parser tells the file's lines.
-    let first = tokens.first().map_or(1, |token| line_of(token.span.start));
-    let text: String = tokens.iter().map(|token| token.token.to_string()).collect();
-    let text = format!("{}{text}", "\n".repeat(first.saturating_sub(1)));
+/// The view of a statement behind so many lines, or the line and the message of what is wrong.
+fn read_statement(text: &str, lines_before: usize, line: usize) -> Result<(ViewName, String), (usize, String)> {
+    // Behind as many lines as in the file, so that the parser tells the file's own.
+    let text = format!("{}{text}", "\n".repeat(lines_before));
     let mut parsed = DFParser::parse_sql(&text).map_err(|error| {
         let message = error.strip_backtrace();
         (line_in(&message).unwrap_or(line), message)
@@ -157,6 +158,14 @@ fn read_statement(tokens: &[TokenWithSpan], line: usize) -> Result<(ViewName, St
         Some(Err(error)) => Err((line, error.report())),
         Some(Ok(_)) | None => Err((line, only.to_owned())),
     }
+}
+
+/// Where a place that the tokenizer tells, in lines and characters from 1, is in a text.
+fn offset(text: &str, place: Location) -> usize {
+    let lines = usize::try_from(place.line.saturating_sub(1)).unwrap_or(usize::MAX);
+    let start: usize = text.split_inclusive('\n').take(lines).map(str::len).sum();
+    let characters = usize::try_from(place.column.saturating_sub(1)).unwrap_or(usize::MAX);
+    text[start..].char_indices().nth(characters).map_or(text.len(), |(place, _)| start + place)
 }
 
 fn line_of(location: Location) -> usize {
@@ -275,6 +284,17 @@ mod tests {
             assert!(faults.iter().any(|fault| fault.starts_with(part)), "{part} is not in {faults:#?}");
         }
         assert_eq!(faults.len(), 9, "{faults:#?}");
+    }
+
+    #[test]
+    fn texts_and_comments_with_semicolons_and_quotes_are_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join(FOLDER)).unwrap();
+        let text = "CREATE MATERIALIZED VIEW v.a AS SELECT 'é;it''s' AS s -- ; \n, \"a;b\" FROM shop.t; /* ; */\nCREATE MATERIALIZED VIEW v.b AS SELECT 2 AS x";
+        fs::write(directory.path().join(FOLDER).join("a.sql"), text).unwrap();
+        let files = ViewFiles::read(directory.path()).unwrap();
+        assert_eq!(files.views[0].sql, "SELECT 'é;it''s' AS s, \"a;b\" FROM shop.t");
+        assert_eq!((files.views[1].sql.as_str(), files.views[1].line), ("SELECT 2 AS x", 2));
     }
 
     #[test]

@@ -275,7 +275,7 @@ impl Shared {
         found.map_or_else(|| "?".to_owned(), |(name, _)| name.to_string())
     }
 
-    pub(super) fn definition(&self, name: &ViewName) -> Result<Definition> {
+    pub(crate) fn definition(&self, name: &ViewName) -> Result<Definition> {
         self.definitions.read().get(name).cloned().ok_or_else(|| {
             let definitions = self.definitions.read();
             let known: Vec<String> = definitions.keys().map(ToString::to_string).collect();

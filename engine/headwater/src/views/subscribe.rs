@@ -94,7 +94,7 @@ impl Subscription {
                 }
                 Place::Before(begin)
             }
-            Begin::Changes if shared.shown(&epoch, view).is_some() => Place::After(epoch.number),
+            Begin::Changes if shared.shown_now(&epoch, view).is_some() => Place::After(epoch.number),
             Begin::Changes | Begin::Snapshot => Place::Before(begin),
         };
         Ok(Self { name: name.clone(), view, schema, history, place, views: Arc::clone(views), _admitted: admitted })
@@ -121,7 +121,7 @@ impl Subscription {
         Ok(Some(ViewDelta { delta, ..told }))
     }
 
-    /// The next epoch, its rows in parts; the delta of what is returned is empty.
+    /// The next epoch, its rows in parts: they count, and not the delta of what is returned.
     pub(super) async fn next_parts(&mut self, parts: &mut VecDeque<Delta>) -> Result<ViewDelta> {
         loop {
             if let Place::Before(begin) = self.place {
@@ -198,7 +198,7 @@ impl Subscription {
         loop {
             news.mark_unchanged();
             let epoch = shared.published.latest();
-            if let Some(shown) = shared.shown(&epoch, self.view) {
+            if let Some(shown) = shared.shown_now(&epoch, self.view) {
                 // Its delta may not be in the history yet; it will be, and is behind the place where this begins.
                 return Ok((epoch, shown));
             }
@@ -215,7 +215,7 @@ impl Subscription {
 
 impl Shared {
     /// A view as an epoch shows it, unless that is older than what was shown before the engine started.
-    pub(super) fn shown(&self, epoch: &Epoch, view: ViewId) -> Option<Arc<Shown>> {
+    pub(super) fn shown_now(&self, epoch: &Epoch, view: ViewId) -> Option<Arc<Shown>> {
         let shown = epoch.view(view)?;
         let behind = self.behind.lock();
         shown.vector.iter().all(|(service, _)| !behind.contains(service)).then(|| Arc::clone(shown))

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 
+use arrow::array::RecordBatch;
 use arrow::array::cast::AsArray;
-use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::{Int64Type, UInt64Type};
 use futures::{Stream, StreamExt};
 use headwater::{Begin, Engine, Error, ErrorKind, Session, ViewOptions};
@@ -157,11 +157,12 @@ async fn epoch_that_is_not_held_is_refused_with_what_is_and_a_slow_reader_is_cut
     let mut resumed = Held { rows: BTreeMap::from([(0, 25)]), ..Held::default() };
     client.until(&mut resumed, &last).await;
     assert_eq!(resumed.rows[&0], 29);
-    // Two are open, the slow one among them, until its reader lets go of it.
+    // The slow one let go of its place with its error; two more is as many as there may be.
+    let other = engine.subscribe("v.all").unwrap();
     let error = engine.subscribe("v.all").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ResourcesExhausted);
     assert!(error.report().contains("subscriptions_max"), "{}", error.report());
-    drop((slow, client));
+    drop((slow, client, other));
     engine.subscribe_at("v.all", Begin::After(oldest)).unwrap();
 }
 

@@ -85,7 +85,7 @@ async fn files_that_are_wrong_change_nothing_and_are_named_with_their_line() {
     let (bank, files) = (accounts("bank"), Files::new());
     files.write("good.sql", "CREATE MATERIALIZED VIEW v.good AS SELECT count(*) AS n FROM bank.accounts");
     let (engine, session) = engine_over(&bank, &files, &quick()).await;
-    until(&session, "SELECT n FROM v.good", "10").await;
+    until(&session, VIEWS, "good|good.sql").await;
     files.write("bad.sql", "\nSELECT 1;");
     files.remove("good.sql");
     let Error::Manifests(faults) = engine.reload_views().await.unwrap_err() else { panic!("faults are expected") };

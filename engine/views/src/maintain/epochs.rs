@@ -151,7 +151,8 @@ impl Maintenance {
     pub(super) fn publish(&mut self, mut deltas: Deltas, mut report: Report) -> Report {
         let before = self.published.latest();
         let due_rows = self.options.due_rows;
-        let now = self.views.values().fold(self.clock, |until, view| view.reach(until, due_rows));
+        let going_on = self.views.values().filter(|view| view.failed.is_none());
+        let now = going_on.fold(self.clock, |until, view| view.reach(until, due_rows));
         self.now = self.now.max(now);
         let (vector, now) = (self.vector(), self.now);
         let mut epoch = Epoch { number: self.epoch + 1, vector, now, views: BTreeMap::new() };

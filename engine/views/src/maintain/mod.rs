@@ -348,7 +348,7 @@ impl Maintenance {
 
     /// The next moment at which a view changes though nothing else does.
     pub fn next_moment(&self) -> Option<i64> {
-        self.views.values().filter_map(View::next_moment).min()
+        self.views.values().filter(|view| view.failed.is_none()).filter_map(View::next_moment).min()
     }
 
     /// The newest epoch.

@@ -377,6 +377,9 @@ impl Compiler<'_> {
     }
 
     fn expression(&self, expression: &Expr, schema: &DFSchema) -> Result<Expression> {
+        if time::tells_time(expression) {
+            return Err(time::refusal(expression));
+        }
         let context = PhysicalPlanningContext::default();
         Ok(create_physical_expr(expression, schema, self.evaluator.properties(), &context)?)
     }

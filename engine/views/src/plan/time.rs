@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::expr::Placeholder;
-use datafusion::logical_expr::{Between, BinaryExpr, Cast, Expr, LogicalPlan, Operator, cast};
+use datafusion::logical_expr::{Between, BinaryExpr, Cast, Expr, LogicalPlan, Operator, binary_expr, cast};
 
 use crate::{Error, Result};
 
@@ -109,8 +109,14 @@ fn replaced(part: Expr) -> Transformed<Expr> {
 fn comparisons(between: Between) -> Expr {
     let Between { expr, negated, low, high } = between;
     match negated {
-        false => expr.clone().gt_eq(*low).and(expr.lt_eq(*high)),
-        true => expr.clone().lt(*low).or(expr.gt(*high)),
+        false => {
+            let after = binary_expr(expr.as_ref().clone(), Operator::GtEq, *low);
+            after.and(binary_expr(*expr, Operator::LtEq, *high))
+        }
+        true => {
+            let before = binary_expr(expr.as_ref().clone(), Operator::Lt, *low);
+            before.or(binary_expr(*expr, Operator::Gt, *high))
+        }
     }
 }
 

@@ -95,7 +95,7 @@ const QUERIES: &[&str] = &[
     "SELECT id FROM u WHERE now() NOT BETWEEN ts AND ts + interval '1 hour'",
     "SELECT id, dt FROM t WHERE dt = current_date OR dt < current_date - interval '11 days'",
     "SELECT id FROM w WHERE ts >= current_date AND NOT (ts + interval '90 minutes' < current_timestamp AND o)",
-    "SELECT id FROM bag JOIN t ON bag.a = t.b WHERE CASE WHEN bag.o THEN bag.ts > now() ELSE t.ts < now() END",
+    "SELECT t.id FROM bag JOIN t ON bag.a = t.b WHERE CASE WHEN bag.o THEN bag.ts > now() ELSE t.ts < now() END",
     "SELECT a, count(*) AS n, max(ts) AS last FROM t WHERE ts < now() GROUP BY a HAVING max(ts) > now() - interval '2 hours'",
     "SELECT t.id, u.id AS uid FROM t LEFT JOIN (SELECT * FROM u WHERE ts > now()) u ON t.a = u.a",
     "SELECT id FROM t WHERE a IN (SELECT a FROM w WHERE ts > now() - interval '1 hour')",
