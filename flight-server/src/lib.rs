@@ -17,7 +17,7 @@
 //! # }
 //! ```
 //!
-//! [`cli`] is the `headwater` command: `demo`, `serve`, `sql` and `check`. Only this crate knows gRPC and the terminal.
+//! [`cli`] is the `headwater` command: `demo`, `serve`, `sql`, `apply`, `check` and `feed`. Only this crate knows gRPC and the terminal.
 
 pub mod cli;
 mod detached;

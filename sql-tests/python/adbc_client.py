@@ -8,6 +8,7 @@ rows; sql-tests/tests/flight starts it. Ends with status 0 when every check pass
 
 import datetime
 import decimal
+import json
 import sys
 
 import adbc_driver_flightsql.dbapi as flightsql
@@ -91,6 +92,38 @@ def discovers(connection):
     assert found[("lite", "t")] == ["id", "s"], found
 
 
+def stamps(connection):
+    """An answer over a view says of which state it is, in the metadata of its schema."""
+    rows(connection, "CREATE MATERIALIZED VIEW v.texts AS SELECT id, s FROM pg.t")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) AS n FROM v.texts")
+        reader = cursor.fetch_record_batch()
+        metadata = {key.decode(): value.decode() for key, value in (reader.schema.metadata or {}).items()}
+        assert reader.read_all().to_pylist() == [{"n": 7}]
+    assert int(metadata["headwater.epoch"]) > 0, metadata
+    assert json.loads(metadata["headwater.vector"])["pg"], metadata
+    assert json.loads(metadata["headwater.lag_ms_max"])["pg"] >= 0, metadata
+    assert json.loads(metadata["headwater.class"]) == {"pg": "polled"}, metadata
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) AS n FROM pg.t")
+        assert not cursor.fetch_record_batch().schema.metadata
+
+
+def subscribes(connection):
+    """A subscription yields its first epoch and can be left."""
+    with connection.cursor() as cursor:
+        cursor.execute("SUBSCRIBE TO v.texts WITH SNAPSHOT")
+        reader = cursor.fetch_record_batch()
+        found = []
+        for batch in reader:
+            found += batch.to_pylist()
+            if found[-1]["headwater_last"]:
+                break
+        assert [row["s"] for row in sorted(found, key=lambda row: row["id"])] == HOSTILE + [None], found
+        assert all(row["headwater_weight"] == 1 for row in found), found
+    rows(connection, "DROP MATERIALIZED VIEW v.texts")
+
+
 def refuses(connection):
     fails(connection, "SELECT * FROM pg.nowhere", "nowhere")
     fails(connection, "DELETE FROM pg.t", "DELETE")
@@ -112,7 +145,7 @@ def sets(uri):
 def main():
     uri = sys.argv[1]
     with flightsql.connect(uri, autocommit=True) as connection:
-        for check in [reads, streams, binds, discovers, refuses]:
+        for check in [reads, streams, binds, discovers, stamps, subscribes, refuses]:
             check(connection)
             print(check.__name__, "passed")
     sets(uri)

@@ -15,7 +15,7 @@ use headwater_federation::RemoteLog;
 use crate::error::Passed;
 use crate::governor::Governor;
 use crate::running::Start;
-use crate::{Error, Result};
+use crate::{Error, Result, Stamp};
 
 /// A planned query. Nothing is asked of a source for rows before it is read; dropping the stream stops what runs there.
 pub struct Answer {
@@ -24,6 +24,17 @@ pub struct Answer {
     context: Arc<TaskContext>,
     governor: Arc<Governor>,
     deadline: Option<Duration>,
+    kind: Kind,
+    stamp: Option<Stamp>,
+}
+
+/// Whether an answer ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It does, and takes its turn among the queries.
+    Query,
+    /// It goes on until its reader leaves: it takes no turn and has no deadline.
+    Subscription,
 }
 
 /// How long a query may run, from when its answer is read.
@@ -63,7 +74,36 @@ impl Answer {
         deadline: Option<Duration>,
     ) -> Self {
         let query = governor.next_query();
-        Self { query, plan, context: governor.admitted(query, context), governor: Arc::clone(governor), deadline }
+        let context = governor.admitted(query, context);
+        Self { query, plan, context, governor: Arc::clone(governor), deadline, kind: Kind::Query, stamp: None }
+    }
+
+    /// An answer without an end.
+    pub(crate) fn endless(plan: Arc<dyn ExecutionPlan>, context: TaskContext, governor: &Arc<Governor>) -> Self {
+        Self { kind: Kind::Subscription, ..Self::new(plan, context, governor, None) }
+    }
+
+    /// The same, of this state of the views that it reads.
+    pub(crate) fn stamped(self, stamp: Option<Stamp>) -> Self {
+        Self { stamp, ..self }
+    }
+
+    /// Of which state the answer is, where it reads materialized views.
+    pub fn stamp(&self) -> Option<&Stamp> {
+        self.stamp.as_ref()
+    }
+
+    /// The columns of the answer, and of which state it is in the metadata: see [`Stamp::metadata`].
+    pub fn stamped_schema(&self) -> SchemaRef {
+        let schema = self.schema();
+        let Some(stamp) = &self.stamp else { return schema };
+        let metadata = schema.metadata().clone().into_iter().chain(stamp.metadata()).collect();
+        Arc::new(schema.as_ref().clone().with_metadata(metadata))
+    }
+
+    /// Whether the answer goes on until its reader leaves, as that of SUBSCRIBE does.
+    pub fn is_endless(&self) -> bool {
+        self.kind == Kind::Subscription
     }
 
     /// The query's number, which the engine's log calls `query_id`. No other query of the engine has it.
@@ -92,8 +132,8 @@ impl Answer {
     /// of them has ended. Its deadline counts from now.
     pub fn into_stream(self) -> Result<SendableRecordBatchStream> {
         let deadline = self.deadline();
-        let Self { query, plan, context, governor, .. } = self;
-        Start { query, plan, context, governor, deadline }.run()
+        let Self { query, plan, context, governor, kind, .. } = self;
+        Start { query, plan, context, governor, deadline, kind }.run()
     }
 
     /// Runs the query to its end and returns all of it.

@@ -1,21 +1,22 @@
 //! The engine: services opened once and shared by all sessions.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::logical_expr::TableType;
-use futures::FutureExt;
-use futures::future::{BoxFuture, join_all};
+use futures::future::join_all;
 use headwater_federation::{Catalog, Published, QueryDeadline, Service, Settings, Tables};
 use headwater_source::{Connector, Error as SourceError, Feed, OpenContext, ServiceName, Source, TableDef, TableKind};
 use tracing::warn;
 
 use crate::governor::Governor;
-use crate::manifest::{Fault, Manifest, Publishes, read_directory};
+use crate::manifest::{Fault, INTERVAL_SECONDS, Manifest, POLL_MODE, Publishes, read_directory};
 use crate::session::Template;
-use crate::views::{Begin, SYSTEM_SCHEMA, Subscription, ViewOptions, Views};
+use crate::views::{Begin, SYSTEM_SCHEMA, Subscription, ViewFiles, ViewName, ViewOptions, ViewPlan, ViewStep, Views};
 use crate::{Answer, Error, Limits, Result, Session};
 
 /// Services, opened and ready to be asked. Cheap to clone; clones share everything.
@@ -26,6 +27,7 @@ pub struct Engine {
     views: Arc<Views>,
     search_path: Vec<String>,
     deadline: QueryDeadline,
+    view_files: Option<PathBuf>,
 }
 
 /// An engine that a task of its own can come back to without keeping it alive.
@@ -36,6 +38,7 @@ pub(crate) struct WeakEngine {
     views: Weak<Views>,
     search_path: Vec<String>,
     deadline: QueryDeadline,
+    view_files: Option<PathBuf>,
 }
 
 impl WeakEngine {
@@ -47,6 +50,7 @@ impl WeakEngine {
             views: self.views.upgrade()?,
             search_path: self.search_path.clone(),
             deadline: self.deadline,
+            view_files: self.view_files.clone(),
         })
     }
 }
@@ -60,6 +64,7 @@ pub struct EngineBuilder {
     search_path: Vec<String>,
     limits: Limits,
     views: ViewOptions,
+    view_files: Option<PathBuf>,
 }
 
 /// A table as the catalog lists it.
@@ -116,12 +121,23 @@ impl EngineBuilder {
         self
     }
 
+    /// Keeps the materialized views that the files `views/*.sql` of a services directory define: those, and what SQL defines besides.
+    pub fn view_files(mut self, services: impl Into<PathBuf>) -> Self {
+        self.view_files = Some(services.into());
+        self
+    }
+
     /// Opens everything. Nothing is connected yet: a service that is down fails the queries that need it, and no others.
     ///
     /// # Errors
     /// [`Error::Manifests`] with every fault of every manifest; a name in the search path that is no service; a limit that can't be met.
     pub async fn build(self) -> Result<Engine> {
-        let (mut services, faults) = self.open_directories();
+        let (mut services, mut faults, intervals) = self.open_directories();
+        let files = self.view_files.as_deref().map(ViewFiles::read).transpose();
+        let files = files.unwrap_or_else(|wrong| {
+            faults.extend(wrong);
+            None
+        });
         if !faults.is_empty() {
             return Err(Error::Manifests(faults));
         }
@@ -134,32 +150,39 @@ impl EngineBuilder {
             return Err(SourceError::config(format!("service \"{}\" is defined twice", pair[0])).into());
         }
         let catalog = Catalog::new(services);
+        let mut views = self.views;
+        views.poll_intervals.extend(intervals);
         let engine = Engine {
-            views: Views::open(Arc::clone(&catalog), self.views, self.limits.view_memory_bytes)?,
+            views: Views::open(Arc::clone(&catalog), views, self.limits.view_memory_bytes)?,
             catalog,
             template: Arc::new(Template::new(Governor::new(&self.limits)?)),
             search_path: self.search_path,
             deadline: QueryDeadline(self.limits.query_deadline),
+            view_files: self.view_files,
         };
         engine.views.shared().register_system_tables()?;
         engine.check_search_path()?;
-        engine.views.start(&engine)?;
+        engine.views.start(&engine, files.as_ref())?;
         Ok(engine)
     }
 
-    fn open_directories(&self) -> (Vec<Arc<Service>>, Vec<Fault>) {
-        let (mut services, mut faults) = (Vec::new(), Vec::new());
+    fn open_directories(&self) -> (Vec<Arc<Service>>, Vec<Fault>, BTreeMap<String, Duration>) {
+        let (mut services, mut faults, mut intervals) = (Vec::new(), Vec::new(), BTreeMap::new());
         for directory in &self.directories {
             let (manifests, wrong) = read_directory(directory, &self.connectors, &|name| std::env::var(name).ok());
             faults.extend(wrong);
             for manifest in manifests {
+                if let Some(feed) = manifest.feed.as_ref().filter(|feed| feed.mode == POLL_MODE) {
+                    let interval = Duration::from_secs(feed.options.count(INTERVAL_SECONDS, 1));
+                    intervals.insert(manifest.service.to_string(), interval);
+                }
                 match open(&manifest, &self.connectors) {
                     Ok(service) => services.push(service),
                     Err(fault) => faults.push(fault),
                 }
             }
         }
-        (services, faults)
+        (services, faults, intervals)
     }
 }
 
@@ -180,8 +203,8 @@ impl Engine {
     }
 
     /// Plans one statement in a session of its own.
-    pub fn sql<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Answer>> {
-        async move { self.session().sql(text).await }.boxed()
+    pub async fn sql(&self, text: &str) -> Result<Answer> {
+        self.session().sql(text).await
     }
 
     /// Registers a table of the program itself as `schema.name`, in a schema that no service has.
@@ -189,12 +212,41 @@ impl Engine {
         Ok(self.catalog.register_local(&ServiceName::parse(schema)?, name, table)?)
     }
 
+    /// Reads the files of views again and brings the views to what they define. Does nothing where the engine was built without
+    /// [`EngineBuilder::view_files`].
+    ///
+    /// # Errors
+    /// [`Error::Manifests`] with every fault of the files; then nothing is changed. A view that can't be made; what came before it is done.
+    pub async fn reload_views(&self) -> Result<ViewPlan> {
+        let Some(services) = &self.view_files else { return Ok(ViewPlan::default()) };
+        let plan = self.plan_views(&ViewFiles::read(services).map_err(Error::Manifests)?)?;
+        let session = self.session();
+        for (view, sql) in &plan.statements {
+            session.sql(sql).await.map_err(|error| match plan.step(&view.to_string()).and_then(ViewStep::place) {
+                Some((file, line)) => {
+                    let message = error.report();
+                    Error::Manifests(vec![Fault { file, line, key: view.to_string(), message }])
+                }
+                None => error,
+            })?;
+        }
+        Ok(plan)
+    }
+
+    /// What would change were the views brought to what files define.
+    ///
+    /// # Errors
+    /// [`Error::Manifests`] where that can't be, since views that were made by SQL stand in the way.
+    pub fn plan_views(&self, files: &ViewFiles) -> Result<ViewPlan> {
+        files.plan(&self.views.shared().known_views()).map_err(Error::Manifests)
+    }
+
     /// Follows a materialized view, `schema.name`: all of its rows now, and then what each epoch changes.
     ///
     /// # Errors
     /// There is no such view.
     pub fn subscribe(&self, view: &str) -> Result<Subscription> {
-        Subscription::begin(&self.views, view, Begin::Snapshot)
+        self.subscribe_at(view, Begin::Snapshot)
     }
 
     /// Follows what each epoch from now on changes in a materialized view, without the rows that it has.
@@ -202,12 +254,21 @@ impl Engine {
     /// # Errors
     /// There is no such view.
     pub fn subscribe_to_changes(&self, view: &str) -> Result<Subscription> {
-        Subscription::begin(&self.views, view, Begin::Changes)
+        self.subscribe_at(view, Begin::Changes)
+    }
+
+    /// Follows a materialized view from where you like: what every epoch changes that comes after [`Begin`], with or without rows to begin with.
+    ///
+    /// # Errors
+    /// There is no such view. What changed since the wanted epoch is not held any more (its kind is
+    /// [`HistoryGone`](crate::ErrorKind::HistoryGone)): begin with a snapshot. The engine takes no more subscriptions.
+    pub fn subscribe_at(&self, view: &str, begin: Begin) -> Result<Subscription> {
+        Subscription::begin(&self.views, &ViewName::parse(view)?, begin)
     }
 
     /// Stores the state of the materialized views now and lets their sources forget what is stored; without a state directory, nothing.
-    pub fn checkpoint(&self) -> BoxFuture<'_, Result<()>> {
-        async move { self.views.shared().checkpoint().await }.boxed()
+    pub async fn checkpoint(&self) -> Result<()> {
+        self.views.shared().checkpoint().await
     }
 
     /// The services' names, in order.
@@ -217,24 +278,21 @@ impl Engine {
 
     /// Every published table. Services that were not asked yet are asked now, all at once; of one that is down the tables
     /// that its manifest names are listed without columns.
-    pub fn catalog(&self) -> BoxFuture<'_, Vec<TableInfo>> {
-        async move {
-            discover_unseen(&self.catalog).await;
-            let mut tables = Vec::new();
-            for service in self.catalog.services() {
-                for name in service.table_names() {
-                    tables.push(TableInfo::new(service.name().as_str(), &name, service.last_seen(&name).as_deref()));
-                }
+    pub async fn catalog(&self) -> Vec<TableInfo> {
+        discover_unseen(&self.catalog).await;
+        let mut tables = Vec::new();
+        for service in self.catalog.services() {
+            for name in service.table_names() {
+                tables.push(TableInfo::new(service.name().as_str(), &name, service.last_seen(&name).as_deref()));
             }
-            tables.extend(self.local_tables());
-            tables
         }
-        .boxed()
+        tables.extend(self.local_tables());
+        tables
     }
 
     /// Asks every service for its tables now. Returns a line for each table or service that fails.
-    pub fn discover(&self) -> BoxFuture<'_, Vec<String>> {
-        async move { join_all(self.catalog.services().map(faults_of)).await.into_iter().flatten().collect() }.boxed()
+    pub async fn discover(&self) -> Vec<String> {
+        join_all(self.catalog.services().map(faults_of)).await.into_iter().flatten().collect()
     }
 
     pub(crate) fn downgrade(&self) -> WeakEngine {
@@ -244,6 +302,7 @@ impl Engine {
             views: Arc::downgrade(&self.views),
             search_path: self.search_path.clone(),
             deadline: self.deadline,
+            view_files: self.view_files.clone(),
         }
     }
 
@@ -294,9 +353,10 @@ impl TableInfo {
     }
 }
 
-/// Checks a directory of manifests and reaches every source: one line for each fault, none where all is well.
+/// Checks a directory of manifests and the files of its views, and reaches every source: one line for each fault, none where all is well.
 pub async fn check(directory: &Path, connectors: &[Arc<dyn Connector>]) -> Vec<String> {
-    let (manifests, faults) = read_directory(directory, connectors, &|name| std::env::var(name).ok());
+    let (manifests, mut faults) = read_directory(directory, connectors, &|name| std::env::var(name).ok());
+    faults.extend(ViewFiles::read(directory).err().into_iter().flatten());
     let mut lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
     let reached = manifests.iter().map(|manifest| async {
         match open(manifest, connectors) {
@@ -374,8 +434,8 @@ fn open(manifest: &Manifest, connectors: &[Arc<dyn Connector>]) -> Result<Arc<Se
     let directory = manifest.file.parent().unwrap_or(Path::new("."));
     let context = OpenContext { service: &manifest.service, directory };
     let source = match &manifest.feed {
-        Some(feed) => connector.open_followed(context, &manifest.options, feed),
-        None => connector.open(context, &manifest.options),
+        Some(feed) if feed.mode != POLL_MODE => connector.open_followed(context, &manifest.options, feed),
+        _ => connector.open(context, &manifest.options),
     };
     let source = source.map_err(|error| fault(error.report()))?;
     let tables = match &manifest.publishes {

@@ -45,6 +45,14 @@ pub(crate) enum Passed {
     Deadline { limit_ms: u64 },
     /// Too many run already.
     Queries { queries_max: usize, waited_ms: u64 },
+    /// Too many subscriptions are open already.
+    Subscriptions { subscriptions_max: usize },
+    /// What changed in a view since an epoch is not held any more.
+    History { view: String, wanted: u64, since: u64, newest: u64 },
+    /// An epoch was never published.
+    Unpublished { view: String, wanted: u64, newest: u64 },
+    /// The view that was followed is gone.
+    Dropped { view: String },
 }
 
 /// What a program may decide by.
@@ -67,6 +75,8 @@ pub enum ErrorKind {
     Execution,
     /// The table changed after the query was planned: run it again.
     Changed,
+    /// What was to be gone on from is not held any more: begin anew.
+    HistoryGone,
     /// The engine does not do this.
     Unsupported,
     /// A defect of the engine.
@@ -90,8 +100,7 @@ impl Error {
     pub(crate) fn kind_of(error: &DataFusionError) -> ErrorKind {
         match (source_error(error), passed(error)) {
             (Some(error), _) => source_kind(error),
-            (None, Some(Passed::Deadline { .. })) => ErrorKind::Timeout,
-            (None, Some(Passed::Queries { .. })) => ErrorKind::ResourcesExhausted,
+            (None, Some(passed)) => passed.kind(),
             (None, None) => query_kind(error),
         }
     }
@@ -139,6 +148,19 @@ impl Passed {
     pub(crate) fn into_datafusion(self) -> DataFusionError {
         DataFusionError::External(Box::new(self))
     }
+
+    pub(crate) fn into_error(self) -> Error {
+        self.into_datafusion().into()
+    }
+
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Deadline { .. } => ErrorKind::Timeout,
+            Self::Queries { .. } | Self::Subscriptions { .. } => ErrorKind::ResourcesExhausted,
+            Self::History { .. } | Self::Unpublished { .. } => ErrorKind::HistoryGone,
+            Self::Dropped { .. } => ErrorKind::NotFound,
+        }
+    }
 }
 
 impl fmt::Display for Passed {
@@ -154,6 +176,26 @@ impl fmt::Display for Passed {
                 "the engine runs {queries_max} queries already and none ended within {waited_ms} ms; try again later, or raise \
                  queries_max or query_wait_ms in its limits"
             ),
+            Self::Subscriptions { subscriptions_max } => write!(
+                f,
+                "the engine has {subscriptions_max} subscriptions already; end one, or raise subscriptions_max in the options of views"
+            ),
+            Self::History { view, wanted, since, newest } => write!(
+                f,
+                "what changed in materialized view \"{view}\" after epoch {wanted} is not held any more, only what changed after epoch \
+                 {since} (the newest is {newest}); begin anew with SUBSCRIBE TO {view} WITH SNAPSHOT"
+            ),
+            Self::Unpublished { view, wanted, newest } => write!(
+                f,
+                "epoch {wanted} was never published here, the newest is {newest}: it is of another engine, or its state is lost; begin \
+                 anew with SUBSCRIBE TO {view} WITH SNAPSHOT"
+            ),
+            Self::Dropped { view } => {
+                write!(
+                    f,
+                    "materialized view \"{view}\" was dropped or replaced; subscribe again where there is a new one"
+                )
+            }
         }
     }
 }
@@ -217,6 +259,17 @@ impl std::error::Error for Error {
             Self::Query(error) => error.source(),
             Self::View(error) => error.source(),
             Self::Manifests(_) | Self::Refused { .. } | Self::Stale(_) => None,
+        }
+    }
+}
+
+impl From<Error> for DataFusionError {
+    /// For an error that travels through a plan; what comes back out is the same.
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Query(error) => *error,
+            Error::Source(error) => Self::External(Box::new(error)),
+            other => Self::External(Box::new(other)),
         }
     }
 }

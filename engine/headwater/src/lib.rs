@@ -61,4 +61,7 @@ pub use manifest::{
 pub use prepared::Prepared;
 pub use session::Session;
 pub use statement::defines_view;
-pub use views::{Subscription, ViewDelta, ViewOptions};
+pub use views::{
+    Begin, KnownView, SourceStamp, Stamp, Subscription, ViewAction, ViewDelta, ViewFiles, ViewOptions, ViewPlan,
+    ViewStep,
+};

@@ -20,24 +20,35 @@ use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::sql::parser::Statement;
-use futures::FutureExt;
-use futures::future::BoxFuture;
 use headwater_federation::RemoteTable;
 use parking_lot::Mutex;
 
 use crate::session::is_stale;
 use crate::statement::{Request, parse};
-use crate::views::reads_views;
+use crate::views::{Begin, ViewName, ViewStatement, reads_views};
 use crate::{Answer, Error, Result, Session};
 
 /// A statement that was planned once and runs with values for its parameters.
 #[derive(Clone)]
 pub struct Prepared {
     session: Session,
-    statement: Arc<Statement>,
     schema: SchemaRef,
     parameters: SchemaRef,
-    planned: Arc<Mutex<Planned>>,
+    run: Run,
+}
+
+/// What an execution does.
+#[derive(Clone)]
+enum Run {
+    Query {
+        statement: Arc<Statement>,
+        planned: Arc<Mutex<Planned>>,
+    },
+    /// A subscription begins anew with each execution, and takes no parameters.
+    Subscribe {
+        view: ViewName,
+        begin: Begin,
+    },
 }
 
 /// What planning gave, and what it depends on.
@@ -65,9 +76,17 @@ impl fmt::Debug for Prepared {
 
 impl Prepared {
     pub(crate) async fn new(session: &Session, text: &str) -> Result<Self> {
-        let Request::Plan(statement) = parse(text)? else {
-            let reason = "only queries can be prepared; run the statement itself".to_owned();
-            return Err(Error::Refused { what: "preparing SET or a definition".to_owned(), reason });
+        let statement = match parse(text)? {
+            Request::Plan(statement) => statement,
+            Request::View(ViewStatement::Subscribe { name, begin }) => {
+                let schema = session.subscription_columns(&name)?;
+                let run = Run::Subscribe { view: name, begin };
+                return Ok(Self { session: session.clone(), schema, parameters: Arc::new(Schema::empty()), run });
+            }
+            Request::SearchPath(_) | Request::View(_) => {
+                let reason = "only queries and subscriptions can be prepared; run the statement itself".to_owned();
+                return Err(Error::Refused { what: "preparing SET or a definition".to_owned(), reason });
+            }
         };
         let state = session.context().state();
         let mut plan = Plan::new(session, &state, &statement).await?;
@@ -86,7 +105,8 @@ impl Prepared {
         let schema = first.as_ref().map_or_else(|| result_schema(&state, &plan.logical, &parameters), Answer::schema);
         let planned = Planned { plan, first: first.map(|answer| (answer, Instant::now())) };
         let planned = Arc::new(Mutex::new(planned));
-        Ok(Self { session: session.clone(), statement: Arc::new(*statement), schema, parameters, planned })
+        let run = Run::Query { statement: Arc::new(*statement), planned };
+        Ok(Self { session: session.clone(), schema, parameters, run })
     }
 
     /// The columns of the answer.
@@ -100,29 +120,30 @@ impl Prepared {
     }
 
     /// Plans the query with these values, one for each parameter. They become typed literals of the plan, never text.
-    pub fn execute(&self, values: Vec<ScalarValue>) -> BoxFuture<'_, Result<Answer>> {
-        async move {
-            let wanted = self.parameters.fields().len();
-            if values.len() != wanted {
-                let what = format!("running the statement with {} values", values.len());
-                return Err(Error::Refused { what, reason: format!("it has {wanted} parameters") });
-            }
-            let (plan, first) = {
-                let mut planned = self.planned.lock();
-                (planned.plan.clone(), planned.first.take())
-            };
-            let state = self.session.context().state();
-            if plan.holds(&self.session, &state).await {
-                return match first.filter(|(_, at)| at.elapsed() < FIRST_LIFE) {
-                    Some((answer, _)) => Ok(answer),
-                    None => self.answer(&state, plan, values).await,
-                };
-            }
-            let plan = Plan::new(&self.session, &state, &self.statement).await?;
-            self.planned.lock().plan = plan.clone();
-            self.answer(&state, plan, values).await
+    pub async fn execute(&self, values: Vec<ScalarValue>) -> Result<Answer> {
+        let wanted = self.parameters.fields().len();
+        if values.len() != wanted {
+            let what = format!("running the statement with {} values", values.len());
+            return Err(Error::Refused { what, reason: format!("it has {wanted} parameters") });
         }
-        .boxed()
+        let (statement, planned) = match &self.run {
+            Run::Query { statement, planned } => (statement, planned),
+            Run::Subscribe { view, begin } => return self.session.subscribe(view, *begin).await,
+        };
+        let (plan, first) = {
+            let mut planned = planned.lock();
+            (planned.plan.clone(), planned.first.take())
+        };
+        let state = self.session.context().state();
+        if plan.holds(&self.session, &state).await {
+            return match first.filter(|(_, at)| at.elapsed() < FIRST_LIFE) {
+                Some((answer, _)) => Ok(answer),
+                None => self.answer(&state, plan, values).await,
+            };
+        }
+        let plan = Plan::new(&self.session, &state, statement).await?;
+        planned.lock().plan = plan.clone();
+        self.answer(&state, plan, values).await
     }
 
     async fn answer(&self, state: &SessionState, plan: Plan, values: Vec<ScalarValue>) -> Result<Answer> {

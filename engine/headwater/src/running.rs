@@ -24,6 +24,7 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tracing::{Level, debug, enabled};
 
+use crate::answer::Kind;
 use crate::error::Passed;
 use crate::governor::{Governor, Turn};
 use crate::{Deadline, Error, Result};
@@ -35,6 +36,7 @@ pub(crate) struct Start {
     pub(crate) context: Arc<TaskContext>,
     pub(crate) governor: Arc<Governor>,
     pub(crate) deadline: Option<Deadline>,
+    pub(crate) kind: Kind,
 }
 
 /// The stream of a running query.
@@ -78,9 +80,13 @@ impl Start {
         let schema = self.plan.schema();
         let (query, deadline) = (self.query, self.deadline);
         let log = RemoteLog::new(Arc::clone(&self.plan));
-        let batches = match self.governor.turn_now() {
+        // A subscription has no end, and others would wait for its turn for ever.
+        let turn = if self.kind == Kind::Subscription { None } else { self.governor.turn_now() };
+        let batches = match turn {
             Some(turn) => executed(self.plan, self.context, Some(turn))?,
-            None if reads_nothing(&self.plan) => executed(self.plan, self.context, None)?,
+            None if self.kind == Kind::Subscription || reads_nothing(&self.plan) => {
+                executed(self.plan, self.context, None)?
+            }
             None => self.in_turn(),
         };
         let shared =

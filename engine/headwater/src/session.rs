@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::common::{DFSchema, SchemaError, TableReference};
 use datafusion::datasource::memory::MemorySourceConfig;
@@ -13,8 +14,6 @@ use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
-use futures::FutureExt;
-use futures::future::BoxFuture;
 use headwater_federation::{
     CATALOG, Catalog, Federation, JoinOrder, SEARCH_PATH_SCHEMA, SessionCatalog, Settings, SharedSettings, TopN,
     UnambiguousKeys, UncoupledJoins, YieldingJoins, source_error,
@@ -24,8 +23,11 @@ use parking_lot::Mutex;
 
 use crate::governor::Governor;
 use crate::statement::{Request, parse};
-use crate::views::{Demand, Found, Pin, ViewStatement, Views, explained, inline_views, parse_query, reads_views};
-use crate::{Answer, Error, Prepared, Result};
+use crate::views::{
+    Begin, Demand, Found, Pin, ViewName, ViewStatement, Views, explained, inline_views, parse_query, reads_views,
+    subscription_columns, subscription_plan,
+};
+use crate::{Answer, Error, Prepared, Result, Stamp};
 
 /// What the sessions of an engine begin with. Functions and rules are looked up and put together once and not for each session.
 #[derive(Debug)]
@@ -91,24 +93,34 @@ impl Session {
     }
 
     /// Plans one statement. SET takes effect at once; a query runs when its answer is read.
-    pub fn sql<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Answer>> {
-        async move {
-            match parse(text)? {
-                Request::SearchPath(path) => {
-                    self.set_search_path(path)?;
-                    self.answer(&self.context.state(), LogicalPlan::EmptyRelation(nothing())).await
-                }
-                Request::View(ViewStatement::Explain { name }) => {
-                    self.answer_rows(self.views.shared().explain(&name).await?)
-                }
-                Request::View(statement) => {
-                    let done = self.views.shared().define(self, statement).await?;
-                    self.answer_rows(done.rows()?)
-                }
-                Request::Plan(statement) => self.run(*statement).await,
+    pub async fn sql(&self, text: &str) -> Result<Answer> {
+        match parse(text)? {
+            Request::SearchPath(path) => {
+                self.set_search_path(path)?;
+                self.answer(&self.context.state(), LogicalPlan::EmptyRelation(nothing())).await
             }
+            Request::View(ViewStatement::Subscribe { name, begin }) => self.subscribe(&name, begin).await,
+            Request::View(ViewStatement::Explain { name }) => {
+                self.answer_rows(self.views.shared().explain(&name).await?)
+            }
+            Request::View(statement) => {
+                let done = self.views.shared().define(self, statement).await?;
+                self.answer_rows(done.rows()?)
+            }
+            Request::Plan(statement) => self.run(*statement).await,
         }
-        .boxed()
+    }
+
+    /// An endless answer: what epochs do to a view.
+    pub(crate) async fn subscribe(&self, name: &ViewName, begin: Begin) -> Result<Answer> {
+        let demand = Demand::of(&self.settings.read());
+        let plan = subscription_plan(&self.views, name, begin, &demand).await?;
+        Ok(Answer::endless(plan, TaskContext::from(&self.context.state()), &self.governor))
+    }
+
+    /// The columns of such an answer.
+    pub(crate) fn subscription_columns(&self, name: &ViewName) -> Result<SchemaRef> {
+        subscription_columns(name, &self.views.shared().definition(name)?.schema)
     }
 
     /// An answer of rows that are there already.
@@ -129,8 +141,8 @@ impl Session {
     }
 
     /// Plans a query with parameters (`$1` or `?`), whose types are taken from where they stand.
-    pub fn prepare<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Prepared>> {
-        async move { Prepared::new(self, text).await }.boxed()
+    pub async fn prepare(&self, text: &str) -> Result<Prepared> {
+        Prepared::new(self, text).await
     }
 
     async fn run(&self, statement: Statement) -> Result<Answer> {
@@ -185,17 +197,18 @@ impl Session {
     /// Makes the physical plan. A state is a copy of a few hundred entries, so one serves a query from its text to its answer; only
     /// what changes the session itself goes through the session's own.
     pub(crate) async fn answer(&self, state: &SessionState, plan: LogicalPlan) -> Result<Answer> {
-        let (plan, context) = if matches!(plan, LogicalPlan::Statement(_)) {
+        let (plan, context, stamp) = if matches!(plan, LogicalPlan::Statement(_)) {
             let frame = self.context.execute_logical_plan(plan).await?;
             self.refresh_settings();
             let context = frame.task_ctx();
-            (frame.create_physical_plan().await?, context)
+            (frame.create_physical_plan().await?, context, None)
         } else {
-            let (state, plan) = self.pinned(state, plan).await?;
-            self.planned(state, plan).await?
+            let (state, plan, stamp) = self.pinned(state, plan).await?;
+            let (plan, context, of_views) = self.planned(state, plan).await?;
+            (plan, context, of_views.or(stamp))
         };
         let deadline = self.settings.read().deadline();
-        Ok(Answer::new(plan, context, &self.governor, deadline))
+        Ok(Answer::new(plan, context, &self.governor, deadline).stamped(stamp))
     }
 
     /// The physical plan, with what views hold read from them where the session bounds how old an answer may be.
@@ -203,38 +216,46 @@ impl Session {
         &self,
         mut state: SessionState,
         plan: LogicalPlan,
-    ) -> Result<(Arc<dyn ExecutionPlan>, TaskContext)> {
+    ) -> Result<(Arc<dyn ExecutionPlan>, TaskContext, Option<Stamp>)> {
         let demand = Demand::of(&self.settings.read());
         let pinned = state.config().get_extension::<Pin>().and_then(|pin| pin.pinned());
         let answered = self.views.shared().answer_from_views(plan, &state, &demand, pinned).await?;
+        let mut stamp = None;
         if let Some(epoch) = answered.epoch {
+            let views = reads_views(&answered.plan)?;
+            stamp = Some(self.views.shared().stamp(&epoch, views.iter().map(|(_, view)| *view)));
             state.config_mut().set_extension(Arc::new(Pin::to(epoch)));
         }
         let plan = state.create_physical_plan(&answered.plan).await?;
         let context = TaskContext::from(&state);
         if answered.notes.is_empty() || !matches!(answered.plan, LogicalPlan::Explain(_)) {
-            return Ok((plan, context));
+            return Ok((plan, context, stamp));
         }
         let plan = explained(plan, Arc::new(TaskContext::from(&state)), &answered.notes).await?;
-        Ok((plan, context))
+        Ok((plan, context, stamp))
     }
 
     /// Pins one epoch for all the views that a query reads, as fresh as the session demands; or puts the views' own queries in their place.
-    async fn pinned(&self, state: &SessionState, plan: LogicalPlan) -> Result<(SessionState, LogicalPlan)> {
+    async fn pinned(
+        &self,
+        state: &SessionState,
+        plan: LogicalPlan,
+    ) -> Result<(SessionState, LogicalPlan, Option<Stamp>)> {
         let mut state = state.clone();
         let views = reads_views(&plan)?;
         if views.is_empty() {
-            return Ok((state, plan));
+            return Ok((state, plan, None));
         }
         let demand = Demand::of(&self.settings.read());
         match self.views.shared().fresh(&views, &demand).await? {
             Found::Epoch(epoch) => {
+                let stamp = self.views.shared().stamp(&epoch, views.iter().map(|(_, view)| *view));
                 state.config_mut().set_extension(Arc::new(Pin::to(epoch)));
-                Ok((state, plan))
+                Ok((state, plan, Some(stamp)))
             }
             Found::Live => {
                 let live = self.live(plan).await?;
-                Ok((state, live))
+                Ok((state, live, None))
             }
         }
     }

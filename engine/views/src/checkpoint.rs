@@ -64,6 +64,7 @@ pub(crate) struct StoredTable {
 const FORMAT: &str = "1";
 const FORMAT_KEY: &str = "headwater.views.format";
 const EPOCH_KEY: &str = "headwater.views.epoch";
+const NOW_KEY: &str = "headwater.views.now";
 const WEIGHT: &str = "headwater.weight";
 
 /// Rows with weights as a part.
@@ -102,7 +103,8 @@ pub(crate) fn decode_part(stored: &Stored, bytes: &[u8]) -> Result<(SchemaRef, V
     Ok((Arc::clone(&plain), batches.iter().map(delta).collect::<Result<_>>()?))
 }
 
-pub(crate) fn encode_manifest(epoch: u64, tables: &[StoredTable]) -> Result<Vec<u8>> {
+/// `at` is the epoch and its time.
+pub(crate) fn encode_manifest(at: (u64, i64), tables: &[StoredTable]) -> Result<Vec<u8>> {
     let lines: Vec<(&StoredTable, &Stored)> =
         tables.iter().flat_map(|table| table.parts.iter().map(move |part| (table, part))).collect();
     let text = |of: &dyn Fn(&(&StoredTable, &Stored)) -> String| -> ArrayRef {
@@ -136,15 +138,19 @@ pub(crate) fn encode_manifest(epoch: u64, tables: &[StoredTable]) -> Result<Vec<
     let batch = RecordBatch::try_from_iter_with_nullable(
         columns.into_iter().map(|(name, column)| (name, column, matches!(name, "order" | "token"))),
     )?;
-    let metadata =
-        HashMap::from([(FORMAT_KEY.to_owned(), FORMAT.to_owned()), (EPOCH_KEY.to_owned(), epoch.to_string())]);
+    let metadata = HashMap::from([
+        (FORMAT_KEY.to_owned(), FORMAT.to_owned()),
+        (EPOCH_KEY.to_owned(), at.0.to_string()),
+        (NOW_KEY.to_owned(), at.1.to_string()),
+    ]);
     let schema = Arc::new(batch.schema().as_ref().clone().with_metadata(metadata));
     let mut bytes = write(&schema, &[batch.with_schema(Arc::clone(&schema))?])?;
     bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
     Ok(bytes)
 }
 
-pub(crate) fn decode_manifest(bytes: &[u8]) -> Result<(u64, Vec<StoredTable>)> {
+/// The epoch and its time, and the tables.
+pub(crate) fn decode_manifest(bytes: &[u8]) -> Result<((u64, i64), Vec<StoredTable>)> {
     let damaged = |reason: &str| Error::Checkpoint { part: "manifest".to_owned(), reason: reason.to_owned() };
     let (bytes, checksum) = bytes.split_last_chunk::<4>().ok_or_else(|| damaged("it is empty"))?;
     if crc32fast::hash(bytes) != u32::from_le_bytes(*checksum) {
@@ -156,6 +162,8 @@ pub(crate) fn decode_manifest(bytes: &[u8]) -> Result<(u64, Vec<StoredTable>)> {
     }
     let epoch = schema.metadata().get(EPOCH_KEY).and_then(|epoch| epoch.parse().ok());
     let epoch = epoch.ok_or_else(|| damaged("it has no epoch"))?;
+    // Manifests of before there was a time have none, and no view that went by it.
+    let now = schema.metadata().get(NOW_KEY).and_then(|now| now.parse().ok()).unwrap_or_default();
     let mut tables: Vec<StoredTable> = Vec::new();
     for batch in &batches {
         for row in 0..batch.num_rows() {
@@ -166,7 +174,7 @@ pub(crate) fn decode_manifest(bytes: &[u8]) -> Result<(u64, Vec<StoredTable>)> {
             }
         }
     }
-    Ok((epoch, tables))
+    Ok(((epoch, now), tables))
 }
 
 fn manifest_line(batch: &RecordBatch, row: usize) -> Option<(StoredTable, Stored)> {

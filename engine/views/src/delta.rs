@@ -10,7 +10,9 @@ use arrow::buffer::ScalarBuffer;
 use arrow::compute::{filter, filter_record_batch, take};
 use arrow::datatypes::{Field, Fields, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use hashbrown::HashMap;
 
+use crate::rows::{Bytes, Codec, Fixed};
 use crate::{Error, Result};
 
 /// Rows with weights.
@@ -59,6 +61,28 @@ impl Delta {
         self.weights.is_empty()
     }
 
+    /// Some of the rows, without copying them.
+    pub fn slice(&self, offset: usize, rows: usize) -> Self {
+        Self { rows: self.rows.slice(offset, rows), weights: self.weights.slice(offset, rows) }
+    }
+
+    /// The same rows with the opposite weights: what takes back what this delta did.
+    pub fn negated(&self) -> Self {
+        Self { rows: self.rows.clone(), weights: self.weights.iter().map(|weight| -weight).collect() }
+    }
+
+    /// What deltas of these columns come to: each row once, with the sum of its weights. Rows of which nothing is left are left out.
+    ///
+    /// # Errors
+    /// A column's type has no order; other columns than these.
+    pub fn sum(schema: &Schema, deltas: &[Self]) -> Result<Self> {
+        let codec = Codec::new(schema.fields().iter().map(|field| field.data_type()))?;
+        let sums = sums(&codec, deltas)?;
+        let (rows, weights): (Vec<&[u8]>, Vec<i64>) =
+            sums.iter().map(|(row, weight)| (row.as_slice(), *weight)).unzip();
+        Self::new(batch(&loosened(schema), codec.decode(rows.iter().copied())?, rows.len())?, weights)
+    }
+
     pub(crate) fn columns(&self) -> &[ArrayRef] {
         self.rows.columns()
     }
@@ -76,6 +100,24 @@ impl Delta {
     pub(crate) fn with_rows(&self, rows: RecordBatch) -> Self {
         Self { rows, weights: self.weights.clone() }
     }
+}
+
+/// How often each row of some deltas came more than it went; rows for which that is nothing are left out.
+pub(crate) fn sums(codec: &Codec, deltas: &[Delta]) -> Result<HashMap<Bytes, i64, Fixed>> {
+    let mut sums: HashMap<Bytes, i64, Fixed> = HashMap::default();
+    for delta in deltas {
+        let rows = codec.encode(delta.columns(), delta.len())?;
+        for (row, weight) in delta.weights().iter().enumerate() {
+            match sums.get_mut(rows.bytes(row)) {
+                Some(sum) => *sum += weight,
+                None => {
+                    sums.insert(rows.bytes(row).into(), *weight);
+                }
+            }
+        }
+    }
+    sums.retain(|_, weight| *weight != 0);
+    Ok(sums)
 }
 
 /// A batch of columns whose rows may be none or have no columns.

@@ -12,11 +12,11 @@ use arrow::buffer::BooleanBuffer;
 use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use hashbrown::{HashMap, HashTable};
+use hashbrown::HashTable;
 
 use crate::arrangement::narrow;
-use crate::delta::batch;
-use crate::rows::{Bytes, Codec, Fixed, hash};
+use crate::delta::{batch, sums};
+use crate::rows::{Bytes, Codec, hash};
 use crate::{Delta, Error, Result};
 
 /// A chunk of at least so many rows is merged with no other.
@@ -59,6 +59,11 @@ impl Version {
     pub fn batches(&self) -> Result<Vec<RecordBatch>> {
         self.chunks.iter().filter(|chunk| chunk.live_rows > 0).map(|chunk| chunk.read(&self.schema)).collect()
     }
+
+    /// The rows as what came: each different row once, with how often it is there.
+    pub fn deltas(&self) -> Result<Vec<Delta>> {
+        self.chunks.iter().filter(|chunk| chunk.live_rows > 0).map(|chunk| chunk.delta(&self.schema)).collect()
+    }
 }
 
 impl Chunk {
@@ -75,6 +80,12 @@ impl Chunk {
     fn places(&self) -> impl Iterator<Item = u32> + '_ {
         let rows = narrow(self.rows.num_rows());
         (0..rows).filter(|place| self.live.as_ref().is_none_or(|live| live.value(*place as usize)))
+    }
+
+    fn delta(&self, schema: &SchemaRef) -> Result<Delta> {
+        let once = Self { weights: None, ..self.clone() };
+        let weights = self.places().map(|place| self.weights.as_ref().map_or(1, |weights| weights[place as usize]));
+        Delta::new(once.read(schema)?, weights.collect::<Vec<_>>())
     }
 
     fn read(&self, schema: &SchemaRef) -> Result<RecordBatch> {
@@ -136,7 +147,7 @@ impl Output {
 
     /// Applies an epoch's deltas. Returns what they come to: each row once, with the weight that it gained or lost.
     pub(crate) fn apply(&mut self, deltas: &[Delta]) -> Result<Delta> {
-        let change = self.consolidate(deltas)?;
+        let change = sums(&self.codec, deltas)?;
         let (mut rows, mut weights) = (Vec::with_capacity(change.len()), Vec::with_capacity(change.len()));
         let (mut come, mut come_weights) = (Vec::new(), Vec::new());
         let mut dead: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
@@ -166,23 +177,6 @@ impl Output {
         self.compact()?;
         let columns = self.codec.decode(rows.iter().copied())?;
         Delta::new(batch(&self.loose, columns, rows.len())?, weights)
-    }
-
-    fn consolidate(&self, deltas: &[Delta]) -> Result<HashMap<Bytes, i64, Fixed>> {
-        let mut change: HashMap<Bytes, i64, Fixed> = HashMap::default();
-        for delta in deltas {
-            let rows = self.codec.encode(delta.columns(), delta.len())?;
-            for (row, weight) in delta.weights().iter().enumerate() {
-                match change.get_mut(rows.bytes(row)) {
-                    Some(sum) => *sum += weight,
-                    None => {
-                        change.insert(rows.bytes(row).into(), *weight);
-                    }
-                }
-            }
-        }
-        change.retain(|_, weight| *weight != 0);
-        Ok(change)
     }
 
     fn bury(&mut self, dead: BTreeMap<u32, Vec<u32>>) {

@@ -71,6 +71,17 @@ Prints one line per fault and exits with 1 if there is any.")]
         #[arg(value_name = "DIR")]
         dir: PathBuf,
     },
+    /// Bring a server's materialized views to what the files in DIR/views define
+    #[command(after_help = "\
+Examples:
+  headwater apply --services services --dry-run             only say what would change
+  headwater apply --services services
+  headwater apply --services services --connect grpc://127.0.0.1:9000
+
+DIR/views/*.sql hold CREATE MATERIALIZED VIEW statements. A view whose statement is gone is dropped; views
+that were made by SQL are left alone. A server that was started with --services DIR does the same at its
+start and at SIGHUP.")]
+    Apply(ApplyArgs),
     /// Look after what follows a service's changes
     #[command(subcommand)]
     Feed(FeedCommand),
@@ -98,6 +109,19 @@ pub(crate) struct FeedArgs {
     /// The directory of manifests, one YAML file per service
     #[arg(long, value_name = "DIR")]
     pub(crate) services: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ApplyArgs {
+    /// The directory of manifests, with the views' files in its folder `views`
+    #[arg(long, value_name = "DIR")]
+    pub(crate) services: PathBuf,
+    /// The running server
+    #[arg(long, value_name = "grpc://HOST:PORT", default_value = "grpc://127.0.0.1:50051")]
+    pub(crate) connect: String,
+    /// Say what would change and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]

@@ -48,6 +48,15 @@ impl Failure {
         }
     }
 
+    /// What happened, in one line.
+    pub(super) fn told(&self) -> String {
+        match self {
+            Self::Usage { message, .. } | Self::Failed { message, .. } => message.clone(),
+            Self::Cancelled => "cancelled".to_owned(),
+            Self::Told | Self::OutputClosed => "failed".to_owned(),
+        }
+    }
+
     /// Says what happened on stderr and returns the exit code.
     pub(super) fn print(&self) -> ExitCode {
         match self {

@@ -3,6 +3,7 @@
 //! Answers go to stdout and everything else to stderr. The exit code is 0 where all went well, 1 where a query or a check failed,
 //! and 2 where the command line was wrong. A reader that closes the pipe early is no failure.
 
+mod apply;
 mod args;
 mod check;
 mod demo;
@@ -59,6 +60,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Serve(args) => serve::run(args).await,
         Command::Sql(args) => sql::run(args).await,
         Command::Check { dir } => check::run(&dir).await,
+        Command::Apply(args) => apply::run(args).await,
         Command::Feed(command) => feed::run(&command).await,
     }
 }

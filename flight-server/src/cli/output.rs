@@ -81,6 +81,14 @@ impl<W: Write> Output<W> {
         self.hand_over()
     }
 
+    /// Writes what is held back.
+    pub(super) fn show(&mut self) -> Result<(), Failure> {
+        if let Encoder::Table(table) = &mut self.encoder {
+            table.show(&mut self.out)?;
+        }
+        self.hand_over()
+    }
+
     /// Ends the result.
     pub(super) fn finish(&mut self) -> Result<(), Failure> {
         match &mut self.encoder {

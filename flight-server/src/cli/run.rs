@@ -14,6 +14,12 @@ use super::output::Output;
 use super::progress::{Progress, grouped};
 use super::target::Target;
 
+/// What the metadata of a subscription's schema holds.
+const SUBSCRIPTION_KEY: &str = "headwater.subscription";
+
+/// How long the first rows of a subscription are held back, so that a table's widths are taken from more than one.
+const HELD_BACK: Duration = Duration::from_millis(100);
+
 /// How results are shown.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Display {
@@ -48,7 +54,20 @@ async fn written(target: &Target, text: &str, display: Display) -> Result<(), Fa
     let mut output = Output::new(display.format, &running.schema, BufWriter::new(stdout))?;
     let mut rows = 0;
     let mut first_row = None;
-    while let Some(batch) = running.batches.next().await {
+    let endless = running.schema.metadata().contains_key(SUBSCRIPTION_KEY);
+    loop {
+        let next = match endless {
+            true => match tokio::time::timeout(HELD_BACK, running.batches.next()).await {
+                Ok(next) => next,
+                Err(_) => {
+                    progress.end();
+                    output.show()?;
+                    running.batches.next().await
+                }
+            },
+            false => running.batches.next().await,
+        };
+        let Some(batch) = next else { break };
         let batch = batch?;
         rows += batch.num_rows();
         if rows > 0 {
@@ -69,8 +88,30 @@ async fn written(target: &Target, text: &str, display: Display) -> Result<(), Fa
         if let (Timing::On, Some(cost)) = (display.timing, log.and_then(|log| shipped(log.totals(), first_row))) {
             eprintln!("({cost})");
         }
+        if let (Timing::On, Some(state)) = (display.timing, state(&running.schema)) {
+            eprintln!("({state})");
+        }
     }
     Ok(())
+}
+
+/// Of which state of materialized views a result is; `None` where it is of none.
+fn state(schema: &Schema) -> Option<String> {
+    let epoch = schema.metadata().get("headwater.epoch")?;
+    let object = |key: &str| {
+        let text = schema.metadata().get(key)?;
+        serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).ok()
+    };
+    let lags = object("headwater.lag_ms_max").unwrap_or_default();
+    let mut text = format!("views of epoch {epoch}");
+    for (service, token) in object("headwater.vector").unwrap_or_default() {
+        let lag = lags.get(&service).and_then(serde_json::Value::as_f64);
+        let lag = lag.map_or_else(String::new, |ms| {
+            format!(", at most {} old", duration(Duration::from_secs_f64(ms / 1_000.0)))
+        });
+        text.push_str(&format!("; {service} at {}{lag}", token.as_str().unwrap_or_default()));
+    }
+    Some(text)
 }
 
 /// What a statement cost at its sources; `None` where it asked none.
@@ -126,6 +167,19 @@ mod tests {
         assert_eq!(summary(12_345, &schema, Duration::from_millis(2340), Timing::On), "(12,345 rows, 2.34 s)");
         assert_eq!(summary(0, &schema, Duration::ZERO, Timing::Off), "(0 rows)");
         assert_eq!(summary(0, &Schema::empty(), Duration::ZERO, Timing::Off), "(done)");
+    }
+
+    #[test]
+    fn state_of_views_is_told_where_a_result_reads_any() {
+        let metadata = [
+            ("headwater.epoch", "12"),
+            ("headwater.vector", r#"{"bank":"0/16B","shop":"7"}"#),
+            ("headwater.lag_ms_max", r#"{"bank":2.5,"shop":null}"#),
+        ];
+        let metadata = metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let schema = Schema::empty().with_metadata(metadata);
+        assert_eq!(state(&schema).as_deref(), Some("views of epoch 12; bank at 0/16B, at most 2.5 ms old; shop at 7"));
+        assert_eq!(state(&Schema::empty()), None);
     }
 
     #[test]

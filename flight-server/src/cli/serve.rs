@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use headwater::{Config, Engine, ViewOptions};
+use headwater::{Config, Engine, ViewAction, ViewOptions};
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
@@ -17,6 +17,7 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
         listener.local_addr().map_err(|error| Failure::failed(format!("the listener has no address: {error}")))?;
     let engine = Engine::builder()
         .services_dir(&args.services)
+        .view_files(&args.services)
         .connectors(headwater_connectors::all())
         .search_path(args.search_path)
         .limits(config(args.config.as_deref())?.limits)
@@ -24,6 +25,7 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
         .build()
         .await?;
     let state = engine.clone();
+    let reloading = tokio::spawn(reload_views(engine.clone()));
     let services = engine.services().join(", ");
     if !address.ip().is_loopback() {
         warn!(%address, "other machines can read every service: there is no authentication yet");
@@ -32,6 +34,7 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
     flight::serve(engine, listener, stop())
         .await
         .map_err(|error| Failure::failed(format!("the server failed: {}", with_causes(&error))))?;
+    reloading.abort();
     // What was applied since the last checkpoint need not be read again.
     if let Err(error) = state.checkpoint().await {
         warn!(error = error.report(), "views' state could not be stored");
@@ -67,6 +70,31 @@ async fn listen(address: &str, insecure: bool) -> Result<TcpListener, Failure> {
         _ => Failure::failed(format!("can't listen on {address}: {error}")),
     })
 }
+
+/// Reads the files of views again at each SIGHUP.
+#[cfg(unix)]
+async fn reload_views(engine: Engine) {
+    let mut hangups = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) {
+        Ok(hangups) => hangups,
+        Err(error) => {
+            warn!(%error, "SIGHUP can't be listened for");
+            return;
+        }
+    };
+    while hangups.recv().await.is_some() {
+        match engine.reload_views().await {
+            Ok(plan) => {
+                for step in plan.steps.iter().filter(|step| step.action != ViewAction::Unchanged) {
+                    info!(view = step.view, action = %step.action, "views' files read again");
+                }
+            }
+            Err(error) => error.report().lines().for_each(|fault| warn!(fault, "views' files are not applied")),
+        }
+    }
+}
+
+#[cfg(not(unix))]
+async fn reload_views(_: Engine) {}
 
 /// Completes on SIGINT or SIGTERM.
 async fn stop() {

@@ -66,6 +66,11 @@ impl Table {
         Ok(())
     }
 
+    /// Writes the rows that wait, where there are any.
+    pub(super) fn show(&mut self, out: &mut impl Write) -> Result<(), Failure> {
+        if self.widths.is_none() && !self.waiting.is_empty() { self.begin(out) } else { Ok(()) }
+    }
+
     /// Takes the widths from what there is and writes it.
     fn begin(&mut self, out: &mut impl Write) -> Result<(), Failure> {
         let rows = std::mem::take(&mut self.waiting);

@@ -81,7 +81,7 @@ impl Target {
         match self {
             Self::Embedded { session, queries, .. } => {
                 let answer = session.sql(text).await?;
-                let (schema, log, deadline) = (answer.schema(), answer.remote_statements(), answer.deadline());
+                let (schema, log, deadline) = (answer.stamped_schema(), answer.remote_statements(), answer.deadline());
                 // Operators may spawn as soon as they are executed.
                 let queries = queries.lock();
                 let _entered = queries.handle().enter();

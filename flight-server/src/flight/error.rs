@@ -40,6 +40,7 @@ fn code(kind: ErrorKind) -> Code {
         ErrorKind::ResourcesExhausted => Code::ResourceExhausted,
         ErrorKind::Execution => Code::FailedPrecondition,
         ErrorKind::Changed => Code::Aborted,
+        ErrorKind::HistoryGone => Code::OutOfRange,
         ErrorKind::Unsupported => Code::Unimplemented,
         _ => Code::Internal,
     }

@@ -109,7 +109,7 @@ const CLOSE: Duration = Duration::from_secs(1);
 /// Serves an engine on a listener until `shutdown` completes, with the default [`Limits`].
 ///
 /// Then no more connections are taken, running statements may finish within [`Limits::drain`], and those that do not end with
-/// UNAVAILABLE.
+/// UNAVAILABLE; subscriptions, which have no end, at once.
 ///
 /// # Errors
 /// When the threads can't be started or the transport fails.
@@ -134,8 +134,9 @@ pub async fn serve_with(
     let Limits { drain, message_bytes, .. } = limits;
     let queries = Queries::start().map_err(ServeError::Threads)?;
     let (cut, cut_off) = watch::channel(false);
+    let (stopping, is_stopping) = watch::channel(false);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let service = Service::new(engine, &limits, queries.handle().clone(), cut_off);
+    let service = Service::new(engine, &limits, queries.handle().clone(), is_stopping, cut_off);
     let flight = FlightServiceServer::new(Rpc::new(service.clone()))
         .max_decoding_message_size(message_bytes)
         .max_encoding_message_size(usize::MAX);
@@ -155,6 +156,7 @@ pub async fn serve_with(
         () = &mut shutdown => {}
     }
     info!(drain_ms = drain.as_millis(), "stopping: running statements may finish");
+    stopping.send_replace(true);
     drop(stop);
     tokio::select! {
         result = &mut server => return result.map_err(ServeError::Transport),

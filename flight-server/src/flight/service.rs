@@ -28,6 +28,7 @@ use arrow_flight::{
 use headwater::Engine;
 use prost::Message;
 use prost::bytes::Bytes;
+use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
@@ -36,7 +37,7 @@ use tracing::debug;
 use super::error::internal;
 use super::rpc::Rpc;
 use super::session::SessionKey;
-use super::statements::{Statements, handle_of};
+use super::statements::{End, Fetched, Statements, handle_of};
 use super::stream::{FlightStream, encoded, encoded_batch, plain_schema};
 use super::{Limits, info, metadata, parameters};
 
@@ -52,13 +53,21 @@ pub(super) struct Service {
     type_info: Arc<XdbcTypeInfoData>,
     parameter_rows: usize,
     cut_off: watch::Receiver<bool>,
+    stopping: watch::Receiver<bool>,
 }
 
 type GetResult = Result<Response<FlightStream>, Status>;
 type InfoResult = Result<Response<FlightInfo>, Status>;
 
 impl Service {
-    pub(super) fn new(engine: Engine, limits: &Limits, threads: Handle, cut_off: watch::Receiver<bool>) -> Self {
+    /// `stopping` turns true when the server begins to stop, `cut_off` when what still runs then must end.
+    pub(super) fn new(
+        engine: Engine,
+        limits: &Limits,
+        threads: Handle,
+        stopping: watch::Receiver<bool>,
+        cut_off: watch::Receiver<bool>,
+    ) -> Self {
         let sql_info =
             info::sql_info(limits.prepared_idle).expect("Invariant: the server's own description is well-formed");
         let type_info = info::type_info().expect("Invariant: the list of types is well-formed");
@@ -69,6 +78,7 @@ impl Service {
             type_info: Arc::new(type_info),
             parameter_rows: limits.parameter_rows,
             cut_off,
+            stopping,
         }
     }
 
@@ -113,6 +123,12 @@ impl Service {
         })
     }
 
+    fn stream(&self, fetched: Fetched) -> Response<FlightStream> {
+        let Fetched { schema, batches, end } = fetched;
+        let cut_off = if end == End::Never { &self.stopping } else { &self.cut_off };
+        Response::new(encoded(&schema, batches, cut_off.clone()))
+    }
+
     fn batch(&self, batch: arrow_flight::error::Result<RecordBatch>) -> GetResult {
         Ok(Response::new(encoded_batch(batch.map_err(internal)?, self.cut_off.clone())))
     }
@@ -143,8 +159,18 @@ fn info(schema: &SchemaRef, ticket: Bytes, descriptor: FlightDescriptor) -> Info
         .with_descriptor(descriptor)
         .with_total_records(-1)
         .with_total_bytes(-1)
-        .with_ordered(true);
+        .with_ordered(true)
+        .with_app_metadata(app_metadata(schema));
     Ok(Response::new(info))
+}
+
+/// The metadata of a schema as one JSON object, for clients that read a FlightInfo and no schema; nothing where there is none.
+fn app_metadata(schema: &Schema) -> Bytes {
+    if schema.metadata().is_empty() {
+        return Bytes::new();
+    }
+    let entries = schema.metadata().iter().map(|(key, value)| (key.clone(), Value::from(value.as_str())));
+    Value::Object(entries.collect()).to_string().into()
 }
 
 fn ipc(schema: &Schema) -> Result<Bytes, Status> {
@@ -281,8 +307,7 @@ impl FlightSqlService for Service {
     }
 
     async fn do_get_statement(&self, ticket: TicketStatementQuery, request: Request<Ticket>) -> GetResult {
-        let (schema, batches) = self.statements.fetch(key_of(&request), &ticket.statement_handle)?;
-        Ok(Response::new(encoded(&schema, batches, self.cut_off.clone())))
+        Ok(self.stream(self.statements.fetch(key_of(&request), &ticket.statement_handle)?))
     }
 
     async fn do_get_prepared_statement(
@@ -292,8 +317,7 @@ impl FlightSqlService for Service {
     ) -> GetResult {
         let key = key_of(&request);
         let (_, ticket) = self.statements.execute(key, &query.prepared_statement_handle).await?;
-        let (schema, batches) = self.statements.fetch(key, &handle_of(ticket))?;
-        Ok(Response::new(encoded(&schema, batches, self.cut_off.clone())))
+        Ok(self.stream(self.statements.fetch(key, &handle_of(ticket))?))
     }
 
     async fn do_get_catalogs(&self, command: CommandGetCatalogs, _: Request<Ticket>) -> GetResult {

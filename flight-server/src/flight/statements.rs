@@ -45,6 +45,22 @@ enum Run {
     PerRow(Arc<PreparedStatement>, Vec<Row>),
 }
 
+/// A statement that runs.
+pub(super) struct Fetched {
+    pub(super) schema: SchemaRef,
+    pub(super) batches: Batches,
+    pub(super) end: End,
+}
+
+/// When a statement's stream ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// Once its rows have been sent.
+    ByItself,
+    /// When the client leaves: a server that stops does not wait for it.
+    Never,
+}
+
 /// A prepared statement and the parameters that are bound to it.
 pub(super) struct PreparedStatement {
     text: String,
@@ -125,7 +141,7 @@ impl Statements {
             return self.set(key, text).await;
         }
         let answer = self.session(key).sql(text).await.map_err(|error| status(&error))?;
-        self.ticket(Waiting { schema: answer.schema(), run: Run::Once(Box::new(answer)), made_session: None })
+        self.ticket(Waiting { schema: answer.stamped_schema(), run: Run::Once(Box::new(answer)), made_session: None })
     }
 
     /// Prepares a statement.
@@ -161,7 +177,7 @@ impl Statements {
         let mut rows = statement.rows()?;
         let (schema, run) = if rows.len() == 1 {
             let answer = plan.execute(rows.swap_remove(0)).await.map_err(|error| status(&error))?;
-            (answer.schema(), Run::Once(Box::new(answer)))
+            (answer.stamped_schema(), Run::Once(Box::new(answer)))
         } else {
             (plan.schema(), Run::PerRow(Arc::clone(&statement), rows))
         };
@@ -188,7 +204,7 @@ impl Statements {
     }
 
     /// Takes a ticket's statement and starts it.
-    pub(super) fn fetch(&self, key: SessionKey, handle: &[u8]) -> Result<(SchemaRef, Batches), Status> {
+    pub(super) fn fetch(&self, key: SessionKey, handle: &[u8]) -> Result<Fetched, Status> {
         let name = name_of(handle, "ticket")?;
         let waiting = self.tickets.take(name, Instant::now()).ok_or_else(|| {
             Status::not_found("there is no such ticket: it was fetched already or has expired; run the statement again")
@@ -199,11 +215,17 @@ impl Statements {
             let _unreachable = self.sessions.take(session, Instant::now());
             return Err(no_cookie());
         }
-        let batches = match waiting.run {
-            Run::Once(answer) => batches_of(*answer, &self.threads)?,
-            Run::PerRow(statement, rows) => per_row(statement, rows, Arc::clone(&waiting.schema), self.threads.clone()),
+        let schema = waiting.schema;
+        let (batches, end) = match waiting.run {
+            Run::Once(answer) => {
+                let end = if answer.is_endless() { End::Never } else { End::ByItself };
+                (batches_of(*answer, &self.threads)?, end)
+            }
+            Run::PerRow(statement, rows) => {
+                (per_row(statement, rows, Arc::clone(&schema), self.threads.clone()), End::ByItself)
+            }
         };
-        Ok((waiting.schema, batches))
+        Ok(Fetched { schema, batches, end })
     }
 
     fn ticket(&self, waiting: Waiting) -> Result<(SchemaRef, Uuid), Status> {

@@ -42,7 +42,7 @@ async fn fetch(client: &mut Client, info: FlightInfo) -> FlightResult<Rows> {
     Ok(Rows::of(&read.expect("an answer has a schema"), &batches))
 }
 
-async fn ask(client: &mut Client, query: &str) -> Result<Rows, String> {
+pub(crate) async fn ask(client: &mut Client, query: &str) -> Result<Rows, String> {
     let info = client.execute(query.to_owned(), None).await.map_err(|error| error.to_string())?;
     fetch(client, info).await.map_err(|error| error.to_string())
 }

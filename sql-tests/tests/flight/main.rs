@@ -6,6 +6,7 @@ mod adbc;
 mod arrow_client;
 mod cancel;
 mod limits;
+mod views;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,6 +1,8 @@
 //! The keys of a manifest. The parser and the JSON Schema both read these tables; a connector's own keys come from its
 //! `OptionDef`s.
 
+use headwater_source::{FeedDef, OptionDef, OptionKind};
+
 /// A key that a section of a manifest may or must have.
 #[derive(Debug)]
 pub(super) struct Key {
@@ -57,6 +59,27 @@ pub(super) const OF_SOURCE: &[Key] = &[Key { name: CONNECTOR, required: true, do
 
 /// The key of `feed` that every feed has.
 pub(super) const OF_FEED: &[Key] = &[Key { name: MODE, required: true, doc: "The way in which changes are followed." }];
+
+/// The way to follow changes that needs nothing of a source, which the service of every connector has.
+pub(super) const POLL: FeedDef = FeedDef {
+    mode: POLL_MODE,
+    options: &[OptionDef {
+        name: INTERVAL_SECONDS,
+        kind: OptionKind::Count,
+        required: true,
+        doc: "How many seconds after a reading its tables are read again: 1 to 2592000.",
+    }],
+    doc: "Its tables are read anew at an interval, for materialized views; what comes and goes between two readings does not show.",
+};
+
+/// The mode of [`POLL`].
+pub(crate) const POLL_MODE: &str = "poll";
+
+/// The key of the interval.
+pub(crate) const INTERVAL_SECONDS: &str = "interval_seconds";
+
+/// The longest interval between two readings: 30 days.
+pub(super) const INTERVAL_SECONDS_MAX: u64 = 30 * 24 * 60 * 60;
 
 /// The keys of a table under `publishes`.
 pub(super) const OF_TABLE: &[Key] = &[

@@ -33,6 +33,7 @@ use headwater_source::{Connector, FeedOptions, Options, ServiceName};
 
 pub use config::{Config, read_config};
 pub use fault::Fault;
+pub(crate) use keys::{INTERVAL_SECONDS, POLL_MODE};
 pub use schema::{config_schema, schema};
 
 use fault::Faults;
@@ -52,7 +53,8 @@ pub struct Manifest {
     pub connector: String,
     /// The connector's options, checked against its definitions, with variables replaced.
     pub options: Options,
-    /// How its changes are followed, where the file switches a feed on: checked against the connector's feeds.
+    /// How its changes are followed, where the file says so: checked against the connector's feeds. Mode `poll` is none of those: its tables are
+    /// read anew at an interval.
     pub feed: Option<FeedOptions>,
     /// What others may read.
     pub publishes: Publishes,
@@ -158,7 +160,7 @@ fn read_file(reader: &Reader<'_>, file: &Path) -> (Parsed, Faults) {
 }
 
 /// The text of a file, or the line and the message of what is wrong with it.
-fn read_text(file: &Path) -> Result<String, (usize, String)> {
+pub(crate) fn read_text(file: &Path) -> Result<String, (usize, String)> {
     let unreadable = |error: io::Error| (0, format!("cannot be read: {error}"));
     let metadata = fs::metadata(file).map_err(unreadable)?;
     if !metadata.is_file() {

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use headwater_source::{Connector, FeedOptions, OptionDef, OptionKind, OptionValue, Options, ServiceName, nearest};
+use headwater_source::{
+    Connector, FeedDef, FeedOptions, OptionDef, OptionKind, OptionValue, Options, ServiceName, nearest,
+};
 
 use super::fault::{Faults, below, shown};
 use super::keys::{self, Key};
@@ -131,11 +133,8 @@ impl Reader<'_> {
             return None;
         };
         let connector = connector?;
-        let modes: Vec<&str> = connector.feeds().iter().map(|feed| feed.mode).collect();
-        if modes.is_empty() {
-            faults.add(entry.line, &entry.key, format!("connector \"{}\" has no feed", connector.kind()));
-            return None;
-        }
+        let feeds: Vec<FeedDef> = connector.feeds().iter().copied().chain([keys::POLL]).collect();
+        let modes: Vec<&str> = feeds.iter().map(|feed| feed.mode).collect();
         let known = format!("connector \"{}\" has {}", connector.kind(), modes.join(", "));
         let Some(mode) = entries.iter().find(|inner| inner.key == keys::MODE) else {
             for slip in entries.iter().filter(|inner| nearest(&inner.key, [keys::MODE]).is_some()) {
@@ -146,7 +145,7 @@ impl Reader<'_> {
         };
         let key = below(&entry.key, keys::MODE);
         let word = self.text(&key, mode.line, &mode.node, faults)?;
-        let Some(feed) = connector.feeds().iter().find(|feed| feed.mode == word.text) else {
+        let Some(feed) = feeds.iter().find(|feed| feed.mode == word.text) else {
             let named = printable(&word).map(|word| format!(" \"{word}\"")).unwrap_or_default();
             let near = printable(&word).and_then(|word| nearest(word, modes.iter().copied()));
             let hint = near.map(|mode| format!("did you mean \"{mode}\"? ")).unwrap_or_default();
@@ -166,8 +165,18 @@ impl Reader<'_> {
         if faults.len() > before {
             return None;
         }
-        match FeedOptions::check(connector.feeds(), feed.mode, values) {
-            Ok(feed) => Some(feed),
+        match FeedOptions::check(&feeds, feed.mode, values) {
+            Ok(feed) => {
+                let seconds = feed.options.count(keys::INTERVAL_SECONDS, 1);
+                if feed.mode == keys::POLL_MODE && !(1..=keys::INTERVAL_SECONDS_MAX).contains(&seconds) {
+                    let line =
+                        entries.iter().find(|inner| inner.key == keys::INTERVAL_SECONDS).map_or(entry.line, |e| e.line);
+                    let message = format!("takes 1 to {} seconds", keys::INTERVAL_SECONDS_MAX);
+                    faults.add(line, &below(&entry.key, keys::INTERVAL_SECONDS), message);
+                    return None;
+                }
+                Some(feed)
+            }
             Err(error) => {
                 faults.add(entry.line, &entry.key, error.to_string());
                 None

@@ -25,8 +25,8 @@ pub fn schema(connectors: &[Arc<dyn Connector>]) -> String {
     let mut definitions = texts();
     for connector in connectors {
         definitions.insert(source_name(connector.kind()), source_of(connector.as_ref()));
-        for feed in connector.feeds() {
-            definitions.insert(feed_name(connector.kind(), feed.mode), feed_of(feed));
+        for feed in feeds_with_poll(connector.as_ref()) {
+            definitions.insert(feed_name(connector.kind(), feed.mode), feed_of(&feed));
         }
     }
     let mut schema = section(keys::OF_MANIFEST, |key| match key {
@@ -123,7 +123,7 @@ fn source_of(connector: &dyn Connector) -> Value {
 /// Any feed of any connector.
 fn feed(connectors: &[Arc<dyn Connector>]) -> Value {
     let mut modes: Vec<&str> =
-        connectors.iter().flat_map(|connector| connector.feeds().iter().map(|feed| feed.mode)).collect();
+        connectors.iter().flat_map(|connector| feeds_with_poll(connector.as_ref())).map(|feed| feed.mode).collect();
     modes.sort_unstable();
     modes.dedup();
     let choice = match modes.is_empty() {
@@ -142,10 +142,7 @@ fn feeds_of(connector: &dyn Connector) -> Value {
         "properties": {keys::SOURCE: {"properties": {keys::CONNECTOR: {"const": kind}}, "required": [keys::CONNECTOR]}},
         "required": [keys::SOURCE],
     });
-    let feeds = connector.feeds();
-    if feeds.is_empty() {
-        return json!({"if": chosen, "then": {"properties": {keys::FEED: false}}});
-    }
+    let feeds = feeds_with_poll(connector);
     let modes: Vec<&str> = feeds.iter().map(|feed| feed.mode).collect();
     let choices: Vec<Value> = feeds
         .iter()
@@ -157,6 +154,11 @@ fn feeds_of(connector: &dyn Connector) -> Value {
     let mode = json!({"anyOf": [{"enum": modes}, reference("variable")]});
     let feed = json!({"properties": {keys::MODE: mode}, "allOf": choices});
     json!({"if": chosen, "then": {"properties": {keys::FEED: feed}}})
+}
+
+/// The ways to follow changes that a connector's services have.
+fn feeds_with_poll(connector: &dyn Connector) -> Vec<FeedDef> {
+    connector.feeds().iter().copied().chain([keys::POLL]).collect()
 }
 
 fn feed_name(kind: &str, mode: &str) -> String {

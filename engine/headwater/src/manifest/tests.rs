@@ -182,7 +182,9 @@ fn feed_is_read_against_the_modes_of_its_connector() {
     assert_eq!((feed.mode.as_str(), feed.options.count("poll_ms", 0)), ("ledger", 8));
     assert_eq!(good(&with_feed("{mode: watch}")).feed.map(|feed| feed.mode).as_deref(), Some("watch"));
     assert_eq!(good(&with("{connector: cellar, url: x}", "\"*\"")).feed, None);
-    let has = "connector \"cellar\" has ledger, watch";
+    let poll = good(&with_feed("{mode: poll, interval_seconds: \"${EIGHT}\"}")).feed.expect("a mode");
+    assert_eq!((poll.mode.as_str(), poll.options.count("interval_seconds", 0)), ("poll", 8));
+    let has = "connector \"cellar\" has ledger, watch, poll";
     for (feed, faults) in [
         ("{mode: leger}", vec![format!("4: feed.mode: unknown mode \"leger\"; did you mean \"ledger\"? {has}")]),
         ("{consent: true}", vec![format!("4: feed: lacks the key \"mode\"; {has}")]),
@@ -200,6 +202,7 @@ fn feed_is_read_against_the_modes_of_its_connector() {
         ),
         ("{mode: ledger, consent: maybe}", vec!["4: feed.consent: takes true or false, found text".to_owned()]),
         ("ledger", vec!["4: feed: takes a mapping, found text".to_owned()]),
+        ("{mode: poll, interval_seconds: 0}", vec!["4: feed.interval_seconds: takes 1 to 2592000 seconds".to_owned()]),
     ] {
         assert_faults(&with_feed(feed), &faults.iter().map(String::as_str).collect::<Vec<_>>());
     }

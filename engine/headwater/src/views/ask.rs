@@ -1,10 +1,13 @@
 //! The statements about views, as they are parsed.
 
 use datafusion::sql::parser::{DFParser, Statement};
-use sqlparser::ast::{CreateTableOptions, CreateView, ObjectName, ObjectType, Statement as Sql};
+use sqlparser::ast::{
+    CreateTableOptions, CreateView, Expr, ObjectName, ObjectType, SqlOption, Statement as Sql, Value,
+};
 use sqlparser::dialect::GenericDialect;
 use sqlparser::tokenizer::{Token, Tokenizer};
 
+use super::Begin;
 use crate::{Error, Result};
 
 /// `schema.name` of a view.
@@ -17,10 +20,11 @@ pub(crate) struct ViewName {
 /// A statement about views.
 #[derive(Debug, Clone)]
 pub(crate) enum ViewStatement {
-    Create { name: ViewName, sql: String, replace: bool, if_not_exists: bool },
+    Create { name: ViewName, sql: String, replace: bool, if_not_exists: bool, file: Option<String> },
     Drop { name: ViewName, if_exists: bool },
     Refresh { name: ViewName },
     Explain { name: ViewName },
+    Subscribe { name: ViewName, begin: Begin },
 }
 
 impl std::fmt::Display for ViewName {
@@ -46,10 +50,13 @@ impl ViewName {
     }
 }
 
-/// Statements that the SQL parser does not know: REFRESH MATERIALIZED VIEW, EXPLAIN MATERIALIZED VIEW.
+/// Statements that the SQL parser does not know: REFRESH and EXPLAIN MATERIALIZED VIEW, and SUBSCRIBE.
 pub(crate) fn unknown_to_parser(text: &str) -> Option<Result<ViewStatement>> {
     let words = words(text);
-    let word = |place: usize, wanted: &str| matches!(words.get(place), Some(Token::Word(word)) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(wanted));
+    let word = |place: usize, wanted: &str| is_word(words.get(place), wanted);
+    if word(0, "subscribe") {
+        return Some(subscribe(&words[1..]));
+    }
     if !(word(1, "materialized") && word(2, "view")) || !(word(0, "refresh") || word(0, "explain")) {
         return None;
     }
@@ -89,12 +96,13 @@ fn create_view(create: &CreateView) -> Result<ViewStatement> {
     if !create.columns.is_empty() {
         return Err(refused(&what, "name the columns in the query, with AS"));
     }
-    let plain = create.options == CreateTableOptions::None
-        && create.cluster_by.is_empty()
-        && create.to.is_none()
-        && !create.temporary
-        && !create.secure
-        && !create.or_alter;
+    let file = match &create.options {
+        CreateTableOptions::None => None,
+        CreateTableOptions::With(options) => Some(file_of(&what, options)?),
+        _ => return Err(refused(&what, OPTIONS)),
+    };
+    let plain =
+        create.cluster_by.is_empty() && create.to.is_none() && !create.temporary && !create.secure && !create.or_alter;
     if !plain {
         return Err(refused(
             &what,
@@ -109,7 +117,61 @@ fn create_view(create: &CreateView) -> Result<ViewStatement> {
         sql: create.query.to_string(),
         replace: create.or_replace,
         if_not_exists: create.if_not_exists,
+        file,
     })
+}
+
+const OPTIONS: &str =
+    "the one option is the file that defines it, as `headwater apply` says it: WITH (file = 'name.sql')";
+
+/// The file that a view is of, from the options of its statement.
+fn file_of(what: &str, options: &[SqlOption]) -> Result<String> {
+    match options {
+        [SqlOption::KeyValue { key, value: Expr::Value(value) }] if key.value.eq_ignore_ascii_case("file") => {
+            match &value.value {
+                Value::SingleQuotedString(file) if !file.is_empty() => Ok(file.clone()),
+                _ => Err(refused(what, OPTIONS)),
+            }
+        }
+        _ => Err(refused(what, OPTIONS)),
+    }
+}
+
+/// What follows SUBSCRIBE: TO, a name, and where to begin.
+fn subscribe(words: &[Token]) -> Result<ViewStatement> {
+    const FORM: &str = "write SUBSCRIBE TO schema.name [WITH SNAPSHOT] [FROM EPOCH n]";
+    let words: Vec<&Token> = words.iter().filter(|word| **word != Token::SemiColon).collect();
+    let word = |place: usize, wanted: &str| is_word(words.get(place).copied(), wanted);
+    let (true, Some(name)) = (word(0, "to"), words.get(1..4)) else { return Err(refused("SUBSCRIBE", FORM)) };
+    let name = ViewName::parse(&name.iter().map(ToString::to_string).collect::<String>())?;
+    let what = format!("SUBSCRIBE TO {name}");
+    let (mut place, mut snapshot, mut epoch) = (4, false, None);
+    while place < words.len() {
+        if word(place, "with") && word(place + 1, "snapshot") && !snapshot && epoch.is_none() {
+            snapshot = true;
+            place += 2;
+        } else if word(place, "from") && word(place + 1, "epoch") && epoch.is_none() {
+            let Some(Token::Number(number, _)) = words.get(place + 2) else {
+                return Err(refused(&what, "FROM EPOCH takes the number of an epoch, as headwater_epoch told it"));
+            };
+            let number = number.parse::<u64>().map_err(|_| refused(&what, "an epoch is a whole number"))?;
+            epoch = Some(number);
+            place += 3;
+        } else {
+            return Err(refused(&what, FORM));
+        }
+    }
+    let begin = match (snapshot, epoch) {
+        (true, None) => Begin::Snapshot,
+        (false, None) => Begin::Changes,
+        (false, Some(epoch)) => Begin::After(epoch),
+        (true, Some(epoch)) => Begin::SnapshotOf(epoch),
+    };
+    Ok(ViewStatement::Subscribe { name, begin })
+}
+
+fn is_word(token: Option<&Token>, wanted: &str) -> bool {
+    matches!(token, Some(Token::Word(word)) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(wanted))
 }
 
 fn words(text: &str) -> Vec<Token> {

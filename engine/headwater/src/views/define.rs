@@ -11,13 +11,14 @@ use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{LogicalPlan, TableScan};
 use headwater_federation::{RemoteTable, Service};
 use headwater_source::{Position, ServiceName, TableDef};
-use headwater_views::{Error as ViewError, Input, Query, Resolved, SourceId, TableId, ViewState};
+use headwater_views::{Error as ViewError, Input, Query, Resolved, SourceId, TableId, ViewId, ViewState};
 use tracing::info;
 
 use super::ask::{ViewName, ViewStatement, parse_query};
 use super::cover::Shape;
 use super::feed::{Followed, Wanted};
 use super::registry::{Definition, Shared, refused};
+use super::store::New;
 use super::table::ViewTable;
 use super::{follow, poll};
 use crate::{Error, Result, Session};
@@ -60,15 +61,17 @@ impl Shared {
     pub(crate) async fn define(self: &Arc<Self>, session: &Session, statement: ViewStatement) -> Result<Done> {
         let _one_at_a_time = self.defining.lock().await;
         match statement {
-            ViewStatement::Create { name, sql, replace, if_not_exists } => {
+            ViewStatement::Create { name, sql, replace, if_not_exists, file } => {
                 if if_not_exists && self.definitions.read().contains_key(&name) {
                     return Ok(Done { name, outcome: "it is there already".to_owned() });
                 }
-                let outcome = self.create(session, &name, &sql, replace).await?;
+                let outcome = self.create(session, &name, &sql, replace, file).await?;
                 Ok(Done { name, outcome })
             }
             ViewStatement::Drop { name, if_exists } => {
-                if if_exists && !self.definitions.read().contains_key(&name) {
+                let is_there = self.definitions.read().contains_key(&name)
+                    || self.pending.lock().iter().any(|new| new.name == name);
+                if if_exists && !is_there {
                     return Ok(Done { name, outcome: "there is none".to_owned() });
                 }
                 self.drop_view(&name).await?;
@@ -81,18 +84,25 @@ impl Shared {
                 let outcome = self.shown(&name, SHOWN_WAIT).await?;
                 Ok(Done { name, outcome })
             }
-            ViewStatement::Explain { name } => {
-                let reason = "it is answered by a query, not by a definition";
-                Err(refused(&format!("EXPLAIN MATERIALIZED VIEW {name}"), reason))
+            ViewStatement::Explain { name } | ViewStatement::Subscribe { name, .. } => {
+                Err(refused(&format!("defining {name}"), "the statement reads a view and defines none"))
             }
         }
     }
 
-    async fn create(self: &Arc<Self>, session: &Session, name: &ViewName, sql: &str, replace: bool) -> Result<String> {
+    async fn create(
+        self: &Arc<Self>,
+        session: &Session,
+        name: &ViewName,
+        sql: &str,
+        replace: bool,
+        file: Option<String>,
+    ) -> Result<String> {
         self.check_name(name, replace)?;
         let search_path = session.search_path();
         let plan = session.plan(&session.context().state(), &parse_query(sql)?).await?;
-        self.add(name, sql, search_path, plan, replace).await?;
+        let new = New { name: name.clone(), sql: sql.to_owned(), search_path, file };
+        self.add(&new, plan, replace).await?;
         let view = self.definition(name)?.view;
         let outcome = match self.settled(view, SHOWN_WAIT).await {
             ViewState::Failed(reason) => {
@@ -103,12 +113,12 @@ impl Shared {
             ViewState::Loading => LOADING,
         };
         if let Some(store) = &self.store {
-            store.write_definitions(&self.definitions.read())?;
+            self.store_definitions(store)?;
         }
         Ok(outcome.to_owned())
     }
 
-    fn check_name(&self, name: &ViewName, replace: bool) -> Result<()> {
+    pub(super) fn check_name(&self, name: &ViewName, replace: bool) -> Result<()> {
         let what = format!("CREATE MATERIALIZED VIEW {name}");
         ServiceName::parse(&name.schema)?;
         if self.catalog.service(&name.schema).is_some() {
@@ -133,14 +143,8 @@ impl Shared {
     }
 
     /// Makes a view out of its planned query and lets the services that it reads be followed.
-    pub(super) async fn add(
-        self: &Arc<Self>,
-        name: &ViewName,
-        sql: &str,
-        search_path: Vec<String>,
-        plan: LogicalPlan,
-        replace: bool,
-    ) -> Result<()> {
+    pub(super) async fn add(self: &Arc<Self>, new: &New, plan: LogicalPlan, replace: bool) -> Result<()> {
+        let (name, sql) = (&new.name, &new.sql);
         let tables = self.tables_of(&plan)?;
         let old = self.definitions.read().get(name).map(|definition| definition.view).filter(|_| replace);
         let written = plan.clone();
@@ -159,18 +163,29 @@ impl Shared {
                 if let Some(old) = old {
                     shared.deliver(core.drop_view(old)?);
                 }
-                let schema = Arc::clone(query.schema());
-                Ok((core.create_view(&full_name, query)?, schema, ids))
+                let (schema, tells_time) = (Arc::clone(query.schema()), query.tells_time());
+                Ok((core.create_view(&full_name, query)?, schema, tells_time, ids))
             });
             // Tables that only the query that failed, or only the view that was replaced, would read.
             let released = core.release_tables();
             made.map(|made| (made, released))
         });
-        let ((view, schema, ids), released) = made.await??;
-        let table = ViewTable::new(name.clone(), view, schema, sql.to_owned(), self.published.clone());
+        let ((view, schema, tells_time, ids), released) = made.await??;
+        let table = ViewTable::new(name.clone(), view, Arc::clone(&schema), sql.clone(), self.published.clone());
         let shape = Arc::new(Shape::new(written, Arc::clone(&table))?);
-        let definition = Definition { view, sql: sql.to_owned(), search_path, shape };
+        let definition = Definition {
+            view,
+            sql: sql.clone(),
+            schema,
+            tells_time,
+            search_path: new.search_path.clone(),
+            file: new.file.clone(),
+            shape,
+        };
         self.definitions.write().insert(name.clone(), definition);
+        if let Some(old) = old {
+            self.end_history(old);
+        }
         self.catalog.register_local(&ServiceName::parse(&name.schema)?, &name.name, table)?;
         info!(view = %name, "materialized view created");
         self.follow_all(tables, &ids);
@@ -247,7 +262,10 @@ impl Shared {
         followed.run(handle);
     }
 
-    async fn drop_view(self: &Arc<Self>, name: &ViewName) -> Result<()> {
+    pub(super) async fn drop_view(self: &Arc<Self>, name: &ViewName) -> Result<()> {
+        if self.forget_pending(name) {
+            return self.store.as_ref().map_or(Ok(()), |store| self.store_definitions(store));
+        }
         let view = self.definition(name)?.view;
         let shared = Arc::clone(self);
         let released = self.with_core(move |core| {
@@ -258,13 +276,30 @@ impl Shared {
         });
         let released = released.await??;
         self.definitions.write().remove(name);
+        self.end_history(view);
         self.catalog.unregister_local(&name.schema, &name.name);
         self.follow_no_more(&released);
         if let Some(store) = &self.store {
-            store.write_definitions(&self.definitions.read())?;
+            self.store_definitions(store)?;
         }
         info!(view = %name, "materialized view dropped");
         Ok(())
+    }
+
+    /// A view that is not back yet is not to come back; whether there was one.
+    fn forget_pending(&self, name: &ViewName) -> bool {
+        let mut pending = self.pending.lock();
+        let before = pending.len();
+        pending.retain(|new| new.name != *name);
+        let was_pending = before != pending.len();
+        drop(pending);
+        was_pending && !self.definitions.read().contains_key(name)
+    }
+
+    /// Nobody follows a view any more that is gone.
+    fn end_history(&self, view: ViewId) {
+        self.history(view).end();
+        self.histories.lock().remove(&view);
     }
 
     /// What became of a view that was just defined.

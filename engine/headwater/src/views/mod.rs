@@ -4,26 +4,35 @@
 //! that a view reads, and the newest epoch, which readers take without the lock. A query pins one epoch for all the views that it names
 //! ([`Pin`]). What is written to disk, and how it comes back, is in `store`.
 
+mod apply;
 mod ask;
+mod clock;
 mod cover;
 mod define;
 mod explain;
 mod feed;
+mod files;
 mod follow;
 mod fresh;
+mod history;
 mod poll;
 mod registry;
+mod stamp;
 mod store;
+mod stream;
 mod subscribe;
 mod system;
 mod table;
 
-pub(crate) use ask::{ViewStatement, known_to_parser, parse_query, unknown_to_parser};
+pub use apply::{KnownView, ViewAction, ViewPlan, ViewStep};
+pub(crate) use ask::{ViewName, ViewStatement, known_to_parser, parse_query, unknown_to_parser};
 pub(crate) use cover::explained;
+pub use files::ViewFiles;
 pub(crate) use fresh::{Demand, Found};
 pub use registry::ViewOptions;
 pub(crate) use registry::Views;
-pub(crate) use subscribe::Begin;
-pub use subscribe::{Subscription, ViewDelta};
+pub use stamp::{SourceStamp, Stamp};
+pub(crate) use stream::{columns as subscription_columns, plan as subscription_plan};
+pub use subscribe::{Begin, Subscription, ViewDelta};
 pub(crate) use system::SCHEMA as SYSTEM_SCHEMA;
 pub(crate) use table::{Pin, inline_views, reads_views};

@@ -36,7 +36,7 @@ pub(super) async fn poll(shared: Arc<Shared>, followed: Arc<Followed>) {
         }
         tokio::select! {
             _ = tables.changed() => {}
-            () = tokio::time::sleep(shared.options.poll_interval) => {}
+            () = tokio::time::sleep(shared.options.poll_interval_of(followed.name())) => {}
         }
     }
 }

@@ -4,18 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use arrow::datatypes::SchemaRef;
 use headwater_federation::Catalog;
 use headwater_views::{Maintenance, Options, Published, Report, Vector, ViewId, ViewState};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Semaphore, watch};
 use tracing::{error, info, warn};
 
 use super::ask::ViewName;
+use super::clock;
 use super::cover::Shape;
 use super::feed::Followed;
-use super::store::Store;
+use super::files::ViewFiles;
+use super::history::{Bounds, History};
+use super::store::{New, Store};
 use super::subscribe::ViewDelta;
 use crate::{Engine, Error, Result};
 
@@ -29,12 +33,22 @@ pub struct ViewOptions {
     pub checkpoint_interval: Duration,
     /// How often a source without a feed is read anew. Default 60 s.
     pub poll_interval: Duration,
+    /// The same for services by their names; a manifest's `feed: {mode: poll, interval_seconds: ...}` comes first.
+    pub poll_intervals: BTreeMap<String, Duration>,
     /// How often a source is asked where its log ends, which tells how stale its views are. Default 1 s.
     pub head_interval: Duration,
+    /// How long there is at least between two epochs that happen only because the time goes on, for views that read now(). Default 100 ms.
+    pub clock_interval: Duration,
     /// How long a query waits for views that are not as fresh as it demands. Default 30 s.
     pub stale_wait: Duration,
     /// Changed rows that an epoch takes at most, but for a single transaction with more. Default 100,000.
     pub epoch_rows: usize,
+    /// How many epochs that changed a view are kept for those who subscribe to it: so far a subscriber may be behind, or go on from. Default 4,096.
+    pub history_epochs: usize,
+    /// How many bytes they may take for each view, but for a single epoch that takes more. Default 64 MiB.
+    pub history_bytes: usize,
+    /// How many subscriptions there may be at a time. Default 1,000.
+    pub subscriptions_max: usize,
 }
 
 impl Default for ViewOptions {
@@ -43,10 +57,26 @@ impl Default for ViewOptions {
             state_directory: None,
             checkpoint_interval: Duration::from_secs(10),
             poll_interval: Duration::from_secs(60),
+            poll_intervals: BTreeMap::new(),
             head_interval: Duration::from_secs(1),
+            clock_interval: Duration::from_millis(100),
             stale_wait: Duration::from_secs(30),
             epoch_rows: 100_000,
+            history_epochs: 4_096,
+            history_bytes: 64 << 20,
+            subscriptions_max: 1_000,
         }
+    }
+}
+
+impl ViewOptions {
+    /// How long after a reading a service without a feed is read again.
+    pub(super) fn poll_interval_of(&self, service: &str) -> Duration {
+        self.poll_intervals.get(service).copied().unwrap_or(self.poll_interval)
+    }
+
+    pub(super) fn history(&self) -> Bounds {
+        Bounds { epochs: self.history_epochs, bytes: self.history_bytes }
     }
 }
 
@@ -65,7 +95,10 @@ pub(crate) struct Shared {
     pub(super) published: Published,
     /// The number of the newest epoch, for those who wait for one; also sent when a source's head was seen.
     pub(super) news: watch::Sender<u64>,
-    pub(super) deltas: broadcast::Sender<Arc<ViewDelta>>,
+    /// The next moment at which a view changes by itself.
+    pub(super) next_moment: watch::Sender<Option<i64>>,
+    pub(super) histories: Mutex<BTreeMap<ViewId, Arc<History>>>,
+    pub(super) subscribers: Arc<Semaphore>,
     pub(super) definitions: RwLock<BTreeMap<ViewName, Definition>>,
     pub(super) followed: RwLock<BTreeMap<String, Arc<Followed>>>,
     /// Services whose views are not shown before they have come to where the log ended when the engine started: what was shown before a restart
@@ -74,6 +107,8 @@ pub(crate) struct Shared {
     pub(super) store: Option<Store>,
     /// One statement that defines views at a time.
     pub(super) defining: tokio::sync::Mutex<()>,
+    /// Views of the state directory and of files that are not back yet.
+    pub(super) pending: Mutex<Vec<New>>,
     /// The views of the state directory are being brought back, and no source is followed yet.
     pub(super) restoring: AtomicBool,
     tasks: Mutex<Vec<tokio::task::AbortHandle>>,
@@ -84,20 +119,29 @@ pub(crate) struct Shared {
 pub(crate) struct Definition {
     pub(crate) view: ViewId,
     pub(crate) sql: String,
+    /// Its columns.
+    pub(crate) schema: SchemaRef,
+    /// Whether it reads now().
+    pub(crate) tells_time: bool,
     /// The search path under which the query's names were looked up.
     pub(crate) search_path: Vec<String>,
+    /// The file that defines it; `None` where it was made by SQL.
+    pub(crate) file: Option<String>,
     /// What queries it may answer.
     pub(crate) shape: Arc<Shape>,
 }
 
-/// Epochs that a subscriber may be behind before it has to begin anew.
-const SUBSCRIBER_EPOCHS: usize = 4_096;
+/// The bits of an epoch's number below the millisecond in which its engine started: an engine without a checkpoint begins with numbers that none
+/// before it has come to, so long as those made no more epochs than this leaves for each millisecond. Such numbers fit 53 bits until 2248.
+const EPOCH_BITS: u32 = 10;
 
 impl Views {
     /// Opens the registry; what a state directory holds of tables is there at once, and the views follow by `restore`.
     pub(crate) fn open(catalog: Arc<Catalog>, options: ViewOptions, view_memory_bytes: u64) -> Result<Arc<Self>> {
         let view_memory_bytes = usize::try_from(view_memory_bytes).unwrap_or(usize::MAX);
-        let limits = Options { view_memory_bytes, epoch_rows: options.epoch_rows };
+        let epoch_rows = options.epoch_rows;
+        let limits = Options { view_memory_bytes, epoch_rows, first_epoch: first_epoch(), ..Options::default() };
+        let subscribers = Arc::new(Semaphore::new(options.subscriptions_max.min(Semaphore::MAX_PERMITS)));
         let store = options.state_directory.as_deref().map(Store::open).transpose()?;
         let core = match &store {
             Some(store) => store.restore(limits)?,
@@ -111,12 +155,15 @@ impl Views {
             core: Mutex::new(core),
             published,
             news: watch::Sender::new(0),
-            deltas: broadcast::Sender::new(SUBSCRIBER_EPOCHS),
+            next_moment: watch::Sender::new(None),
+            histories: Mutex::default(),
+            subscribers,
             definitions: RwLock::default(),
             followed: RwLock::default(),
             behind: Mutex::new(behind),
             store,
             defining: tokio::sync::Mutex::default(),
+            pending: Mutex::default(),
             restoring: AtomicBool::new(false),
             tasks: Mutex::default(),
         });
@@ -124,14 +171,20 @@ impl Views {
     }
 
     /// Brings the views of the state directory back, and stores what changes from now on.
-    pub(crate) fn start(&self, engine: &Engine) -> Result<()> {
-        let views = self.shared.stored_definitions()?;
+    pub(crate) fn start(&self, engine: &Engine, files: Option<&ViewFiles>) -> Result<()> {
+        let stored = self.shared.stored_definitions()?;
+        let views = match files {
+            Some(files) => files.over(stored, &engine.session().search_path()),
+            None => stored,
+        };
+        self.shared.spawn(Arc::clone(&self.shared).keep_time());
         if self.shared.store.is_some() {
             self.shared.spawn(Arc::clone(&self.shared).keep());
         }
         if !views.is_empty() {
             self.shared.restoring.store(true, Ordering::SeqCst);
-            self.shared.spawn(Arc::clone(&self.shared).recreate(engine.downgrade(), views));
+            *self.shared.pending.lock() = views;
+            self.shared.spawn(Arc::clone(&self.shared).recreate(engine.downgrade()));
         }
         Ok(())
     }
@@ -167,11 +220,16 @@ impl Shared {
         work: impl FnOnce(&mut Maintenance) -> T + Send + 'static,
     ) -> Result<T> {
         let shared = Arc::clone(self);
-        let done = tokio::task::spawn_blocking(move || work(&mut shared.core.lock())).await;
+        let done = tokio::task::spawn_blocking(move || {
+            let mut core = shared.core.lock();
+            core.set_clock(clock::now());
+            work(&mut core)
+        })
+        .await;
         done.map_err(|error| refused("keeping views", &format!("the maintenance stopped: {error}")))
     }
 
-    /// Epochs until nothing waits that could come.
+    /// Epochs until nothing waits that could come, and every view is at the time.
     pub(super) fn step(&self, core: &mut Maintenance) {
         loop {
             let report = core.step();
@@ -197,17 +255,19 @@ impl Shared {
             );
         }
         let Some(epoch) = report.epoch else { return };
+        self.next_moment.send_if_modified(|known| std::mem::replace(known, report.next_moment) != report.next_moment);
         for change in report.changes {
             let vector = epoch.view(change.view).map_or_else(Vector::default, |shown| shown.vector.clone());
-            let delta = ViewDelta {
-                view: change.view,
-                epoch: epoch.number,
-                vector,
-                delta: change.delta,
-                restarted: change.restarted,
-            };
-            // Nobody may be listening.
-            let _ = self.deltas.send(Arc::new(delta));
+            let history = self.history(change.view);
+            match change.first {
+                true => history.begin(epoch.number, vector),
+                false => history.push(Arc::new(ViewDelta {
+                    epoch: epoch.number,
+                    vector,
+                    delta: change.delta,
+                    restarted: false,
+                })),
+            }
         }
         self.news.send_replace(epoch.number);
     }
@@ -218,7 +278,7 @@ impl Shared {
         found.map_or_else(|| "?".to_owned(), |(name, _)| name.to_string())
     }
 
-    pub(super) fn definition(&self, name: &ViewName) -> Result<Definition> {
+    pub(crate) fn definition(&self, name: &ViewName) -> Result<Definition> {
         self.definitions.read().get(name).cloned().ok_or_else(|| {
             let definitions = self.definitions.read();
             let known: Vec<String> = definitions.keys().map(ToString::to_string).collect();
@@ -255,6 +315,12 @@ impl Shared {
             self.news.send_modify(|_| {});
         }
     }
+}
+
+/// A number of epochs that no engine before this one has come to.
+fn first_epoch() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or_default() << EPOCH_BITS
 }
 
 pub(super) fn refused(what: &str, reason: &str) -> Error {

@@ -3,7 +3,6 @@
 //! A file is written under another name, synced, renamed, and its directory synced. Parts come before the manifest that names them, and what
 //! no manifest names any more is removed after it. Only then are sources told that they may forget. One engine uses a directory at a time.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -12,14 +11,15 @@ use std::time::Duration;
 
 use headwater_source::Error as SourceError;
 use headwater_views::{Checkpoint, Maintenance, Options, Vector};
-use parking_lot::{Mutex, RwLockReadGuard};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tracing::{error, info, warn};
 
 use super::ask::ViewName;
+use super::files::ViewFiles;
 use super::registry::{Definition, Shared};
 use crate::engine::WeakEngine;
-use crate::{Engine, Error, Result};
+use crate::{Engine, Error, ErrorKind, Result};
 
 const MANIFEST: &str = "manifest";
 const DEFINITIONS: &str = "views.json";
@@ -47,12 +47,14 @@ enum Stage {
     Closed,
 }
 
-/// A view as the directory has it.
-#[derive(Debug, Clone)]
-pub(crate) struct Stored {
-    name: ViewName,
-    sql: String,
-    search_path: Vec<String>,
+/// A view that is to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct New {
+    pub(crate) name: ViewName,
+    pub(crate) sql: String,
+    pub(crate) search_path: Vec<String>,
+    /// The file that defines it; `None` where it was made by SQL.
+    pub(crate) file: Option<String>,
 }
 
 impl Store {
@@ -106,28 +108,18 @@ impl Store {
         }
     }
 
-    pub(super) fn write_definitions(
-        &self,
-        definitions: &RwLockReadGuard<'_, BTreeMap<ViewName, Definition>>,
-    ) -> Result<()> {
+    fn write_definitions(&self, views: &[New]) -> Result<()> {
         // What a checkpoint clears away must not be what is being written here.
         let _one_at_a_time = self.storing.lock();
-        // Views only read views that are older; the order in which they were created is that of their numbers.
-        let mut ordered: Vec<_> = definitions.iter().collect();
-        ordered.sort_by_key(|(_, definition)| definition.view);
-        let line = |(name, definition): &(&ViewName, &Definition)| {
-            json!({
-                "schema": name.schema,
-                "name": name.name,
-                "sql": definition.sql,
-                "search_path": definition.search_path,
-            })
+        let line = |view: &New| {
+            let New { name, sql, search_path, file } = view;
+            json!({ "schema": name.schema, "name": name.name, "sql": sql, "search_path": search_path, "file": file })
         };
-        let text = json!({ "format": 1, "views": ordered.iter().map(line).collect::<Vec<_>>() }).to_string();
+        let text = json!({ "format": 1, "views": views.iter().map(line).collect::<Vec<_>>() }).to_string();
         self.write(DEFINITIONS, text.as_bytes()).map_err(|error| wrong(&self.directory, &error))
     }
 
-    pub(super) fn definitions(&self) -> Result<Vec<Stored>> {
+    pub(super) fn definitions(&self) -> Result<Vec<New>> {
         let path = self.directory.join(DEFINITIONS);
         let text = match fs::read(&path) {
             Ok(text) => text,
@@ -213,54 +205,121 @@ impl Shared {
         }
     }
 
-    /// Creates the views of the state directory again, each once its services can be asked for their tables.
-    pub(crate) async fn recreate(self: Arc<Self>, engine: WeakEngine, mut views: Vec<Stored>) {
+    /// Writes down which views there are, those that are not back yet among them.
+    pub(super) fn store_definitions(&self, store: &Store) -> Result<()> {
+        let definitions = self.definitions.read().clone();
+        // Views only read views that are older; the order in which they were created is that of their numbers.
+        let mut ordered: Vec<(ViewName, Definition)> = definitions.into_iter().collect();
+        ordered.sort_by_key(|(_, definition)| definition.view);
+        let mut views: Vec<New> = ordered
+            .into_iter()
+            .map(|(name, Definition { sql, search_path, file, .. })| New { name, sql, search_path, file })
+            .collect();
+        let pending = self.pending.lock();
+        let missing: Vec<New> =
+            pending.iter().filter(|new| views.iter().all(|view| view.name != new.name)).cloned().collect();
+        views.extend(missing);
+        store.write_definitions(&views)
+    }
+
+    /// Creates the views that are pending, each once its services can be asked for their tables.
+    pub(crate) async fn recreate(self: Arc<Self>, engine: WeakEngine) {
         let mut attempt = 0_u64;
         loop {
-            let mut left = Vec::new();
-            for stored in views {
+            let views = self.pending.lock().clone();
+            for new in views {
                 let Some(engine) = engine.upgrade() else { return };
-                if let Err(error) = self.recreate_one(&engine, &stored).await {
-                    warn!(view = %stored.name, attempt, error = error.report(), "materialized view could not be brought back yet");
-                    left.push(stored);
+                match self.recreate_one(&engine, &new).await {
+                    Ok(()) => {}
+                    Err(error) if new.file.is_some() && is_final(&error) => {
+                        let (view, file) = (&new.name, new.file.as_deref().unwrap_or_default());
+                        error!(%view, file, error = error.report(), "materialized view of a file cannot be made");
+                    }
+                    Err(error) => {
+                        warn!(view = %new.name, attempt, error = error.report(), "materialized view could not be brought back yet");
+                        continue;
+                    }
                 }
+                self.pending.lock().retain(|pending| *pending != new);
             }
             // Changes are read for all views that are back at once: a table that nobody asks for would be left behind.
             self.start_feeds();
-            if left.is_empty() {
-                return;
+            if self.pending.lock().is_empty() {
+                break;
             }
-            views = left;
             attempt += 1;
             tokio::time::sleep(Duration::from_millis((100 * attempt).min(RETRY_MS_MAX))).await;
         }
+        if let Some(store) = &self.store
+            && let Err(error) = self.store_definitions(store)
+        {
+            error!(error = error.report(), "views' definitions could not be stored");
+        }
     }
 
-    async fn recreate_one(self: &Arc<Self>, engine: &Engine, stored: &Stored) -> Result<()> {
+    async fn recreate_one(self: &Arc<Self>, engine: &Engine, new: &New) -> Result<()> {
         let session = engine.session();
-        session.use_search_path(stored.search_path.clone());
-        let statement = super::ask::parse_query(&stored.sql)?;
+        session.use_search_path(new.search_path.clone());
+        let statement = super::ask::parse_query(&new.sql)?;
         let plan = session.plan(&session.context().state(), &statement).await?;
         let _one_at_a_time = self.defining.lock().await;
-        if self.definitions.read().contains_key(&stored.name) {
+        // It may have been dropped or made anew meanwhile.
+        if self.definitions.read().contains_key(&new.name) || !self.pending.lock().contains(new) {
             return Ok(());
         }
-        self.add(&stored.name, &stored.sql, stored.search_path.clone(), plan, false).await
+        self.check_name(&new.name, false)?;
+        self.add(new, plan, false).await
     }
 
     /// The views that the state directory holds.
-    pub(crate) fn stored_definitions(&self) -> Result<Vec<Stored>> {
+    pub(crate) fn stored_definitions(&self) -> Result<Vec<New>> {
         self.store.as_ref().map_or(Ok(vec![]), Store::definitions)
     }
 }
 
-fn stored(view: &Value) -> Option<Stored> {
+impl ViewFiles {
+    /// The views to begin with: those of a state directory that were made by SQL, and those of the files.
+    pub(super) fn over(&self, stored: Vec<New>, search_path: &[String]) -> Vec<New> {
+        let mut views: Vec<New> = Vec::new();
+        for new in stored {
+            match (self.view(&new.name), &new.file) {
+                (Some(view), None) => {
+                    let taken = view.fault("a materialized view of this name was made by SQL, and stays");
+                    error!(fault = %taken, "materialized view of a file is not made");
+                    views.push(new);
+                }
+                (None, None) => views.push(new),
+                (None, Some(file)) => {
+                    info!(view = %new.name, file, "materialized view dropped, since its file defines it no more")
+                }
+                // Below, in the files' order.
+                (Some(_), Some(_)) => {}
+            }
+        }
+        let by_sql: Vec<ViewName> = views.iter().map(|new| new.name.clone()).collect();
+        let of_files = self.views.iter().filter(|view| !by_sql.contains(&view.name)).map(|view| New {
+            name: view.name.clone(),
+            sql: view.sql.clone(),
+            search_path: search_path.to_vec(),
+            file: Some(view.file_name()),
+        });
+        of_files.chain(views).collect()
+    }
+}
+
+/// Whether trying again will not help.
+fn is_final(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Denied | ErrorKind::Unsupported)
+}
+
+fn stored(view: &Value) -> Option<New> {
     let text = |key: &str| view.get(key).and_then(Value::as_str).map(str::to_owned);
     let path = view.get("search_path")?.as_array()?;
-    Some(Stored {
+    Some(New {
         name: ViewName { schema: text("schema")?, name: text("name")? },
         sql: text("sql")?,
         search_path: path.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect(),
+        file: text("file"),
     })
 }
 

@@ -1,26 +1,32 @@
 //! A view's changes as they are published, whole epochs in their order.
+//!
+//! A subscription is a place in the view's history: the last epoch that was told. It begins with the rows that the view has, with those that it
+//! had in an earlier epoch, or with neither, and never leaves an epoch out. Who reads too slowly gets an error and begins anew.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use headwater_views::{Delta, Vector, ViewId};
-use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::RecvError;
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use headwater_views::{Delta, Epoch, Shown, Vector, ViewId};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::ask::ViewName;
-use super::registry::{Shared, Views, refused};
-use crate::Result;
+use super::history::{History, Next};
+use super::registry::{Shared, Views};
+use crate::error::Passed;
+use crate::{Error, Result};
 
 /// What an epoch did to a view.
 #[derive(Debug, Clone)]
 pub struct ViewDelta {
-    pub(super) view: ViewId,
     /// The epoch's number.
     pub epoch: u64,
     /// The positions of the sources that the view reads, as of the epoch.
     pub vector: Vector,
     /// Each row that changed, once, with the weight that it gained or lost.
     pub delta: Delta,
-    /// Whether the view was computed anew: the rows are all that it has now, and what was held of it before is void.
+    /// Whether the rows are all that the view has in this epoch, and what was held of it before is void.
     pub restarted: bool,
 }
 
@@ -29,61 +35,207 @@ pub struct ViewDelta {
 pub struct Subscription {
     name: ViewName,
     view: ViewId,
-    snapshot: Option<ViewDelta>,
-    deltas: broadcast::Receiver<Arc<ViewDelta>>,
+    schema: SchemaRef,
+    history: Arc<History>,
+    place: Place,
     /// Keeps the views' tasks going.
-    _views: Arc<Views>,
+    views: Arc<Views>,
+    /// One of the subscriptions that the engine takes.
+    _admitted: OwnedSemaphorePermit,
 }
 
-/// Whether a subscription begins with all rows that the view has.
+/// Where a subscription begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Begin {
+pub enum Begin {
+    /// With all rows that the view has, and then what each epoch changes.
     Snapshot,
+    /// With what epochs from now on change.
     Changes,
+    /// With what every epoch after this one changed.
+    After(u64),
+    /// With all rows that the view had in this epoch, and then what every epoch after it changed.
+    SnapshotOf(u64),
+}
+
+/// How far a subscription is.
+#[derive(Debug)]
+enum Place {
+    /// Not begun: the view has not come to where it may be shown, or nobody has read yet.
+    Before(Begin),
+    /// Everything up to this epoch was told.
+    After(u64),
 }
 
 impl Subscription {
-    pub(crate) fn begin(views: &Arc<Views>, name: &str, begin: Begin) -> Result<Self> {
-        let shared: &Arc<Shared> = views.shared();
-        let name = ViewName::parse(name)?;
-        let view = shared.definition(&name)?.view;
-        // Epochs are delivered under this lock: none falls between the snapshot and the first delta.
-        let core = shared.core.lock();
-        let deltas = shared.deltas.subscribe();
-        let epoch = shared.published.latest();
-        drop(core);
-        let snapshot = match (begin, epoch.view(view)) {
-            (Begin::Snapshot, Some(shown)) => {
-                let batches = shown.version.batches()?;
-                let rows = arrow::compute::concat_batches(shown.version.schema(), &batches)
-                    .map_err(datafusion::error::DataFusionError::from)?;
-                let delta = Delta::inserted(rows);
-                Some(ViewDelta { view, epoch: shown.epoch, vector: shown.vector.clone(), delta, restarted: true })
-            }
-            _ => None,
-        };
-        Ok(Self { name, view, snapshot, deltas, _views: Arc::clone(views) })
-    }
-
-    /// The next epoch that changed the view; `None` once the engine has ended.
+    /// Begins to follow a view.
     ///
     /// # Errors
-    /// The reader was so slow that epochs are gone: subscribe anew, with a snapshot.
-    pub async fn next(&mut self) -> Result<Option<ViewDelta>> {
-        if let Some(snapshot) = self.snapshot.take() {
-            return Ok(Some(snapshot));
+    /// There is no such view; the engine takes no more subscriptions; the epoch to go on from is not held any more, or was never published.
+    pub(crate) fn begin(views: &Arc<Views>, name: &ViewName, begin: Begin) -> Result<Self> {
+        let shared = views.shared();
+        let definition = shared.definition(name)?;
+        let (view, schema) = (definition.view, definition.schema);
+        let admitted = Arc::clone(&shared.subscribers).try_acquire_owned();
+        let admitted = admitted
+            .map_err(|_| Passed::Subscriptions { subscriptions_max: shared.options.subscriptions_max }.into_error())?;
+        let history = shared.history(view);
+        // Were it dropped in between, nobody would end this history.
+        if shared.definition(name)?.view != view {
+            return Err(dropped(name));
         }
+        let epoch = shared.published.latest();
+        let place = match begin {
+            Begin::After(after) | Begin::SnapshotOf(after) => {
+                if after > epoch.number {
+                    return Err(never_published(name, after, epoch.number));
+                }
+                if let Some(since) = history.since().filter(|since| after < *since) {
+                    return Err(gone(name, after, since, epoch.number));
+                }
+                Place::Before(begin)
+            }
+            Begin::Changes if shared.shown_now(&epoch, view).is_some() => Place::After(epoch.number),
+            Begin::Changes | Begin::Snapshot => Place::Before(begin),
+        };
+        Ok(Self { name: name.clone(), view, schema, history, place, views: Arc::clone(views), _admitted: admitted })
+    }
+
+    pub(super) fn view(&self) -> ViewId {
+        self.view
+    }
+
+    /// The view's columns.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// The next epoch that changed the view. Waits while there is none.
+    ///
+    /// # Errors
+    /// The reader was so slow that epochs are gone, or the view was dropped. [`Error::kind`](crate::Error::kind) is
+    /// [`HistoryGone`](crate::ErrorKind::HistoryGone) or [`NotFound`](crate::ErrorKind::NotFound).
+    pub async fn next(&mut self) -> Result<Option<ViewDelta>> {
+        let mut parts = VecDeque::new();
+        let told = self.next_parts(&mut parts).await?;
+        let delta = Delta::sum(&self.schema, &Vec::from(parts))?;
+        Ok(Some(ViewDelta { delta, ..told }))
+    }
+
+    /// The next epoch, its rows in parts: they count, and not the delta of what is returned.
+    pub(super) async fn next_parts(&mut self, parts: &mut VecDeque<Delta>) -> Result<ViewDelta> {
         loop {
-            match self.deltas.recv().await {
-                Ok(delta) if delta.view == self.view => return Ok(Some((*delta).clone())),
-                Ok(_) => {}
-                Err(RecvError::Closed) => return Ok(None),
-                Err(RecvError::Lagged(epochs)) => {
-                    let reason =
-                        format!("its reader is {epochs} epochs behind what is kept; subscribe anew with a snapshot");
-                    return Err(refused(&format!("the subscription to \"{}\"", self.name), &reason));
+            if let Place::Before(begin) = self.place {
+                let (after, snapshot) = self.settle(begin).await?;
+                self.place = Place::After(after);
+                if let Some((told, rows)) = snapshot {
+                    parts.extend(rows);
+                    return Ok(told);
+                }
+            }
+            let Place::After(after) = self.place else { continue };
+            let mut moved = self.history.watch();
+            match self.history.after(after) {
+                Next::Delta(delta) => {
+                    self.place = Place::After(delta.epoch);
+                    parts.push_back(delta.delta.clone());
+                    return Ok((*delta).clone());
+                }
+                Next::Gone { since } => {
+                    let newest = self.views.shared().published.latest().number;
+                    return Err(gone(&self.name, after, since, newest));
+                }
+                Next::Over => return Err(dropped(&self.name)),
+                // The sender lives as long as the history, which is held here.
+                Next::Wait => {
+                    let _ = moved.changed().await;
                 }
             }
         }
     }
+
+    /// Waits until the view may be shown. The epoch to go on after, and the rows to begin with.
+    async fn settle(&self, begin: Begin) -> Result<(u64, Option<(ViewDelta, Vec<Delta>)>)> {
+        let (epoch, shown) = self.shown().await?;
+        if let Begin::SnapshotOf(after) = begin {
+            return Ok((after, Some(self.snapshot_of(after).await?)));
+        }
+        match begin {
+            Begin::Snapshot => {
+                let rows = shown.version.deltas()?;
+                Ok((epoch.number, Some((self.all(shown.epoch, shown.vector.clone()), rows))))
+            }
+            Begin::After(after) => Ok((after, None)),
+            Begin::Changes | Begin::SnapshotOf(_) => Ok((epoch.number, None)),
+        }
+    }
+
+    /// The rows that the view had in an epoch: those of now, with what came since taken back.
+    async fn snapshot_of(&self, after: u64) -> Result<(ViewDelta, Vec<Delta>)> {
+        let (shared, history, view) = (Arc::clone(self.views.shared()), Arc::clone(&self.history), self.view);
+        let published = shared.published.clone();
+        // Under the maintenance's lock every published epoch has its delta in the history.
+        let found = shared.with_core(move |_| {
+            let epoch = published.latest();
+            (epoch.view(view).cloned(), history.between(after, epoch.number), epoch.number)
+        });
+        let (shown, since, newest) = found.await?;
+        let (vector, since) = since.map_err(|since| gone(&self.name, after, since, newest))?;
+        let mut rows = shown.ok_or_else(|| dropped(&self.name))?.version.deltas()?;
+        rows.extend(since.iter().map(|delta| delta.delta.negated()));
+        Ok((self.all(after, vector), vec![Delta::sum(&self.schema, &rows)?]))
+    }
+
+    /// What is told of an epoch whose rows are all that the view has.
+    fn all(&self, epoch: u64, vector: Vector) -> ViewDelta {
+        let delta = Delta::inserted(RecordBatch::new_empty(Arc::clone(&self.schema)));
+        ViewDelta { epoch, vector, delta, restarted: true }
+    }
+
+    /// The newest epoch, once it shows the view and is not older than what was shown before a restart.
+    async fn shown(&self) -> Result<(Arc<Epoch>, Arc<Shown>)> {
+        let shared = self.views.shared();
+        let (mut news, mut moved) = (shared.news.subscribe(), self.history.watch());
+        loop {
+            news.mark_unchanged();
+            let epoch = shared.published.latest();
+            if let Some(shown) = shared.shown_now(&epoch, self.view) {
+                // Its delta may not be in the history yet; it will be, and is behind the place where this begins.
+                return Ok((epoch, shown));
+            }
+            if matches!(self.history.after(u64::MAX), Next::Over) {
+                return Err(dropped(&self.name));
+            }
+            tokio::select! {
+                _ = news.changed() => {}
+                _ = moved.changed() => {}
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// A view as an epoch shows it, unless that is older than what was shown before the engine started.
+    pub(super) fn shown_now(&self, epoch: &Epoch, view: ViewId) -> Option<Arc<Shown>> {
+        let shown = epoch.view(view)?;
+        let behind = self.behind.lock();
+        shown.vector.iter().all(|(service, _)| !behind.contains(service)).then(|| Arc::clone(shown))
+    }
+
+    /// The history of a view that there is.
+    pub(super) fn history(&self, view: ViewId) -> Arc<History> {
+        let mut histories = self.histories.lock();
+        Arc::clone(histories.entry(view).or_insert_with(|| Arc::new(History::new(self.options.history()))))
+    }
+}
+
+fn gone(view: &ViewName, wanted: u64, since: u64, newest: u64) -> Error {
+    Passed::History { view: view.to_string(), wanted, since, newest }.into_error()
+}
+
+fn never_published(view: &ViewName, wanted: u64, newest: u64) -> Error {
+    Passed::Unpublished { view: view.to_string(), wanted, newest }.into_error()
+}
+
+fn dropped(view: &ViewName) -> Error {
+    Passed::Dropped { view: view.to_string() }.into_error()
 }

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, UInt64Array};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{
+    ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt64Array,
+};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::Result;
 use datafusion::datasource::memory::MemorySourceConfig;
@@ -18,6 +20,9 @@ use super::registry::{Definition, Shared};
 
 /// The schema in which the tables stand.
 pub(crate) const SCHEMA: &str = "headwater";
+
+/// The zone of times.
+const UTC: &str = "+00:00";
 
 /// Which table it is.
 #[derive(Debug, Clone, Copy)]
@@ -75,6 +80,14 @@ impl Shared {
             number(rows.iter().map(|(_, definition)| shown(definition).map(|shown| shown.version.num_rows() as u64))),
             number(statuses.iter().map(|status| status.as_ref().map(|status| status.bytes as u64))),
             text(rows.iter().map(|(_, definition)| Some(definition.sql.clone()))),
+            text(rows.iter().map(|(_, definition)| definition.file.clone())),
+            number(rows.iter().map(|(_, definition)| self.history(definition.view).since())),
+            Arc::new(
+                rows.iter()
+                    .map(|(_, definition)| shown(definition).filter(|_| definition.tells_time).map(|_| epoch.now))
+                    .collect::<TimestampNanosecondArray>()
+                    .with_timezone(UTC),
+            ),
         ])
     }
 
@@ -157,6 +170,9 @@ fn columns(kind: Kind) -> SchemaRef {
             ("rows", UInt64),
             ("bytes", UInt64),
             ("definition", Utf8),
+            ("file", Utf8),
+            ("oldest_epoch", UInt64),
+            ("now", DataType::Timestamp(TimeUnit::Nanosecond, Some(UTC.into()))),
         ],
         Kind::Freshness => &[
             ("schema", Utf8),

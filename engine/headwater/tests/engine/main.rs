@@ -16,5 +16,8 @@ mod service_schema;
 mod sheet;
 mod spill;
 mod statements;
+mod subscribe;
 mod tap;
+mod time;
+mod view_files;
 mod views;

@@ -253,6 +253,7 @@ fn schema_and_parser_agree_on_feeds() {
         "{mode: ledger, consent: true}",
         "{mode: ledger, consent: \"${UNSET:-true}\", slot: \"${SET}\"}",
         "{mode: \"${UNSET:-ledger}\", consent: true}",
+        "{mode: poll, interval_seconds: 30}",
     ] {
         assert_agree(&validator, &with_feed(feed), Expect::Valid);
     }
@@ -266,6 +267,9 @@ fn schema_and_parser_agree_on_feeds() {
         "{mode: 1}",
         "{mode: ledger, consent: 1}",
         "{mode: ledger, consent: true, more: x}",
+        "{mode: poll}",
+        "{mode: poll, interval_seconds: often}",
+        "{mode: poll, interval_seconds: 30, consent: true}",
     ] {
         assert_agree(&validator, &with_feed(feed), Expect::Invalid);
     }

@@ -12,9 +12,9 @@ use headwater_source::Dependency;
 use crate::ledger::Ledger;
 
 /// The longest that anything here takes on a machine that is busy.
-const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-fn quick() -> ViewOptions {
+pub(crate) fn quick() -> ViewOptions {
     ViewOptions {
         head_interval: Duration::from_millis(20),
         poll_interval: Duration::from_millis(20),
@@ -24,15 +24,15 @@ fn quick() -> ViewOptions {
     }
 }
 
-async fn ask(session: &Session, sql: &str) -> Vec<RecordBatch> {
+pub(crate) async fn ask(session: &Session, sql: &str) -> Vec<RecordBatch> {
     try_ask(session, sql).await.unwrap_or_else(|error| panic!("{sql}: {}", error.report()))
 }
 
-async fn try_ask(session: &Session, sql: &str) -> headwater::Result<Vec<RecordBatch>> {
+pub(crate) async fn try_ask(session: &Session, sql: &str) -> headwater::Result<Vec<RecordBatch>> {
     session.sql(sql).await?.collect().await
 }
 
-async fn number(session: &Session, sql: &str) -> Option<i64> {
+pub(crate) async fn number(session: &Session, sql: &str) -> Option<i64> {
     let rows = ask(session, sql).await;
     let column = rows[0].column(0);
     assert_eq!(column.data_type(), &DataType::Int64, "{sql}");
@@ -40,7 +40,7 @@ async fn number(session: &Session, sql: &str) -> Option<i64> {
     column.is_valid(0).then(|| column.value(0))
 }
 
-async fn text(session: &Session, sql: &str) -> String {
+pub(crate) async fn text(session: &Session, sql: &str) -> String {
     let rows = ask(session, sql).await;
     let cells = rows.iter().flat_map(|batch| {
         (0..batch.num_rows()).map(|row| {
@@ -52,7 +52,7 @@ async fn text(session: &Session, sql: &str) -> String {
 }
 
 /// Asks until the answer is the wanted one.
-async fn until(session: &Session, sql: &str, wanted: &str) {
+pub(crate) async fn until(session: &Session, sql: &str, wanted: &str) {
     let begun = tokio::time::Instant::now();
     loop {
         let found = text(session, sql).await;
@@ -64,7 +64,7 @@ async fn until(session: &Session, sql: &str, wanted: &str) {
     }
 }
 
-fn accounts(service: &str) -> Ledger {
+pub(crate) fn accounts(service: &str) -> Ledger {
     let ledger = Ledger::new(service, &["accounts", "limits"]);
     for id in 0..10 {
         ledger.commit(&[("accounts", id, Some(100)), ("limits", id, Some(id))]);

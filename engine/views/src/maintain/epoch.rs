@@ -21,6 +21,8 @@ pub struct Epoch {
     pub number: u64,
     /// The positions of all sources.
     pub vector: Vector,
+    /// The time at which views are that read now(), in nanoseconds since 1970: the clock's, or an earlier one while they catch up.
+    pub now: i64,
     pub(super) views: BTreeMap<ViewId, Arc<Shown>>,
 }
 

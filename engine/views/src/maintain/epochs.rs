@@ -27,7 +27,7 @@ impl Maintenance {
                 }
             }
         };
-        if chosen.values().all(|count| *count == 0) {
+        if chosen.values().all(|count| *count == 0) && !self.is_due() {
             return report;
         }
         for (source, count) in chosen {
@@ -38,8 +38,14 @@ impl Maintenance {
                 }
             }
         }
-        report.more = self.choose().values().any(|count| *count > 0);
-        self.publish(deltas, report)
+        let mut report = self.publish(deltas, report);
+        report.more = self.is_due() || self.choose().values().any(|count| *count > 0);
+        report
+    }
+
+    /// Whether a view has come to a moment at which it changes by itself.
+    fn is_due(&self) -> bool {
+        self.next_moment().is_some_and(|moment| moment <= self.clock)
     }
 
     pub(super) fn vector(&self) -> Vector {
@@ -144,10 +150,15 @@ impl Maintenance {
     /// Brings every view to the tables' state and publishes an epoch.
     pub(super) fn publish(&mut self, mut deltas: Deltas, mut report: Report) -> Report {
         let before = self.published.latest();
-        let mut epoch = Epoch { number: self.epoch + 1, vector: self.vector(), views: BTreeMap::new() };
+        let due_rows = self.options.due_rows;
+        let going_on = self.views.values().filter(|view| view.failed.is_none());
+        let now = going_on.fold(self.clock, |until, view| view.reach(until, due_rows));
+        self.now = self.now.max(now);
+        let (vector, now) = (self.vector(), self.now);
+        let mut epoch = Epoch { number: self.epoch + 1, vector, now, views: BTreeMap::new() };
         let ids: Vec<ViewId> = self.views.keys().copied().collect();
         for id in ids {
-            let followed = self.follow(id, &mut deltas, &mut report);
+            let followed = self.follow(id, before.views.get(&id), &mut deltas, &mut report);
             if let Err(error) = followed {
                 if let Some(view) = self.views.get_mut(&id) {
                     view.failed = Some(error.report().into());
@@ -172,10 +183,17 @@ impl Maintenance {
         self.epoch = epoch.number;
         self.published.publish(epoch);
         report.epoch = Some(self.published.latest());
+        report.next_moment = self.next_moment();
         report
     }
 
-    fn follow(&mut self, id: ViewId, deltas: &mut Deltas, report: &mut Report) -> Result<()> {
+    fn follow(
+        &mut self,
+        id: ViewId,
+        before: Option<&Arc<Shown>>,
+        deltas: &mut Deltas,
+        report: &mut Report,
+    ) -> Result<()> {
         let Some(view) = self.views.get(&id) else { return Ok(()) };
         if view.failed.is_some() {
             return Ok(());
@@ -187,10 +205,10 @@ impl Maintenance {
                 return Ok(());
             }
             let contents = inputs.iter().map(|input| Ok((*input, self.contents(*input)?))).collect::<Result<_>>()?;
-            Changes { deltas: contents, first: true }
+            Changes { deltas: contents, first: true, now: self.now }
         } else {
             let of_inputs = inputs.iter().filter_map(|input| deltas.get(input).map(|deltas| (*input, deltas.clone())));
-            let changes = Changes { deltas: of_inputs.collect(), first: false };
+            let changes = Changes { deltas: of_inputs.collect(), first: false, now: self.now };
             if let Some(frozen) = inputs.iter().find(|input| self.is_frozen(**input)) {
                 let Input::View(read) = frozen else { return Ok(()) };
                 return Err(Error::name(format!(
@@ -198,18 +216,24 @@ impl Maintenance {
                     self.view(*read)?.name
                 )));
             }
-            if changes.deltas.is_empty() {
+            if changes.deltas.is_empty() && view.next_moment().is_none_or(|moment| moment > self.now) {
                 return Ok(());
             }
             changes
         };
         let Some(view) = self.views.get_mut(&id) else { return Ok(()) };
-        let delta = if restarted { view.start(&changes)? } else { view.step(&changes)? };
+        let delta = match (restarted, before) {
+            (false, _) => view.step(&changes)?,
+            (true, None) => view.start(&changes)?,
+            // Whoever added up what was told before goes on from there.
+            (true, Some(before)) => difference(&before.version, view.start(&changes)?)?,
+        };
+        let first = restarted && before.is_none();
         if !delta.is_empty() {
             deltas.insert(Input::View(id), vec![delta.clone()]);
         }
-        if restarted || !delta.is_empty() {
-            report.changes.push(ViewChange { view: id, delta, restarted });
+        if first || !delta.is_empty() {
+            report.changes.push(ViewChange { view: id, delta, first });
         }
         Ok(())
     }
@@ -236,4 +260,10 @@ impl Maintenance {
             }
         }
     }
+}
+
+/// What turns the rows of a version into these.
+fn difference(before: &Version, rows: Delta) -> Result<Delta> {
+    let gone = before.deltas()?.iter().map(Delta::negated).collect::<Vec<_>>();
+    Delta::sum(before.schema(), &[gone, vec![rows]].concat())
 }

@@ -44,11 +44,16 @@ pub struct Options {
     pub view_memory_bytes: usize,
     /// How many changed rows an epoch takes at most, but for a single transaction that has more. Default 100,000.
     pub epoch_rows: usize,
+    /// How many rows an operator looks at in an epoch because their moment has come, at most, but for rows of one moment. Default 100,000.
+    pub due_rows: usize,
+    /// Epochs have greater numbers than this one. Whoever has no checkpoint to start from and yet tells epochs to others must give a number that no
+    /// engine before it has come to, such as one made of the time. Default 0.
+    pub first_epoch: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { view_memory_bytes: 1 << 30, epoch_rows: 100_000 }
+        Self { view_memory_bytes: 1 << 30, epoch_rows: 100_000, due_rows: 100_000, first_epoch: 0 }
     }
 }
 
@@ -61,6 +66,9 @@ pub struct Maintenance {
     views: BTreeMap<ViewId, View>,
     next_view: u64,
     epoch: u64,
+    /// The time of the last epoch, and that of the clock, in nanoseconds since 1970.
+    now: i64,
+    clock: i64,
     published: Published,
 }
 
@@ -84,12 +92,14 @@ impl Maintenance {
     /// Nothing yet.
     pub fn new(options: Options) -> Self {
         Self {
+            epoch: options.first_epoch,
             options,
             sources: vec![],
             tables: vec![],
             views: BTreeMap::new(),
             next_view: 0,
-            epoch: 0,
+            now: 0,
+            clock: 0,
             published: Published::default(),
         }
     }
@@ -329,6 +339,16 @@ impl Maintenance {
     /// Brings views up whose inputs are all there, and publishes.
     pub fn start_views(&mut self) -> Report {
         self.publish(Deltas::new(), Report::default())
+    }
+
+    /// What the clock says, in nanoseconds since 1970: the time of the next epoch for views that read now(). A clock that goes back is not followed.
+    pub fn set_clock(&mut self, now: i64) {
+        self.clock = self.clock.max(now);
+    }
+
+    /// The next moment at which a view changes though nothing else does.
+    pub fn next_moment(&self) -> Option<i64> {
+        self.views.values().filter(|view| view.failed.is_none()).filter_map(View::next_moment).min()
     }
 
     /// The newest epoch.

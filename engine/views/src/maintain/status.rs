@@ -19,8 +19,10 @@ pub struct Report {
     pub failed_views: Vec<(ViewId, Error)>,
     /// Sources that failed in it, with the reason.
     pub failed_sources: Vec<(SourceId, Error)>,
-    /// Whether more transactions could follow at once.
+    /// Whether more could follow at once.
     pub more: bool,
+    /// The next moment at which a view changes though nothing else does, in nanoseconds since 1970.
+    pub next_moment: Option<i64>,
 }
 
 /// What an epoch did to a view.
@@ -30,8 +32,8 @@ pub struct ViewChange {
     pub view: ViewId,
     /// Each row that changed, once, with the weight that it gained or lost.
     pub delta: Delta,
-    /// Whether it is computed anew and not from the version before it.
-    pub restarted: bool,
+    /// Whether it shows for the first time: the rows are all that it has.
+    pub first: bool,
 }
 
 /// Where a source stands.

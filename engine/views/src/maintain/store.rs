@@ -75,7 +75,7 @@ impl Maintenance {
             });
         }
         let needed = tables.iter().flat_map(|table| table.parts.iter().map(|part| part.name.clone())).collect();
-        Ok(Checkpoint { epoch: self.epoch, manifest: encode_manifest(self.epoch, &tables)?, parts, needed })
+        Ok(Checkpoint { epoch: self.epoch, manifest: encode_manifest((self.epoch, self.now), &tables)?, parts, needed })
     }
 
     /// Nothing counts as stored any more: the next checkpoint holds everything.
@@ -94,9 +94,10 @@ impl Maintenance {
         read: &mut dyn FnMut(&str) -> std::io::Result<Vec<u8>>,
         covers: &dyn Fn(&str) -> Covers,
     ) -> Result<Self> {
-        let (epoch, tables) = decode_manifest(manifest)?;
+        let ((epoch, now), tables) = decode_manifest(manifest)?;
         let mut maintenance = Self::new(options);
-        maintenance.epoch = epoch + EPOCHS_RESERVED;
+        (maintenance.now, maintenance.clock) = (now, now);
+        maintenance.epoch = maintenance.epoch.max(epoch.saturating_add(EPOCHS_RESERVED));
         let mut sources: BTreeMap<String, SourceId> = BTreeMap::new();
         for stored in tables {
             let source = *sources

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Explained, SourceId, ViewState};
-use crate::operator::{Changes, Operator, bytes};
+use crate::operator::{Changes, Operator, bytes, next_moment, reach};
 use crate::plan::Query;
 use crate::version::Output;
 use crate::{Delta, Error, Result, Version};
@@ -68,6 +68,16 @@ impl View {
         self.check_memory(&running)?;
         self.running = Some(running);
         Ok(delta)
+    }
+
+    /// The next moment at which it changes by itself.
+    pub(super) fn next_moment(&self) -> Option<i64> {
+        self.running.as_ref().and_then(|running| next_moment(running.root.as_ref()))
+    }
+
+    /// How far the time may go in an epoch.
+    pub(super) fn reach(&self, until: i64, rows_max: usize) -> i64 {
+        self.running.as_ref().map_or(until, |running| reach(running.root.as_ref(), until, rows_max))
     }
 
     pub(super) fn version(&self) -> Option<Version> {

@@ -14,6 +14,7 @@ mod mean;
 mod recompute;
 mod side;
 mod stateless;
+mod temporal;
 mod top;
 
 use std::collections::HashMap;
@@ -34,6 +35,7 @@ pub(crate) use matched::{MatchKind, Matched};
 pub(crate) use recompute::{Recompute, RowWise};
 pub(crate) use side::{Keep, Side};
 pub(crate) use stateless::{Filter, Project, Scan, Union};
+pub(crate) use temporal::{Temporal, Waiting, Watched};
 pub(crate) use top::{Order, Top};
 
 use crate::plan::Input;
@@ -46,6 +48,8 @@ pub(crate) struct Changes {
     pub(crate) deltas: HashMap<Input, Vec<Delta>>,
     /// Whether this is the first that the operators see.
     pub(crate) first: bool,
+    /// The time, in nanoseconds since 1970. It never goes back.
+    pub(crate) now: i64,
 }
 
 /// A node of a view's query.
@@ -61,6 +65,11 @@ pub(crate) trait Operator: Debug + Send {
 
     /// Its inputs.
     fn children(&self) -> Vec<&dyn Operator>;
+
+    /// The rows that it looks at again as the time goes on; its inputs' own are theirs.
+    fn waiting(&self) -> Option<&Waiting> {
+        None
+    }
 }
 
 /// How an operator follows its inputs.
@@ -104,6 +113,18 @@ pub(crate) fn holds(condition: &Expression, rows: &RecordBatch) -> Result<Boolea
     let found = evaluate(condition, rows)?;
     let found = found.as_boolean();
     Ok(if found.nulls().is_some() { arrow::compute::prep_null_mask_filter(found) } else { found.clone() })
+}
+
+/// The next moment at which anything in a whole tree has to be looked at.
+pub(crate) fn next_moment(root: &dyn Operator) -> Option<i64> {
+    let own = root.waiting().and_then(Waiting::next);
+    root.children().into_iter().filter_map(next_moment).chain(own).min()
+}
+
+/// How far the time may go for no operator of a tree to look at more rows than these.
+pub(crate) fn reach(root: &dyn Operator, until: i64, rows_max: usize) -> i64 {
+    let own = root.waiting().map_or(until, |waiting| waiting.reach(until, rows_max));
+    root.children().into_iter().fold(own, |until, child| reach(child, until, rows_max))
 }
 
 /// The bytes of the states of a whole tree.

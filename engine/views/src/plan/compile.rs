@@ -2,14 +2,16 @@
 //!
 //! Every node has an operator or is computed anew: by the keys that an epoch touches where the node treats keys apart, otherwise as a whole.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::compute::SortOptions;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, JoinType, NullEquality};
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{self as logical, Expr, FetchType, LogicalPlan, SkipType, SortExpr, TableScan};
 use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
 use datafusion::physical_expr::create_physical_expr;
@@ -17,10 +19,11 @@ use datafusion::physical_expr::expressions::Column;
 
 use super::evaluate::Evaluator;
 use super::input::{Slot, placeholder};
+use super::time;
 use crate::delta::loosened;
 use crate::operator::{
     Aggregate, Constant, Expression, Filter, Join, Keep, MatchKind, Matched, Measure, Operator, Order, Project,
-    Recompute, RowWise, Scan, Side, Top, Union, accumulator,
+    Recompute, RowWise, Scan, Side, Temporal, Top, Union, Watched, accumulator,
 };
 use crate::{Delta, Result};
 
@@ -40,6 +43,7 @@ impl Compiler<'_> {
         if has_subquery(plan)? {
             return self.subtree(plan);
         }
+        self.check_time(plan)?;
         match plan {
             LogicalPlan::TableScan(scan) => self.scan(scan, plan),
             LogicalPlan::Projection(projection) => self.projection(projection),
@@ -90,6 +94,7 @@ impl Compiler<'_> {
         // Columns that a join would make for nothing are not made.
         if let (Some(columns), LogicalPlan::Join(join)) = (columns, inner_plan(&projection.input))
             && is_inner(join)
+            && time::node_tells_time(inner_plan(&projection.input))?.is_none()
             && self.keys_compare(join)?
             && !has_subquery(inner_plan(&projection.input))?
         {
@@ -99,10 +104,48 @@ impl Compiler<'_> {
     }
 
     fn filter(&self, filter: &logical::Filter) -> Result<Compiled> {
-        let condition = self.expression(&filter.predicate, filter.input.schema())?;
         let input = self.node(&filter.input)?;
-        let schema = SchemaRef::clone(input.schema());
-        Ok(Box::new(Filter { input, condition, schema }))
+        self.filtered(input, Some(&filter.predicate), filter.input.schema())
+    }
+
+    /// Rows for which a condition holds. What of it depends on the time comes after the rest.
+    fn filtered(&self, input: Compiled, condition: Option<&Expr>, schema: &DFSchema) -> Result<Compiled> {
+        let parts = condition.map(split_conjunction).unwrap_or_default();
+        let (temporal, plain): (Vec<&Expr>, Vec<&Expr>) = parts.into_iter().partition(|part| time::tells_time(part));
+        let mut input = input;
+        if let Some(condition) = conjunction(plain.into_iter().cloned()) {
+            let condition = self.expression(&condition, schema)?;
+            let schema = SchemaRef::clone(input.schema());
+            input = Box::new(Filter { input, condition, schema });
+        }
+        match conjunction(temporal.into_iter().cloned()) {
+            Some(condition) => self.temporal(input, &condition, schema),
+            None => Ok(input),
+        }
+    }
+
+    fn temporal(&self, input: Compiled, condition: &Expr, schema: &DFSchema) -> Result<Compiled> {
+        let watched = |crossing: time::Crossing| {
+            let time = self.expression(&crossing.time, schema)?;
+            Ok(Watched { time, moved: crossing.moved, when: crossing.when })
+        };
+        let watched = time::crossings(condition)?.into_iter().map(watched).collect::<Result<_>>()?;
+        let now = Field::new(time::NOW_COLUMN, DataType::Timestamp(TimeUnit::Nanosecond, None), false);
+        let now = DFSchema::from_unqualified_fields(vec![Arc::new(now)].into(), HashMap::new())?;
+        let timed = self.expression(&time::with_column(condition)?, &schema.join(&now)?)?;
+        Ok(Box::new(Temporal::new(input, timed, time::shown(condition), watched)?))
+    }
+
+    /// Refuses a node that depends on the time in a way that no operator follows.
+    fn check_time(&self, plan: &LogicalPlan) -> Result<()> {
+        let followed = match plan {
+            LogicalPlan::Filter(_) => None,
+            LogicalPlan::Join(join) if is_inner(join) => {
+                join.on.iter().flat_map(|(left, right)| [left, right]).find(|key| time::tells_time(key)).cloned()
+            }
+            other => time::node_tells_time(other)?,
+        };
+        followed.map_or(Ok(()), |expr| Err(time::refusal(&expr)))
     }
 
     fn limit(&self, limit: &logical::Limit, plan: &LogicalPlan) -> Result<Compiled> {
@@ -141,6 +184,11 @@ impl Compiler<'_> {
     fn join(&self, join: &logical::Join, plan: &LogicalPlan) -> Result<Compiled> {
         if !self.keys_compare(join)? {
             return self.recompute("join of unlike keys", plan);
+        }
+        if is_inner(join) && join.filter.as_ref().is_some_and(time::tells_time) {
+            let all = logical::Join { filter: None, ..join.clone() };
+            let schema = join.left.schema().join(join.right.schema())?;
+            return self.filtered(Box::new(self.inner_join(&all)?), join.filter.as_ref(), &schema);
         }
         if is_inner(join) {
             return Ok(Box::new(self.inner_join(join)?));
@@ -290,6 +338,14 @@ impl Compiler<'_> {
 
     /// Computes a whole subtree anew from the tables that it reads.
     fn subtree(&self, plan: &LogicalPlan) -> Result<Compiled> {
+        let mut temporal = None;
+        plan.apply_with_subqueries(|node| {
+            temporal = temporal.take().or(time::node_tells_time(node)?);
+            Ok(if temporal.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        })?;
+        if let Some(expr) = temporal {
+            return Err(time::refusal(&expr));
+        }
         let mut inputs: Vec<(Compiled, SchemaRef)> = Vec::new();
         let mut failed = None;
         let over = plan
@@ -321,6 +377,9 @@ impl Compiler<'_> {
     }
 
     fn expression(&self, expression: &Expr, schema: &DFSchema) -> Result<Expression> {
+        if time::tells_time(expression) {
+            return Err(time::refusal(expression));
+        }
         let context = PhysicalPlanningContext::default();
         Ok(create_physical_expr(expression, schema, self.evaluator.properties(), &context)?)
     }

@@ -16,12 +16,15 @@ use datafusion::physical_plan::collect;
 use datafusion::prelude::SessionConfig;
 
 use super::input::{Held, Slot};
+use super::time::plan_tells_time;
 use crate::Result;
 
 /// Optimizes views' queries, and computes what no operator follows.
 pub(crate) struct Evaluator {
     state: SessionState,
     optimizer: Optimizer,
+    /// For plans that depend on the time.
+    temporal: Optimizer,
 }
 
 impl fmt::Debug for Evaluator {
@@ -33,6 +36,9 @@ impl fmt::Debug for Evaluator {
 /// Rules that are left out. A limit that moves down turns into hints at sorts and scans, which no operator here reads.
 const LEFT_OUT: &[&str] = &["push_down_limit"];
 
+/// Left out besides where a plan depends on the time, which must stay in the filter that compares with it.
+const LEFT_OUT_TEMPORAL: &str = "common_sub_expression_eliminate";
+
 impl Evaluator {
     pub(crate) fn new() -> Self {
         let mut config = SessionConfig::new().with_target_partitions(1).with_information_schema(false);
@@ -42,8 +48,10 @@ impl Evaluator {
         options.sql_parser.map_string_types_to_utf8view = false;
         options.optimizer.enable_dynamic_filter_pushdown = false;
         let state = SessionStateBuilder::new().with_config(config).with_default_features().build();
-        let rules = Optimizer::new().rules.into_iter().filter(|rule| !LEFT_OUT.contains(&rule.name())).collect();
-        Self { state, optimizer: Optimizer::with_rules(rules) }
+        let rules: Vec<_> =
+            Optimizer::new().rules.into_iter().filter(|rule| !LEFT_OUT.contains(&rule.name())).collect();
+        let temporal = rules.iter().filter(|rule| rule.name() != LEFT_OUT_TEMPORAL).cloned().collect();
+        Self { state, optimizer: Optimizer::with_rules(rules), temporal: Optimizer::with_rules(temporal) }
     }
 
     pub(crate) fn properties(&self) -> &ExecutionProps {
@@ -52,7 +60,8 @@ impl Evaluator {
 
     pub(crate) fn optimize(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
         let plan = self.state.analyzer().execute_and_check(plan, self.state.config_options(), |_, _| {})?;
-        Ok(self.optimizer.optimize(plan, &self.state, |_, _| {})?)
+        let optimizer = if plan_tells_time(&plan)? { &self.temporal } else { &self.optimizer };
+        Ok(optimizer.optimize(plan, &self.state, |_, _| {})?)
     }
 
     /// Runs a plan whose slots are filled with these rows.

@@ -4,6 +4,7 @@ mod compile;
 mod evaluate;
 mod input;
 mod refuse;
+mod time;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use datafusion::logical_expr::{LogicalPlan, TableScan};
 pub(crate) use evaluate::Evaluator;
 pub use input::Input;
 pub(crate) use input::{Placeholder, placeholder};
+pub(crate) use time::{Moved, NOW_COLUMN, When, nanos_per};
 
 use crate::operator::Operator;
 use crate::{Error, Result};
@@ -27,6 +29,7 @@ pub struct Query {
     schema: SchemaRef,
     inputs: Vec<Input>,
     evaluator: Arc<Evaluator>,
+    tells_time: bool,
 }
 
 /// What a name in a query stands for: an input, and its columns.
@@ -43,12 +46,12 @@ impl Query {
     /// table of the plan is.
     ///
     /// # Errors
-    /// [`Error::Query`] names what can't be a view: volatile functions, functions of the time of the query, two columns of one name, a type
-    /// without order. Errors of `resolve` and of DataFusion's planner.
+    /// [`Error::Query`] names what can't be a view: volatile functions, functions of the time but where a filter compares with it, two columns of
+    /// one name, a type without order. Errors of `resolve` and of DataFusion's planner.
     pub fn new(plan: LogicalPlan, resolve: &mut dyn FnMut(&TableScan) -> Result<Resolved>) -> Result<Self> {
         refuse::unstable(&plan)?;
         let evaluator = Arc::new(Evaluator::new());
-        let plan = bind(plan, resolve)?;
+        let plan = time::with_parameter(bind(plan, resolve)?)?;
         let plan = evaluator.optimize(plan)?;
         let mut inputs = BTreeSet::new();
         plan.apply_with_subqueries(|node| {
@@ -60,7 +63,8 @@ impl Query {
             Ok(TreeNodeRecursion::Continue)
         })?;
         let schema = output_schema(&plan)?;
-        let query = Self { plan, schema, inputs: inputs.into_iter().collect(), evaluator };
+        let tells_time = time::plan_tells_time(&plan)?;
+        let query = Self { plan, schema, inputs: inputs.into_iter().collect(), evaluator, tells_time };
         query.compile()?;
         Ok(query)
     }
@@ -73,6 +77,11 @@ impl Query {
     /// The tables and views that it reads, each once.
     pub fn inputs(&self) -> &[Input] {
         &self.inputs
+    }
+
+    /// Whether its rows come and go with the time.
+    pub fn tells_time(&self) -> bool {
+        self.tells_time
     }
 
     /// The plan that is followed.

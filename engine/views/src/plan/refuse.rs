@@ -3,6 +3,7 @@
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 
+use super::time::is_now;
 use crate::{Error, Result};
 
 /// Refuses functions whose result is not given by their arguments: a view that held one would not be what its query gives.
@@ -27,6 +28,8 @@ fn refused(expression: &Expr) -> Option<Error> {
     match expression {
         Expr::ScalarFunction(call) => match call.func.signature().volatility {
             Volatility::Immutable => None,
+            // Where it can be followed is told once the query is compiled.
+            Volatility::Stable if is_now(call.func.name()) => None,
             Volatility::Stable => Some(Error::query(format!(
                 "{}() changes with the time or the session of the query, and a view has neither; leave it to the query that reads the \
                  view, or write a literal",

@@ -7,5 +7,6 @@ mod failures;
 mod model;
 mod restart;
 mod simulator;
+mod time;
 mod tpch;
 mod world;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::common::ScalarValue;
 use headwater_source::{Change, ColumnDef, Kept, RowChanges, RowOp, TableChange, TableDef, ValueClass};
 
@@ -19,6 +19,9 @@ pub(crate) struct Model {
     pub(crate) rows: Vec<Row>,
     key: Option<usize>,
 }
+
+/// Where the tests' clock starts, in microseconds since 1970: noon of a day among those of the rows.
+pub(crate) const CLOCK_US: i64 = (9_022 * 24 + 12) * 3_600_000_000;
 
 /// How a source tells of an update.
 #[derive(Debug, Clone, Copy)]
@@ -186,6 +189,10 @@ fn value(data_type: &DataType, number: i64) -> ScalarValue {
             ScalarValue::Decimal128(Some(i128::from(number) * 137 - 300), *precision, *scale)
         }
         DataType::Date32 => ScalarValue::Date32(Some(number as i32 * 11 + 9000)),
+        // Hours apart, around where the tests' clock starts.
+        DataType::Timestamp(TimeUnit::Microsecond, None) => {
+            ScalarValue::TimestampMicrosecond(Some(CLOCK_US + (number - 2) * 3_600_000_000), None)
+        }
         other => panic!("no values of {other}"),
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! `HEADWATER_VIEWS_SEEDS=1000` plays so many histories; `HEADWATER_VIEWS_SEED=7` plays what seed 7 says and nothing else.
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 
 use crate::dice::Dice;
-use crate::model::{Model, column};
+use crate::model::{CLOCK_US, Model, column};
 use crate::world::World;
 
 /// Queries over `t` and `u` of one service, `w` and the keyless `bag` of another.
@@ -88,6 +88,19 @@ const QUERIES: &[&str] = &[
     "SELECT id, row_number() OVER (PARTITION BY a ORDER BY id) AS n FROM t",
     "SELECT id, sum(b) OVER (PARTITION BY a ORDER BY id) AS n, rank() OVER (PARTITION BY a, s ORDER BY id) AS r FROM t",
     "SELECT id, lag(b) OVER (ORDER BY id) AS n FROM u",
+    // The time.
+    "SELECT id, ts FROM t WHERE ts > now() - interval '1 hour'",
+    "SELECT a, ts FROM bag WHERE ts <= now()",
+    "SELECT id FROM t WHERE ts BETWEEN now() - interval '2 hours' AND now() + interval '30 minutes' AND b > 0",
+    "SELECT id FROM u WHERE now() NOT BETWEEN ts AND ts + interval '1 hour'",
+    "SELECT id, dt FROM t WHERE dt = current_date OR dt < current_date - interval '11 days'",
+    "SELECT id FROM w WHERE ts >= current_date AND NOT (ts + interval '90 minutes' < current_timestamp AND o)",
+    "SELECT t.id FROM bag JOIN t ON bag.a = t.b WHERE CASE WHEN bag.o THEN bag.ts > now() ELSE t.ts < now() END",
+    "SELECT a, count(*) AS n, max(ts) AS last FROM t WHERE ts < now() GROUP BY a HAVING max(ts) > now() - interval '2 hours'",
+    "SELECT t.id, u.id AS uid FROM t LEFT JOIN (SELECT * FROM u WHERE ts > now()) u ON t.a = u.a",
+    "SELECT id FROM t WHERE a IN (SELECT a FROM w WHERE ts > now() - interval '1 hour')",
+    "SELECT id, row_number() OVER (PARTITION BY a ORDER BY id) AS n FROM t WHERE ts < now()",
+    "SELECT id FROM t WHERE (ts > now()) IS NOT TRUE AND CAST(ts AS DATE) = current_date",
     // Others.
     "SELECT 1 AS one, 'x' AS x",
     "SELECT column1 AS a, t.id FROM (VALUES (1), (2)) v JOIN t ON t.a = column1",
@@ -110,6 +123,7 @@ pub(crate) fn sources() -> Vec<(&'static str, Vec<Model>)> {
             column("d", DataType::Decimal128(12, 2)),
             column("o", DataType::Boolean),
             column("dt", DataType::Date32),
+            column("ts", DataType::Timestamp(TimeUnit::Microsecond, None)),
         ]
     };
     let one = vec![Model::new("t", columns(), Some(0)), Model::new("u", columns(), Some(0))];
@@ -130,6 +144,8 @@ fn play(seed: u64, queries: &[&str]) {
             }
         }
     }
+    let mut clock = CLOCK_US * 1_000;
+    world.views.set_clock(clock);
     world.load();
     queries.iter().for_each(|sql| {
         world.create(sql);
@@ -145,6 +161,9 @@ fn play(seed: u64, queries: &[&str]) {
             }
             world.offer(source, changes, vec![]);
         }
+        // From nothing to hours, and to the very moment at which rows change.
+        clock += [0, 1, 600_000_000_000, 3_600_000_000_000, 26_000_000_000_000][dice.roll(5)];
+        world.views.set_clock(clock);
         if dice.once_in(12) {
             let source = dice.roll(world.sources.len());
             world.load_source(source);

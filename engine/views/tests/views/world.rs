@@ -169,6 +169,7 @@ impl World {
             let epoch = self.views.published();
             let shown = epoch.view(*view).unwrap_or_else(|| panic!("{sql} is not visible"));
             let found = shown.version.batches().expect("rows");
+            let sql = &at(sql, epoch.now);
             let expected = block(async { context.sql(sql).await.expect("a query").collect().await });
             let expected = expected.unwrap_or_else(|error| panic!("{sql}: {error}"));
             let (found, expected) = (rows_of(&found), rows_of(&expected));
@@ -202,6 +203,13 @@ impl World {
         };
         lines.into_iter().map(line).collect::<Vec<_>>().join("\n")
     }
+}
+
+/// A query as of a time, in nanoseconds since 1970.
+fn at(sql: &str, now: i64) -> String {
+    let time = format!("arrow_cast({now}, 'Timestamp(Nanosecond, None)')");
+    let sql = sql.replace("now()", &time).replace("current_timestamp", &time);
+    sql.replace("current_date", &format!("CAST({time} AS DATE)"))
 }
 
 /// Whether rows are equal, floats but for their last digits: DataFusion's depend on the order in which it met the rows.
