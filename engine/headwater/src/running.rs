@@ -62,6 +62,7 @@ struct Tally {
     first_row: Option<Duration>,
     rows: u64,
     log: RemoteLog,
+    governor: Arc<Governor>,
 }
 
 /// How a query ended.
@@ -78,6 +79,7 @@ impl Start {
         let schema = self.plan.schema();
         let (query, deadline) = (self.query, self.deadline);
         let log = RemoteLog::new(Arc::clone(&self.plan));
+        let governor = Arc::clone(&self.governor);
         let batches = match self.governor.turn_now() {
             Some(turn) => executed(self.plan, self.context, Some(turn))?,
             None if reads_nothing(&self.plan) => executed(self.plan, self.context, None)?,
@@ -85,7 +87,7 @@ impl Start {
         };
         let shared =
             Shared { batches: Mutex::new(Some(batches)), is_late: AtomicBool::new(false), reader: AtomicWaker::new() };
-        let tally = Tally { query, started: Instant::now(), first_row: None, rows: 0, log };
+        let tally = Tally { query, started: Instant::now(), first_row: None, rows: 0, log, governor };
         let mut running = Running { schema, shared: Arc::new(shared), deadline, timer: None, tally, is_over: false };
         running.set_timer();
         Ok(Box::pin(running))
@@ -216,6 +218,8 @@ impl Tally {
     }
 
     fn tell(&self, outcome: &Outcome<'_>) {
+        let took = self.started.elapsed();
+        self.governor.counters().ended(outcome.word(), took, self.rows, &self.log.statements());
         if !enabled!(Level::DEBUG) {
             return;
         }
@@ -223,7 +227,7 @@ impl Tally {
         debug!(
             query_id = self.query,
             %outcome,
-            ms = self.started.elapsed().as_millis(),
+            ms = took.as_millis(),
             first_row_ms = self.first_row.map(|time| time.as_millis()),
             rows = self.rows,
             statements = totals.statements,
@@ -234,11 +238,20 @@ impl Tally {
     }
 }
 
+impl Outcome<'_> {
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Failed(_) => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
 impl fmt::Display for Outcome<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Complete => f.write_str("complete"),
-            Self::Cancelled => f.write_str("cancelled"),
+            Self::Complete | Self::Cancelled => f.write_str(self.word()),
             // The kind alone: a message may hold what the user wrote.
             Self::Failed(error) => write!(f, "failed: {:?}", Error::kind_of(error)),
         }

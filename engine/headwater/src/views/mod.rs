@@ -10,6 +10,7 @@ mod explain;
 mod feed;
 mod follow;
 mod fresh;
+mod metrics;
 mod poll;
 mod registry;
 mod store;
