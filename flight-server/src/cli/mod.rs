@@ -18,6 +18,7 @@ mod serve;
 mod sql;
 mod table;
 mod target;
+mod user;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -60,6 +61,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Sql(args) => sql::run(args).await,
         Command::Check { dir } => check::run(&dir).await,
         Command::Feed(command) => feed::run(&command).await,
+        Command::User(command) => user::run(command),
     }
 }
 
