@@ -5,7 +5,11 @@
 mod adbc;
 mod arrow_client;
 mod cancel;
+mod documented;
+mod doors;
 mod limits;
+mod postgres;
+mod security;
 
 use std::path::PathBuf;
 use std::time::Duration;
