@@ -17,9 +17,18 @@
 //! # }
 //! ```
 //!
-//! [`cli`] is the `headwater` command: `demo`, `serve`, `sql`, `apply`, `check` and `feed`. Only this crate knows gRPC and the terminal.
+//! [`pg`] serves the same engine over the Postgres protocol and [`http`] says how it fares. What guards them is a [`Security`]: who may come in ([`auth`]), and
+//! TLS ([`tls`]). [`cli`] is the `headwater` command: `demo`, `serve`, `sql`, `apply`, `check`, `feed` and `user`. Only this crate knows gRPC, HTTP, the
+//! Postgres protocol and the terminal.
 
+pub mod auth;
 pub mod cli;
 mod detached;
 pub mod flight;
+pub mod http;
+pub mod pg;
+mod security;
 mod text;
+pub mod tls;
+
+pub use security::Security;

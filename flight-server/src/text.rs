@@ -4,6 +4,8 @@
 //! the tokens of a text, not its meaning, and take them from the tokenizer that the engine parses with: a semicolon in a string, a
 //! comment or a dollar quote is none.
 
+use std::ops::Range;
+
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
@@ -44,6 +46,17 @@ pub(crate) fn split(text: &str) -> Statements {
         statements.rest = text[start..].trim().to_owned();
     }
     statements
+}
+
+/// The tokens of a text that mean something, each with the bytes where it stands. Ends at the first that the tokenizer can't finish.
+pub(crate) fn words(text: &str) -> Vec<(Token, Range<usize>)> {
+    let lines = Lines::new(text);
+    let place = |token: TokenWithSpan| {
+        let place = lines.offset(token.span.start)..lines.offset(token.span.end);
+        (token.token, place)
+    };
+    let is_meant = |token: &TokenWithSpan| !matches!(token.token, Token::Whitespace(_) | Token::EOF);
+    tokens(text).into_iter().filter(is_meant).map(place).collect()
 }
 
 /// Whether a statement changes a setting of its session: SET or RESET.

@@ -6,6 +6,7 @@
 //!
 //! A fixture that can't be made is a test that fails: these functions panic, and say what to do.
 
+pub mod certificates;
 pub mod dice;
 pub mod everywhere;
 pub mod mysql;

@@ -17,7 +17,7 @@ use crate::governor::Governor;
 use crate::manifest::{Fault, INTERVAL_SECONDS, Manifest, POLL_MODE, Publishes, read_directory};
 use crate::session::Template;
 use crate::views::{Begin, SYSTEM_SCHEMA, Subscription, ViewFiles, ViewName, ViewOptions, ViewPlan, ViewStep, Views};
-use crate::{Answer, Error, Limits, Result, Session};
+use crate::{Answer, Error, Limits, Metrics, Result, Session};
 
 /// Services, opened and ready to be asked. Cheap to clone; clones share everything.
 #[derive(Debug, Clone)]
@@ -269,6 +269,17 @@ impl Engine {
     /// Stores the state of the materialized views now and lets their sources forget what is stored; without a state directory, nothing.
     pub async fn checkpoint(&self) -> Result<()> {
         self.views.shared().checkpoint().await
+    }
+
+    /// What the engine has done and how it stands. Asks no source.
+    pub async fn metrics(&self) -> Metrics {
+        let (feeds, views) = self.views.shared().metrics().await;
+        Metrics { feeds, views, ..self.template.governor().metrics() }
+    }
+
+    /// The materialized views: schema, name, and the query that defines each.
+    pub fn materialized_views(&self) -> Vec<(String, String, String)> {
+        self.views.shared().defined()
     }
 
     /// The services' names, in order.

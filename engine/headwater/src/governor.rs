@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::Passed;
 use crate::memory::QueryMemory;
+use crate::metrics::{Counters, Metrics};
 use crate::{Limits, Result};
 
 /// How many consumers of memory an error names.
@@ -39,6 +40,7 @@ pub(crate) struct Governor {
     queries_max: usize,
     query_wait: Duration,
     last_query: AtomicU64,
+    counters: Counters,
 }
 
 /// A query's right to run. Dropping it lets the next one in.
@@ -68,6 +70,7 @@ impl Governor {
             queries_max: limits.queries_max,
             query_wait: limits.query_wait,
             last_query: AtomicU64::new(0),
+            counters: Counters::default(),
         }))
     }
 
@@ -79,6 +82,23 @@ impl Governor {
     /// How much memory that is.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.memory_bytes
+    }
+
+    /// What queries did.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// What queries did, and what they hold now.
+    pub(crate) fn metrics(&self) -> Metrics {
+        let running = self.queries_max.saturating_sub(self.queries.available_permits());
+        Metrics {
+            queries_running: running as u64,
+            memory_bytes: self.runtime.memory_pool.reserved() as u64,
+            memory_bytes_max: self.memory_bytes as u64,
+            spill_bytes: self.runtime.disk_manager.used_disk_space(),
+            ..self.counters.read()
+        }
     }
 
     /// A number that no other query of the engine has.
@@ -101,6 +121,7 @@ impl Governor {
     pub(crate) async fn turn(&self) -> Result<Turn, Passed> {
         let waited_ms = u64::try_from(self.query_wait.as_millis()).unwrap_or(u64::MAX);
         let busy = Passed::Queries { queries_max: self.queries_max, waited_ms };
+        let _waiting = self.counters.waiting();
         match tokio::time::timeout(self.query_wait, Arc::clone(&self.queries).acquire_owned()).await {
             Ok(Ok(turn)) => Ok(turn),
             Ok(Err(_)) | Err(_) => Err(busy),

@@ -44,6 +44,7 @@ mod error;
 mod governor;
 mod limits;
 mod memory;
+mod metrics;
 mod prepared;
 mod running;
 mod session;
@@ -53,11 +54,13 @@ pub use answer::{Answer, Deadline};
 pub use engine::{Engine, EngineBuilder, TableInfo, check, open_feed};
 pub use error::{Error, ErrorKind, Result};
 pub use headwater_federation::{Published, RemoteLog, RemoteStatementReport, RemoteTotals, Tables};
-pub use headwater_source::{Connector, Feed, ServiceName, Source};
+pub use headwater_source::{Connector, Feed, ServiceName, Source, nearest};
 pub use limits::Limits;
 pub use manifest::{
-    Config, Fault, Manifest, Owner, PublishedTable, Publishes, config_schema, read_config, read_directory, schema,
+    Config, Fault, Manifest, Owner, PublishedTable, Publishes, YamlEntry, YamlNode, YamlValue, config_schema,
+    read_config, read_directory, read_yaml, schema,
 };
+pub use metrics::{FeedMetrics, Histogram, Metrics, QUERY_SECONDS, ServiceMetrics, ViewMetrics};
 pub use prepared::Prepared;
 pub use session::Session;
 pub use statement::defines_view;

@@ -64,6 +64,7 @@ struct Tally {
     first_row: Option<Duration>,
     rows: u64,
     log: RemoteLog,
+    governor: Arc<Governor>,
 }
 
 /// How a query ended.
@@ -82,6 +83,7 @@ impl Start {
         let log = RemoteLog::new(Arc::clone(&self.plan));
         // A subscription has no end, and others would wait for its turn for ever.
         let turn = if self.kind == Kind::Subscription { None } else { self.governor.turn_now() };
+        let governor = Arc::clone(&self.governor);
         let batches = match turn {
             Some(turn) => executed(self.plan, self.context, Some(turn))?,
             None if self.kind == Kind::Subscription || reads_nothing(&self.plan) => {
@@ -91,7 +93,7 @@ impl Start {
         };
         let shared =
             Shared { batches: Mutex::new(Some(batches)), is_late: AtomicBool::new(false), reader: AtomicWaker::new() };
-        let tally = Tally { query, started: Instant::now(), first_row: None, rows: 0, log };
+        let tally = Tally { query, started: Instant::now(), first_row: None, rows: 0, log, governor };
         let mut running = Running { schema, shared: Arc::new(shared), deadline, timer: None, tally, is_over: false };
         running.set_timer();
         Ok(Box::pin(running))
@@ -222,6 +224,8 @@ impl Tally {
     }
 
     fn tell(&self, outcome: &Outcome<'_>) {
+        let took = self.started.elapsed();
+        self.governor.counters().ended(outcome.word(), took, self.rows, &self.log.statements());
         if !enabled!(Level::DEBUG) {
             return;
         }
@@ -229,7 +233,7 @@ impl Tally {
         debug!(
             query_id = self.query,
             %outcome,
-            ms = self.started.elapsed().as_millis(),
+            ms = took.as_millis(),
             first_row_ms = self.first_row.map(|time| time.as_millis()),
             rows = self.rows,
             statements = totals.statements,
@@ -240,11 +244,20 @@ impl Tally {
     }
 }
 
+impl Outcome<'_> {
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Failed(_) => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
 impl fmt::Display for Outcome<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Complete => f.write_str("complete"),
-            Self::Cancelled => f.write_str("cancelled"),
+            Self::Complete | Self::Cancelled => f.write_str(self.word()),
             // The kind alone: a message may hold what the user wrote.
             Self::Failed(error) => write!(f, "failed: {:?}", Error::kind_of(error)),
         }

@@ -50,6 +50,10 @@ impl Template {
             .build();
         Self { state, governor }
     }
+
+    pub(crate) fn governor(&self) -> &Arc<Governor> {
+        &self.governor
+    }
 }
 
 /// A session over an [`Engine`](crate::Engine). Clones share their settings.

@@ -40,13 +40,16 @@ anything else.")]
         #[arg(value_name = "DIR", default_value = "headwater-demo")]
         dir: PathBuf,
     },
-    /// Serve the services over Arrow Flight SQL
+    /// Serve the services over Arrow Flight SQL and the Postgres protocol
     #[command(after_help = "\
 Examples:
   headwater serve --services services
   headwater serve --services services --search-path orders,customers --flight-addr 127.0.0.1:9000
   headwater serve --services services --config headwater.yaml
+  headwater serve --services services --flight-addr 0.0.0.0:50051 --pg-addr 0.0.0.0:5432 \\
+      --tls-cert server.crt --tls-key server.key --users users.yaml
 
+Certificates and the users file are read again when they change, and on SIGHUP.
 A service that can't be reached does not stop the others. Ctrl-C or SIGTERM stops the server; running
 statements may finish within 10 seconds.")]
     Serve(ServeArgs),
@@ -85,6 +88,28 @@ start and at SIGHUP.")]
     /// Look after what follows a service's changes
     #[command(subcommand)]
     Feed(FeedCommand),
+    /// Make what the users file holds of passwords and tokens
+    #[command(subcommand)]
+    User(UserCommand),
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum UserCommand {
+    /// Read a password from stdin and print the hashes that go into the users file
+    #[command(after_help = "\
+Example:
+  printf '%s' \"$PASSWORD\" | headwater user hash
+
+Prints the lines `password:` (Argon2id, for Flight SQL and HTTP) and `scram:` (SCRAM-SHA-256, for the Postgres
+protocol). They go below the user's name in the file of `serve --users`; docs/security.md shows one.")]
+    Hash,
+    /// Make an API token and the line of the users file that knows it
+    #[command(after_help = "\
+Example:
+  headwater user token
+
+Prints the token, which is shown this once and kept nowhere, and the line `sha256:` for the users file.")]
+    Token,
 }
 
 #[derive(Debug, Subcommand)]
@@ -141,15 +166,57 @@ pub(crate) struct ServeArgs {
     /// The address for Arrow Flight SQL; port 0 takes a free one
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:50051")]
     pub(crate) flight_addr: String,
-    /// Allow an address that other machines can reach: there is no authentication and no encryption yet
+    /// The address for the Postgres protocol, 127.0.0.1:5432 for example; without it there is none
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) pg_addr: Option<String>,
+    /// The address for /healthz, /readyz and /metrics, 127.0.0.1:8080 for example; without it there is none
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) http_addr: Option<String>,
+    /// The users file: who may come in, and by what; docs/security.md shows one
+    #[arg(long, value_name = "FILE")]
+    pub(crate) users: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) tls: ServeTlsArgs,
+    /// Allow addresses that other machines can reach without users or without encryption
     #[arg(long)]
     pub(crate) insecure: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeTlsArgs {
+    /// The server's certificate and those between it and its authority, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The private key of the certificate, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// The authority whose certificates clients must show, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_client_ca: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ConnectArgs {
+    /// The user, with --connect; the password is read from HEADWATER_PASSWORD. HEADWATER_TOKEN holds a token instead of both
+    #[arg(long, value_name = "NAME", conflicts_with = "services")]
+    pub(crate) user: Option<String>,
+    /// The authority of the server's certificate, PEM; the system's where it is left out
+    #[arg(long, value_name = "FILE", conflicts_with = "services")]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// A certificate to show to the server, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key", conflicts_with = "services")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Its private key, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert", conflicts_with = "services")]
+    pub(crate) tls_key: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct SqlArgs {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
+    #[command(flatten)]
+    pub(crate) access: ConnectArgs,
     /// Services in which unqualified table names are looked up, in this order
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub(crate) search_path: Vec<String>,
@@ -171,7 +238,7 @@ pub(crate) struct TargetArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) services: Option<PathBuf>,
     /// A running server
-    #[arg(long, value_name = "grpc://HOST:PORT")]
+    #[arg(long, value_name = "grpc[+tls]://HOST:PORT")]
     pub(crate) connect: Option<String>,
 }
 

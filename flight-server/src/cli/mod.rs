@@ -19,6 +19,7 @@ mod serve;
 mod sql;
 mod table;
 mod target;
+mod user;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -62,6 +63,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Check { dir } => check::run(&dir).await,
         Command::Apply(args) => apply::run(args).await,
         Command::Feed(command) => feed::run(&command).await,
+        Command::User(command) => user::run(command),
     }
 }
 

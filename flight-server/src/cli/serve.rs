@@ -1,20 +1,24 @@
-//! `headwater serve`: the Flight SQL server.
+//! `headwater serve`: every door that the command line opens, under one gate and one certificate.
 
 use std::net::SocketAddr;
 use std::path::Path;
 
 use headwater::{Config, Engine, ViewAction, ViewOptions};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::args::ServeArgs;
 use super::failure::Failure;
-use crate::flight;
+use crate::auth::Gate;
+use crate::tls::{Tls, TlsFiles};
+use crate::{Security, flight, http, pg};
 
 pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
-    let listener = listen(&args.flight_addr, args.insecure).await?;
-    let address =
-        listener.local_addr().map_err(|error| Failure::failed(format!("the listener has no address: {error}")))?;
+    let security = security(&args)?;
+    let flight = listen("--flight-addr", &args.flight_addr, &security, args.insecure).await?;
+    let pg = listen_where("--pg-addr", args.pg_addr.as_deref(), &security, args.insecure).await?;
+    let http = listen_where("--http-addr", args.http_addr.as_deref(), &security, args.insecure).await?;
     let engine = Engine::builder()
         .services_dir(&args.services)
         .view_files(&args.services)
@@ -27,20 +31,90 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let state = engine.clone();
     let reloading = tokio::spawn(reload_views(engine.clone()));
     let services = engine.services().join(", ");
-    if !address.ip().is_loopback() {
-        warn!(%address, "other machines can read every service: there is no authentication yet");
+    let scheme = if security.tls.is_some() { "grpc+tls" } else { "grpc" };
+    info!(services, "listening on {scheme}://{}", flight.address);
+    if let Some(pg) = &pg {
+        info!("listening on postgres://{}", pg.address);
     }
-    info!(services, "listening on grpc://{address}");
-    flight::serve(engine, listener, stop())
-        .await
-        .map_err(|error| Failure::failed(format!("the server failed: {}", with_causes(&error))))?;
+    if let Some(http) = &http {
+        let scheme = if security.tls.is_some() { "https" } else { "http" };
+        info!("listening on {scheme}://{}", http.address);
+    }
+    let result = doors(engine, flight, pg, http, security).await;
     reloading.abort();
     // What was applied since the last checkpoint need not be read again.
     if let Err(error) = state.checkpoint().await {
         warn!(error = error.report(), "views' state could not be stored");
     }
+    result?;
     info!("stopped");
     Ok(())
+}
+
+/// Serves at every door until the process is told to stop, or one of them fails.
+async fn doors(
+    engine: Engine,
+    flight: Listening,
+    pg: Option<Listening>,
+    http: Option<Listening>,
+    security: Security,
+) -> Result<(), Failure> {
+    let (stopping, stopped) = watch::channel(false);
+    let until_stopped = || {
+        let mut stopped = stopped.clone();
+        async move {
+            // An error says that nobody can say so any more, which is the same.
+            let _gone = stopped.wait_for(|stopped| *stopped).await;
+        }
+    };
+    let watching = tokio::spawn(security.clone().watch());
+    let served_flight = async {
+        let limits = flight::Limits::default();
+        let served =
+            flight::serve_secured(engine.clone(), flight.listener, until_stopped(), limits, security.clone()).await;
+        // The others end with it, whatever ended it.
+        stopping.send_replace(true);
+        served.map_err(|error| Failure::failed(format!("the server failed: {}", with_causes(&error))))
+    };
+    let served_pg = async {
+        let Some(pg) = pg else { return Ok(()) };
+        let limits = pg::Limits::default();
+        let served = pg::serve(engine.clone(), pg.listener, until_stopped(), limits, security.clone()).await;
+        served.map_err(|error| Failure::failed(format!("the server failed: {error}")))
+    };
+    let served_http = async {
+        if let Some(http) = http {
+            http::serve(engine.clone(), http.listener, until_stopped(), security.clone()).await;
+        }
+    };
+    let told = async {
+        tokio::select! {
+            () = stop() => {}
+            () = until_stopped() => {}
+        }
+        stopping.send_replace(true);
+    };
+    let (flight, pg, (), ()) = tokio::join!(served_flight, served_pg, served_http, told);
+    watching.abort();
+    flight.and(pg)
+}
+
+/// Who may come in and under which certificate, as the command line says.
+fn security(args: &ServeArgs) -> Result<Security, Failure> {
+    let gate = match &args.users {
+        None => Gate::open(),
+        Some(file) => Gate::of_file(file).map_err(|faults| {
+            for fault in &faults {
+                eprintln!("error: {fault}");
+            }
+            Failure::Told
+        })?,
+    };
+    let files = args.tls.tls_cert.clone().zip(args.tls.tls_key.clone());
+    let files =
+        files.map(|(certificate, key)| TlsFiles { certificate, key, client_authority: args.tls.tls_client_ca.clone() });
+    let tls = files.map(Tls::open).transpose().map_err(Failure::failed)?;
+    Ok(Security { gate, tls })
 }
 
 /// What the file of `--config` says, or else the defaults.
@@ -49,26 +123,63 @@ pub(super) fn config(file: Option<&Path>) -> Result<Config, Failure> {
     Ok(read.transpose().map_err(headwater::Error::Manifests)?.unwrap_or_default())
 }
 
-/// Binds the address, which must be loopback unless the user says otherwise.
-async fn listen(address: &str, insecure: bool) -> Result<TcpListener, Failure> {
+/// An address that is bound.
+#[derive(Debug)]
+struct Listening {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+async fn listen_where(
+    option: &str,
+    address: Option<&str>,
+    security: &Security,
+    insecure: bool,
+) -> Result<Option<Listening>, Failure> {
+    match address {
+        Some(address) => listen(option, address, security, insecure).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Binds an address. One that other machines can reach needs users and encryption, unless the user says otherwise.
+async fn listen(option: &str, address: &str, security: &Security, insecure: bool) -> Result<Listening, Failure> {
     let hint = "give it as host:port, for example 127.0.0.1:50051";
     let addresses: Vec<SocketAddr> = tokio::net::lookup_host(address)
         .await
-        .map_err(|error| Failure::usage(format!("--flight-addr \"{address}\" is no address: {error}"), hint))?
+        .map_err(|error| Failure::usage(format!("{option} \"{address}\" is no address: {error}"), hint))?
         .collect();
-    if !insecure && let Some(open) = addresses.iter().find(|address| !address.ip().is_loopback()) {
-        return Err(Failure::usage(
-            format!("--flight-addr {open} can be reached by other machines, and there is no authentication yet"),
-            "use a loopback address such as 127.0.0.1:50051, or add --insecure on a network that you trust",
-        ));
+    let lacks = lacks(security);
+    if let (Some(lacks), Some(open)) = (lacks, addresses.iter().find(|address| !address.ip().is_loopback())) {
+        if !insecure {
+            return Err(Failure::usage(
+                format!("{option} {open} can be reached by other machines, and there is no {lacks}"),
+                "give --users, --tls-cert and --tls-key, use a loopback address such as 127.0.0.1:50051, or add --insecure on a \
+                 network that you trust",
+            ));
+        }
+        warn!(address = %open, "other machines can reach the server, and there is no {lacks}");
     }
-    TcpListener::bind(&*addresses).await.map_err(|error| match error.kind() {
+    let listener = TcpListener::bind(&*addresses).await.map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => Failure::with_hint(
             format!("{address} is in use by another process"),
-            "stop that process or choose another --flight-addr; port 0 takes a free one",
+            format!("stop that process or choose another {option}; port 0 takes a free one"),
         ),
         _ => Failure::failed(format!("can't listen on {address}: {error}")),
-    })
+    })?;
+    let address =
+        listener.local_addr().map_err(|error| Failure::failed(format!("the listener has no address: {error}")))?;
+    Ok(Listening { listener, address })
+}
+
+/// What an address that others reach lacks.
+fn lacks(security: &Security) -> Option<&'static str> {
+    match (security.gate.is_open(), security.tls.is_none()) {
+        (true, true) => Some("authentication and no encryption"),
+        (true, false) => Some("authentication"),
+        (false, true) => Some("encryption"),
+        (false, false) => None,
+    }
 }
 
 /// Reads the files of views again at each SIGHUP.
@@ -147,24 +258,28 @@ pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
 mod tests {
     use super::*;
 
+    async fn bind(address: &str, insecure: bool) -> Result<Listening, Failure> {
+        listen("--flight-addr", address, &Security::default(), insecure).await
+    }
+
     #[tokio::test]
     async fn address_that_others_reach_needs_insecure() {
         for address in ["0.0.0.0:0", "[::]:0"] {
-            let Err(Failure::Usage { message, hint }) = listen(address, false).await else {
+            let Err(Failure::Usage { message, hint }) = bind(address, false).await else {
                 panic!("{address} was taken")
             };
             assert!(message.contains("no authentication"), "{message}");
             assert!(hint.contains("--insecure"), "{hint}");
         }
-        assert!(listen("0.0.0.0:0", true).await.is_ok());
-        assert!(listen("127.0.0.1:0", false).await.is_ok());
+        assert!(bind("0.0.0.0:0", true).await.is_ok());
+        assert!(bind("127.0.0.1:0", false).await.is_ok());
     }
 
     #[tokio::test]
     async fn port_in_use_is_named() {
-        let taken = listen("127.0.0.1:0", false).await.unwrap();
-        let address = taken.local_addr().unwrap().to_string();
-        let Err(Failure::Failed { message, .. }) = listen(&address, false).await else {
+        let taken = bind("127.0.0.1:0", false).await.unwrap();
+        let address = taken.address.to_string();
+        let Err(Failure::Failed { message, .. }) = bind(&address, false).await else {
             panic!("the port was taken twice")
         };
         assert_eq!(message, format!("{address} is in use by another process"));
@@ -172,6 +287,6 @@ mod tests {
 
     #[tokio::test]
     async fn misspelled_address_is_a_usage_error() {
-        assert!(matches!(listen("nowhere", false).await, Err(Failure::Usage { .. })));
+        assert!(matches!(bind("nowhere", false).await, Err(Failure::Usage { .. })));
     }
 }

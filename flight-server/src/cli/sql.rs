@@ -17,7 +17,7 @@ pub(super) async fn run(args: SqlArgs) -> Result<(), Failure> {
             "send it somewhere: headwater sql ... --format arrow > result.arrows",
         ));
     }
-    let target = Target::open(&args.target, &args.search_path, args.config.as_deref()).await?;
+    let target = Target::open(&args.target, &args.access, &args.search_path, args.config.as_deref()).await?;
     let display = Display { format: args.format, timing: Timing::On };
     match &args.statements {
         Some(statements) => {

@@ -11,13 +11,17 @@ use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::CommandGetTables;
 use arrow_flight::sql::client::FlightSqlServiceClient;
-use arrow_flight::{FlightInfo, IpcMessage, Ticket};
+use arrow_flight::{FlightInfo, HandshakeRequest, IpcMessage, Ticket};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use futures::{Stream, StreamExt, TryStreamExt};
 use headwater::{Engine, RemoteLog, Session};
 use parking_lot::Mutex;
-use tonic::transport::{Channel, Endpoint};
+use tonic::Request;
+use tonic::metadata::MetadataValue;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
-use super::args::TargetArgs;
+use super::args::{ConnectArgs, TargetArgs};
 use super::failure::Failure;
 use super::serve::{config, with_causes};
 use crate::detached::{Detached, Queries};
@@ -52,7 +56,12 @@ pub(super) struct Relation {
 
 impl Target {
     /// Opens the directory or connects to the server.
-    pub(super) async fn open(args: &TargetArgs, search_path: &[String], file: Option<&Path>) -> Result<Self, Failure> {
+    pub(super) async fn open(
+        args: &TargetArgs,
+        access: &ConnectArgs,
+        search_path: &[String],
+        file: Option<&Path>,
+    ) -> Result<Self, Failure> {
         match (&args.services, &args.connect) {
             (Some(dir), _) => {
                 let engine = Engine::builder()
@@ -66,7 +75,7 @@ impl Target {
                 Ok(Self::Embedded { session: engine.session(), engine, queries: Mutex::new(queries) })
             }
             (None, Some(url)) => {
-                let target = Self::Remote(connect(url).await?);
+                let target = Self::Remote(connect(url, access).await?);
                 if !search_path.is_empty() {
                     target.set_search_path(search_path).await?;
                 }
@@ -145,33 +154,81 @@ fn threads() -> Result<Queries, Failure> {
     Queries::start().map_err(|error| Failure::failed(format!("the threads for queries can't be started: {error}")))
 }
 
-async fn connect(url: &str) -> Result<FlightSqlServiceClient<Channel>, Failure> {
-    let hint = "give it as grpc://host:port, for example grpc://127.0.0.1:50051";
-    let address = match url.split_once("://") {
-        Some(("grpc" | "grpc+tcp" | "http", address)) => address,
-        Some(("grpc+tls" | "grpcs" | "https", _)) => {
-            return Err(Failure::usage(format!("--connect {url}: connections with TLS are not supported yet"), hint));
-        }
+/// The environment variable that holds the password of `--user`.
+const PASSWORD_VARIABLE: &str = "HEADWATER_PASSWORD";
+
+/// The environment variable that holds a token.
+const TOKEN_VARIABLE: &str = "HEADWATER_TOKEN";
+
+async fn connect(url: &str, access: &ConnectArgs) -> Result<FlightSqlServiceClient<Channel>, Failure> {
+    let hint = "give it as grpc://host:port or grpc+tls://host:port, for example grpc://127.0.0.1:50051";
+    let (scheme, address) = match url.split_once("://") {
+        Some(("grpc" | "grpc+tcp" | "http", address)) => ("http", address),
+        Some(("grpc+tls" | "grpcs" | "https", address)) => ("https", address),
         Some((scheme, _)) => {
             return Err(Failure::usage(format!("--connect does not know the scheme \"{scheme}\""), hint));
         }
-        None => url,
+        None => ("http", url),
     };
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+    if address.contains('@') {
+        return Err(Failure::usage("--connect takes no user or password", "give --user and HEADWATER_PASSWORD"));
+    }
+    let mut endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
         .map_err(|error| Failure::usage(format!("--connect {url} is no address: {error}"), hint))?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true);
+    if scheme == "https" {
+        let config = tls(access)?;
+        endpoint = endpoint
+            .tls_config(config)
+            .map_err(|error| Failure::failed(format!("TLS can't be set up: {}", with_causes(&error))))?;
+    }
     let channel = endpoint.connect().await.map_err(|error| {
         Failure::with_hint(
-            format!("no server answers at grpc://{address}: {}", with_causes(&error)),
+            format!("no server answers at {url}: {}", with_causes(&error)),
             "start one with: headwater serve --services DIR",
         )
     })?;
     // One wide row is one message, however wide.
-    let client = FlightServiceClient::new(channel).max_decoding_message_size(usize::MAX);
+    let mut client = FlightServiceClient::new(channel).max_decoding_message_size(usize::MAX);
+    let token = token(&mut client, access).await?;
     let mut client = FlightSqlServiceClient::new_from_inner(client);
     client.set_header("cookie", new_cookie());
+    if let Some(token) = token {
+        client.set_token(token);
+    }
     Ok(client)
+}
+
+/// What TLS is checked by.
+fn tls(access: &ConnectArgs) -> Result<ClientTlsConfig, Failure> {
+    let read = |file: &Path| {
+        std::fs::read(file).map_err(|error| Failure::failed(format!("{} can't be read: {error}", file.display())))
+    };
+    let config = match &access.tls_ca {
+        Some(file) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(file)?)),
+        None => ClientTlsConfig::new().with_native_roots(),
+    };
+    match access.tls_cert.as_ref().zip(access.tls_key.as_ref()) {
+        Some((certificate, key)) => Ok(config.identity(Identity::from_pem(read(certificate)?, read(key)?))),
+        None => Ok(config),
+    }
+}
+
+/// What stands for who asks: the token of the environment, or the one that a user's password is exchanged for.
+async fn token(client: &mut FlightServiceClient<Channel>, access: &ConnectArgs) -> Result<Option<String>, Failure> {
+    let Some(user) = &access.user else { return Ok(std::env::var(TOKEN_VARIABLE).ok()) };
+    let password = std::env::var(PASSWORD_VARIABLE).map_err(|_| {
+        Failure::usage(format!("--user {user} needs a password"), format!("set {PASSWORD_VARIABLE} in the environment"))
+    })?;
+    let header = MetadataValue::try_from(format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
+        .map_err(|_| Failure::failed("the user and password can't be sent"))?;
+    let mut request = Request::new(futures::stream::iter([HandshakeRequest::default()]));
+    request.metadata_mut().insert("authorization", header);
+    let answer = client.handshake(request).await.map_err(|status| Failure::failed(status.message()))?;
+    let token = answer.metadata().get("authorization").and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let token = token.ok_or_else(|| Failure::failed("the server answered the login without a token"))?;
+    Ok(Some(token.to_owned()))
 }
 
 fn tickets(info: FlightInfo) -> Result<Vec<Ticket>, Failure> {

@@ -6,12 +6,22 @@ use headwater::ErrorKind;
 use tonic::{Code, Status};
 use tracing::error;
 
+use crate::auth::Denied;
+
 /// The longest message of a status, in bytes. It travels in an HTTP/2 header, and clients limit those to 8 KiB and more.
 const MESSAGE_BYTES: usize = 4096;
 
 /// The status of an engine's error: its report under the code that tells a client what to do.
 pub(super) fn status(error: &headwater::Error) -> Status {
     Status::new(code(error.kind()), shortened(error.report()))
+}
+
+/// The status of a request from nobody who may come in.
+pub(super) fn denied(denied: Denied) -> Status {
+    match denied {
+        Denied::Missing | Denied::Wrong => Status::unauthenticated(denied.to_string()),
+        Denied::Wait(_) | Denied::Busy => Status::resource_exhausted(denied.to_string()),
+    }
 }
 
 /// The status of a failure to encode or build an answer.

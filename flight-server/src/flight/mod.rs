@@ -11,6 +11,10 @@
 //! cookies gets an error for its `SET`, not a setting that is forgotten. (In ADBC the cookies are switched on by the
 //! database option `adbc.flight.sql.rpc.with_cookie_middleware`; the JDBC driver always keeps them.)
 //!
+//! # Who asks
+//! The gate ([`crate::auth`]) is asked with every call, by the header `authorization` (Basic or Bearer) or the client's certificate. Handshake answers a
+//! password with a token that stands for it. Tickets, prepared statements and sessions are of the principal that made them, and are not there for any other.
+//!
 //! # Refused
 //! Writes, transactions and Substrait plans, by name. A panic in a request is that request's INTERNAL error and the server goes on.
 //!
@@ -20,7 +24,7 @@
 mod error;
 mod info;
 mod metadata;
-mod parameters;
+pub(crate) mod parameters;
 mod rpc;
 mod service;
 pub(crate) mod session;
@@ -36,10 +40,11 @@ use headwater::Engine;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tracing::info;
 
+use crate::Security;
 use crate::detached::{FAREWELL, Queries};
+use crate::tls::{Door, secured};
 use rpc::Rpc;
 use service::Service;
 
@@ -131,16 +136,30 @@ pub async fn serve_with(
     shutdown: impl Future<Output = ()> + Send,
     limits: Limits,
 ) -> Result<(), ServeError> {
+    serve_secured(engine, listener, shutdown, limits, Security::default()).await
+}
+
+/// Serves an engine as [`serve_with`] does, to those whom its gate lets in, and over TLS where there is a certificate.
+///
+/// # Errors
+/// When the threads can't be started or the transport fails.
+pub async fn serve_secured(
+    engine: Engine,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send,
+    limits: Limits,
+    security: Security,
+) -> Result<(), ServeError> {
     let Limits { drain, message_bytes, .. } = limits;
     let queries = Queries::start().map_err(ServeError::Threads)?;
     let (cut, cut_off) = watch::channel(false);
     let (stopping, is_stopping) = watch::channel(false);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let service = Service::new(engine, &limits, queries.handle().clone(), is_stopping, cut_off);
-    let flight = FlightServiceServer::new(Rpc::new(service.clone()))
+    let flight = FlightServiceServer::new(Rpc::new(service.clone(), security.gate))
         .max_decoding_message_size(message_bytes)
         .max_encoding_message_size(usize::MAX);
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(KEEPALIVE));
+    let incoming = secured(listener, Door::Flight, security.tls);
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))

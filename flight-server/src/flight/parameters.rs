@@ -71,7 +71,7 @@ fn scalar(column: &ArrayRef, row: usize) -> Result<ScalarValue, Status> {
 }
 
 /// A column of values as the type of its parameter.
-fn converted(column: &ArrayRef, parameter: &Field) -> Result<ArrayRef, Status> {
+pub(crate) fn converted(column: &ArrayRef, parameter: &Field) -> Result<ArrayRef, Status> {
     let (from, to) = (column.data_type(), parameter.data_type());
     if from == to || to.is_null() {
         return Ok(Arc::clone(column));

@@ -1,14 +1,17 @@
 //! What the server keeps for its clients, under names that nobody can guess.
 //!
 //! Invariant: never more entries than the capacity. An entry goes when it is taken, removed, or was not used for its life; time is
-//! passed in.
+//! passed in. It is there for the principal alone whose request kept it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tonic::Status;
 use uuid::Uuid;
+
+use crate::auth::current;
 
 /// A bounded map from random names to values that expire.
 pub(super) struct Store<T> {
@@ -16,7 +19,21 @@ pub(super) struct Store<T> {
     what: &'static str,
     capacity: usize,
     life: Duration,
-    entries: Mutex<HashMap<Uuid, Entry<T>>>,
+    entries: Mutex<HashMap<Key, Entry<T>>>,
+}
+
+/// A name, and whose it is.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Key {
+    owner: Option<Arc<str>>,
+    name: Uuid,
+}
+
+impl Key {
+    /// The name as that of whoever asks now.
+    fn of(name: Uuid) -> Self {
+        Self { owner: current::principal().name().map(Arc::from), name }
+    }
 }
 
 struct Entry<T> {
@@ -47,14 +64,14 @@ impl<T> Store<T> {
                 format!("the server keeps {} {}s and takes no more now; try again later", self.capacity, self.what);
             return Err(Status::resource_exhausted(message));
         }
-        entries.insert(name, Entry { value, expires: now + self.life });
+        entries.insert(Key::of(name), Entry { value, expires: now + self.life });
         assert!(entries.len() <= self.capacity, "a store must not outgrow its capacity");
         Ok(())
     }
 
     /// Hands a value out for good.
     pub(super) fn take(&self, name: Uuid, now: Instant) -> Option<T> {
-        let entry = self.entries.lock().remove(&name)?;
+        let entry = self.entries.lock().remove(&Key::of(name))?;
         (entry.expires > now).then_some(entry.value)
     }
 
@@ -73,7 +90,7 @@ impl<T: Clone> Store<T> {
     /// A value, whose life begins anew.
     pub(super) fn get(&self, name: Uuid, now: Instant) -> Option<T> {
         let mut entries = self.entries.lock();
-        let entry = entries.get_mut(&name).filter(|entry| entry.expires > now)?;
+        let entry = entries.get_mut(&Key::of(name)).filter(|entry| entry.expires > now)?;
         entry.expires = now + self.life;
         Some(entry.value.clone())
     }
@@ -82,6 +99,22 @@ impl<T: Clone> Store<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn value_is_there_for_the_principal_alone_that_kept_it() {
+        use crate::auth::current::as_principal;
+        use crate::auth::test_principal;
+        let (store, now) = (Store::new("ticket", 3, LIFE), Instant::now());
+        let name = as_principal(test_principal("ada"), async { store.insert("a", now).unwrap() }).await;
+        as_principal(test_principal("bob"), async {
+            assert_eq!(store.get(name, now), None);
+            assert_eq!(store.take(name, now), None);
+            store.insert_as(name, "b", now).unwrap();
+        })
+        .await;
+        assert_eq!(store.get(name, now), None);
+        as_principal(test_principal("ada"), async { assert_eq!(store.take(name, now), Some("a")) }).await;
+    }
 
     const LIFE: Duration = Duration::from_secs(10);
 

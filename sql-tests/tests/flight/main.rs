@@ -5,7 +5,11 @@
 mod adbc;
 mod arrow_client;
 mod cancel;
+mod documented;
+mod doors;
 mod limits;
+mod postgres;
+mod security;
 mod views;
 
 use std::path::PathBuf;

@@ -35,6 +35,7 @@ pub use config::{Config, read_config};
 pub use fault::Fault;
 pub(crate) use keys::{INTERVAL_SECONDS, POLL_MODE};
 pub use schema::{config_schema, schema};
+pub use yaml::{Entry as YamlEntry, Node as YamlNode, Value as YamlValue};
 
 use fault::Faults;
 use read::{Parsed, Reader};
@@ -120,6 +121,23 @@ pub fn read_directory(
         faults.extend(found);
     }
     (manifests, faults)
+}
+
+/// Reads another file as manifests are read, for a program that has files of its own beside them: the same part of YAML, the same limit
+/// of size, the same faults. No variables are replaced. `None` where the file holds nothing.
+///
+/// # Errors
+/// Every fault that the text has as YAML.
+pub fn read_yaml(file: &Path) -> Result<Option<YamlNode>, Vec<Fault>> {
+    let mut faults = Faults::new(file);
+    let root = match read_text(file) {
+        Ok(text) => yaml::parse(&text, &mut faults),
+        Err((line, message)) => {
+            faults.add(line, "", message);
+            None
+        }
+    };
+    if faults.is_empty() { Ok(root) } else { Err(faults.into_vec()) }
 }
 
 fn directory_fault(directory: &Path, message: String) -> Fault {

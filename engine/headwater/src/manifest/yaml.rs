@@ -17,21 +17,29 @@ const DEPTH_MAX: usize = 16;
 
 /// A value and where it stands.
 #[derive(Debug)]
-pub(super) struct Node {
-    pub(super) line: usize,
-    pub(super) value: Value,
+pub struct Node {
+    /// The line, counted from 1.
+    pub line: usize,
+    /// What stands there.
+    pub value: Value,
 }
 
 /// A YAML value, resolved by the core schema.
 #[derive(Debug)]
-pub(super) enum Value {
+pub enum Value {
+    /// Null, or nothing at all.
     Nothing,
+    /// `true` or `false`.
     Flag(bool),
+    /// A whole number.
     Integer(i64),
     /// Any other number.
     Number,
+    /// Text.
     Text(String),
+    /// A list.
     List(Vec<Node>),
+    /// A mapping, in the order of the file.
     Mapping(Vec<Entry>),
     /// What has its fault already.
     Refused,
@@ -39,15 +47,18 @@ pub(super) enum Value {
 
 /// A key and its value. Keys of a mapping differ.
 #[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) key: String,
-    pub(super) line: usize,
-    pub(super) node: Node,
+pub struct Entry {
+    /// The key.
+    pub key: String,
+    /// Its line, counted from 1.
+    pub line: usize,
+    /// Its value.
+    pub node: Node,
 }
 
 impl Value {
     /// What it is, for messages; never the value itself.
-    pub(super) fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         match self {
             Self::Nothing | Self::Refused => "nothing",
             Self::Flag(_) => "true or false",

@@ -15,6 +15,7 @@ mod files;
 mod follow;
 mod fresh;
 mod history;
+mod metrics;
 mod poll;
 mod registry;
 mod stamp;
