@@ -17,7 +17,7 @@ const KNOWN: &str = "SELECT schema, name, definition, file FROM headwater.views"
 pub(super) async fn run(args: ApplyArgs) -> Result<(), Failure> {
     let files = ViewFiles::read(&args.services).map_err(|faults| told(&faults))?;
     let target = TargetArgs { services: None, connect: Some(args.connect) };
-    let target = Target::open(&target, &[], None).await?;
+    let target = Target::open(&target, &args.access, &[], None).await?;
     let known = known(&target).await?;
     let plan = files.plan(&known).map_err(|faults| told(&faults))?;
     for step in &plan.steps {

@@ -144,6 +144,8 @@ pub(crate) struct ApplyArgs {
     /// The running server
     #[arg(long, value_name = "grpc://HOST:PORT", default_value = "grpc://127.0.0.1:50051")]
     pub(crate) connect: String,
+    #[command(flatten)]
+    pub(crate) access: ConnectArgs,
     /// Say what would change and do nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -198,17 +200,30 @@ pub(crate) struct ServeTlsArgs {
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct ConnectArgs {
     /// The user, with --connect; the password is read from HEADWATER_PASSWORD. HEADWATER_TOKEN holds a token instead of both
-    #[arg(long, value_name = "NAME", conflicts_with = "services")]
+    #[arg(long, value_name = "NAME")]
     pub(crate) user: Option<String>,
     /// The authority of the server's certificate, PEM; the system's where it is left out
-    #[arg(long, value_name = "FILE", conflicts_with = "services")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) tls_ca: Option<PathBuf>,
     /// A certificate to show to the server, PEM
-    #[arg(long, value_name = "FILE", requires = "tls_key", conflicts_with = "services")]
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub(crate) tls_cert: Option<PathBuf>,
     /// Its private key, PEM
-    #[arg(long, value_name = "FILE", requires = "tls_cert", conflicts_with = "services")]
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
+}
+
+impl ConnectArgs {
+    /// The first of these options that was given.
+    pub(crate) fn given(&self) -> Option<&'static str> {
+        let given = [
+            ("--user", self.user.is_some()),
+            ("--tls-ca", self.tls_ca.is_some()),
+            ("--tls-cert", self.tls_cert.is_some()),
+            ("--tls-key", self.tls_key.is_some()),
+        ];
+        given.into_iter().find(|(_, is_given)| *is_given).map(|(option, _)| option)
+    }
 }
 
 #[derive(Debug, Args)]

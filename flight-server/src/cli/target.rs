@@ -64,6 +64,12 @@ impl Target {
     ) -> Result<Self, Failure> {
         match (&args.services, &args.connect) {
             (Some(dir), _) => {
+                if let Some(option) = access.given() {
+                    return Err(Failure::usage(
+                        format!("{option} is for a server, and --services reads the services itself"),
+                        "leave it out, or give --connect in the place of --services",
+                    ));
+                }
                 let engine = Engine::builder()
                     .services_dir(dir)
                     .connectors(headwater_connectors::all())
