@@ -7,10 +7,11 @@ use tracing::error;
 
 use super::registry::Shared;
 
-/// What the clock says, in nanoseconds since 1970.
+/// What the clock says, in nanoseconds since 1970, to the microsecond: DataFusion cuts the literal that now() is in a query to the unit of the
+/// column that it is compared with, and columns of databases have microseconds.
 pub(super) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+    i64::try_from(since.as_micros() * 1_000).unwrap_or(i64::MAX)
 }
 
 impl Shared {

@@ -149,6 +149,8 @@ impl Shared {
         let old = self.definitions.read().get(name).map(|definition| definition.view).filter(|_| replace);
         let written = plan.clone();
         let (shared, wanted, full_name) = (Arc::clone(self), tables.clone(), name.to_string());
+        // Tables of a checkpoint are held for views that are to come back.
+        let all_back = self.pending.lock().is_empty();
         let made = self.with_core(move |core| {
             let mut ids = Ids::new();
             for (service, tables) in &wanted {
@@ -167,7 +169,7 @@ impl Shared {
                 Ok((core.create_view(&full_name, query)?, schema, tells_time, ids))
             });
             // Tables that only the query that failed, or only the view that was replaced, would read.
-            let released = core.release_tables();
+            let released = if all_back { core.release_tables() } else { vec![] };
             made.map(|made| (made, released))
         });
         let ((view, schema, tells_time, ids), released) = made.await??;
@@ -236,7 +238,7 @@ impl Shared {
         }
     }
 
-    fn follow_no_more(&self, released: &[TableId]) {
+    pub(super) fn follow_no_more(&self, released: &[TableId]) {
         for followed in self.followed.read().values() {
             followed.tables.send_if_modified(|held| {
                 let before = held.len();

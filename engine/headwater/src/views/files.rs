@@ -262,7 +262,7 @@ mod tests {
             ("a.sql", "CREATE MATERIALIZED VIEW v.a AS SELECT 1 AS x;\n\nDROP MATERIALIZED VIEW v.b;\nSELECT 1;"),
             (
                 "b.sql",
-                "CREATE MATERIALIZED VIEW v.a AS SELECT 2 AS x;\nCREATE MATERIALIZED VIEW v.c AS\n  SELECT FROM WHERE;",
+                "CREATE MATERIALIZED VIEW v.a AS SELECT 2 AS x;\nCREATE MATERIALIZED VIEW v.c AS\n  SELECT (1 AS x FROM t;",
             ),
             ("c.sql", "-- nothing\n"),
             ("d.sql", "CREATE MATERIALIZED VIEW c AS SELECT 1 AS x"),
@@ -294,7 +294,7 @@ mod tests {
         fs::write(directory.path().join(FOLDER).join("a.sql"), text).unwrap();
         let files = ViewFiles::read(directory.path()).unwrap();
         assert_eq!(files.views[0].sql, "SELECT 'é;it''s' AS s, \"a;b\" FROM shop.t");
-        assert_eq!((files.views[1].sql.as_str(), files.views[1].line), ("SELECT 2 AS x", 2));
+        assert_eq!((files.views[1].sql.as_str(), files.views[1].line), ("SELECT 2 AS x", 3));
     }
 
     #[test]

@@ -242,6 +242,13 @@ impl Shared {
                 }
                 self.pending.lock().retain(|pending| *pending != new);
             }
+            if self.pending.lock().is_empty() {
+                // What the checkpoint holds for views that are no more.
+                match self.with_core(headwater_views::Maintenance::release_tables).await {
+                    Ok(released) => self.follow_no_more(&released),
+                    Err(error) => error!(error = error.report(), "tables that no view reads could not be released"),
+                }
+            }
             // Changes are read for all views that are back at once: a table that nobody asks for would be left behind.
             self.start_feeds();
             if self.pending.lock().is_empty() {

@@ -12,6 +12,7 @@ mod limits;
 mod log;
 mod prepared;
 mod pushdown;
+mod restart;
 mod service_schema;
 mod sheet;
 mod spill;

@@ -189,11 +189,14 @@ impl Maintenance {
         }
     }
 
-    /// Forgets the tables that no view reads. They are no longer their source's; which they were.
+    /// Forgets the tables that no view reads, and where a source stands that has none left. They are no longer their source's; which they were.
     pub fn release_tables(&mut self) -> Vec<TableId> {
         let held = self.sources.iter().flat_map(|source| source.tables.iter().copied());
         let released: Vec<TableId> = held.filter(|table| !self.is_read(*table)).collect();
         released.iter().for_each(|table| self.release(*table));
+        // What was installed at such a source may be taken away, and its log may begin anew: it has no position any more.
+        let idle = |source: &&mut Source| source.tables.is_empty();
+        self.sources.iter_mut().filter(idle).for_each(Source::forget);
         released
     }
 

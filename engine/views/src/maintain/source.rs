@@ -64,6 +64,13 @@ impl Source {
         self.offered.clone_from(&self.position);
     }
 
+    /// Forgets where it stands: its next tables are loaded as those of a new source are.
+    pub(super) fn forget(&mut self) {
+        self.position = None;
+        self.failed = None;
+        self.drain();
+    }
+
     pub(super) fn push(&mut self, waiting: Waiting) {
         self.offered = Some(waiting.position.clone());
         self.queued_rows += waiting.rows;

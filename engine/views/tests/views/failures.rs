@@ -163,3 +163,24 @@ fn view_that_another_reads_is_not_dropped_before_it() {
     world.views.drop_view(below).expect("nobody reads it any more");
     assert!(world.views.published().view(below).is_none());
 }
+
+#[test]
+fn source_that_no_view_read_for_a_while_may_begin_its_log_anew() {
+    let mut world = world(Some(0));
+    let view = world.create("SELECT id FROM t");
+    let (source, table) = (world.sources[0].id, world.sources[0].tables[0]);
+    world.sources[0].position = 70;
+    world.load_source(0);
+    world.views.drop_view(view).expect("it is dropped");
+    world.queries.clear();
+    assert!(world.views.release_tables().contains(&table));
+    assert!(world.views.published().vector.position("shop").is_some(), "what was published stays");
+    // What follows the source was taken away and put in place again, and counts from the beginning.
+    let definition = world.sources[0].models[0].definition.clone();
+    world.sources[0].tables[0] = world.views.add_table(source, "t", &definition).expect("the table");
+    world.sources[0].position = 0;
+    world.load_source(0);
+    world.create("SELECT id FROM t");
+    world.check("after the log began anew");
+    assert_eq!(world.views.published().vector.position("shop").map(Position::order), Some(1));
+}

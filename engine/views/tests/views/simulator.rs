@@ -161,8 +161,8 @@ fn play(seed: u64, queries: &[&str]) {
             }
             world.offer(source, changes, vec![]);
         }
-        // From nothing to hours, and to the very moment at which rows change.
-        clock += [0, 1, 600_000_000_000, 3_600_000_000_000, 26_000_000_000_000][dice.roll(5)];
+        // From nothing to hours, and to the very moment at which rows change. DataFusion cuts a literal to the microseconds of a column.
+        clock += [0, 1_000, 600_000_000_000, 3_600_000_000_000, 26_000_000_000_000][dice.roll(5)];
         world.views.set_clock(clock);
         if dice.once_in(12) {
             let source = dice.roll(world.sources.len());
