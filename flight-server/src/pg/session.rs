@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::datatypes::{Field, SchemaRef};
 use tokio::sync::watch;
@@ -91,6 +92,8 @@ struct Statement {
     planned: Option<Planned>,
     /// The types that the client gave its parameters, 0 where it gave none.
     said: Vec<u32>,
+    /// Whether the client was told of its columns.
+    described: AtomicBool,
 }
 
 /// A statement with values.
@@ -315,7 +318,7 @@ impl Session {
             Command::Immediate => Some(Planned::Immediate),
             _ => None,
         };
-        Ok(Statement { text, command, planned, said })
+        Ok(Statement { text, command, planned, said, described: AtomicBool::new(false) })
     }
 
     async fn plan(&mut self, text: &Arc<str>, stopped: &mut watch::Receiver<Stage>) -> Done<Planned> {
@@ -372,8 +375,9 @@ impl Session {
             planned.bind(values, &text, &threads).await
         };
         let mut rows = self.interruptible(stopped, work).await?;
-        let told = statement.planned.as_ref().map(Planned::schema);
         // What the client was told before values were bound holds.
+        let is_told = statement.described.load(Ordering::Relaxed);
+        let told = statement.planned.as_ref().filter(|_| is_told).map(Planned::schema);
         if let Some(told) = told.filter(|told| told.fields().len() == rows.told.fields().len()) {
             rows.told = told;
         }
@@ -391,6 +395,7 @@ impl Session {
                     .flat_map(|fields| fields.fields().iter().enumerate())
                     .map(|(index, field)| parameter_type(&statement, index, field))
                     .collect();
+                statement.described.store(true, Ordering::Relaxed);
                 self.wire.parameter_types(&types);
                 match &statement.planned {
                     Some(planned) if !matches!(statement.command, Command::Copy(_)) => {

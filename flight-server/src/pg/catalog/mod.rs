@@ -14,7 +14,7 @@ mod rewrite;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::LogicalPlan;
@@ -51,6 +51,9 @@ const FUNCTIONS: [&str; 12] = [
 
 /// Names that stand for a function without parentheses.
 const REGISTERS: [&str; 5] = ["current_user", "session_user", "current_catalog", "current_schema", "current_role"];
+
+/// The most parameters of a statement: what the protocol has room for.
+const PARAMETERS_MAX: usize = 65_535;
 
 /// What a statement knows of its connection.
 pub(in crate::pg) struct Context {
@@ -121,7 +124,7 @@ impl Statement {
         functions::register(&datafusion, &Arc::new(relations), &context);
         let parsed = Parsed::Statement(Box::new(statement));
         let plan = datafusion.state().statement_to_plan(parsed).await.map_err(|error| told(&error))?;
-        let parameters = parameters(&plan).map_err(|error| told(&error))?;
+        let parameters = parameters(&plan, text).map_err(|error| told(&error))?;
         Ok(Self { context: datafusion, plan, parameters })
     }
 
@@ -164,17 +167,23 @@ fn named(schema: &Schema) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-fn parameters(plan: &LogicalPlan) -> Result<SchemaRef, DataFusionError> {
+/// The parameters that the text names, also those of parts that were taken away: clients bind them all. One whose type is open is text.
+fn parameters(plan: &LogicalPlan, text: &str) -> Result<SchemaRef, DataFusionError> {
+    let numbers = words(text).into_iter().filter_map(|(token, _)| match token {
+        Token::Placeholder(name) => name.trim_start_matches('$').parse::<usize>().ok(),
+        _ => None,
+    });
+    let count = numbers.max().unwrap_or_default();
+    if count > PARAMETERS_MAX {
+        return datafusion::common::plan_err!("a statement has at most {PARAMETERS_MAX} parameters");
+    }
     let found = plan.get_parameter_types()?;
-    let mut numbered: Vec<(usize, Field)> = found
-        .into_iter()
-        .filter_map(|(name, data_type)| {
-            let number = name.trim_start_matches('$').parse().ok()?;
-            Some((number, Field::new(name, data_type.unwrap_or(arrow::datatypes::DataType::Utf8), true)))
-        })
-        .collect();
-    numbered.sort_by_key(|(number, _)| *number);
-    Ok(Arc::new(Schema::new(numbered.into_iter().map(|(_, field)| field).collect::<Vec<_>>())))
+    let field = |number: usize| {
+        let name = format!("${number}");
+        let data_type = found.get(&name).cloned().flatten().unwrap_or(DataType::Utf8);
+        Field::new(name, data_type, true)
+    };
+    Ok(Arc::new(Schema::new((1..=count).map(field).collect::<Vec<_>>())))
 }
 
 fn told(error: &DataFusionError) -> PgError {

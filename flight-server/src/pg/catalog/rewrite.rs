@@ -84,6 +84,13 @@ impl VisitorMut for Words<'_> {
 impl Words<'_> {
     fn replaced(&self, expr: &mut Expr) -> Result<Option<Expr>, PgError> {
         Ok(match expr {
+            // Whatever holds, it is NULL.
+            Expr::Case { conditions, else_result, .. }
+                if conditions.iter().all(|when| is_null(&when.result))
+                    && else_result.as_ref().is_none_or(|result| is_null(result)) =>
+            {
+                Some(null())
+            }
             Expr::Collate { expr: inner, .. } => Some(std::mem::replace(inner, null())),
             Expr::BinaryOp { op, .. } => {
                 if let BinaryOperator::PGCustomBinaryOperator(name) = op
@@ -411,6 +418,10 @@ fn literal(expr: &Expr) -> Option<String> {
         Expr::Nested(inner) => literal(inner),
         _ => None,
     }
+}
+
+fn is_null(expr: &Expr) -> bool {
+    matches!(expr, Expr::Value(value) if value.value == Value::Null)
 }
 
 fn null() -> Expr {
