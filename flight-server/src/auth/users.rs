@@ -204,7 +204,7 @@ impl Reader<'_> {
         let mut user = User::default();
         let mut tokens = 0;
         for entry in self.mapping(entry.node, &key) {
-            let (line, below) = (entry.line, format!("{key}.{}", entry.key));
+            let below = format!("{key}.{}", entry.key);
             match entry.key.as_str() {
                 "password" => user.password = self.parsed(entry, &below, Hashed::parse),
                 "scram" => user.scram = self.parsed(entry, &below, Verifier::parse),
@@ -221,10 +221,7 @@ impl Reader<'_> {
                         self.token(token, &below, &name, found);
                     }
                 }
-                _ => {
-                    let _ = line;
-                    self.unknown(&entry, &key, &["password", "scram", "certificate", "tokens"]);
-                }
+                _ => self.unknown(&entry, &key, &["password", "scram", "certificate", "tokens"]),
             }
         }
         if user.password.is_none() && user.scram.is_none() && user.certificate.is_none() && tokens == 0 {

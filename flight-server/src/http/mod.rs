@@ -2,7 +2,7 @@
 //!
 //! - `GET /healthz`: 200 while the process answers. Asks nobody.
 //! - `GET /readyz`: 200 once it may be sent queries; 503 while it stops. A service that is down makes no server unready: the others are still there.
-//! - `GET /metrics`: Prometheus's text format ([`metrics`]). It names services and views, so where the server has users it wants one.
+//! - `GET /metrics`: Prometheus's text format (`metrics`). It names services and views, so where the server has users it wants one.
 //!
 //! Refused: other methods, other paths, bodies. A request's head may take ten seconds and 16 KiB.
 

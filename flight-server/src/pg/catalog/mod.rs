@@ -1,15 +1,18 @@
 //! `pg_catalog`: what clients ask of PostgreSQL's own tables, answered from what the engine knows.
 //!
-//! A statement that asks `pg_catalog` is answered by a DataFusion of its own, over tables that are made anew for it ([`relations`]), with PostgreSQL's functions
+//! A statement that asks `pg_catalog` is answered by a DataFusion of its own, over tables that are made anew for it ([`tables`]), with PostgreSQL's functions
 //! ([`functions`]); what DataFusion has no word for is rewritten in the statement's tree ([`rewrite`]). All other statements go to the engine as they
 //! are, so nothing of this can change the answer of a query over services. One statement asks the one or the other.
 //!
 //! Services are schemas, materialized views are `relkind` m, primary keys are constraints and indexes. Of what there is nothing here (triggers, rules, policies,
 //! extensions, ...) the tables are there and empty.
 
+mod fixed;
 mod functions;
 mod relations;
 mod rewrite;
+mod rows;
+mod tables;
 
 use std::sync::Arc;
 
@@ -77,7 +80,7 @@ pub(in crate::pg) fn is_asked(text: &str) -> bool {
             return false;
         }
         (name == SCHEMA && next == Some(&Token::Period))
-            || relations::is_known(&name) && next != Some(&Token::Period)
+            || fixed::is_known(&name) && next != Some(&Token::Period)
             || (!reads
                 && next == Some(&Token::LParen)
                 && (FUNCTIONS.contains(&name.as_str()) || name.starts_with("has_")))

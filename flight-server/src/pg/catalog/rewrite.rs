@@ -17,8 +17,9 @@ use datafusion::sql::sqlparser::ast::{
     VisitorMut,
 };
 
+use super::fixed::is_empty;
 use super::functions::type_oid;
-use super::relations::{Relations, is_empty};
+use super::relations::Relations;
 use super::{Context, REGISTERS};
 use crate::pg::error::{PgError, UNDEFINED_OBJECT, UNDEFINED_TABLE};
 
