@@ -502,14 +502,17 @@ impl Session {
         // The first batch is there before anything is said, so that a query that fails at once fails plainly.
         let mut next = self.interruptible(stopped, rows.next()).await?;
         self.wire.copy_out(u8::from(copy.style == Style::Binary), names.len());
-        let begin = copy.begin(&names);
-        if !begin.is_empty() {
-            self.wire.copy_data(&begin);
+        let mut data = copy.begin(&names);
+        // A line of its own in text; in binary it goes with what follows, as in PostgreSQL, and drivers count on that.
+        if copy.style != Style::Binary && !data.is_empty() {
+            self.wire.copy_data(&std::mem::take(&mut data));
         }
         let mut sent = 0_u64;
         while let Some((encoder, first)) = next {
             for row in first..encoder.rows {
-                self.wire.copy_data(&copy.row(&encoder, row)?);
+                data.extend(copy.row(&encoder, row)?);
+                self.wire.copy_data(&data);
+                data.clear();
                 self.wire.flush_much().await?;
                 sent += 1;
             }
@@ -518,8 +521,9 @@ impl Session {
             }
             next = self.interruptible(stopped, rows.next()).await?;
         }
-        if !copy.end().is_empty() {
-            self.wire.copy_data(copy.end());
+        data.extend_from_slice(copy.end());
+        if !data.is_empty() {
+            self.wire.copy_data(&data);
         }
         self.wire.sign(b'c');
         self.wire.complete(&format!("COPY {sent}"));

@@ -72,6 +72,14 @@ pub(in crate::pg) fn is_asked(text: &str) -> bool {
         _ => None,
     };
     let reads = (0..tokens.len()).any(|index| word(index).as_deref() == Some("from"));
+    // A name of a table stands after FROM, JOIN, ONLY or a comma; elsewhere it is a column or an alias.
+    let is_read = |index: usize| match index.checked_sub(1) {
+        Some(before) => {
+            tokens[before] == Token::Comma
+                || word(before).is_some_and(|word| matches!(word.as_str(), "from" | "join" | "only"))
+        }
+        None => false,
+    };
     (0..tokens.len()).any(|index| {
         let Some(name) = word(index) else { return false };
         let follows_period = index > 0 && tokens[index - 1] == Token::Period;
@@ -80,7 +88,7 @@ pub(in crate::pg) fn is_asked(text: &str) -> bool {
             return false;
         }
         (name == SCHEMA && next == Some(&Token::Period))
-            || fixed::is_known(&name) && next != Some(&Token::Period)
+            || (fixed::is_known(&name) && is_read(index))
             || (!reads
                 && next == Some(&Token::LParen)
                 && (FUNCTIONS.contains(&name.as_str()) || name.starts_with("has_")))

@@ -253,15 +253,17 @@ impl Relations {
             "indislive?",
             "indisreplident?",
             "indkey[",
-            "indcollation",
-            "indclass",
-            "indoption",
+            "indcollation[",
+            "indclass[",
+            "indoption[",
             "indexprs",
             "indpred",
         ]);
         for (table, index, _, columns) in self.keys() {
             use Cell::{Flag, Null, Number};
             let count = columns.len() as i64;
+            // No collation, class or direction is other than the usual one.
+            let none = Cell::Numbers(vec![0; columns.len()]);
             rows.add([
                 Number(index),
                 Number(table.oid),
@@ -279,9 +281,9 @@ impl Relations {
                 Flag(true),
                 Flag(false),
                 Cell::Numbers(columns),
-                Null,
-                Null,
-                Null,
+                none.clone(),
+                none.clone(),
+                none,
                 Null,
                 Null,
             ]);
