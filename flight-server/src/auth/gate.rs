@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use headwater::Fault;
 use parking_lot::{Mutex, RwLock};
 use rustls::pki_types::CertificateDer;
@@ -49,6 +50,12 @@ const SESSION_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The longest name of a user that is looked at or logged, in bytes.
 const NAME_BYTES_MAX: usize = 256;
+
+/// Base64 with padding or without: Arrow's client for Go sends a password without.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// Says who a request is from. Cheap to clone; clones share everything.
 #[derive(Clone)]
@@ -173,7 +180,7 @@ impl Gate {
             return self.bearer(value.trim(), peer).await;
         }
         if scheme.eq_ignore_ascii_case("basic") {
-            let decoded = STANDARD.decode(value.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+            let decoded = BASE64.decode(value.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
             let Some((name, password)) = decoded.as_deref().and_then(|text| text.split_once(':')) else {
                 return Err(Denied::Wrong);
             };
@@ -196,7 +203,7 @@ impl Gate {
         {
             return Ok(Principal::user(name, proof.clone()));
         }
-        let attempt = self.attempt(name, peer)?;
+        let attempt = self.attempt(Some(name), peer)?;
         let turn = tokio::time::timeout(HASHING_WAIT, self.shared.hashing.acquire()).await;
         let Ok(Ok(_turn)) = turn else { return Err(Denied::Busy) };
         // A name that is not known takes as long as one that is.
@@ -231,7 +238,7 @@ impl Gate {
             Some(principal) => Ok(principal),
             None => {
                 // Guessing is hopeless; the wait is for whoever floods the log.
-                let attempt = self.attempt("", peer);
+                let attempt = self.attempt(None, peer);
                 refused(peer, "", "unknown or expired token");
                 attempt.and(Err(Denied::Wrong))
             }
@@ -318,9 +325,9 @@ impl Gate {
     }
 
     /// Lets an attempt to log in begin.
-    pub(crate) fn attempt(&self, name: &str, peer: &Peer) -> Result<Attempt, Denied> {
+    pub(crate) fn attempt(&self, name: Option<&str>, peer: &Peer) -> Result<Attempt, Denied> {
         self.shared.limiter.attempt(peer.address, name, Instant::now()).map_err(|wait| {
-            refused(peer, name, "too many failed logins");
+            refused(peer, name.unwrap_or_default(), "too many failed logins");
             Denied::Wait(wait)
         })
     }
@@ -454,7 +461,7 @@ mod tests {
     }
 
     fn basic(name: &str, password: &str) -> String {
-        format!("Basic {}", STANDARD.encode(format!("{name}:{password}")))
+        format!("Basic {}", BASE64.encode(format!("{name}:{password}")))
     }
 
     #[tokio::test]
@@ -474,6 +481,14 @@ mod tests {
         let token = gate.open_session(&principal).unwrap();
         let again = gate.header(Some(&format!("Bearer {token}")), &peer()).await.unwrap();
         assert_eq!(again, principal);
+    }
+
+    #[tokio::test]
+    async fn header_without_padding_is_read_too() {
+        let file = File::new(&ada("secret"));
+        let header = basic("ada", "secret");
+        assert!(header.ends_with('='), "{header}");
+        file.gate().header(Some(header.trim_end_matches('=')), &peer()).await.unwrap();
     }
 
     #[tokio::test]

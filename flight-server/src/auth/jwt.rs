@@ -78,7 +78,7 @@ impl Keys {
             let mut asked = self.asked.lock();
             let known = self.set.read().as_ref().is_some_and(|read| read.of == issuer.fingerprint());
             let pause = if is_wanted || !known { FETCH_AGAIN } else { FETCH_EVERY };
-            if known && asked.is_some_and(|asked| now.saturating_duration_since(asked) < pause) {
+            if asked.is_some_and(|asked| now.saturating_duration_since(asked) < pause) {
                 return;
             }
             *asked = Some(now);
@@ -201,19 +201,24 @@ mod tests {
     }
 
     fn signer() -> Signer {
+        signer_with(KeysAt::File("unused".into())).0
+    }
+
+    /// A signer whose keys are there already, and the text of its JWKS.
+    fn signer_with(at: KeysAt) -> (Signer, String) {
         let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
         let public = Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).unwrap();
         let x = URL_SAFE_NO_PAD.encode(public.public_key().as_ref());
         let issuer = Issuer {
             url: "https://issuer.example/".to_owned(),
             audience: "headwater".to_owned(),
-            keys: KeysAt::File("unused".into()),
+            keys: at,
             name_claim: "sub".to_owned(),
         };
         let keys = Keys::default();
         let set = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "one", "alg": "EdDSA", "x": x}]});
         keys.take(&issuer, serde_json::to_vec(&set).unwrap());
-        Signer { key: EncodingKey::from_ed_der(pkcs8.as_ref()), keys, issuer }
+        (Signer { key: EncodingKey::from_ed_der(pkcs8.as_ref()), keys, issuer }, set.to_string())
     }
 
     fn now() -> u64 {
@@ -288,6 +293,26 @@ mod tests {
         for token in ["", "a", "a.b", "a.b.c", &format!("{none}.{body}")] {
             assert!(ours.check(token).is_err(), "{token}");
         }
+    }
+
+    #[tokio::test]
+    async fn keys_of_an_address_are_fetched_once_they_are_needed() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/jwks", listener.local_addr().unwrap());
+        let (mut signer, keys) = signer_with(KeysAt::Url(url));
+        signer.keys = Keys::default();
+        let token = signer.token("one", |_| {});
+        assert_eq!(signer.check(&token), Err(Refused::UnknownKey));
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _asked = stream.read(&mut [0; 4096]).await.unwrap();
+            let answer =
+                format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{keys}", keys.len());
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        });
+        signer.keys.fetch(&signer.issuer, true, Instant::now()).await;
+        assert_eq!(signer.check(&token).unwrap().name, "ada");
     }
 
     #[test]

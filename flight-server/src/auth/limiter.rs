@@ -54,20 +54,25 @@ struct Failures {
 /// An attempt that was let through, and counts as failed until it has succeeded.
 #[derive(Debug)]
 pub(crate) struct Attempt {
-    keys: [Key; 2],
+    address: Key,
+    name: Option<Key>,
 }
 
 impl Limiter {
-    /// Lets an attempt through, or says how long to wait.
-    pub(crate) fn attempt(&self, address: IpAddr, name: &str, now: Instant) -> Result<Attempt, Duration> {
+    /// Lets an attempt through, or says how long to wait. Without a name, as of a token, it counts for the address alone.
+    pub(crate) fn attempt(&self, address: IpAddr, name: Option<&str>, now: Instant) -> Result<Attempt, Duration> {
         let address = network(address);
-        let keys = [Key::Address(address), Key::Name(address, sha256(name.as_bytes()))];
+        let attempt = Attempt {
+            address: Key::Address(address),
+            name: name.map(|name| Key::Name(address, sha256(name.as_bytes()))),
+        };
+        let keys = || [Some(attempt.address), attempt.name].into_iter().flatten();
         let mut entries = self.entries.lock();
-        let wait = keys.iter().filter_map(|key| entries.get(key)?.wait(key.free(), now)).max();
+        let wait = keys().filter_map(|key| entries.get(&key)?.wait(key.free(), now)).max();
         if let Some(wait) = wait {
             return Err(wait);
         }
-        for key in keys {
+        for key in keys() {
             make_room(&mut entries, &key, now);
             let failures = entries.entry(key).or_insert(Failures { count: 0, last: now });
             if now.saturating_duration_since(failures.last) > MEMORY {
@@ -76,15 +81,16 @@ impl Limiter {
             *failures = Failures { count: failures.count.saturating_add(1), last: now };
         }
         assert!(entries.len() <= ENTRIES_MAX, "the limiter must not outgrow its bound");
-        Ok(Attempt { keys })
+        Ok(attempt)
     }
 
     /// The attempt succeeded: the name's failures are forgiven, the address has one fewer.
     pub(crate) fn succeeded(&self, attempt: &Attempt) {
         let mut entries = self.entries.lock();
-        let [address, name] = &attempt.keys;
-        entries.remove(name);
-        if let Some(failures) = entries.get_mut(address) {
+        if let Some(name) = &attempt.name {
+            entries.remove(name);
+        }
+        if let Some(failures) = entries.get_mut(&attempt.address) {
             failures.count = failures.count.saturating_sub(1);
         }
     }
@@ -147,17 +153,17 @@ mod tests {
     fn waits_double_after_the_free_attempts_and_end_with_a_success() {
         let (limiter, mut now) = (Limiter::default(), Instant::now());
         for _ in 0..FREE_NAME {
-            limiter.attempt(address(1), "ada", now).unwrap();
+            limiter.attempt(address(1), Some("ada"), now).unwrap();
         }
-        assert_eq!(limiter.attempt(address(1), "ada", now).unwrap_err(), WAIT_MIN);
+        assert_eq!(limiter.attempt(address(1), Some("ada"), now).unwrap_err(), WAIT_MIN);
         now += WAIT_MIN;
-        limiter.attempt(address(1), "ada", now).unwrap();
-        assert_eq!(limiter.attempt(address(1), "ada", now).unwrap_err(), WAIT_MIN * 2);
+        limiter.attempt(address(1), Some("ada"), now).unwrap();
+        assert_eq!(limiter.attempt(address(1), Some("ada"), now).unwrap_err(), WAIT_MIN * 2);
         now += WAIT_MIN * 2;
-        let attempt = limiter.attempt(address(1), "ada", now).unwrap();
+        let attempt = limiter.attempt(address(1), Some("ada"), now).unwrap();
         limiter.succeeded(&attempt);
         for _ in 0..FREE_NAME {
-            limiter.attempt(address(1), "ada", now).unwrap();
+            limiter.attempt(address(1), Some("ada"), now).unwrap();
         }
     }
 
@@ -165,15 +171,15 @@ mod tests {
     fn other_names_and_addresses_go_on_until_the_address_has_had_enough() {
         let (limiter, now) = (Limiter::default(), Instant::now());
         for _ in 0..FREE_NAME {
-            limiter.attempt(address(1), "ada", now).unwrap();
+            limiter.attempt(address(1), Some("ada"), now).unwrap();
         }
-        assert!(limiter.attempt(address(1), "ada", now).is_err());
-        limiter.attempt(address(2), "ada", now).unwrap();
+        assert!(limiter.attempt(address(1), Some("ada"), now).is_err());
+        limiter.attempt(address(2), Some("ada"), now).unwrap();
         for number in 0..FREE_ADDRESS - FREE_NAME {
-            limiter.attempt(address(1), &format!("user {number}"), now).unwrap();
+            limiter.attempt(address(1), Some(&format!("user {number}")), now).unwrap();
         }
-        assert!(limiter.attempt(address(1), "another", now).is_err());
-        limiter.attempt(address(2), "another", now).unwrap();
+        assert!(limiter.attempt(address(1), Some("another"), now).is_err());
+        limiter.attempt(address(2), Some("another"), now).unwrap();
     }
 
     #[test]
@@ -181,10 +187,10 @@ mod tests {
         let (limiter, now) = (Limiter::default(), Instant::now());
         for host in 0..u16::try_from(FREE_NAME).unwrap() {
             let address = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, host));
-            limiter.attempt(address, "ada", now).unwrap();
+            limiter.attempt(address, Some("ada"), now).unwrap();
         }
         let other = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 9, 9, 9, 9));
-        assert!(limiter.attempt(other, "ada", now).is_err());
+        assert!(limiter.attempt(other, Some("ada"), now).is_err());
     }
 
     #[test]
@@ -193,7 +199,7 @@ mod tests {
         for number in 0..30_000_u32 {
             let [_, a, b, c] = number.to_be_bytes();
             let now = start + Duration::from_millis(u64::from(number));
-            limiter.attempt(IpAddr::from([10, a, b, c]), "ada", now).unwrap();
+            limiter.attempt(IpAddr::from([10, a, b, c]), Some("ada"), now).unwrap();
         }
         assert!(limiter.entries.lock().len() <= ENTRIES_MAX);
     }
@@ -202,11 +208,11 @@ mod tests {
     fn everything_is_forgotten_in_time() {
         let (limiter, now) = (Limiter::default(), Instant::now());
         for number in 0..20 {
-            let _refused = limiter.attempt(address(1), "ada", now + WAIT_MAX * number);
+            let _refused = limiter.attempt(address(1), Some("ada"), now + WAIT_MAX * number);
         }
         let later = now + WAIT_MAX * 20 + MEMORY * 2;
         for _ in 0..FREE_NAME {
-            limiter.attempt(address(1), "ada", later).unwrap();
+            limiter.attempt(address(1), Some("ada"), later).unwrap();
         }
     }
 }

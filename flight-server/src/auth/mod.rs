@@ -6,12 +6,12 @@
 //! out of the file, or whose password changed, is out with the next request.
 //!
 //! # What is kept, and how
-//! - Passwords as Argon2id hashes ([`password`]), and as SCRAM-SHA-256 verifiers for the Postgres protocol ([`scram`]), which never sees the password.
-//! - API tokens as SHA-256 of 256 random bits ([`token`]): there is nothing to guess, so nothing slow is needed.
+//! - Passwords as Argon2id hashes (`password`), and as SCRAM-SHA-256 verifiers for the Postgres protocol (`scram`), which never sees the password.
+//! - API tokens as SHA-256 of 256 random bits (`token`): there is nothing to guess, so nothing slow is needed.
 //! - Sessions that a login opened as SHA-256 of their token, in memory, with an end.
 //!
 //! # Refused
-//! Failed logins cost time that doubles, for a name at an address and for the address ([`limiter`]). A refusal never says whether the name or the
+//! Failed logins cost time that doubles, for a name at an address and for the address (`limiter`). A refusal never says whether the name or the
 //! secret was wrong, takes the same work for both, and is logged without the secret. Secrets are compared in constant time.
 //!
 //! Rejected: a session per connection that is checked once (a token that was taken back would live as long as its connection).

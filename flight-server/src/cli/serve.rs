@@ -80,12 +80,22 @@ async fn doors(
         let Some(pg) = pg else { return Ok(()) };
         let limits = pg::Limits::default();
         let served = pg::serve(engine.clone(), pg.listener, until_stopped(), limits, security.clone()).await;
+        stopping.send_replace(true);
         served.map_err(|error| Failure::failed(format!("the server failed: {error}")))
     };
+    let (ending, mut ended) = watch::channel(false);
+    let served = async {
+        let (flight, pg) = tokio::join!(served_flight, served_pg);
+        ending.send_replace(true);
+        flight.and(pg)
+    };
+    // It tells that the server stops for as long as the other doors need to.
     let served_http = async {
-        if let Some(http) = http {
-            http::serve(engine.clone(), http.listener, until_stopped(), security.clone()).await;
-        }
+        let Some(http) = http else { return };
+        let until_ended = async {
+            let _gone = ended.wait_for(|ended| *ended).await;
+        };
+        http::serve(engine.clone(), http.listener, stopped.clone(), until_ended, security.clone()).await;
     };
     let told = async {
         tokio::select! {
@@ -94,9 +104,9 @@ async fn doors(
         }
         stopping.send_replace(true);
     };
-    let (flight, pg, (), ()) = tokio::join!(served_flight, served_pg, served_http, told);
+    let (served, (), ()) = tokio::join!(served, served_http, told);
     watching.abort();
-    flight.and(pg)
+    served
 }
 
 /// Who may come in and under which certificate, as the command line says.

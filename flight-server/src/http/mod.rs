@@ -2,7 +2,7 @@
 //!
 //! - `GET /healthz`: 200 while the process answers. Asks nobody.
 //! - `GET /readyz`: 200 once it may be sent queries; 503 while it stops. A service that is down makes no server unready: the others are still there.
-//! - `GET /metrics`: Prometheus's text format ([`metrics`]). It names services and views, so where the server has users it wants one.
+//! - `GET /metrics`: Prometheus's text format (`metrics`). It names services and views, so where the server has users it wants one.
 //!
 //! Refused: other methods, other paths, bodies. A request's head may take ten seconds and 16 KiB.
 
@@ -40,8 +40,14 @@ const CLOSE: Duration = Duration::from_secs(1);
 
 type Answer = Response<Full<Bytes>>;
 
-/// Answers on a listener until `shutdown` completes.
-pub async fn serve(engine: Engine, listener: TcpListener, shutdown: impl Future<Output = ()>, security: Security) {
+/// Answers on a listener until `shutdown` completes. Once `stopping` turns true it says that the server is not ready any more.
+pub async fn serve(
+    engine: Engine,
+    listener: TcpListener,
+    stopping: watch::Receiver<bool>,
+    shutdown: impl Future<Output = ()>,
+    security: Security,
+) {
     let (stop, stopped) = watch::channel(false);
     let mut connections = secured(listener, Door::Http, security.tls);
     tokio::pin!(shutdown);
@@ -52,12 +58,12 @@ pub async fn serve(engine: Engine, listener: TcpListener, shutdown: impl Future<
         };
         let Some(Ok(connection)) = next else { break };
         let peer = connection.origin().peer(Door::Http);
-        let (engine, gate, stopped) = (engine.clone(), security.gate.clone(), stopped.clone());
+        let (engine, gate, stopping) = (engine.clone(), security.gate.clone(), stopping.clone());
         let mut closed = stopped.clone();
         tokio::spawn(async move {
             let answer = service_fn(move |request: Request<Incoming>| {
                 let (engine, gate, peer) = (engine.clone(), gate.clone(), peer.clone());
-                let stopping = *stopped.borrow();
+                let stopping = *stopping.borrow();
                 async move { Ok::<_, Infallible>(answer(&request, &engine, &gate, &peer, stopping).await) }
             });
             let serving = http1::Builder::new()

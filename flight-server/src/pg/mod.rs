@@ -3,10 +3,10 @@
 //! A connection is a session: what it SETs holds until it ends. A query is planned when it is parsed or bound, runs on threads that serve no
 //! connection, and its rows leave as they are computed and as fast as the client reads. A client that leaves, or cancels, stops its statements at the sources.
 //!
-//! - [`wire`] reads and writes messages; [`startup`] is TLS and who it is; [`session`] answers messages; [`run`] is a running query.
-//! - [`types`], [`encode`] and [`decode`] are values in both formats; [`copy`] those of COPY.
-//! - [`command`] is what is answered here and not asked of the engine: transactions, settings, COPY.
-//! - [`catalog`] is `pg_catalog` over what the engine knows of its tables.
+//! - `wire` reads and writes messages; `startup` is TLS and who it is; `session` answers messages; `run` is a running query.
+//! - `types`, `encode` and `decode` are values in both formats; `copy` those of COPY.
+//! - `command` is what is answered here and not asked of the engine: transactions, settings, COPY.
+//! - `catalog` is `pg_catalog` over what the engine knows of its tables.
 //!
 //! # Promised
 //! Binary and text results, portals that give so many rows at a time, cancelling, errors with SQLSTATE, hint and position. The gate is asked with every

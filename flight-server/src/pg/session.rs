@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::datatypes::{Field, SchemaRef};
 use tokio::sync::watch;
@@ -91,6 +92,8 @@ struct Statement {
     planned: Option<Planned>,
     /// The types that the client gave its parameters, 0 where it gave none.
     said: Vec<u32>,
+    /// Whether the client was told of its columns.
+    described: AtomicBool,
 }
 
 /// A statement with values.
@@ -315,7 +318,7 @@ impl Session {
             Command::Immediate => Some(Planned::Immediate),
             _ => None,
         };
-        Ok(Statement { text, command, planned, said })
+        Ok(Statement { text, command, planned, said, described: AtomicBool::new(false) })
     }
 
     async fn plan(&mut self, text: &Arc<str>, stopped: &mut watch::Receiver<Stage>) -> Done<Planned> {
@@ -372,8 +375,9 @@ impl Session {
             planned.bind(values, &text, &threads).await
         };
         let mut rows = self.interruptible(stopped, work).await?;
-        let told = statement.planned.as_ref().map(Planned::schema);
         // What the client was told before values were bound holds.
+        let is_told = statement.described.load(Ordering::Relaxed);
+        let told = statement.planned.as_ref().filter(|_| is_told).map(Planned::schema);
         if let Some(told) = told.filter(|told| told.fields().len() == rows.told.fields().len()) {
             rows.told = told;
         }
@@ -391,6 +395,7 @@ impl Session {
                     .flat_map(|fields| fields.fields().iter().enumerate())
                     .map(|(index, field)| parameter_type(&statement, index, field))
                     .collect();
+                statement.described.store(true, Ordering::Relaxed);
                 self.wire.parameter_types(&types);
                 match &statement.planned {
                     Some(planned) if !matches!(statement.command, Command::Copy(_)) => {
@@ -497,14 +502,17 @@ impl Session {
         // The first batch is there before anything is said, so that a query that fails at once fails plainly.
         let mut next = self.interruptible(stopped, rows.next()).await?;
         self.wire.copy_out(u8::from(copy.style == Style::Binary), names.len());
-        let begin = copy.begin(&names);
-        if !begin.is_empty() {
-            self.wire.copy_data(&begin);
+        let mut data = copy.begin(&names);
+        // A line of its own in text; in binary it goes with what follows, as in PostgreSQL, and drivers count on that.
+        if copy.style != Style::Binary && !data.is_empty() {
+            self.wire.copy_data(&std::mem::take(&mut data));
         }
         let mut sent = 0_u64;
         while let Some((encoder, first)) = next {
             for row in first..encoder.rows {
-                self.wire.copy_data(&copy.row(&encoder, row)?);
+                data.extend(copy.row(&encoder, row)?);
+                self.wire.copy_data(&data);
+                data.clear();
                 self.wire.flush_much().await?;
                 sent += 1;
             }
@@ -513,8 +521,9 @@ impl Session {
             }
             next = self.interruptible(stopped, rows.next()).await?;
         }
-        if !copy.end().is_empty() {
-            self.wire.copy_data(copy.end());
+        data.extend_from_slice(copy.end());
+        if !data.is_empty() {
+            self.wire.copy_data(&data);
         }
         self.wire.sign(b'c');
         self.wire.complete(&format!("COPY {sent}"));

@@ -148,7 +148,7 @@ async fn authenticate(server: &Server, wire: &mut Wire, user: &str) -> io::Resul
     if let Some(principal) = server.gate.certificate(&peer).filter(|principal| principal.name() == Some(user)) {
         return Ok(Ok(principal));
     }
-    let attempt = match server.gate.attempt(user, &peer) {
+    let attempt = match server.gate.attempt(Some(user), &peer) {
         Ok(attempt) => attempt,
         Err(denied) => return Ok(Err(denial(denied))),
     };

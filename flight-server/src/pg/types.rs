@@ -170,7 +170,7 @@ mod tests {
         let list = |item: DataType| DataType::List(Arc::new(Field::new("item", item, true)));
         for (arrow, oid, modifier) in [
             (DataType::UInt64, 1700, -1),
-            (DataType::Decimal128(12, 2), 1700, (12 << 16 | 2) + 4),
+            (DataType::Decimal128(12, 2), 1700, ((12 << 16) | 2) + 4),
             (DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into())), 1184, -1),
             (list(DataType::UInt8), 1005, -1),
             (list(list(DataType::Int8)), 25, -1),

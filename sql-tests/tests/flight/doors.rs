@@ -55,8 +55,8 @@ impl Doors {
                 async move { pg::serve(engine, two, until, pg::Limits::default(), security).await.unwrap() }
             }),
             tokio::spawn({
-                let (security, until) = (security.clone(), until());
-                async move { http::serve(engine, three, until, security).await }
+                let (security, until, stopped) = (security.clone(), until(), stopped.clone());
+                async move { http::serve(engine, three, stopped, until, security).await }
             }),
         ];
         let watching = tokio::spawn(security.watch());

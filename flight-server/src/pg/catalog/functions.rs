@@ -322,7 +322,7 @@ pub(super) fn format_type(oid: i64, modifier: Option<i64>) -> Option<String> {
     };
     match modifier.and_then(|modifier| modifier.checked_sub(4)) {
         Some(modifier) if pg == Type::NUMERIC && modifier >= 0 => {
-            Some(format!("numeric({},{})", modifier >> 16 & 0xffff, modifier & 0xffff))
+            Some(format!("numeric({},{})", (modifier >> 16) & 0xffff, modifier & 0xffff))
         }
         _ => Some(name.to_owned()),
     }
@@ -348,7 +348,7 @@ mod tests {
 
     #[test]
     fn types_have_the_names_that_sql_gives_them() {
-        assert_eq!(format_type(1700, Some((12 << 16 | 2) + 4)).as_deref(), Some("numeric(12,2)"));
+        assert_eq!(format_type(1700, Some(((12 << 16) | 2) + 4)).as_deref(), Some("numeric(12,2)"));
         assert_eq!(format_type(1700, Some(-1)).as_deref(), Some("numeric"));
         assert_eq!(format_type(1016, None).as_deref(), Some("bigint[]"));
         assert_eq!(format_type(1184, None).as_deref(), Some("timestamp with time zone"));

@@ -1,20 +1,23 @@
 //! `pg_catalog`: what clients ask of PostgreSQL's own tables, answered from what the engine knows.
 //!
-//! A statement that asks `pg_catalog` is answered by a DataFusion of its own, over tables that are made anew for it ([`relations`]), with PostgreSQL's functions
+//! A statement that asks `pg_catalog` is answered by a DataFusion of its own, over tables that are made anew for it ([`tables`]), with PostgreSQL's functions
 //! ([`functions`]); what DataFusion has no word for is rewritten in the statement's tree ([`rewrite`]). All other statements go to the engine as they
 //! are, so nothing of this can change the answer of a query over services. One statement asks the one or the other.
 //!
 //! Services are schemas, materialized views are `relkind` m, primary keys are constraints and indexes. Of what there is nothing here (triggers, rules, policies,
 //! extensions, ...) the tables are there and empty.
 
+mod fixed;
 mod functions;
 mod relations;
 mod rewrite;
+mod rows;
+mod tables;
 
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::LogicalPlan;
@@ -52,6 +55,9 @@ const FUNCTIONS: [&str; 12] = [
 /// Names that stand for a function without parentheses.
 const REGISTERS: [&str; 5] = ["current_user", "session_user", "current_catalog", "current_schema", "current_role"];
 
+/// The most parameters of a statement: what the protocol has room for.
+const PARAMETERS_MAX: usize = 65_535;
+
 /// What a statement knows of its connection.
 pub(in crate::pg) struct Context {
     pub(in crate::pg) user: String,
@@ -66,6 +72,14 @@ pub(in crate::pg) fn is_asked(text: &str) -> bool {
         _ => None,
     };
     let reads = (0..tokens.len()).any(|index| word(index).as_deref() == Some("from"));
+    // A name of a table stands after FROM, JOIN, ONLY or a comma; elsewhere it is a column or an alias.
+    let is_read = |index: usize| match index.checked_sub(1) {
+        Some(before) => {
+            tokens[before] == Token::Comma
+                || word(before).is_some_and(|word| matches!(word.as_str(), "from" | "join" | "only"))
+        }
+        None => false,
+    };
     (0..tokens.len()).any(|index| {
         let Some(name) = word(index) else { return false };
         let follows_period = index > 0 && tokens[index - 1] == Token::Period;
@@ -74,7 +88,7 @@ pub(in crate::pg) fn is_asked(text: &str) -> bool {
             return false;
         }
         (name == SCHEMA && next == Some(&Token::Period))
-            || relations::is_known(&name) && next != Some(&Token::Period)
+            || (fixed::is_known(&name) && is_read(index))
             || (!reads
                 && next == Some(&Token::LParen)
                 && (FUNCTIONS.contains(&name.as_str()) || name.starts_with("has_")))
@@ -121,7 +135,7 @@ impl Statement {
         functions::register(&datafusion, &Arc::new(relations), &context);
         let parsed = Parsed::Statement(Box::new(statement));
         let plan = datafusion.state().statement_to_plan(parsed).await.map_err(|error| told(&error))?;
-        let parameters = parameters(&plan).map_err(|error| told(&error))?;
+        let parameters = parameters(&plan, text).map_err(|error| told(&error))?;
         Ok(Self { context: datafusion, plan, parameters })
     }
 
@@ -164,17 +178,23 @@ fn named(schema: &Schema) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-fn parameters(plan: &LogicalPlan) -> Result<SchemaRef, DataFusionError> {
+/// The parameters that the text names, also those of parts that were taken away: clients bind them all. One whose type is open is text.
+fn parameters(plan: &LogicalPlan, text: &str) -> Result<SchemaRef, DataFusionError> {
+    let numbers = words(text).into_iter().filter_map(|(token, _)| match token {
+        Token::Placeholder(name) => name.trim_start_matches('$').parse::<usize>().ok(),
+        _ => None,
+    });
+    let count = numbers.max().unwrap_or_default();
+    if count > PARAMETERS_MAX {
+        return datafusion::common::plan_err!("a statement has at most {PARAMETERS_MAX} parameters");
+    }
     let found = plan.get_parameter_types()?;
-    let mut numbered: Vec<(usize, Field)> = found
-        .into_iter()
-        .filter_map(|(name, data_type)| {
-            let number = name.trim_start_matches('$').parse().ok()?;
-            Some((number, Field::new(name, data_type.unwrap_or(arrow::datatypes::DataType::Utf8), true)))
-        })
-        .collect();
-    numbered.sort_by_key(|(number, _)| *number);
-    Ok(Arc::new(Schema::new(numbered.into_iter().map(|(_, field)| field).collect::<Vec<_>>())))
+    let field = |number: usize| {
+        let name = format!("${number}");
+        let data_type = found.get(&name).cloned().flatten().unwrap_or(DataType::Utf8);
+        Field::new(name, data_type, true)
+    };
+    Ok(Arc::new(Schema::new((1..=count).map(field).collect::<Vec<_>>())))
 }
 
 fn told(error: &DataFusionError) -> PgError {

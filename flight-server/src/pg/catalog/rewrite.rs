@@ -17,8 +17,9 @@ use datafusion::sql::sqlparser::ast::{
     VisitorMut,
 };
 
+use super::fixed::is_empty;
 use super::functions::type_oid;
-use super::relations::{Relations, is_empty};
+use super::relations::Relations;
 use super::{Context, REGISTERS};
 use crate::pg::error::{PgError, UNDEFINED_OBJECT, UNDEFINED_TABLE};
 
@@ -84,6 +85,13 @@ impl VisitorMut for Words<'_> {
 impl Words<'_> {
     fn replaced(&self, expr: &mut Expr) -> Result<Option<Expr>, PgError> {
         Ok(match expr {
+            // Whatever holds, it is NULL.
+            Expr::Case { conditions, else_result, .. }
+                if conditions.iter().all(|when| is_null(&when.result))
+                    && else_result.as_ref().is_none_or(|result| is_null(result)) =>
+            {
+                Some(null())
+            }
             Expr::Collate { expr: inner, .. } => Some(std::mem::replace(inner, null())),
             Expr::BinaryOp { op, .. } => {
                 if let BinaryOperator::PGCustomBinaryOperator(name) = op
@@ -411,6 +419,10 @@ fn literal(expr: &Expr) -> Option<String> {
         Expr::Nested(inner) => literal(inner),
         _ => None,
     }
+}
+
+fn is_null(expr: &Expr) -> bool {
+    matches!(expr, Expr::Value(value) if value.value == Value::Null)
 }
 
 fn null() -> Expr {
