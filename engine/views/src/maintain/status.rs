@@ -21,6 +21,8 @@ pub struct Report {
     pub failed_sources: Vec<(SourceId, Error)>,
     /// Whether more transactions could follow at once.
     pub more: bool,
+    /// Sources whose end has to be told to [`Maintenance::settle`](super::Maintenance::settle), once each, before some views begin.
+    pub unsettled: Vec<SourceId>,
 }
 
 /// What an epoch did to a view.
