@@ -23,6 +23,17 @@ pub(crate) enum ViewStatement {
     Explain { name: ViewName },
 }
 
+impl ViewStatement {
+    /// The view that it is about.
+    pub(crate) fn name(&self) -> &ViewName {
+        match self {
+            Self::Create { name, .. } | Self::Drop { name, .. } | Self::Refresh { name } | Self::Explain { name } => {
+                name
+            }
+        }
+    }
+}
+
 impl std::fmt::Display for ViewName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}.{}", self.schema, self.name)

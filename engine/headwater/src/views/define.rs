@@ -6,12 +6,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use datafusion::common::TableReference;
 use datafusion::datasource::source_as_provider;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{LogicalPlan, TableScan};
 use headwater_federation::{RemoteTable, Service};
 use headwater_source::{Position, ServiceName, TableDef};
-use headwater_views::{Error as ViewError, Input, Query, Resolved, SourceId, TableId, ViewState};
+use headwater_views::{Error as ViewError, Input, Maintenance, Query, Resolved, SourceId, TableId, ViewState};
 use tracing::info;
 
 use super::ask::{ViewName, ViewStatement, parse_query};
@@ -57,6 +58,10 @@ impl Shared {
 
     /// Runs a statement that defines views.
     pub(crate) async fn define(self: &Arc<Self>, session: &Session, statement: ViewStatement) -> Result<Done> {
+        if !matches!(statement, ViewStatement::Drop { .. }) {
+            let ViewName { schema, name } = statement.name();
+            self.await_return(&[TableReference::partial(schema.as_str(), name.as_str())]).await?;
+        }
         let _one_at_a_time = self.defining.lock().await;
         match statement {
             ViewStatement::Create { name, sql, replace, if_not_exists } => {
@@ -65,6 +70,12 @@ impl Shared {
                 }
                 let outcome = self.create(session, &name, &sql, replace).await?;
                 Ok(Done { name, outcome })
+            }
+            // Its services need not be there for it to go.
+            ViewStatement::Drop { name, .. } if self.is_returning(&name) => {
+                self.returned(&name);
+                self.store_definitions()?;
+                Ok(Done { name, outcome: "dropped".to_owned() })
             }
             ViewStatement::Drop { name, if_exists } => {
                 if if_exists && !self.definitions.read().contains_key(&name) {
@@ -101,9 +112,7 @@ impl Shared {
             ViewState::Live => "shown",
             ViewState::Loading => LOADING,
         };
-        if let Some(store) = &self.store {
-            store.write_definitions(&self.definitions.read())?;
-        }
+        self.store_definitions()?;
         Ok(outcome.to_owned())
     }
 
@@ -143,6 +152,7 @@ impl Shared {
         let tables = self.tables_of(&plan)?;
         let old = self.definitions.read().get(name).map(|definition| definition.view).filter(|_| replace);
         let (shared, wanted, full_name) = (Arc::clone(self), tables.clone(), name.to_string());
+        let shared_too = Arc::clone(self);
         let made = self.with_core(move |core| {
             let mut ids = Ids::new();
             for (service, tables) in &wanted {
@@ -161,7 +171,7 @@ impl Shared {
                 Ok((core.create_view(&full_name, query)?, schema, ids))
             });
             // Tables that only the query that failed, or only the view that was replaced, would read.
-            let released = core.release_tables();
+            let released = shared_too.release_tables(core);
             made.map(|made| (made, released))
         });
         let ((view, schema, ids), released) = made.await??;
@@ -218,7 +228,15 @@ impl Shared {
         }
     }
 
-    fn follow_no_more(&self, released: &[TableId]) {
+    /// Forgets the tables that no view reads; none while views of the state directory are still to come back, which read what it holds.
+    pub(super) fn release_tables(&self, core: &mut Maintenance) -> Vec<TableId> {
+        match self.returning.borrow().is_empty() {
+            true => core.release_tables(),
+            false => vec![],
+        }
+    }
+
+    pub(super) fn follow_no_more(&self, released: &[TableId]) {
         for followed in self.followed.read().values() {
             followed.tables.send_if_modified(|held| {
                 let before = held.len();
@@ -249,7 +267,7 @@ impl Shared {
         let shared = Arc::clone(self);
         let released = self.with_core(move |core| {
             let report = core.drop_view(view)?;
-            let released = core.release_tables();
+            let released = shared.release_tables(core);
             shared.deliver(report);
             Ok::<_, ViewError>(released)
         });
@@ -257,11 +275,16 @@ impl Shared {
         self.definitions.write().remove(name);
         self.catalog.unregister_local(&name.schema, &name.name);
         self.follow_no_more(&released);
-        if let Some(store) = &self.store {
-            store.write_definitions(&self.definitions.read())?;
-        }
+        self.store_definitions()?;
         info!(view = %name, "materialized view dropped");
         Ok(())
+    }
+
+    fn store_definitions(&self) -> Result<()> {
+        match &self.store {
+            Some(store) => store.write_definitions(&self.definitions.read(), &self.returning.borrow()),
+            None => Ok(()),
+        }
     }
 
     /// What became of a view that was just defined.

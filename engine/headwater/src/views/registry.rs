@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use super::ask::ViewName;
 use super::feed::Followed;
-use super::store::Store;
+use super::store::{Store, Stored};
 use super::subscribe::ViewDelta;
 use crate::{Engine, Error, Result};
 
@@ -75,6 +75,8 @@ pub(crate) struct Shared {
     pub(super) defining: tokio::sync::Mutex<()>,
     /// The views of the state directory are being brought back, and no source is followed yet.
     pub(super) restoring: AtomicBool,
+    /// Those of them that are not back yet.
+    pub(super) returning: watch::Sender<Vec<Stored>>,
     tasks: Mutex<Vec<tokio::task::AbortHandle>>,
 }
 
@@ -115,6 +117,7 @@ impl Views {
             store,
             defining: tokio::sync::Mutex::default(),
             restoring: AtomicBool::new(false),
+            returning: watch::Sender::new(vec![]),
             tasks: Mutex::default(),
         });
         Ok(Arc::new(Self { shared }))
@@ -128,6 +131,7 @@ impl Views {
         }
         if !views.is_empty() {
             self.shared.restoring.store(true, Ordering::SeqCst);
+            self.shared.returning.send_replace(views.clone());
             self.shared.spawn(Arc::clone(&self.shared).recreate(engine.downgrade(), views));
         }
         Ok(())

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use datafusion::common::TableReference;
 use headwater_source::Error as SourceError;
 use headwater_views::{Checkpoint, Maintenance, Options, Vector};
 use parking_lot::{Mutex, RwLockReadGuard};
@@ -109,21 +110,31 @@ impl Store {
     pub(super) fn write_definitions(
         &self,
         definitions: &RwLockReadGuard<'_, BTreeMap<ViewName, Definition>>,
+        returning: &[Stored],
     ) -> Result<()> {
         // What a checkpoint clears away must not be what is being written here.
         let _one_at_a_time = self.storing.lock();
         // Views only read views that are older; the order in which they were created is that of their numbers.
         let mut ordered: Vec<_> = definitions.iter().collect();
         ordered.sort_by_key(|(_, definition)| definition.view);
-        let line = |(name, definition): &(&ViewName, &Definition)| {
+        let back = ordered.into_iter().map(|(name, definition)| Stored {
+            name: name.clone(),
+            sql: definition.sql.clone(),
+            search_path: definition.search_path.clone(),
+        });
+        // Those that are back were created before what was created since, and those that are not may read them.
+        let back: Vec<Stored> = back.collect();
+        let missing = returning.iter().filter(|stored| back.iter().all(|back| back.name != stored.name));
+        let line = |view: &Stored| {
             json!({
-                "schema": name.schema,
-                "name": name.name,
-                "sql": definition.sql,
-                "search_path": definition.search_path,
+                "schema": view.name.schema,
+                "name": view.name.name,
+                "sql": view.sql,
+                "search_path": view.search_path,
             })
         };
-        let text = json!({ "format": 1, "views": ordered.iter().map(line).collect::<Vec<_>>() }).to_string();
+        let views: Vec<Value> = back.iter().chain(missing).map(line).collect();
+        let text = json!({ "format": 1, "views": views }).to_string();
         self.write(DEFINITIONS, text.as_bytes()).map_err(|error| wrong(&self.directory, &error))
     }
 
@@ -220,10 +231,22 @@ impl Shared {
             let mut left = Vec::new();
             for stored in views {
                 let Some(engine) = engine.upgrade() else { return };
-                if let Err(error) = self.recreate_one(&engine, &stored).await {
-                    warn!(view = %stored.name, attempt, error = error.report(), "materialized view could not be brought back yet");
-                    left.push(stored);
+                // It was dropped meanwhile.
+                if !self.is_returning(&stored.name) {
+                    continue;
                 }
+                match self.recreate_one(&engine, &stored).await {
+                    Ok(()) => self.returned(&stored.name),
+                    Err(error) => {
+                        warn!(view = %stored.name, attempt, error = error.report(), "materialized view could not be brought back yet");
+                        left.push(stored);
+                    }
+                }
+            }
+            let shared = Arc::clone(&self);
+            match self.with_core(move |core| shared.release_tables(core)).await {
+                Ok(released) => self.follow_no_more(&released),
+                Err(error) => warn!(error = error.report(), "tables that no view reads could not be released"),
             }
             // Changes are read for all views that are back at once: a table that nobody asks for would be left behind.
             self.start_feeds();
@@ -240,12 +263,46 @@ impl Shared {
         let session = engine.session();
         session.use_search_path(stored.search_path.clone());
         let statement = super::ask::parse_query(&stored.sql)?;
-        let plan = session.plan(&session.context().state(), &statement).await?;
+        let plan = session.plan_now(&session.context().state(), &statement).await?;
         let _one_at_a_time = self.defining.lock().await;
-        if self.definitions.read().contains_key(&stored.name) {
+        if self.definitions.read().contains_key(&stored.name) || !self.is_returning(&stored.name) {
             return Ok(());
         }
         self.add(&stored.name, &stored.sql, stored.search_path.clone(), plan, false).await
+    }
+
+    pub(super) fn is_returning(&self, name: &ViewName) -> bool {
+        self.returning.borrow().iter().any(|stored| stored.name == *name)
+    }
+
+    /// A view of the state directory is back, or is not to come back.
+    pub(super) fn returned(&self, name: &ViewName) {
+        self.returning.send_modify(|returning| returning.retain(|stored| stored.name != *name));
+    }
+
+    /// Waits for views of the state directory that a statement names and that are not back yet.
+    ///
+    /// # Errors
+    /// [`Error::Stale`]: the services of one could not be asked for so long.
+    pub(crate) async fn await_return(&self, names: &[TableReference]) -> Result<()> {
+        let missing = |returning: &[Stored]| {
+            let is_named = |stored: &&Stored| {
+                names.iter().any(|name| {
+                    name.table() == stored.name.name && name.schema().is_none_or(|schema| schema == stored.name.schema)
+                })
+            };
+            returning.iter().find(is_named).map(|stored| stored.name.clone())
+        };
+        let mut returning = self.returning.subscribe();
+        let Some(name) = missing(&returning.borrow_and_update()) else { return Ok(()) };
+        let back = returning.wait_for(|returning| missing(returning).is_none());
+        match tokio::time::timeout(self.options.stale_wait, back).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::Stale(format!(
+                "materialized view \"{name}\" is not back since the engine started, after {} ms: a service that it reads does not answer; try again later",
+                self.options.stale_wait.as_millis()
+            ))),
+        }
     }
 
     /// The views that the state directory holds.

@@ -37,7 +37,7 @@ impl Pin {
         Self(OnceLock::from(epoch))
     }
 
-    fn epoch(&self, published: &Published) -> Arc<Epoch> {
+    pub(super) fn epoch(&self, published: &Published) -> Arc<Epoch> {
         Arc::clone(self.0.get_or_init(|| published.latest()))
     }
 }
