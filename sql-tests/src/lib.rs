@@ -9,7 +9,9 @@
 pub mod dice;
 pub mod everywhere;
 pub mod mysql;
+pub mod own;
 pub mod postgres;
+pub mod process;
 pub mod proxy;
 pub mod rows;
 pub mod services;
