@@ -16,7 +16,7 @@ pub fn certificate_authority() -> String {
     variable("HEADWATER_TEST_POSTGRES_CA")
 }
 
-/// A database of its own. Dropping it drops the database, whoever is still connected.
+/// A database of its own. Dropping it drops the database, whoever is still connected, and the replication slots in it.
 #[derive(Debug)]
 pub struct PostgresDatabase {
     name: String,
@@ -104,9 +104,32 @@ impl PostgresDatabase {
 
 impl Drop for PostgresDatabase {
     fn drop(&mut self) {
-        let statement = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
-        block_on_elsewhere(async move { execute_at(&base_url(), &statement).await });
+        let name = self.name.clone();
+        block_on_elsewhere(async move {
+            drop_slots(&name).await;
+            execute_at(&base_url(), &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
+        });
     }
+}
+
+/// A database with a slot cannot be dropped, and a slot not while somebody reads it.
+async fn drop_slots(database: &str) {
+    const TRIES: usize = 500;
+    let client = connect(&base_url()).await;
+    let left = "SELECT count(*) FROM pg_replication_slots WHERE database = $1";
+    let stop = "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE database = $1 AND active";
+    let sql = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = $1 AND NOT active";
+    for _ in 0..TRIES {
+        let count = client.query_one(left, &[&database]).await.map(|row| row.get::<_, i64>(0));
+        if count.is_ok_and(|count| count == 0) {
+            return;
+        }
+        // Whoever read it may come back in between: then there is another try.
+        drop(client.query(stop, &[&database]).await);
+        drop(client.query(sql, &[&database]).await);
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    eprintln!("a replication slot of {database} stays in use");
 }
 
 fn url_of(database: &str) -> String {

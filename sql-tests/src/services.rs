@@ -49,6 +49,11 @@ impl Services {
         self.with_tables(service, source, "\"*\"")
     }
 
+    /// Adds a service that publishes every table and whose changes are followed. `feed` is what stands between the braces of `feed: {...}`.
+    pub fn with_feed(self, service: &str, source: &str, feed: &str) -> Self {
+        self.with_tables(service, source, &format!("\"*\"\nfeed: {{{feed}}}"))
+    }
+
     /// Adds a service that publishes what it says, in YAML on one line.
     pub fn with_tables(mut self, service: &str, source: &str, publishes: &str) -> Self {
         let text = format!("service: {service}\nsource: {{{source}}}\npublishes: {publishes}\n");

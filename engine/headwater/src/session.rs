@@ -117,6 +117,7 @@ impl Session {
 
     /// An endless answer: what epochs do to a view.
     pub(crate) async fn subscribe(&self, name: &ViewName, begin: Begin) -> Result<Answer> {
+        self.views.shared().await_return(&[TableReference::partial(name.schema.as_str(), name.name.as_str())]).await?;
         let demand = Demand::of(&self.settings.read());
         let plan = subscription_plan(&self.views, name, begin, &demand).await?;
         Ok(Answer::endless(plan, TaskContext::from(&self.context.state()), &self.governor))
@@ -182,6 +183,12 @@ impl Session {
     /// The logical plan. A name that is not found may be newer than what is remembered: then the tables of the statement
     /// are described anew, once.
     pub(crate) async fn plan(&self, state: &SessionState, statement: &Statement) -> Result<LogicalPlan> {
+        self.views.shared().await_return(&state.resolve_table_references(statement)?).await?;
+        self.plan_now(state, statement).await
+    }
+
+    /// The same, whether or not the views that it names are back since the engine started.
+    pub(crate) async fn plan_now(&self, state: &SessionState, statement: &Statement) -> Result<LogicalPlan> {
         let names = state.resolve_table_references(statement)?;
         if names.iter().any(|name| name.schema().is_some_and(|schema| schema == "information_schema")) {
             crate::engine::discover_unseen(self.catalog.catalog()).await;

@@ -76,6 +76,28 @@ mod version;
 mod checkpoint;
 
 mod error;
+mod mutant;
+
+// The simulator over a build that can be told to be wrong.
+#[cfg(test)]
+extern crate self as headwater_views;
+#[cfg(test)]
+#[path = "../tests/views/dice.rs"]
+mod dice;
+#[cfg(test)]
+#[allow(dead_code, reason = "the tests in tests/views use more of it")]
+#[path = "../tests/views/model.rs"]
+mod model;
+#[cfg(test)]
+mod mutants;
+#[cfg(test)]
+#[allow(dead_code, reason = "the tests in tests/views use more of it")]
+#[path = "../tests/views/simulator.rs"]
+mod simulator;
+#[cfg(test)]
+#[allow(dead_code, reason = "the tests in tests/views use more of it")]
+#[path = "../tests/views/world.rs"]
+mod world;
 
 pub use checkpoint::{Checkpoint, Part};
 pub use delta::Delta;

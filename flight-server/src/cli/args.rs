@@ -165,6 +165,9 @@ pub(crate) struct ServeArgs {
     /// The directory in which materialized views are kept over restarts; without it they end with the server
     #[arg(long, value_name = "DIR")]
     pub(crate) state: Option<PathBuf>,
+    /// How often what changed is written there, in milliseconds; sources keep their changes until then
+    #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..), requires = "state")]
+    pub(crate) checkpoint_interval_ms: u64,
     /// The address for Arrow Flight SQL; port 0 takes a free one
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:50051")]
     pub(crate) flight_addr: String,

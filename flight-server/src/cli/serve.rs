@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use headwater::{Config, Engine, ViewAction, ViewOptions};
 use tokio::net::TcpListener;
@@ -25,7 +26,11 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
         .connectors(headwater_connectors::all())
         .search_path(args.search_path)
         .limits(config(args.config.as_deref())?.limits)
-        .views(ViewOptions { state_directory: args.state, ..ViewOptions::default() })
+        .views(ViewOptions {
+            state_directory: args.state,
+            checkpoint_interval: Duration::from_millis(args.checkpoint_interval_ms),
+            ..ViewOptions::default()
+        })
         .build()
         .await?;
     let state = engine.clone();

@@ -11,6 +11,7 @@ use headwater::{Engine, ErrorKind};
 use headwater_server::flight::{Limits, serve_with};
 use headwater_sql_tests::mysql::MysqlDatabase;
 use headwater_sql_tests::postgres::PostgresDatabase;
+use headwater_sql_tests::process::headwater;
 use headwater_sql_tests::services::Services;
 use headwater_sql_tests::wait;
 use tokio::io::AsyncWriteExt;
@@ -18,8 +19,8 @@ use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
+use crate::Server;
 use crate::arrow_client::connect;
-use crate::{Server, headwater};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -10,7 +10,7 @@ use headwater_sql_tests::services::Services;
 use headwater_sql_tests::wait;
 use tokio::process::Command;
 
-use crate::headwater;
+use headwater_sql_tests::process::headwater;
 
 /// How scans are known among the statements that run.
 const SCAN: &str = "counted_";

@@ -12,7 +12,6 @@ mod postgres;
 mod security;
 mod views;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use headwater::Engine;
@@ -59,13 +58,4 @@ async fn everywhere() -> Everywhere {
         ALTER TABLE many ADD PRIMARY KEY (id); COMMENT ON TABLE many IS 'many rows'";
     everywhere.postgres.execute(statement).await;
     everywhere
-}
-
-/// The command, as the workspace's build left it beside the tests.
-fn headwater() -> PathBuf {
-    let tests = std::env::current_exe().expect("the test has a path");
-    let folder = tests.ancestors().nth(2).expect("tests stand below the folder of the build");
-    let binary = folder.join("headwater");
-    assert!(binary.is_file(), "{} is not there; build the workspace first: cargo build", binary.display());
-    binary
 }

@@ -11,7 +11,7 @@ use headwater_source::{Dependency, Error, Result, Transaction, TransactionStream
 use tokio::sync::mpsc;
 
 use super::super::error::Site;
-use super::event::{GroupStart, Malformed, Query, Rows, TableMap, bytes, kind, rotate, take, uncompressed};
+use super::event::{GroupStart, Malformed, Query, Rows, TableMap, bytes, kind, rotate, uncompressed};
 use super::place::{Gtid, Place};
 use super::rows::{Bad, Changes, Kind};
 use super::statement::{Meaning, Name, meaning};
@@ -24,7 +24,7 @@ const WAITING: usize = 64;
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(5);
 /// A server that says nothing for so long is gone.
 const SILENCE: Duration = Duration::from_secs(30);
-/// The table whose rows carry dependencies, in any database of a followed table. Its one column is text.
+/// The table whose rows carry dependencies, in any database of a followed table, in its first column.
 pub(super) const DEPENDS: &str = "headwater_depends";
 
 /// What reads a log.
@@ -41,7 +41,7 @@ pub(super) struct Reader {
 /// What a table map's table is to us.
 pub(super) enum Mapped {
     Followed(usize, Vec<(u8, [u8; 2])>),
-    Depends((u8, [u8; 2])),
+    Depends(Vec<(u8, [u8; 2])>),
     Other,
 }
 
@@ -301,7 +301,7 @@ impl Reader {
                 Mapped::Followed(index, columns)
             }
             None if table == DEPENDS && self.tables.iter().any(|table| self.same(table.database(), &database)) => {
-                columns.first().map_or(Mapped::Other, |column| Mapped::Depends(*column))
+                Mapped::Depends(columns)
             }
             None => Mapped::Other,
         };
@@ -328,8 +328,8 @@ impl Reader {
                 let taken = opened.and_then(|rows| group.changes.take(index, table, columns, what, &rows));
                 taken.map_err(|bad| self.bad(Some(index), bad))?;
             }
-            Mapped::Depends(column) if what == Kind::Write => {
-                let read = form.open(rows.rows).and_then(|opened| depends(*column, rows.columns, &opened));
+            Mapped::Depends(columns) if what == Kind::Write => {
+                let read = form.open(rows.rows).and_then(|opened| depends(columns, rows.columns, &opened));
                 let depends_on = read.map_err(|what| self.depends_malformed(what))?;
                 if let Some(group) = &mut self.group {
                     group.depends_on.extend(depends_on);
@@ -381,33 +381,42 @@ impl Reader {
     }
 }
 
-/// The texts in the rows of the table of dependencies.
-fn depends(column: (u8, [u8; 2]), columns: usize, rows: &[u8]) -> Result<Vec<Dependency>, &'static str> {
-    const OTHER: &str = "a table that has not one column of text";
-    if columns != 1 {
+/// The texts in the rows of the table of dependencies: its first column. Whole numbers may stand beside it, such as a key by which a writer
+/// deletes its own row and no other's.
+fn depends(columns: &[(u8, [u8; 2])], count: usize, rows: &[u8]) -> Result<Vec<Dependency>, &'static str> {
+    const OTHER: &str = "a table that is not a column of text, with or without whole numbers behind it";
+    let Some(((kind, said), numbers)) = columns.split_first().filter(|_| columns.len() == count) else {
         return Err(OTHER);
-    }
-    let (kind, said) = column;
+    };
     let size = match kind {
-        15 => {
-            if u16::from_le_bytes(said) < 256 {
-                1
-            } else {
-                2
-            }
-        }
+        15 if u16::from_le_bytes(*said) < 256 => 1,
+        15 => 2,
         252 => usize::from(said[0]),
         _ => return Err(OTHER),
     };
+    let widths = numbers.iter().map(|(kind, _)| match kind {
+        1 => Ok(1),
+        2 => Ok(2),
+        9 => Ok(3),
+        3 => Ok(4),
+        8 => Ok(8),
+        _ => Err(OTHER),
+    });
+    let widths = widths.collect::<Result<Vec<usize>, _>>()?;
     let (mut rest, mut all) = (rows, vec![]);
     while !rest.is_empty() {
-        if take::<1>(&mut rest)?[0] & 1 == 1 {
+        let nulls = bytes(&mut rest, count.div_ceil(8))?;
+        let is_null = |column: usize| nulls[column / 8] >> (column % 8) & 1 == 1;
+        if is_null(0) {
             return Err("NULL");
         }
         let mut length = [0; 8];
         length.get_mut(..size).ok_or(OTHER)?.copy_from_slice(bytes(&mut rest, size)?);
         let text = bytes(&mut rest, usize::try_from(u64::from_le_bytes(length)).unwrap_or(usize::MAX))?;
         all.extend(crate::dependencies::parse(text)?);
+        for (_, width) in widths.iter().enumerate().filter(|(column, _)| !is_null(column + 1)) {
+            bytes(&mut rest, *width)?;
+        }
     }
     Ok(all)
 }

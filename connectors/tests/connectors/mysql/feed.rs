@@ -508,17 +508,23 @@ async fn row_of_the_table_of_dependencies_tells_what_a_transaction_depends_on() 
     database
         .all(&["CREATE TABLE t (id INT PRIMARY KEY)", "CREATE TABLE headwater_depends (tokens VARCHAR(4000) NOT NULL)"])
         .await;
+    depends(&mut database, "DELETE FROM headwater_depends").await;
+}
+
+/// Writers that delete their own row alone do not wait for one another.
+#[tokio::test]
+async fn table_of_dependencies_may_have_a_number_for_its_key() {
+    let mut database = Database::new().await;
+    let table = "CREATE TABLE headwater_depends (tokens VARCHAR(4000) NOT NULL, id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, n SMALLINT)";
+    database.all(&["CREATE TABLE t (id INT PRIMARY KEY)", table]).await;
+    depends(&mut database, "DELETE FROM headwater_depends WHERE id = last_insert_id()").await;
+}
+
+async fn depends(database: &mut Database, delete: &str) {
     let following = database.following(&["t"]).await;
     let mut replica = following.snapshot().await;
-    database
-        .all(&[
-            "BEGIN",
-            "INSERT INTO t VALUES (1)",
-            "INSERT INTO headwater_depends VALUES ('{\"payments\": \"0/16B3748\"}')",
-            "DELETE FROM headwater_depends",
-            "COMMIT",
-        ])
-        .await;
+    let insert = "INSERT INTO headwater_depends (tokens) VALUES ('{\"payments\": \"0/16B3748\"}')";
+    database.all(&["BEGIN", "INSERT INTO t VALUES (1)", insert, delete, "COMMIT"]).await;
     let taken = following.catch_up_and_agree(&mut replica).await;
     assert_eq!(taken[0].depends_on, [Dependency { service: "payments".to_owned(), token: "0/16B3748".to_owned() }]);
     let token: String = database.ask("SELECT @@last_gtid").await;

@@ -100,7 +100,7 @@ impl Shared {
             file: file.clone(),
         };
         let definitions = self.definitions.read();
-        let pending = self.pending.lock();
+        let pending = self.returning.borrow();
         let there = definitions.iter().map(|(name, definition)| known(name, &definition.sql, &definition.file));
         let coming = pending.iter().filter(|new| !definitions.contains_key(&new.name));
         there.chain(coming.map(|new| known(&new.name, &new.sql, &new.file))).collect()

@@ -27,6 +27,19 @@ pub(crate) enum ViewStatement {
     Subscribe { name: ViewName, begin: Begin },
 }
 
+impl ViewStatement {
+    /// The view that it is about.
+    pub(crate) fn name(&self) -> &ViewName {
+        match self {
+            Self::Create { name, .. }
+            | Self::Drop { name, .. }
+            | Self::Refresh { name }
+            | Self::Explain { name }
+            | Self::Subscribe { name, .. } => name,
+        }
+    }
+}
+
 impl std::fmt::Display for ViewName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}.{}", self.schema, self.name)

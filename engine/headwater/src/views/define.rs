@@ -6,12 +6,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use datafusion::common::TableReference;
 use datafusion::datasource::source_as_provider;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{LogicalPlan, TableScan};
 use headwater_federation::{RemoteTable, Service};
 use headwater_source::{Position, ServiceName, TableDef};
-use headwater_views::{Error as ViewError, Input, Query, Resolved, SourceId, TableId, ViewId, ViewState};
+use headwater_views::{Error as ViewError, Input, Maintenance, Query, Resolved, SourceId, TableId, ViewId, ViewState};
 use tracing::info;
 
 use super::ask::{ViewName, ViewStatement, parse_query};
@@ -59,6 +60,10 @@ impl Shared {
 
     /// Runs a statement that defines views.
     pub(crate) async fn define(self: &Arc<Self>, session: &Session, statement: ViewStatement) -> Result<Done> {
+        if !matches!(statement, ViewStatement::Drop { .. }) {
+            let ViewName { schema, name } = statement.name();
+            self.await_return(&[TableReference::partial(schema.as_str(), name.as_str())]).await?;
+        }
         let _one_at_a_time = self.defining.lock().await;
         match statement {
             ViewStatement::Create { name, sql, replace, if_not_exists, file } => {
@@ -69,8 +74,7 @@ impl Shared {
                 Ok(Done { name, outcome })
             }
             ViewStatement::Drop { name, if_exists } => {
-                let is_there = self.definitions.read().contains_key(&name)
-                    || self.pending.lock().iter().any(|new| new.name == name);
+                let is_there = self.definitions.read().contains_key(&name) || self.is_returning(&name);
                 if if_exists && !is_there {
                     return Ok(Done { name, outcome: "there is none".to_owned() });
                 }
@@ -112,9 +116,7 @@ impl Shared {
             ViewState::Live => "shown",
             ViewState::Loading => LOADING,
         };
-        if let Some(store) = &self.store {
-            self.store_definitions(store)?;
-        }
+        self.store_definitions()?;
         Ok(outcome.to_owned())
     }
 
@@ -149,8 +151,7 @@ impl Shared {
         let old = self.definitions.read().get(name).map(|definition| definition.view).filter(|_| replace);
         let written = plan.clone();
         let (shared, wanted, full_name) = (Arc::clone(self), tables.clone(), name.to_string());
-        // Tables of a checkpoint are held for views that are to come back.
-        let all_back = self.pending.lock().is_empty();
+        let shared_too = Arc::clone(self);
         let made = self.with_core(move |core| {
             let mut ids = Ids::new();
             for (service, tables) in &wanted {
@@ -169,7 +170,7 @@ impl Shared {
                 Ok((core.create_view(&full_name, query)?, schema, tells_time, ids))
             });
             // Tables that only the query that failed, or only the view that was replaced, would read.
-            let released = if all_back { core.release_tables() } else { vec![] };
+            let released = shared_too.release_tables(core);
             made.map(|made| (made, released))
         });
         let ((view, schema, tells_time, ids), released) = made.await??;
@@ -238,6 +239,14 @@ impl Shared {
         }
     }
 
+    /// Forgets the tables that no view reads; none while views of the state directory are still to come back, which read what it holds.
+    pub(super) fn release_tables(&self, core: &mut Maintenance) -> Vec<TableId> {
+        match self.returning.borrow().is_empty() {
+            true => core.release_tables(),
+            false => vec![],
+        }
+    }
+
     pub(super) fn follow_no_more(&self, released: &[TableId]) {
         for followed in self.followed.read().values() {
             followed.tables.send_if_modified(|held| {
@@ -265,14 +274,16 @@ impl Shared {
     }
 
     pub(super) async fn drop_view(self: &Arc<Self>, name: &ViewName) -> Result<()> {
-        if self.forget_pending(name) {
-            return self.store.as_ref().map_or(Ok(()), |store| self.store_definitions(store));
+        // Its services need not be there for it to go.
+        if self.is_returning(name) && !self.definitions.read().contains_key(name) {
+            self.returned(name);
+            return self.store_definitions();
         }
         let view = self.definition(name)?.view;
         let shared = Arc::clone(self);
         let released = self.with_core(move |core| {
             let report = core.drop_view(view)?;
-            let released = core.release_tables();
+            let released = shared.release_tables(core);
             shared.deliver(report);
             Ok::<_, ViewError>(released)
         });
@@ -281,21 +292,9 @@ impl Shared {
         self.end_history(view);
         self.catalog.unregister_local(&name.schema, &name.name);
         self.follow_no_more(&released);
-        if let Some(store) = &self.store {
-            self.store_definitions(store)?;
-        }
+        self.store_definitions()?;
         info!(view = %name, "materialized view dropped");
         Ok(())
-    }
-
-    /// A view that is not back yet is not to come back; whether there was one.
-    fn forget_pending(&self, name: &ViewName) -> bool {
-        let mut pending = self.pending.lock();
-        let before = pending.len();
-        pending.retain(|new| new.name != *name);
-        let was_pending = before != pending.len();
-        drop(pending);
-        was_pending && !self.definitions.read().contains_key(name)
     }
 
     /// Nobody follows a view any more that is gone.

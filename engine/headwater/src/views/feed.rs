@@ -24,6 +24,8 @@ pub(crate) struct Followed {
     pub(super) tables: watch::Sender<Vec<Wanted>>,
     /// Rows read of the snapshot that is under way.
     pub(super) loaded_rows: AtomicU64,
+    /// How often all tables were read since the engine started.
+    pub(super) snapshots: AtomicU64,
     status: Mutex<Status>,
     task: Mutex<Option<tokio::task::AbortHandle>>,
 }
@@ -50,6 +52,7 @@ pub(super) enum Stage {
 struct Status {
     stage: Stage,
     error: Option<String>,
+    last_error: Option<String>,
     heads: VecDeque<(Instant, Position)>,
 }
 
@@ -69,9 +72,11 @@ impl Stage {
 impl Followed {
     pub(super) fn new(service: Arc<Service>, source: SourceId) -> Arc<Self> {
         let feed = service.source().feed();
-        let status = Mutex::new(Status { stage: Stage::Starting, error: None, heads: VecDeque::new() });
+        let status =
+            Mutex::new(Status { stage: Stage::Starting, error: None, last_error: None, heads: VecDeque::new() });
         let (tables, _) = watch::channel(vec![]);
-        Arc::new(Self { service, source, feed, tables, loaded_rows: AtomicU64::new(0), status, task: Mutex::default() })
+        let (loaded_rows, snapshots, task) = Default::default();
+        Arc::new(Self { service, source, feed, tables, loaded_rows, snapshots, status, task })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -103,7 +108,13 @@ impl Followed {
     pub(super) fn fail(&self, error: String) {
         let mut status = self.status.lock();
         status.stage = Stage::Retrying;
-        status.error = Some(error);
+        status.error = Some(error.clone());
+        status.last_error = Some(error);
+    }
+
+    /// What stopped it last, even if it goes on again.
+    pub(super) fn last_error(&self) -> Option<String> {
+        self.status.lock().last_error.clone()
     }
 
     pub(super) fn stage(&self) -> (Stage, Option<String>) {
@@ -147,6 +158,11 @@ impl Followed {
         if let Some(task) = self.task.lock().take() {
             task.abort();
         }
+    }
+
+    /// Whether its tables were read since the engine started.
+    pub(super) fn has_polled(&self) -> bool {
+        self.snapshots.load(Ordering::Relaxed) > 0
     }
 
     pub(super) fn rows_loaded(&self) -> u64 {

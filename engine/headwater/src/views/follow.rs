@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures::{FutureExt, StreamExt};
-use headwater_source::{Error as SourceError, Feed, Position, TableDef, Transaction};
-use headwater_views::{Loader, TableId};
+use headwater_source::{Error as SourceError, Feed, FeedClass, Position, TableDef, Transaction};
+use headwater_views::{Error as ViewError, Loader, SourceId, TableId};
 use tracing::{info, warn};
 
 use super::feed::{Followed, Stage};
@@ -59,7 +59,10 @@ async fn needs_snapshot(shared: &Arc<Shared>, followed: &Followed, error: &Error
     let source = followed.source;
     let status = shared.with_core(move |core| core.source_status(source)).await;
     let broken = matches!(status, Ok(Ok(status)) if status.failed.is_some());
-    broken || matches!(error.source_error(), Some(SourceError::HistoryGone { .. } | SourceError::SchemaChanged { .. }))
+    let began_anew = matches!(error, Error::View(error) if matches!(**error, ViewError::Order { .. }));
+    broken
+        || began_anew
+        || matches!(error.source_error(), Some(SourceError::HistoryGone { .. } | SourceError::SchemaChanged { .. }))
 }
 
 async fn follow_once(shared: &Arc<Shared>, followed: &Arc<Followed>, feed: &Arc<dyn Feed>, anew: bool) -> Result<()> {
@@ -83,7 +86,7 @@ async fn follow_once(shared: &Arc<Shared>, followed: &Arc<Followed>, feed: &Arc<
     });
     let after = match resumed.await?.map_err(Error::from)? {
         Some(position) => feed.resume(position.order(), position.token())?,
-        None => load(shared, followed, feed, &ids, &definitions).await?,
+        None => load(shared, followed, feed, &ids, &definitions, anew).await?,
     };
     let mut changes = feed.changes(&definitions, &after).await?;
     followed.enter(Stage::Following);
@@ -91,6 +94,8 @@ async fn follow_once(shared: &Arc<Shared>, followed: &Arc<Followed>, feed: &Arc<
     let started = (Instant::now(), feed.head().await?);
     let floor = started.1.clone();
     followed.saw_head(started.0, started.1);
+    let (end, delivering) = (floor.clone(), Arc::clone(shared));
+    shared.with_core(move |core| core.settle_restart(source, end).map(|report| delivering.deliver(report))).await??;
     if after >= floor {
         shared.caught_up(followed.name());
     }
@@ -155,13 +160,14 @@ async fn acknowledge(shared: &Shared, followed: &Followed, feed: &Arc<dyn Feed>)
     Ok(())
 }
 
-/// Reads all tables at one position.
+/// Reads all tables at one position; `anew` where what was held of the source is no use any more.
 async fn load(
     shared: &Arc<Shared>,
     followed: &Arc<Followed>,
     feed: &Arc<dyn Feed>,
     ids: &[TableId],
     definitions: &[TableDef],
+    anew: bool,
 ) -> Result<Position> {
     followed.enter(Stage::Loading);
     followed.loaded_rows.store(0, Ordering::Relaxed);
@@ -177,7 +183,26 @@ async fn load(
         }
         loaders.push(loader);
     }
-    loaded(shared, followed, position.clone(), loaders).await?;
+    let (source, begun) = (followed.source, position.clone());
+    shared
+        .with_core(move |core| {
+            let held = core.source_status(source)?.position;
+            // A log that was thrown away counts from its beginning again.
+            if anew && held.is_some_and(|held| held > begun) { core.begin_history(source) } else { Ok(()) }
+        })
+        .await??;
+    let (end, delivering) = (position.clone(), Arc::clone(shared));
+    let unsettled = shared.with_core(move |core| {
+        core.load(source, end, loaders).map(|mut report| {
+            let unsettled = std::mem::take(&mut report.unsettled);
+            delivering.deliver(report);
+            unsettled
+        })
+    });
+    for other in unsettled.await?? {
+        shared.spawn(tell_end(Arc::clone(shared), other));
+    }
+    followed.snapshots.fetch_add(1, Ordering::Relaxed);
     followed.saw_head(at, position.clone());
     Ok(position)
 }
@@ -199,15 +224,30 @@ pub(super) async fn pushed(
     Ok(pushed?)
 }
 
-/// The tables are complete: an epoch shows them.
-pub(super) async fn loaded(
-    shared: &Arc<Shared>,
-    followed: &Followed,
-    position: Position,
-    loaders: Vec<Loader>,
-) -> Result<()> {
-    let (source, delivering) = (followed.source, Arc::clone(shared));
-    let done =
-        shared.with_core(move |core| core.load(source, position, loaders).map(|report| delivering.deliver(report)));
-    Ok(done.await??)
+/// Tells where a source's log ends now, once the source answers: views over it and what was just loaded wait for that.
+async fn tell_end(shared: Arc<Shared>, source: SourceId) {
+    let end = end_of(&shared, source).await;
+    let delivering = Arc::clone(&shared);
+    let told = shared.with_core(move |core| core.settle(source, end).map(|report| delivering.deliver(report))).await;
+    if let Err(error) = told.and_then(|told| told.map_err(Error::from)) {
+        warn!(?source, error = error.report(), "the end of a source's log could not be told");
+    }
+}
+
+/// `None` where nothing is followed that has an end.
+async fn end_of(shared: &Arc<Shared>, source: SourceId) -> Option<Position> {
+    loop {
+        let followed = shared.followed.read().values().find(|followed| followed.source == source).cloned()?;
+        let feed = followed.feed.as_ref().filter(|feed| feed.class() == FeedClass::Transactional)?;
+        let at = Instant::now();
+        match feed.head().await {
+            Ok(end) => {
+                followed.saw_head(at, end.clone());
+                return Some(end);
+            }
+            // What is loaded next is newer than what asked.
+            Err(_) if followed.stage().0 == Stage::Idle => return None,
+            Err(_) => tokio::time::sleep(BACKOFF_MIN).await,
+        }
+    }
 }

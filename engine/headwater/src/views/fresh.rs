@@ -120,13 +120,22 @@ impl Shared {
                 Ok(Some(Lacking { view: name.clone(), what, waiting_helps, ask, live_helps }))
             };
             let Some(shown) = epoch.view(*view) else {
-                return lack("is not loaded yet".to_owned(), true, None, true);
-            };
-            let frozen = shown.epoch != epoch.number;
-            let behind = self.behind.lock().clone();
-            if let Some((service, _)) = shown.vector.iter().find(|(service, _)| behind.contains(*service)) {
-                let what = format!("has not come to where service \"{service}\" was when the engine started");
+                let behind: Vec<String> = self.behind.lock().iter().map(|service| format!("\"{service}\"")).collect();
+                let what = match behind.is_empty() {
+                    true => "is not loaded yet".to_owned(),
+                    false => format!(
+                        "is not loaded yet; not all views have come to where service {} was when the engine started",
+                        behind.join(", ")
+                    ),
+                };
                 return lack(what, true, None, true);
+            };
+            let frozen = shown.has_failed;
+            for (other, held) in views.iter().filter_map(|(other, view)| Some((other, epoch.view(*view)?))) {
+                if let Some(service) = held.vector.differs(&shown.vector) {
+                    let what = format!("shows service \"{service}\" at another position than view \"{other}\" does");
+                    return lack(what, !frozen && !held.has_failed, None, true);
+                }
             }
             for (service, token) in &demand.at_least {
                 let Some(position) = shown.vector.position(service) else { continue };

@@ -12,7 +12,7 @@ use headwater_source::{Position, ScanRequest};
 use tracing::warn;
 
 use super::feed::{Followed, Stage, Wanted};
-use super::follow::{loaded, loader, pushed};
+use super::follow::{loader, pushed};
 use super::registry::Shared;
 use crate::Result;
 
@@ -63,9 +63,16 @@ async fn poll_once(shared: &Arc<Shared>, followed: &Arc<Followed>, wanted: &[Wan
         loaders.push(loader);
     }
     let before = shared.with_core(move |core| core.source_status(source)).await??.position;
-    let number = before.map_or(1, |position| position.order() + 1);
+    let next = before.as_ref().map_or(1, |position| position.order() + 1);
+    // Readings that were shown and not stored before a restart were fewer than epochs.
+    let shown = if before.is_some() && !followed.has_polled() { shared.published.latest().number } else { 0 };
+    let number = next.max(shown);
     let position = Position::new(number, number.to_string());
-    loaded(shared, followed, position.clone(), loaders).await?;
+    let (end, delivering) = (position.clone(), Arc::clone(shared));
+    let loaded =
+        shared.with_core(move |core| core.load_polled(source, end, loaders).map(|report| delivering.deliver(report)));
+    loaded.await??;
+    followed.snapshots.fetch_add(1, Ordering::Relaxed);
     followed.saw_head(at, position);
     Ok(())
 }

@@ -107,10 +107,10 @@ pub(crate) struct Shared {
     pub(super) store: Option<Store>,
     /// One statement that defines views at a time.
     pub(super) defining: tokio::sync::Mutex<()>,
-    /// Views of the state directory and of files that are not back yet.
-    pub(super) pending: Mutex<Vec<New>>,
     /// The views of the state directory are being brought back, and no source is followed yet.
     pub(super) restoring: AtomicBool,
+    /// Views of the state directory and of files that are not back yet.
+    pub(super) returning: watch::Sender<Vec<New>>,
     tasks: Mutex<Vec<tokio::task::AbortHandle>>,
 }
 
@@ -163,8 +163,8 @@ impl Views {
             behind: Mutex::new(behind),
             store,
             defining: tokio::sync::Mutex::default(),
-            pending: Mutex::default(),
             restoring: AtomicBool::new(false),
+            returning: watch::Sender::new(vec![]),
             tasks: Mutex::default(),
         });
         Ok(Arc::new(Self { shared }))
@@ -183,7 +183,7 @@ impl Views {
         }
         if !views.is_empty() {
             self.shared.restoring.store(true, Ordering::SeqCst);
-            *self.shared.pending.lock() = views;
+            self.shared.returning.send_replace(views);
             self.shared.spawn(Arc::clone(&self.shared).recreate(engine.downgrade()));
         }
         Ok(())

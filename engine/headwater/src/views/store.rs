@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use datafusion::common::TableReference;
 use headwater_source::Error as SourceError;
 use headwater_views::{Checkpoint, Maintenance, Options, Vector};
 use parking_lot::Mutex;
@@ -206,7 +207,8 @@ impl Shared {
     }
 
     /// Writes down which views there are, those that are not back yet among them.
-    pub(super) fn store_definitions(&self, store: &Store) -> Result<()> {
+    pub(super) fn store_definitions(&self) -> Result<()> {
+        let Some(store) = &self.store else { return Ok(()) };
         let definitions = self.definitions.read().clone();
         // Views only read views that are older; the order in which they were created is that of their numbers.
         let mut ordered: Vec<(ViewName, Definition)> = definitions.into_iter().collect();
@@ -215,18 +217,22 @@ impl Shared {
             .into_iter()
             .map(|(name, Definition { sql, search_path, file, .. })| New { name, sql, search_path, file })
             .collect();
-        let pending = self.pending.lock();
-        let missing: Vec<New> =
-            pending.iter().filter(|new| views.iter().all(|view| view.name != new.name)).cloned().collect();
+        let missing: Vec<New> = self
+            .returning
+            .borrow()
+            .iter()
+            .filter(|new| views.iter().all(|view| view.name != new.name))
+            .cloned()
+            .collect();
         views.extend(missing);
         store.write_definitions(&views)
     }
 
-    /// Creates the views that are pending, each once its services can be asked for their tables.
+    /// Creates the views that are to come back, each once its services can be asked for their tables.
     pub(crate) async fn recreate(self: Arc<Self>, engine: WeakEngine) {
         let mut attempt = 0_u64;
         loop {
-            let views = self.pending.lock().clone();
+            let views = self.returning.borrow().clone();
             for new in views {
                 let Some(engine) = engine.upgrade() else { return };
                 match self.recreate_one(&engine, &new).await {
@@ -240,26 +246,22 @@ impl Shared {
                         continue;
                     }
                 }
-                self.pending.lock().retain(|pending| *pending != new);
+                self.returning.send_modify(|returning| returning.retain(|returning| *returning != new));
             }
-            if self.pending.lock().is_empty() {
-                // What the checkpoint holds for views that are no more.
-                match self.with_core(headwater_views::Maintenance::release_tables).await {
-                    Ok(released) => self.follow_no_more(&released),
-                    Err(error) => error!(error = error.report(), "tables that no view reads could not be released"),
-                }
+            let shared = Arc::clone(&self);
+            match self.with_core(move |core| shared.release_tables(core)).await {
+                Ok(released) => self.follow_no_more(&released),
+                Err(error) => error!(error = error.report(), "tables that no view reads could not be released"),
             }
             // Changes are read for all views that are back at once: a table that nobody asks for would be left behind.
             self.start_feeds();
-            if self.pending.lock().is_empty() {
+            if self.returning.borrow().is_empty() {
                 break;
             }
             attempt += 1;
             tokio::time::sleep(Duration::from_millis((100 * attempt).min(RETRY_MS_MAX))).await;
         }
-        if let Some(store) = &self.store
-            && let Err(error) = self.store_definitions(store)
-        {
+        if let Err(error) = self.store_definitions() {
             error!(error = error.report(), "views' definitions could not be stored");
         }
     }
@@ -268,14 +270,48 @@ impl Shared {
         let session = engine.session();
         session.use_search_path(new.search_path.clone());
         let statement = super::ask::parse_query(&new.sql)?;
-        let plan = session.plan(&session.context().state(), &statement).await?;
+        let plan = session.plan_now(&session.context().state(), &statement).await?;
         let _one_at_a_time = self.defining.lock().await;
         // It may have been dropped or made anew meanwhile.
-        if self.definitions.read().contains_key(&new.name) || !self.pending.lock().contains(new) {
+        if self.definitions.read().contains_key(&new.name) || !self.returning.borrow().contains(new) {
             return Ok(());
         }
         self.check_name(&new.name, false)?;
         self.add(new, plan, false).await
+    }
+
+    pub(super) fn is_returning(&self, name: &ViewName) -> bool {
+        self.returning.borrow().iter().any(|stored| stored.name == *name)
+    }
+
+    /// A view of the state directory is back, or is not to come back.
+    pub(super) fn returned(&self, name: &ViewName) {
+        self.returning.send_modify(|returning| returning.retain(|stored| stored.name != *name));
+    }
+
+    /// Waits for views of the state directory that a statement names and that are not back yet.
+    ///
+    /// # Errors
+    /// [`Error::Stale`]: the services of one could not be asked for so long.
+    pub(crate) async fn await_return(&self, names: &[TableReference]) -> Result<()> {
+        let missing = |returning: &[New]| {
+            let is_named = |stored: &&New| {
+                names.iter().any(|name| {
+                    name.table() == stored.name.name && name.schema().is_none_or(|schema| schema == stored.name.schema)
+                })
+            };
+            returning.iter().find(is_named).map(|stored| stored.name.clone())
+        };
+        let mut returning = self.returning.subscribe();
+        let Some(name) = missing(&returning.borrow_and_update()) else { return Ok(()) };
+        let back = returning.wait_for(|returning| missing(returning).is_none());
+        match tokio::time::timeout(self.options.stale_wait, back).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::Stale(format!(
+                "materialized view \"{name}\" is not back since the engine started, after {} ms: a service that it reads does not answer; try again later",
+                self.options.stale_wait.as_millis()
+            ))),
+        }
     }
 
     /// The views that the state directory holds.

@@ -1,6 +1,7 @@
 //! Tables about views: `headwater.views`, `headwater.freshness`, `headwater.feeds`.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use arrow::array::{
     ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt64Array,
@@ -17,6 +18,7 @@ use headwater_source::async_trait;
 use headwater_views::{Epoch, ViewState};
 
 use super::registry::{Definition, Shared};
+use super::table::Pin;
 
 /// The schema in which the tables stand.
 pub(crate) const SCHEMA: &str = "headwater";
@@ -153,6 +155,8 @@ impl Shared {
                     })
                     .collect::<BooleanArray>(),
             ),
+            text(rows.iter().map(|row| row.0.last_error())),
+            number(rows.iter().map(|row| Some(row.0.snapshots.load(Ordering::Relaxed)))),
         ])
     }
 }
@@ -197,6 +201,8 @@ fn columns(kind: Kind) -> SchemaRef {
             ("loaded_rows", UInt64),
             ("retained_bytes", UInt64),
             ("stalled", Boolean),
+            ("last_error", Utf8),
+            ("snapshots", UInt64),
         ],
     };
     let field = |(name, data_type): &(&str, DataType)| Field::new(*name, data_type.clone(), true);
@@ -223,16 +229,19 @@ impl TableProvider for SystemTable {
 
     async fn scan(
         &self,
-        _: &dyn Session,
+        session: &dyn Session,
         projection: Option<&Vec<usize>>,
         _: &[Expr],
         _: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let ended = || DataFusionError::Execution("the engine has ended".to_owned());
         let shared = self.shared.upgrade().ok_or_else(ended)?;
+        // Beside views it tells of the epoch at which they are read.
+        let pin = session.config().get_extension::<Pin>();
+        let epoch = pin.map_or_else(|| shared.published.latest(), |pin| pin.epoch(&shared.published));
         let columns = match self.kind {
             Kind::Views => shared.views_now().await,
-            Kind::Freshness => Ok(shared.freshness_now(&shared.published.latest())),
+            Kind::Freshness => Ok(shared.freshness_now(&epoch)),
             Kind::Feeds => shared.feeds_now().await,
         };
         let columns = columns.map_err(|error| DataFusionError::External(Box::new(error)))?;

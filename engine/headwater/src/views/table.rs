@@ -48,7 +48,7 @@ impl Pin {
         self.0.get().cloned()
     }
 
-    fn epoch(&self, published: &Published) -> Arc<Epoch> {
+    pub(super) fn epoch(&self, published: &Published) -> Arc<Epoch> {
         Arc::clone(self.0.get_or_init(|| published.latest()))
     }
 }

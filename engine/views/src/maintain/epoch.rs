@@ -31,8 +31,10 @@ pub struct Epoch {
 pub struct Shown {
     /// Its rows.
     pub version: Version,
-    /// The epoch of which they are: that of the [`Epoch`], or an older one where the view has failed since.
+    /// The epoch of which they are: that of the [`Epoch`], or an older one where the view has failed since or starts over.
     pub epoch: u64,
+    /// The view has failed since: it stays as it is until somebody mends it.
+    pub has_failed: bool,
     /// The positions of the sources that it reads, of which they are.
     pub vector: Vector,
 }
@@ -73,6 +75,13 @@ impl Vector {
     /// Whether no source stands before where it stands in the other.
     pub fn covers(&self, other: &Self) -> bool {
         other.iter().all(|(service, position)| self.position(service).is_some_and(|own| own >= position))
+    }
+
+    /// A service whose source stands elsewhere in the other, of those that both have.
+    pub fn differs<'a>(&'a self, other: &Self) -> Option<&'a str> {
+        let mut shared =
+            self.iter().filter(|(service, own)| other.position(service).is_some_and(|other| other != *own));
+        shared.next().map(|(service, _)| service)
     }
 
     pub(super) fn set(&mut self, service: &Arc<str>, position: Position) {

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::source::Waiting;
+use super::source::{Source, Waiting};
 use super::view::View;
 use super::{Epoch, Held, Maintenance, Report, Shown, SourceId, TableId, Vector, ViewChange, ViewId};
+use crate::mutant::{self, Mutant};
 use crate::operator::Changes;
 use crate::plan::Input;
 use crate::{Delta, Error, Result, Version};
@@ -58,13 +59,24 @@ impl Maintenance {
         vector
     }
 
-    /// How many transactions of each source the next epoch takes: sources in turn, one transaction each, while what the next one depends on is
-    /// covered by what was taken already.
+    /// How many transactions of each source the next epoch takes.
     fn choose(&self) -> BTreeMap<SourceId, usize> {
-        let mut chosen: BTreeMap<SourceId, usize> = (0..self.sources.len())
-            .filter(|source| self.sources[*source].failed.is_none())
-            .map(|s| (SourceId(s), 0))
-            .collect();
+        let chosen = self.choose_in_turn();
+        match chosen.values().all(|count| *count == 0) {
+            true => self.choose_together(),
+            false => chosen,
+        }
+    }
+
+    /// The sources that go on, with the number of transactions that `count` says.
+    fn going_on(&self, count: impl Fn(&Source) -> usize) -> BTreeMap<SourceId, usize> {
+        let sources = self.sources.iter().enumerate().filter(|(_, source)| source.failed.is_none());
+        sources.map(|(number, source)| (SourceId(number), count(source))).collect()
+    }
+
+    /// Sources in turn, one transaction each, while what the next one depends on is covered by what was taken already.
+    fn choose_in_turn(&self) -> BTreeMap<SourceId, usize> {
+        let mut chosen = self.going_on(|_| 0);
         let mut vector = self.vector();
         let mut rows = 0;
         loop {
@@ -87,8 +99,37 @@ impl Maintenance {
         }
     }
 
+    /// As many of each source as need nothing beyond one another, where none can go alone. A source that tells several of its commits as one (as
+    /// SQLite's feed does) may need another's transaction in one of them, which needs another of them: only together they can show.
+    fn choose_together(&self) -> BTreeMap<SourceId, usize> {
+        let mut chosen = self.going_on(|source| source.queue.len());
+        loop {
+            let mut vector = self.vector();
+            for (id, count) in &chosen {
+                let source = &self.sources[id.0];
+                if let Some(last) = count.checked_sub(1).and_then(|last| source.queue.get(last)) {
+                    vector.set(&source.service, last.position.clone());
+                }
+            }
+            let mut is_closed = true;
+            for (id, count) in &mut chosen {
+                let queue = &self.sources[id.0].queue;
+                let held = queue.iter().take(*count).position(|waiting| self.held(waiting, &vector).is_some());
+                if let Some(first) = held {
+                    (*count, is_closed) = (first, false);
+                }
+            }
+            if is_closed {
+                return chosen;
+            }
+        }
+    }
+
     /// What a transaction waits for under a vector. A service that is not followed here makes no promise that could be broken.
     pub(super) fn held(&self, waiting: &Waiting, vector: &Vector) -> Option<Held> {
+        if mutant::has(Mutant::IgnoresDependencies) {
+            return None;
+        }
         for dependency in &waiting.depends_on {
             let Some(source) = self.sources.iter().find(|source| *source.service == *dependency.service) else {
                 continue;
@@ -137,7 +178,12 @@ impl Maintenance {
         touched: &mut BTreeSet<TableId>,
     ) -> Result<(), (SourceId, Error)> {
         for (source, count) in chosen {
-            for waiting in self.sources[source.0].queue.iter().take(*count) {
+            let mut order: Vec<usize> = (0..*count).collect();
+            if mutant::has(Mutant::ReordersTransactions) {
+                order.reverse();
+            }
+            for place in order {
+                let Some(waiting) = self.sources[source.0].queue.get(place) else { continue };
                 for (table, change) in &waiting.changes {
                     touched.insert(*table);
                     self.tables[table.0].table.apply(change).map_err(|error| (*source, error))?;
@@ -150,6 +196,7 @@ impl Maintenance {
     /// Brings every view to the tables' state and publishes an epoch.
     pub(super) fn publish(&mut self, mut deltas: Deltas, mut report: Report) -> Report {
         let before = self.published.latest();
+        self.sources.iter_mut().for_each(Source::note_progress);
         let due_rows = self.options.due_rows;
         let going_on = self.views.values().filter(|view| view.failed.is_none());
         let now = going_on.fold(self.clock, |until, view| view.reach(until, due_rows));
@@ -169,13 +216,15 @@ impl Maintenance {
             let services = view.sources.iter().map(|source| &self.sources[source.0].service);
             match view.version() {
                 Some(version) => {
-                    let shown = Shown { version, epoch: epoch.number, vector: epoch.vector.of(services) };
+                    let vector = epoch.vector.of(services);
+                    let shown = Shown { version, epoch: epoch.number, has_failed: false, vector };
                     epoch.views.insert(id, Arc::new(shown));
                 }
-                // What failed stays where it was.
+                // What failed or starts over stays where it was.
                 None => {
                     if let Some(shown) = before.views.get(&id) {
-                        epoch.views.insert(id, Arc::clone(shown));
+                        let has_failed = view.failed.is_some();
+                        epoch.views.insert(id, Arc::new(Shown { has_failed, ..Shown::clone(shown) }));
                     }
                 }
             }
@@ -201,7 +250,7 @@ impl Maintenance {
         let inputs = view.query.inputs().to_vec();
         let restarted = !view.is_live();
         let changes = if restarted {
-            if !self.are_ready(&inputs) {
+            if !self.are_ready(&inputs) || !self.is_settled(&view.sources) {
                 return Ok(());
             }
             let contents = inputs.iter().map(|input| Ok((*input, self.contents(*input)?))).collect::<Result<_>>()?;
@@ -243,10 +292,19 @@ impl Maintenance {
     }
 
     fn are_ready(&self, inputs: &[Input]) -> bool {
+        if mutant::has(Mutant::ShowsBeforeItsVectorIsComplete) {
+            return true;
+        }
         inputs.iter().all(|input| match input {
             Input::Table(table) => self.tables.get(table.0).is_some_and(|slot| slot.loaded),
             Input::View(_) => !self.is_frozen(*input),
         })
+    }
+
+    /// Whether what these sources hold may be shown together. Rows that were loaded may build upon what was committed at another source, and say
+    /// nothing of it; so a view over several waits until each has come to where it ended once the others were loaded.
+    fn is_settled(&self, sources: &BTreeSet<SourceId>) -> bool {
+        sources.iter().all(|source| self.sources[source.0].is_settled(sources.len()))
     }
 
     /// All rows of an input.

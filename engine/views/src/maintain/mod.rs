@@ -218,6 +218,20 @@ impl Maintenance {
     /// # Errors
     /// [`Error::Order`] where the source stood at a later position already; a table of the source that holds rows and for which none are given.
     pub fn load(&mut self, source: SourceId, position: Position, rows: Vec<Loader>) -> Result<Report> {
+        let deltas = self.replace(source, position, rows)?;
+        let unsettled = self.unsettle_others(source);
+        let mut report = self.publish(deltas, Report::default());
+        report.unsettled = unsettled;
+        Ok(report)
+    }
+
+    /// The same for a source that is read again and again, and of which nobody knows what its rows build upon.
+    pub fn load_polled(&mut self, source: SourceId, position: Position, rows: Vec<Loader>) -> Result<Report> {
+        let deltas = self.replace(source, position, rows)?;
+        Ok(self.publish(deltas, Report::default()))
+    }
+
+    fn replace(&mut self, source: SourceId, position: Position, rows: Vec<Loader>) -> Result<Deltas> {
         let held = self.source(source)?;
         if let Some(seen) = held.position.as_ref().filter(|seen| **seen > position) {
             return Err(Error::Order {
@@ -243,11 +257,53 @@ impl Maintenance {
                 deltas.insert(Input::Table(loaded.table), difference);
             }
         }
-        let held = &mut self.sources[source.0];
-        held.position = Some(position);
-        held.failed = None;
-        held.drain();
-        Ok(self.publish(deltas, Report::default()))
+        self.sources[source.0].loaded(position);
+        Ok(deltas)
+    }
+
+    /// The rows of a source may build upon what another committed before they were read: the other's end is asked for, and views over both
+    /// start over once it was [told](Self::settle) and reached.
+    fn unsettle_others(&mut self, loaded: SourceId) -> Vec<SourceId> {
+        let mut others = Vec::new();
+        for (number, source) in self.sources.iter_mut().enumerate() {
+            if SourceId(number) != loaded && source.position.is_some() {
+                source.ask_end();
+                others.push(SourceId(number));
+            }
+        }
+        for view in self.views.values_mut() {
+            let is_joint = view.sources.contains(&loaded) && others.iter().any(|other| view.sources.contains(other));
+            // A view that has failed stays so until it is refreshed.
+            if is_joint && view.failed.is_none() {
+                view.reset();
+            }
+        }
+        others
+    }
+
+    /// Tells where a source's log ended after [`Report::unsettled`] asked for it: everything committed before it was asked is at or before this
+    /// position. `None` where there is no such place. Views that waited for nothing else begin.
+    pub fn settle(&mut self, source: SourceId, end: Option<Position>) -> Result<Report> {
+        self.source(source)?;
+        self.sources[source.0].settle(end);
+        Ok(self.publish(Deltas::new(), Report::default()))
+    }
+
+    /// Tells where the log of a source that was [restored](Self::restore) ends now; more than once does nothing.
+    pub fn settle_restart(&mut self, source: SourceId, end: Position) -> Result<Report> {
+        self.source(source)?;
+        match self.sources[source.0].settle_restart(Some(end)) {
+            true => Ok(self.publish(Deltas::new(), Report::default())),
+            false => Ok(Report::default()),
+        }
+    }
+
+    /// A source's log began anew, so that its positions don't compare with those before: what is [loaded](Self::load) next may stand before
+    /// what was held.
+    pub fn begin_history(&mut self, source: SourceId) -> Result<()> {
+        self.source(source)?;
+        self.sources[source.0].begin_history();
+        Ok(())
     }
 
     /// A transaction of a source waits for an epoch. `tables` are those that the feed was asked for, in that order.

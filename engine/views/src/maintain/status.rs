@@ -23,6 +23,8 @@ pub struct Report {
     pub more: bool,
     /// The next moment at which a view changes though nothing else does, in nanoseconds since 1970.
     pub next_moment: Option<i64>,
+    /// Sources whose end has to be told to [`Maintenance::settle`](super::Maintenance::settle), once each, before some views begin.
+    pub unsettled: Vec<SourceId>,
 }
 
 /// What an epoch did to a view.

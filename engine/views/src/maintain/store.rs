@@ -83,7 +83,8 @@ impl Maintenance {
         self.tables.iter_mut().for_each(|slot| slot.storage = Storage::anew());
     }
 
-    /// Starts from a checkpoint: its tables are loaded, at its positions, and epochs go on after its number. `read` reads a part; `covers` is asked
+    /// Starts from a checkpoint: its tables are loaded, at its positions, and epochs go on after its number. More may have been shown since it
+    /// was stored, so no view begins before the end of each of its sources is [told](Self::settle_restart) and reached. `read` reads a part; `covers` is asked
     /// for each source once.
     ///
     /// # Errors
@@ -104,8 +105,7 @@ impl Maintenance {
                 .entry(stored.service.clone())
                 .or_insert_with(|| maintenance.add_source(&stored.service, covers(&stored.service)));
             let held = &mut maintenance.sources[source.0];
-            held.position.clone_from(&stored.position);
-            held.offered.clone_from(&stored.position);
+            held.restored(stored.position.clone());
             let table = restore_table(&stored, read)?;
             held.tables.push(TableId(maintenance.tables.len()));
             let storage = Storage { parts: stored.parts, ..Storage::default() };

@@ -7,6 +7,7 @@ use super::side::{Keyed, Side};
 use super::{Changes, Description, Expression, Mode, Operator, holds};
 use crate::arrangement::Arrangement;
 use crate::delta::{batch, take_columns};
+use crate::mutant::{self, Mutant};
 use crate::{Delta, Result};
 
 /// An inner join by equal keys; without keys, a cross join.
@@ -128,10 +129,14 @@ impl Operator for Join {
         for keyed in &left {
             self.pairs(Of::Left, keyed, &mut out)?;
         }
+        let forgets = mutant::has(Mutant::JoinForgetsPairsOfNewRows);
+        if forgets {
+            right.iter().try_for_each(|keyed| self.pairs(Of::Right, keyed, &mut out))?;
+        }
         for keyed in &left {
             insert(&mut self.left_rows, keyed, self.nulls_match);
         }
-        for keyed in &right {
+        for keyed in right.iter().filter(|_| !forgets) {
             self.pairs(Of::Right, keyed, &mut out)?;
         }
         for keyed in &right {

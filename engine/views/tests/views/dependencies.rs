@@ -135,3 +135,90 @@ fn dependency_on_a_token_of_another_kind_is_shown_with_its_fault() {
     let held = world.views.source_status(world.sources[1].id).expect("a source").held.expect("it is held");
     assert!(held.fault.is_some_and(|fault| fault.contains("0/16B")));
 }
+
+/// Two commits of one source that are told as one, and another's transaction in between: each needs the other.
+#[test]
+fn transactions_that_need_each_other_show_together() {
+    let mut world = World::new(vec![("left", vec![bank("l")]), ("right", vec![bank("r")])]);
+    world.load();
+    let total =
+        world.create("SELECT sum(balance) AS total FROM (SELECT balance FROM l UNION ALL SELECT balance FROM r)");
+    let needs = |service: &str, token: u64| vec![Dependency { service: service.to_owned(), token: token.to_string() }];
+    let (left, right) = (world.sources[0].position + 1, world.sources[1].position + 1);
+    let debit = move_by(&mut world.sources[0].models[0], 0, 1, -3);
+    let credit = move_by(&mut world.sources[0].models[0], 0, 2, 2);
+    let back =
+        vec![move_by(&mut world.sources[1].models[0], 0, 1, 3), move_by(&mut world.sources[1].models[0], 0, 1, -2)];
+    world.offer(1, back, needs("left", left));
+    world.settle();
+    assert_eq!(number(&world, total), 0);
+    assert!(world.views.source_status(world.sources[1].id).expect("a source").held.is_some());
+    world.offer(0, vec![debit, credit], needs("right", right));
+    world.settle();
+    assert_eq!(number(&world, total), 0);
+    assert!(world.sources.iter().all(|source| world.views.source_status(source.id).expect("a source").waiting == 0));
+    world.check("at the end");
+    // What needs more than each other waits on.
+    let (left, right) = (world.sources[0].position + 1, world.sources[1].position + 1);
+    world.offer(1, vec![], needs("left", left));
+    world.offer(1, vec![], needs("left", left + 1));
+    world.offer(0, vec![], needs("right", right));
+    world.settle();
+    let waiting = |source: usize| world.views.source_status(world.sources[source].id).expect("a source").waiting;
+    assert_eq!((waiting(0), waiting(1)), (0, 1));
+}
+
+/// Rows do not say what they build upon: those of the right hold a credit whose debit the left has committed and not told yet.
+#[test]
+fn view_over_two_sources_begins_once_each_has_come_to_where_it_ended_when_the_other_was_loaded() {
+    let mut world = World::new(vec![("left", vec![bank("l")]), ("right", vec![bank("r")])]);
+    world.load_source(0);
+    let total = world
+        .try_create("SELECT sum(balance) AS total FROM (SELECT balance FROM l UNION ALL SELECT balance FROM r)")
+        .expect("a view");
+    let own = world.create("SELECT sum(balance) AS total FROM r");
+    let debit = move_by(&mut world.sources[0].models[0], 0, 1, -1);
+    move_by(&mut world.sources[1].models[0], 0, 1, 1);
+    let told = world.sources[0].position;
+    world.sources[0].position += 1;
+    let report = world.load_source(1);
+    assert_eq!(report.unsettled, [world.sources[0].id]);
+    assert!(world.views.published().view(total).is_none(), "the credit shows before its debit");
+    assert_eq!(number(&world, own), 1, "what reads the one source alone waits for no other");
+    world.sources[0].position = told;
+    world.offer(0, vec![debit], vec![]);
+    world.settle();
+    assert_eq!(number(&world, total), 0);
+    // Read anew in the middle: the view stays where it was until the other has come.
+    let debit = move_by(&mut world.sources[0].models[0], 0, 1, -1);
+    move_by(&mut world.sources[1].models[0], 0, 1, 1);
+    world.sources[0].position += 1;
+    world.load_source(1);
+    assert_eq!((number(&world, total), number(&world, own)), (0, 2));
+    assert_eq!(
+        world.views.published().view(total).expect("visible").vector.position("right").map(|p| p.order()),
+        Some(1)
+    );
+    world.sources[0].position -= 1;
+    world.offer(0, vec![debit], vec![]);
+    world.settle();
+    assert_eq!(number(&world, total), 0);
+    world.check("at the end");
+}
+
+/// A log that began anew has smaller positions; its rows are read all the same, once that is said.
+#[test]
+fn rows_of_a_log_that_began_anew_are_loaded_at_a_smaller_position() {
+    let mut world = World::new(vec![("left", vec![bank("l")])]);
+    world.load();
+    world.create("SELECT sum(balance) AS total FROM l");
+    (0..5).for_each(|_| world.offer(0, vec![], vec![]));
+    world.settle();
+    world.sources[0].position = 0;
+    world.views.begin_history(world.sources[0].id).expect("a source");
+    world.load();
+    let change = move_by(&mut world.sources[0].models[0], 0, 3, 7);
+    world.offer(0, vec![change], vec![]);
+    world.settle();
+    world.check("in the new log");
+}

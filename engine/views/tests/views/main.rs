@@ -6,6 +6,7 @@ mod dice;
 mod failures;
 mod model;
 mod restart;
+mod seeds;
 mod simulator;
 mod time;
 mod tpch;

@@ -80,6 +80,12 @@ fn restart_goes_on_from_the_last_checkpoint_without_reading_the_sources() {
             for (_, sql) in queries {
                 world.create(&sql);
             }
+            let hidden = world.views.published();
+            assert!(
+                world.queries.iter().all(|(view, _)| hidden.view(*view).is_none()),
+                "more may have been shown before"
+            );
+            world.tell_ends_after_restart();
             let after = world.views.published();
             assert!(after.number > before.number && after.vector == before.vector, "seed {seed}");
             for ((view, sql), shown) in world.queries.iter().zip(shown) {

@@ -72,7 +72,27 @@ impl World {
             loaders.push(loader);
         }
         let position = Position::new(source.position, source.position.to_string());
-        self.views.load(source.id, position, loaders).expect("the source is loaded")
+        let report = self.views.load(source.id, position, loaders).expect("the source is loaded");
+        self.tell_ends(&report);
+        report
+    }
+
+    /// Tells where the logs end of which that is asked.
+    pub(crate) fn tell_ends(&mut self, report: &Report) {
+        for asked in &report.unsettled {
+            let source = self.sources.iter().find(|source| source.id == *asked).expect("a known source");
+            let end = Position::new(source.position, source.position.to_string());
+            let report = self.views.settle(*asked, Some(end)).expect("a known source");
+            self.check_report(&report);
+        }
+    }
+
+    /// Tells where all logs end, as after a restart.
+    pub(crate) fn tell_ends_after_restart(&mut self) {
+        for source in &self.sources {
+            let end = Position::new(source.position, source.position.to_string());
+            self.views.settle_restart(source.id, end).expect("a known source");
+        }
     }
 
     /// Creates a view, shown from now on.
