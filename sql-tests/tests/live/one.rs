@@ -35,7 +35,7 @@ async fn bank_in_postgres_sums_to_nothing_in_every_version() {
     let mut databases = Databases::default();
     let (services, store) = databases.postgres(Services::new(), "bank", SCHEMA).await;
     let database = databases.postgres.as_ref().unwrap();
-    watched(&services, &store, 1_000, async || database.terminate_connections().await).await;
+    watched(&services, &store, 600, async || database.terminate_connections().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -43,11 +43,11 @@ async fn bank_in_mariadb_sums_to_nothing_in_every_version() {
     let mut databases = Databases::default();
     let (services, store) = databases.mariadb(Services::new(), "bank", SCHEMA).await;
     let database = databases.mariadb.as_ref().unwrap();
-    watched(&services, &store, 1_000, async || database.terminate_connections().await).await;
+    watched(&services, &store, 600, async || database.terminate_connections().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bank_in_sqlite_sums_to_nothing_in_every_version() {
     let (services, store) = sqlite(Services::new(), "bank", SCHEMA);
-    watched(&services, &store, 400, async || {}).await;
+    watched(&services, &store, 300, async || {}).await;
 }
