@@ -14,23 +14,23 @@ struct Dice(u64);
 
 /// The rows as they are, and what changes them.
 #[derive(Debug)]
-pub struct Workload {
+pub(crate) struct Workload {
     dice: Dice,
     /// Customer and amount of each order.
-    pub orders: Vec<(i64, i64)>,
+    pub(crate) orders: Vec<(i64, i64)>,
     /// The region of each customer: a tenth as many customers as orders.
-    pub regions: Vec<i64>,
+    pub(crate) regions: Vec<i64>,
     updates: usize,
     batches: usize,
 }
 
 /// A batch of updates, each row at most once.
 #[derive(Debug, Default)]
-pub struct Batch {
+pub(crate) struct Batch {
     /// Order, its customer, the amount that it had and the one that it has now.
-    pub orders: Vec<(i64, i64, i64, i64)>,
+    pub(crate) orders: Vec<(i64, i64, i64, i64)>,
     /// Customer, the region that it had and the one that it has now.
-    pub customers: Vec<(i64, i64, i64)>,
+    pub(crate) customers: Vec<(i64, i64, i64)>,
 }
 
 impl Dice {
@@ -44,7 +44,7 @@ impl Dice {
 
 impl Workload {
     /// From the program's arguments.
-    pub fn from_arguments(arguments: &[String]) -> Self {
+    pub(crate) fn from_arguments(arguments: &[String]) -> Self {
         let number = |place: usize, default: usize| {
             arguments.get(place).map_or(default, |text| text.parse().expect("a whole number as argument"))
         };
@@ -81,7 +81,7 @@ impl Workload {
     }
 
     /// Loads with `load`, then has `apply` take one batch after the other, and prints what came of it. Making a batch is not counted.
-    pub fn run<State>(mut self, load: impl FnOnce(&Self) -> State, mut apply: impl FnMut(&mut State, Batch)) {
+    pub(crate) fn run<State>(mut self, load: impl FnOnce(&Self) -> State, mut apply: impl FnMut(&mut State, Batch)) {
         let begun = Instant::now();
         let mut state = load(&self);
         let loaded = begun.elapsed();

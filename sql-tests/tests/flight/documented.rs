@@ -7,7 +7,7 @@ use headwater_sql_tests::services::Services;
 use headwater_sql_tests::variable;
 
 use crate::doors::{Doors, run};
-use crate::headwater;
+use headwater_sql_tests::process::headwater;
 
 /// The blocks of a page in one language.
 fn blocks<'a>(page: &'a str, language: &str) -> Vec<&'a str> {

@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::headwater;
+use headwater_sql_tests::process::headwater;
 
 /// What no log, error or metric may ever hold.
 pub(crate) const CANARY: &str = "canary: pass\"word'";

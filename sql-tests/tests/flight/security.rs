@@ -18,7 +18,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Status};
 
 use crate::doors::{CANARY, Doors, UsersFile, python, run, tls};
-use crate::headwater;
+use headwater_sql_tests::process::headwater;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 

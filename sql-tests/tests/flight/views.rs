@@ -18,8 +18,9 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tonic::Code;
 
+use crate::Server;
 use crate::arrow_client::{Client, ask, connect};
-use crate::{Server, headwater};
+use headwater_sql_tests::process::headwater;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
