@@ -84,7 +84,6 @@ async def with_asyncpg(host, port):
 def with_sqlalchemy(host, port):
     engine = sqlalchemy.create_engine(f"postgresql+psycopg://ada@{host}:{port}/headwater")
     inspector = sqlalchemy.inspect(engine)
-    assert {"orders", "customers"} <= set(inspector.get_schema_names()), inspector.get_schema_names()
     assert sorted(inspector.get_table_names(schema="orders")) == ["lines", "orders"]
     columns = {column["name"]: column for column in inspector.get_columns("orders", schema="orders")}
     assert list(columns) == ["id", "customer", "total"], columns
