@@ -9,10 +9,13 @@ use tokio::sync::watch;
 
 use crate::auth::random;
 
+/// The secret of each connection, by its number, and how it is told.
+type Connections = HashMap<i32, (i32, watch::Sender<()>)>;
+
 /// The connections that can be cancelled.
 #[derive(Clone, Default)]
 pub(super) struct Cancels {
-    connections: Arc<Mutex<HashMap<i32, (i32, watch::Sender<()>)>>>,
+    connections: Arc<Mutex<Connections>>,
 }
 
 /// A connection's entry, which goes with it.

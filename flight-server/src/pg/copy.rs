@@ -195,9 +195,8 @@ impl Copy {
     /// A value, so that it is told from what stands around it and from NULL.
     fn written(&self, text: &str) -> String {
         if self.style == Style::Csv {
-            let needs_quotes = text == self.null
-                || text == "\\."
-                || text.contains(|c| c == self.delimiter || c == self.quote || c == '\n' || c == '\r');
+            let needs_quotes =
+                text == self.null || text == "\\." || text.contains([self.delimiter, self.quote, '\n', '\r']);
             return match needs_quotes {
                 true => format!("{0}{1}{0}", self.quote, text.replace(self.quote, &self.quote.to_string().repeat(2))),
                 false => text.to_owned(),

@@ -217,8 +217,8 @@ fn wrong(fault: Fault, number: usize, mut told: Transaction, held: &mut Option<T
             let first = Transaction { position, ..told.clone() };
             vec![first, Transaction { changes: rest, ..told }]
         }
-        Fault::Loses if number % 10 == 0 => vec![Transaction { changes: vec![], ..told }],
-        Fault::Repeats if number % 10 == 0 => {
+        Fault::Loses if number.is_multiple_of(10) => vec![Transaction { changes: vec![], ..told }],
+        Fault::Repeats if number.is_multiple_of(10) => {
             *held = Some(told.clone());
             vec![told]
         }

@@ -18,11 +18,14 @@ pub(crate) type Rows = BTreeMap<Row, i64>;
 /// What each view has in one version.
 pub(crate) type Version<'a> = BTreeMap<&'a str, &'a Rows>;
 
+/// A view, what was told of it, and who listens.
+type Followed = (String, Arc<Mutex<Vec<Told>>>, JoinHandle<()>);
+
 /// Watches views until it is asked for what it saw.
 pub(crate) struct Watch {
     /// The views that a version must have to be judged; those that were added are judged once they are there.
     first: Vec<String>,
-    views: Vec<(String, Arc<Mutex<Vec<Told>>>, JoinHandle<()>)>,
+    views: Vec<Followed>,
 }
 
 /// What a subscription told of an epoch.

@@ -68,6 +68,13 @@ impl MysqlFeed {
             .ok_or_else(|| self.unsupported(format!("a log in a file without a number, {:?}", place.file)))
     }
 
+    async fn log_reaches(&self, conn: &mut Conn, place: &Place) -> Result<bool> {
+        let logs: Vec<Row> =
+            conn.query("SHOW BINARY LOGS").await.map_err(|error| self.pool.site().describing(error))?;
+        let sizes = logs.iter().filter_map(|row| row.get::<String, _>(0).zip(row.get::<u64, _>(1)));
+        Ok(sizes.into_iter().any(|(file, size)| file == place.file && size >= u64::from(place.offset)))
+    }
+
     /// Sees that the log has a place, and is the one that had it.
     async fn check_place(&self, conn: &mut Conn, place: &Place) -> Result<()> {
         let found: Option<Option<String>> = conn
@@ -75,6 +82,8 @@ impl MysqlFeed {
             .await
             .map_err(|error| self.pool.site().describing(error))?;
         match found.flatten().and_then(|text| Gtids::parse(&text)) {
+            // The server can't tell where an event before it is larger than its packets; that the log is so long has to do then.
+            None if self.log_reaches(conn, place).await? => Ok(()),
             None => Err(self.gone(place, format!("the binary log {} was purged, or is not so long", place.file))),
             Some(gtids) if gtids != place.gtids => {
                 Err(self.gone(place, format!("the binary log is another by now: it has {gtids} there")))

@@ -502,6 +502,22 @@ async fn log_that_goes_on_in_another_file_is_followed() {
     assert!(following.feed.status().await.unwrap().oldest.is_some());
 }
 
+/// The server reads its own log in packets, and tells no GTIDs of what comes after an event that is larger.
+#[tokio::test]
+async fn log_is_followed_from_behind_a_row_that_is_larger_than_the_servers_packet() {
+    let mut database = Database::new().await;
+    let large = "CREATE TABLE large (id INT PRIMARY KEY, a LONGTEXT, b LONGTEXT)";
+    database.all(&[large, "CREATE TABLE t (id INT PRIMARY KEY)"]).await;
+    let packet: u64 = database.ask("SELECT @@max_allowed_packet").await;
+    let length = packet / 2 + 1000;
+    database.run(&format!("INSERT INTO large VALUES (1, REPEAT('a', {length}), REPEAT('b', {length}))")).await;
+    let following = database.following(&["t"]).await;
+    let mut replica = following.snapshot().await;
+    database.run("INSERT INTO t VALUES (1)").await;
+    following.catch_up_and_agree(&mut replica).await;
+    database.run("FLUSH BINARY LOGS").await;
+}
+
 #[tokio::test]
 async fn row_of_the_table_of_dependencies_tells_what_a_transaction_depends_on() {
     let mut database = Database::new().await;

@@ -71,8 +71,8 @@ impl Attempt<'_> {
                 return Ok(Err("it holds one row about all rows, and the query asks about a part of them".to_owned()));
             }
             Grouping::AsHeld => {
-                let outputs = self.query.outputs.iter().map(|output| self.from_held(output)).collect::<Found<Vec<_>>>();
-                let having = self.having().iter().map(|part| self.from_held(part)).collect::<Found<Vec<_>>>();
+                let outputs = self.query.outputs.iter().map(|output| self.held_as(output)).collect::<Found<Vec<_>>>();
+                let having = self.having().iter().map(|part| self.held_as(part)).collect::<Found<Vec<_>>>();
                 let (outputs, having) = match (outputs, having) {
                     (Ok(outputs), Ok(having)) => (outputs, having),
                     (Err(why), _) | (_, Err(why)) => return Ok(Err(why)),
@@ -107,7 +107,7 @@ impl Attempt<'_> {
             return Err(format!("it holds only rows with {}, and the query does not ask for that", said(missing)));
         }
         let rest = self.query.filters.iter().filter(|part| !self.view.filters.contains(part));
-        rest.map(|part| self.from_held(part)).collect()
+        rest.map(|part| self.held_as(part)).collect()
     }
 
     fn grouping(&self) -> Found<Grouping> {
@@ -148,7 +148,7 @@ impl Attempt<'_> {
     fn group_anew(&self, plan: LogicalPlanBuilder, group: &[Expr], schema: &DFSchema) -> Result<Found<LogicalPlan>> {
         let mut keys = Vec::new();
         for (index, part) in group.iter().enumerate() {
-            match self.from_held(part) {
+            match self.held_as(part) {
                 Ok(part) => keys.push(part.alias(format!("g{index}"))),
                 Err(why) => return Ok(Err(why)),
             }
@@ -204,7 +204,7 @@ impl Attempt<'_> {
     /// An aggregate over the rows of a view that has them all.
     fn over_rows(&self, call: &AggregateFunction) -> Found<Expr> {
         let mut call = call.clone();
-        let read = |part: &Expr| self.from_held(&represented(part, &self.equal));
+        let read = |part: &Expr| self.held_as(&represented(part, &self.equal));
         call.params.args = call.params.args.iter().map(read).collect::<Found<_>>()?;
         if let Some(filter) = call.params.filter.take() {
             call.params.filter = Some(Box::new(read(&filter)?));
@@ -232,7 +232,7 @@ impl Attempt<'_> {
                 return cannot("it counts each value once, and the view is not grouped by it");
             }
         }
-        let held = self.from_held(&represented(&Expr::AggregateFunction(call.clone()), &self.equal));
+        let held = self.held_as(&represented(&Expr::AggregateFunction(call.clone()), &self.equal));
         let Ok(held) = held else {
             return cannot(if name == "avg" {
                 "keep sum and count and divide"
@@ -261,7 +261,7 @@ impl Attempt<'_> {
         }
     }
 
-    fn from_held(&self, expression: &Expr) -> Found<Expr> {
+    fn held_as(&self, expression: &Expr) -> Found<Expr> {
         replaced(&represented(expression, &self.equal), &self.held)
     }
 }
