@@ -251,3 +251,16 @@ async fn views_that_a_query_names_and_those_that_answer_for_tables_are_read_at_o
     }
     writer.await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn constant_of_the_side_that_an_outer_join_fills_up_is_not_the_one_of_the_other_side() {
+    let (orders, people) = shops();
+    let engine = Ledger::engine(&[&orders, &people], options()).await;
+    let session = engine.session();
+    let join = "FROM (SELECT id, 1 AS c FROM people.people) p \
+                LEFT JOIN (SELECT amount, 1 AS c FROM orders.orders WHERE id < 3) o ON o.amount = p.id";
+    rows(&session, &format!("CREATE MATERIALIZED VIEW v.left AS SELECT p.id, p.c {join}")).await;
+    told(&session, &format!("SELECT p.id, o.c {join}")).await;
+    let said = told(&session, &format!("SELECT p.c, p.id {join}")).await;
+    assert!(said.contains("v.left read"), "{said}");
+}

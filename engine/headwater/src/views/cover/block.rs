@@ -260,16 +260,20 @@ fn outer(join: &Join, namer: &mut Namer) -> Result<Option<Block>> {
     let Some(mut conditions) = conditions(join, &left, &right)? else { return Ok(None) };
     conditions.sort_by_key(|condition| format!("{condition:?}"));
     conditions.dedup();
-    let shown: Vec<Expr> = match join.join_type {
-        JoinType::Left | JoinType::Right | JoinType::Full => [left.outputs.clone(), right.outputs.clone()].concat(),
-        JoinType::LeftSemi | JoinType::LeftAnti => left.outputs.clone(),
-        JoinType::RightSemi | JoinType::RightAnti => right.outputs.clone(),
+    // With its side, since what one side computes without a column is NULL where the join fills that side up.
+    let named = |side: &str, block: &Block| -> Vec<String> {
+        block.outputs.iter().map(|output| format!("{side} {output:?}")).collect()
+    };
+    let shown: Vec<String> = match join.join_type {
+        JoinType::Left | JoinType::Right | JoinType::Full => [named("l", &left), named("r", &right)].concat(),
+        JoinType::LeftSemi | JoinType::LeftAnti => named("l", &left),
+        JoinType::RightSemi | JoinType::RightAnti => named("r", &right),
         _ => return Ok(None),
     };
     let bare = |side: Block| Block { outputs: vec![], floating: vec![], ..side };
     let what = Outer { kind: join.join_type, left: bare(left), right: bare(right), conditions };
     let name = namer.name(&format!("join {:016x}", hash(&format!("{what:?}"))));
-    let outputs = shown.iter().map(|output| column(&name, &format!("{output:?}"))).collect();
+    let outputs = shown.iter().map(|output| column(&name, output)).collect();
     Ok(Some(Block::leaf(Leaf { name, what: Source::Outer(Box::new(what)) }, outputs, &join.schema)))
 }
 
