@@ -1,6 +1,6 @@
 //! Watching views at every version: what subscriptions tell is kept, and played again, epoch by epoch, for a judge.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::util::display::array_value_to_string;
@@ -58,6 +58,20 @@ impl Watch {
             });
             self.views.push(((*name).to_owned(), told, task));
         }
+    }
+
+    /// How many versions a judge would be handed by now.
+    pub(crate) fn versions(&self) -> usize {
+        let (mut complete, mut epochs) = (0, BTreeSet::new());
+        for (name, told, _) in &self.views {
+            let told = told.lock();
+            if self.first.contains(name) {
+                let Some(first) = told.first() else { return 0 };
+                complete = complete.max(first.epoch);
+            }
+            epochs.extend(told.iter().map(|told| told.epoch));
+        }
+        epochs.range(complete..).count()
     }
 
     /// Hands every version since the first of them were there to a judge. The number of versions, and what the views have in the last. Nobody
