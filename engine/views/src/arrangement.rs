@@ -1,16 +1,17 @@
 //! A multiset of rows, found by key: the state of joins and of recomputed groups.
 //!
+//! A key with a single row, which most keys of one side of most joins are, lies in one line of the cache with it.
+//!
 //! Invariant: no row has weight 0, no group is empty, and the index holds each group once under the hash of its key. Weights below zero are
 //! in order while an epoch is under way; at its end there are none.
 
-use hashbrown::HashTable;
-
+use crate::places::{Places, warm};
 use crate::rows::{Bytes, hash};
 
 /// Rows by key. `E` is what an operator keeps beside each row.
 #[derive(Debug)]
 pub(crate) struct Arrangement<E = ()> {
-    index: HashTable<u32>,
+    index: Places,
     groups: Vec<Group<E>>,
     rows: usize,
     heap: usize,
@@ -18,19 +19,24 @@ pub(crate) struct Arrangement<E = ()> {
 
 /// The rows of one key.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(crate) struct Group<E> {
-    hash: u64,
     key: Bytes,
-    rows: Vec<Row<E>>,
+    rows: Held<E>,
     /// Finds a row by its hash once there are more than [`NARROW`] of them.
-    wide: Option<Box<HashTable<u32>>>,
+    wide: Option<Box<Places>>,
+}
+
+#[derive(Debug)]
+enum Held<E> {
+    One(Row<E>),
+    Many(Vec<Row<E>>),
 }
 
 /// A row and how often it is there.
 #[derive(Debug)]
 pub(crate) struct Row<E> {
     value: Bytes,
-    hash: u64,
     pub(crate) weight: i64,
     pub(crate) extra: E,
 }
@@ -40,13 +46,48 @@ const NARROW: usize = 16;
 
 impl<E> Default for Arrangement<E> {
     fn default() -> Self {
-        Self { index: HashTable::new(), groups: Vec::new(), rows: 0, heap: 0 }
+        Self { index: Places::default(), groups: Vec::new(), rows: 0, heap: 0 }
     }
 }
 
 impl<E> Row<E> {
     pub(crate) fn value(&self) -> &[u8] {
         self.value.as_slice()
+    }
+
+    fn hash(&self) -> u64 {
+        hash(self.value())
+    }
+}
+
+impl<E> Held<E> {
+    fn rows(&self) -> &[Row<E>] {
+        match self {
+            Self::One(row) => std::slice::from_ref(row),
+            Self::Many(rows) => rows,
+        }
+    }
+
+    fn rows_mut(&mut self) -> &mut [Row<E>] {
+        match self {
+            Self::One(row) => std::slice::from_mut(row),
+            Self::Many(rows) => rows,
+        }
+    }
+
+    fn push(&mut self, row: Row<E>) {
+        if let Self::One(_) = self
+            && let Self::One(first) = std::mem::replace(self, Self::Many(Vec::with_capacity(2)))
+        {
+            self.push(first);
+        }
+        if let Self::Many(rows) = self {
+            if rows.len() == rows.capacity() {
+                // Most keys have few rows, so by half and not by twice.
+                rows.reserve_exact((rows.len() / 2).max(1));
+            }
+            rows.push(row);
+        }
     }
 }
 
@@ -56,54 +97,49 @@ impl<E> Group<E> {
     }
 
     pub(crate) fn rows(&self) -> &[Row<E>] {
-        &self.rows
+        self.rows.rows()
     }
 
-    fn find(&self, hash: u64, value: &[u8]) -> Option<usize> {
+    fn find(&self, value: &[u8]) -> Option<usize> {
+        let rows = self.rows();
         match &self.wide {
             Some(index) => {
-                let same = |place: &u32| self.rows[*place as usize].value() == value;
-                index.find(hash, same).map(|place| *place as usize)
+                index.find(hash(value), |place| rows[place as usize].value() == value).map(|place| place as usize)
             }
-            None => self.rows.iter().position(|row| row.hash == hash && row.value() == value),
+            None => {
+                let value = Bytes::from(value);
+                rows.iter().position(|row| row.value == value)
+            }
         }
     }
 
     fn push(&mut self, row: Row<E>) {
-        if self.rows.len() == self.rows.capacity() {
-            // Most keys have few rows: grow from one, not from four.
-            self.rows.reserve_exact(self.rows.len().max(1));
-        }
-        let (hash, place) = (row.hash, self.rows.len());
+        let hash = self.wide.as_ref().map(|_| row.hash());
         self.rows.push(row);
-        let rows = &self.rows;
-        let hash_of = |place: &u32| rows[*place as usize].hash;
-        match &mut self.wide {
-            Some(index) => {
-                index.insert_unique(hash, narrow(place), hash_of);
-            }
-            None if rows.len() > NARROW => {
-                let mut index = HashTable::with_capacity(rows.len() * 2);
-                for (place, row) in rows.iter().enumerate() {
-                    index.insert_unique(row.hash, narrow(place), hash_of);
-                }
+        let rows = self.rows.rows();
+        let last = rows.len() - 1;
+        match (&mut self.wide, hash) {
+            (Some(index), Some(hash)) => index.insert(hash, narrow(last)),
+            _ if rows.len() > NARROW => {
+                let mut index = Places::default();
+                rows.iter().enumerate().for_each(|(place, row)| index.insert(row.hash(), narrow(place)));
                 self.wide = Some(Box::new(index));
             }
-            None => {}
+            _ => {}
         }
     }
 
-    fn remove(&mut self, place: usize) -> Row<E> {
+    /// Takes a row out, which is not the only one.
+    fn remove(&mut self, place: usize) -> Option<Row<E>> {
+        let Held::Many(rows) = &mut self.rows else { return None };
         if let Some(index) = &mut self.wide {
-            erase(index, self.rows[place].hash, place);
-            let last = self.rows.len() - 1;
-            if last != place
-                && let Ok(mut moved) = index.find_entry(self.rows[last].hash, |at| *at as usize == last)
-            {
-                *moved.get_mut() = narrow(place);
+            index.remove(rows[place].hash(), narrow(place));
+            let last = rows.len() - 1;
+            if last != place {
+                index.relocate(rows[last].hash(), narrow(last), narrow(place));
             }
         }
-        self.rows.swap_remove(place)
+        Some(rows.swap_remove(place))
     }
 }
 
@@ -113,44 +149,58 @@ impl<E: Default> Arrangement<E> {
         self.add_with(key, value, weight, E::default)
     }
 
+    /// The same, with the hash of the key.
+    pub(crate) fn add_hashed(&mut self, hash: u64, key: &[u8], value: &[u8], weight: i64) -> (i64, i64) {
+        self.add_all(hash, key, value, weight, E::default)
+    }
+
     /// The same; a row that was not there gets this beside it.
     pub(crate) fn add_with(&mut self, key: &[u8], value: &[u8], weight: i64, extra: impl FnOnce() -> E) -> (i64, i64) {
+        self.add_all(hash(key), key, value, weight, extra)
+    }
+
+    fn add_all(&mut self, hash: u64, key: &[u8], value: &[u8], weight: i64, extra: impl FnOnce() -> E) -> (i64, i64) {
         if weight == 0 {
             return (0, 0);
         }
-        let key_hash = hash(key);
-        let value_hash = hash(value);
-        let place = match self.find(key_hash, key) {
-            Some(place) => place,
-            None => self.insert_group(key_hash, key),
+        let Some(place) = self.find(hash, key) else {
+            let row = Row { value: value.into(), weight, extra: extra() };
+            self.insert_group(hash, key, row);
+            return (0, weight);
         };
         let group = &mut self.groups[place];
-        if let Some(at) = group.find(value_hash, value) {
-            let row = &mut group.rows[at];
-            let before = row.weight;
-            row.weight += weight;
-            let after = row.weight;
-            if after == 0 {
-                let gone = group.remove(at);
-                self.rows -= 1;
-                self.heap -= gone.value.heap();
-                if group.rows.is_empty() {
-                    self.remove_group(place);
-                }
+        let Some(at) = group.find(value) else {
+            let row = Row { value: value.into(), weight, extra: extra() };
+            self.rows += 1;
+            self.heap += row.value.heap();
+            self.groups[place].push(row);
+            return (0, weight);
+        };
+        let row = &mut group.rows.rows_mut()[at];
+        let before = row.weight;
+        row.weight += weight;
+        let after = row.weight;
+        if after == 0 {
+            self.rows -= 1;
+            self.heap -= row.value.heap();
+            if group.rows().len() == 1 {
+                self.remove_group(place);
+            } else {
+                group.remove(at);
             }
-            return (before, after);
         }
-        let row = Row { value: value.into(), hash: value_hash, weight, extra: extra() };
-        self.rows += 1;
-        self.heap += row.value.heap();
-        group.push(row);
-        (0, weight)
+        (before, after)
     }
 }
 
 impl<E> Arrangement<E> {
     pub(crate) fn get(&self, key: &[u8]) -> Option<&Group<E>> {
         self.find(hash(key), key).map(|place| &self.groups[place])
+    }
+
+    /// The same, with the hash of the key.
+    pub(crate) fn get_hashed(&self, hash: u64, key: &[u8]) -> Option<&Group<E>> {
+        self.find(hash, key).map(|place| &self.groups[place])
     }
 
     pub(crate) fn get_mut(&mut self, key: &[u8]) -> Option<&mut Group<E>> {
@@ -160,13 +210,13 @@ impl<E> Arrangement<E> {
     /// One row of a key.
     pub(crate) fn row(&self, key: &[u8], value: &[u8]) -> Option<&Row<E>> {
         let group = self.get(key)?;
-        group.find(hash(value), value).map(|place| &group.rows[place])
+        group.find(value).map(|place| &group.rows()[place])
     }
 
     /// One row of a key.
     pub(crate) fn row_mut(&mut self, key: &[u8], value: &[u8]) -> Option<&mut Row<E>> {
         let group = self.get_mut(key)?;
-        group.find(hash(value), value).map(|place| &mut group.rows[place])
+        group.find(value).map(|place| &mut group.rows.rows_mut()[place])
     }
 
     pub(crate) fn groups(&self) -> &[Group<E>] {
@@ -182,42 +232,42 @@ impl<E> Arrangement<E> {
     pub(crate) fn bytes(&self) -> usize {
         self.heap
             + self.groups.capacity() * size_of::<Group<E>>()
-            + self.rows * size_of::<Row<E>>()
-            + self.groups.len() * 2 * size_of::<u64>()
-            + self.index.capacity() * (size_of::<u32>() + 1)
+            + (self.rows - self.groups.len()) * size_of::<Row<E>>()
+            + self.index.bytes()
+    }
+
+    /// Loads what keys of these hashes will need into the processor's cache.
+    pub(crate) fn warm(&self, hashes: &[u64]) {
+        let places: Vec<u32> = hashes.iter().filter_map(|hash| self.index.likely(*hash)).collect();
+        let groups = || places.iter().map(|place| &self.groups[*place as usize]);
+        warm(groups().map(|group| group.rows().len() as u64));
+        warm(groups().filter_map(|group| group.rows().first()).map(|row| row.weight as u64));
     }
 
     fn find(&self, hash: u64, key: &[u8]) -> Option<usize> {
-        let same = |place: &u32| self.groups[*place as usize].key.as_slice() == key;
-        self.index.find(hash, same).map(|place| *place as usize)
+        self.index.find(hash, |place| self.groups[place as usize].key() == key).map(|place| place as usize)
     }
 
-    fn insert_group(&mut self, hash: u64, key: &[u8]) -> usize {
-        let place = self.groups.len();
-        let group = Group { hash, key: key.into(), rows: Vec::new(), wide: None };
-        self.heap += group.key.heap();
+    fn insert_group(&mut self, hash: u64, key: &[u8], row: Row<E>) {
+        let group = Group { key: key.into(), rows: Held::One(row), wide: None };
+        self.rows += 1;
+        self.heap += group.key.heap() + group.rows()[0].value.heap();
+        if self.groups.len() == self.groups.capacity() {
+            self.groups.reserve_exact((self.groups.len() / 4).max(4));
+        }
+        self.index.insert(hash, narrow(self.groups.len()));
         self.groups.push(group);
-        let groups = &self.groups;
-        self.index.insert_unique(hash, narrow(place), |place| groups[*place as usize].hash);
-        place
     }
 
     fn remove_group(&mut self, place: usize) {
-        erase(&mut self.index, self.groups[place].hash, place);
+        let hash_of = |group: &Group<E>| hash(group.key());
+        self.index.remove(hash_of(&self.groups[place]), narrow(place));
         let last = self.groups.len() - 1;
-        if last != place
-            && let Ok(mut moved) = self.index.find_entry(self.groups[last].hash, |at| *at as usize == last)
-        {
-            *moved.get_mut() = narrow(place);
+        if last != place {
+            self.index.relocate(hash_of(&self.groups[last]), narrow(last), narrow(place));
         }
         let gone = self.groups.swap_remove(place);
         self.heap -= gone.key.heap();
-    }
-}
-
-fn erase(index: &mut HashTable<u32>, hash: u64, place: usize) {
-    if let Ok(entry) = index.find_entry(hash, |at| *at as usize == place) {
-        entry.remove();
     }
 }
 

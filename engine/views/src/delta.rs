@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, UInt32Array};
 use arrow::buffer::ScalarBuffer;
-use arrow::compute::{filter, filter_record_batch, take};
+use arrow::compute::{concat_batches, filter, filter_record_batch, take};
 use arrow::datatypes::{Field, Fields, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use hashbrown::HashMap;
@@ -81,6 +81,13 @@ impl Delta {
         let (rows, weights): (Vec<&[u8]>, Vec<i64>) =
             sums.iter().map(|(row, weight)| (row.as_slice(), *weight)).unzip();
         Self::new(batch(&loosened(schema), codec.decode(rows.iter().copied())?, rows.len())?, weights)
+    }
+
+    /// Deltas of these columns, one after the other.
+    pub(crate) fn concat(schema: &SchemaRef, deltas: &[Self]) -> Result<Self> {
+        let rows = deltas.iter().map(|delta| under(schema, delta.rows())).collect::<Result<Vec<_>>>()?;
+        let weights: Vec<i64> = deltas.iter().flat_map(|delta| delta.weights().iter().copied()).collect();
+        Self::new(concat_batches(schema, &rows)?, weights)
     }
 
     pub(crate) fn columns(&self) -> &[ArrayRef] {

@@ -46,6 +46,16 @@ pub enum Error {
         /// The key's columns.
         key: String,
     },
+    /// A table has more rows than can be held of one: publish fewer of its columns, or none of it.
+    #[error(
+        "table \"{table}\" of service \"{service}\" has more than 32 GiB of rows, and views can read no more of one; publish fewer of its columns"
+    )]
+    TooLarge {
+        /// The service.
+        service: String,
+        /// The table at the source.
+        table: String,
+    },
     /// A source went back, or its snapshot does not hold what was held before.
     #[error("service \"{service}\" offered position {offered} after {seen}; positions must grow")]
     Order {

@@ -69,6 +69,8 @@ mod plan;
 mod operator;
 
 mod arrangement;
+mod packed;
+mod places;
 mod rows;
 
 mod version;

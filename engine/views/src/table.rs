@@ -9,10 +9,12 @@ use std::sync::Arc;
 use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use hashbrown::{HashMap, HashTable};
+use hashbrown::HashMap;
 use headwater_source::{Change, Kept, RowChanges, RowOp, TableDef};
 
 use crate::delta::{batch, loosened};
+use crate::packed::Packed;
+use crate::places::{Places, warm};
 use crate::rows::{Bytes, Codec, Encoded, Fixed, hash};
 use crate::{Delta, Error, Result};
 
@@ -31,18 +33,18 @@ pub(crate) struct Table {
     other_columns: Vec<usize>,
     key_codec: Codec,
     other_codec: Codec,
-    rows: HashTable<Entry>,
+    rows: Places,
+    held: Packed,
     count: i64,
-    heap: usize,
     /// What was there before the epoch, of each key that it touched.
     touched: HashMap<Bytes, Option<(Bytes, i64)>, Fixed>,
 }
 
-/// A row by its key; without a key, a row of all columns and how often it is there.
-#[derive(Debug, Clone)]
-struct Entry {
-    key: Bytes,
-    others: Bytes,
+/// A row by its key; without a key, a row of all columns and how often it is there. What is held of the second is its count.
+#[derive(Debug, Clone, Copy)]
+struct Entry<'a> {
+    key: &'a [u8],
+    others: &'a [u8],
     count: i64,
 }
 
@@ -78,9 +80,9 @@ impl Table {
             key,
             key_columns,
             other_columns,
-            rows: HashTable::new(),
+            rows: Places::default(),
+            held: Packed::default(),
             count: 0,
-            heap: 0,
             touched: HashMap::default(),
         })
     }
@@ -93,9 +95,8 @@ impl Table {
 
     /// Gives its rows up.
     pub(crate) fn clear(&mut self) {
-        self.rows = HashTable::new();
+        self.empty();
         self.touched = HashMap::default();
-        (self.count, self.heap) = (0, 0);
     }
 
     pub(crate) fn full_name(&self) -> &str {
@@ -118,16 +119,15 @@ impl Table {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.heap + self.rows.capacity() * (size_of::<Entry>() + 1)
+        self.held.bytes() + self.rows.bytes()
     }
 
     /// Adds rows of a snapshot.
     pub(crate) fn load(&mut self, rows: &RecordBatch) -> Result<()> {
         self.fits(rows)?;
         let (keys, others) = self.encode(rows)?;
-        self.rows.reserve(rows.num_rows(), |entry| hash(entry.key.as_slice()));
         for row in 0..rows.num_rows() {
-            if !self.insert(keys.bytes(row), others.bytes(row), 1) {
+            if !self.insert(keys.bytes(row), others.bytes(row), 1)? {
                 return Err(self.duplicate());
             }
         }
@@ -145,7 +145,7 @@ impl Table {
                 }
             }
             for (row, weight) in weights().filter(|(_, weight)| *weight > 0) {
-                if !self.insert(keys.bytes(row), others.bytes(row), weight) {
+                if !self.insert(keys.bytes(row), others.bytes(row), weight)? {
                     return Err(self.duplicate());
                 }
             }
@@ -157,10 +157,12 @@ impl Table {
     pub(crate) fn apply(&mut self, change: &Change) -> Result<()> {
         match change {
             Change::Truncate => {
-                for entry in self.rows.drain() {
-                    self.touched.entry(entry.key).or_insert(Some((entry.others, entry.count)));
+                let mut touched = std::mem::take(&mut self.touched);
+                for entry in self.entries() {
+                    touched.entry(entry.key.into()).or_insert(Some((entry.others.into(), entry.count)));
                 }
-                (self.count, self.heap) = (0, 0);
+                self.touched = touched;
+                self.empty();
                 Ok(())
             }
             Change::Rows(changes) => self.apply_rows(changes),
@@ -173,10 +175,24 @@ impl Table {
             return Err(self.inconsistent("there are not as many operations as rows"));
         }
         let (keys, others) = self.encode(&changes.rows)?;
+        let hashes = keys.hashes(changes.ops.len());
+        self.warm(&hashes);
         let mut kept = changes.kept.iter().peekable();
         let mut taken: Option<(Bytes, Bytes)> = None;
-        for (row, op) in changes.ops.iter().enumerate() {
+        let mut row = 0;
+        while let Some(op) = changes.ops.get(row) {
             let (key, other) = (keys.bytes(row), others.bytes(row));
+            let over = (*op == RowOp::DeleteKey && changes.ops.get(row + 1) == Some(&RowOp::InsertOver))
+                .then(|| (keys.bytes(row + 1), others.bytes(row + 1)));
+            if let Some((new_key, new_other)) = over
+                && new_key == key
+                && kept.peek().is_none_or(|kept| kept.row > row + 1)
+                && self.overwrite(hashes[row], key, new_other)
+            {
+                taken = None;
+                row += 2;
+                continue;
+            }
             match op {
                 RowOp::Insert => {
                     taken = None;
@@ -212,6 +228,7 @@ impl Table {
                     }
                 }
             }
+            row += 1;
         }
         match kept.next() {
             Some(_) => Err(self.inconsistent("a cell is kept of a row that took the place of none")),
@@ -237,9 +254,19 @@ impl Table {
         self.encode(&batch(&self.loose, columns, 1)?)
     }
 
+    /// Another row takes the place of one of the same key, where both are as long and the table has a key: what most updates are.
+    fn overwrite(&mut self, hashed: u64, key: &[u8], others: &[u8]) -> bool {
+        let Some(place) = self.place(hashed, key).filter(|_| self.key.is_some()) else { return false };
+        if self.held.get(place).1.len() != others.len() {
+            return false;
+        }
+        self.remember(key, Some(place));
+        self.held.overwrite(place, others)
+    }
+
     fn come(&mut self, key: &[u8], others: &[u8]) -> Result<()> {
-        self.remember(key);
-        if self.insert(key, others, 1) {
+        self.remember(key, self.place(hash(key), key));
+        if self.insert(key, others, 1)? {
             return Ok(());
         }
         Err(self.inconsistent("a row came whose key is there already"))
@@ -247,49 +274,86 @@ impl Table {
 
     /// Takes a row away; its other columns.
     fn go(&mut self, key: &[u8]) -> Option<Bytes> {
-        self.remember(key);
+        self.remember(key, self.place(hash(key), key));
         self.take(key)
     }
 
     fn take(&mut self, key: &[u8]) -> Option<Bytes> {
-        let mut entry = self.rows.find_entry(hash(key), |entry| entry.key.as_slice() == key).ok()?;
+        let hashed = hash(key);
+        let place = self.place(hashed, key)?;
+        let entry = self.entry(place);
+        let (others, count) = (Bytes::from(entry.others), entry.count);
         self.count -= 1;
-        if entry.get().count > 1 {
-            entry.get_mut().count -= 1;
-            return Some(entry.get().others.clone());
+        if count > 1 {
+            self.count_at(place, count - 1);
+        } else {
+            self.rows.remove(hashed, place);
+            self.held.remove(place);
         }
-        let (gone, _) = entry.remove();
-        self.heap -= gone.key.heap() + gone.others.heap();
-        Some(gone.others)
+        Some(others)
     }
 
     /// Whether there was room for the row: not where another has its key.
-    fn insert(&mut self, key: &[u8], others: &[u8], times: i64) -> bool {
+    fn insert(&mut self, key: &[u8], others: &[u8], times: i64) -> Result<bool> {
         let hashed = hash(key);
-        if let Some(entry) = self.rows.find_mut(hashed, |entry| entry.key.as_slice() == key) {
+        if let Some(place) = self.place(hashed, key) {
             if self.key.is_some() {
-                return false;
+                return Ok(false);
             }
-            entry.count += times;
+            self.count_at(place, self.entry(place).count + times);
             self.count += times;
-            return true;
+            return Ok(true);
         }
-        let entry = Entry { key: key.into(), others: others.into(), count: times };
-        self.heap += entry.key.heap() + entry.others.heap();
+        let count = times.to_le_bytes();
+        let held = if self.key.is_some() { others } else { &count };
+        let Some(place) = self.held.insert(key, held) else {
+            return Err(Error::TooLarge { service: self.service.to_string(), table: self.name.to_string() });
+        };
+        self.rows.insert(hashed, place);
         self.count += times;
-        self.rows.insert_unique(hashed, entry, |entry| hash(entry.key.as_slice()));
-        true
+        Ok(true)
     }
 
-    fn find(&self, key: &[u8]) -> Option<&Entry> {
-        self.rows.find(hash(key), |entry| entry.key.as_slice() == key)
+    fn place(&self, hashed: u64, key: &[u8]) -> Option<u32> {
+        self.rows.find(hashed, |place| self.held.key(place) == key)
     }
 
-    fn remember(&mut self, key: &[u8]) {
+    fn entry(&self, place: u32) -> Entry<'_> {
+        let (key, held) = self.held.get(place);
+        match (&self.key, held.as_array()) {
+            (None, Some(count)) => Entry { key, others: &[], count: i64::from_le_bytes(*count) },
+            _ => Entry { key, others: held, count: 1 },
+        }
+    }
+
+    /// Without a key, how often a row is there.
+    fn count_at(&mut self, place: u32, count: i64) {
+        self.held.others_mut(place).copy_from_slice(&count.to_le_bytes());
+    }
+
+    fn find(&self, key: &[u8]) -> Option<Entry<'_>> {
+        self.place(hash(key), key).map(|place| self.entry(place))
+    }
+
+    fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
+        self.rows.iter().map(|place| self.entry(place))
+    }
+
+    fn empty(&mut self) {
+        (self.rows, self.held, self.count) = (Places::default(), Packed::default(), 0);
+    }
+
+    fn remember(&mut self, key: &[u8], place: Option<u32>) {
         if !self.touched.contains_key(key) {
-            let before = self.find(key).map(|entry| (entry.others.clone(), entry.count));
+            let before = place.map(|place| self.entry(place)).map(|entry| (entry.others.into(), entry.count));
             self.touched.insert(key.into(), before);
         }
+    }
+
+    /// Loads what changes of rows of these hashes will need into the processor's cache.
+    fn warm(&self, hashes: &[u64]) {
+        let places: Vec<u32> = hashes.iter().filter_map(|hash| self.rows.likely(*hash)).collect();
+        warm(places.iter().map(|place| self.held.first(*place)));
     }
 
     /// The difference to what was there before the epoch.
@@ -301,7 +365,7 @@ impl Table {
             difference.add(
                 key.as_slice(),
                 before.as_ref().map(|(others, count)| (others.as_slice(), *count)),
-                now.map(|entry| (entry.others.as_slice(), entry.count)),
+                now.map(|entry| (entry.others, entry.count)),
             );
         }
         self.deltas(&difference)
@@ -309,14 +373,19 @@ impl Table {
 
     /// Puts back what was there before the epoch.
     pub(crate) fn undo(&mut self) {
-        for (key, before) in std::mem::take(&mut self.touched) {
-            if let Ok(entry) = self.rows.find_entry(hash(key.as_slice()), |entry| entry.key == key) {
-                let (gone, _) = entry.remove();
-                self.count -= gone.count;
-                self.heap -= gone.key.heap() + gone.others.heap();
+        let touched = std::mem::take(&mut self.touched);
+        for key in touched.keys() {
+            let hashed = hash(key.as_slice());
+            if let Some(place) = self.place(hashed, key.as_slice()) {
+                self.count -= self.entry(place).count;
+                self.rows.remove(hashed, place);
+                self.held.remove(place);
             }
+        }
+        for (key, before) in touched {
             if let Some((others, count)) = before {
-                self.insert(key.as_slice(), others.as_slice(), count);
+                let back = self.insert(key.as_slice(), others.as_slice(), count);
+                back.expect("Invariant: what the epoch took away left its place free");
             }
         }
     }
@@ -324,14 +393,12 @@ impl Table {
     /// Becomes another state of the same table. Returns the difference.
     pub(crate) fn replace(&mut self, new: Self) -> Result<Vec<Delta>> {
         let mut difference = Difference::default();
-        for entry in &self.rows {
-            let now = new.find(entry.key.as_slice()).map(|entry| (entry.others.as_slice(), entry.count));
-            difference.add(entry.key.as_slice(), Some((entry.others.as_slice(), entry.count)), now);
+        for entry in self.entries() {
+            let now = new.find(entry.key).map(|entry| (entry.others, entry.count));
+            difference.add(entry.key, Some((entry.others, entry.count)), now);
         }
-        for entry in &new.rows {
-            if self.find(entry.key.as_slice()).is_none() {
-                difference.add(entry.key.as_slice(), None, Some((entry.others.as_slice(), entry.count)));
-            }
+        for entry in new.entries().filter(|entry| self.find(entry.key).is_none()) {
+            difference.add(entry.key, None, Some((entry.others, entry.count)));
         }
         let deltas = self.deltas(&difference)?;
         *self = new;
@@ -340,11 +407,16 @@ impl Table {
 
     /// All rows.
     pub(crate) fn contents(&self) -> Result<Vec<Delta>> {
+        let mut deltas = Vec::new();
         let mut difference = Difference::default();
-        for entry in &self.rows {
-            difference.push(entry.key.as_slice(), entry.others.as_slice(), entry.count);
+        for entry in self.entries() {
+            difference.push(entry.key, entry.others, entry.count);
+            if difference.keys.len() == BATCH_ROWS {
+                deltas.extend(self.deltas(&std::mem::take(&mut difference))?);
+            }
         }
-        self.deltas(&difference)
+        deltas.extend(self.deltas(&difference)?);
+        Ok(deltas)
     }
 
     fn deltas(&self, difference: &Difference<'_>) -> Result<Vec<Delta>> {

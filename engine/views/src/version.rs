@@ -136,6 +136,11 @@ impl Output {
         Version { schema: Arc::clone(&self.schema), chunks: self.chunks.clone() }
     }
 
+    /// The columns, all nullable: those of deltas.
+    pub(crate) fn loose(&self) -> &SchemaRef {
+        &self.loose
+    }
+
     pub(crate) fn rows(&self) -> usize {
         self.index.len()
     }

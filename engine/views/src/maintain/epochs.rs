@@ -270,12 +270,13 @@ impl Maintenance {
             }
             changes
         };
+        let load_rows = self.options.load_rows;
         let Some(view) = self.views.get_mut(&id) else { return Ok(()) };
         let delta = match (restarted, before) {
             (false, _) => view.step(&changes)?,
-            (true, None) => view.start(&changes)?,
+            (true, None) => view.start(changes, load_rows)?,
             // Whoever added up what was told before goes on from there.
-            (true, Some(before)) => difference(&before.version, view.start(&changes)?)?,
+            (true, Some(before)) => difference(&before.version, view.start(changes, load_rows)?)?,
         };
         let first = restarted && before.is_none();
         if !delta.is_empty() {

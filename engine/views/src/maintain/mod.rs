@@ -46,6 +46,8 @@ pub struct Options {
     pub epoch_rows: usize,
     /// How many rows an operator looks at in an epoch because their moment has come, at most, but for rows of one moment. Default 100,000.
     pub due_rows: usize,
+    /// How many rows of its inputs a view takes at a time when it is computed from their contents. Default 65,536.
+    pub load_rows: usize,
     /// Epochs have greater numbers than this one. Whoever has no checkpoint to start from and yet tells epochs to others must give a number that no
     /// engine before it has come to, such as one made of the time. Default 0.
     pub first_epoch: u64,
@@ -53,7 +55,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { view_memory_bytes: 1 << 30, epoch_rows: 100_000, due_rows: 100_000, first_epoch: 0 }
+        Self { view_memory_bytes: 1 << 30, epoch_rows: 100_000, due_rows: 100_000, load_rows: 65_536, first_epoch: 0 }
     }
 }
 
@@ -250,6 +252,11 @@ impl Maintenance {
         let mut deltas = Deltas::new();
         for loaded in rows {
             let slot = &mut self.tables[loaded.table.0];
+            if !slot.loaded {
+                // No view is live over a table that holds nothing, so nobody has to be told of its rows.
+                (slot.table, slot.loaded, slot.storage) = (loaded.rows, true, Storage::anew());
+                continue;
+            }
             let difference = slot.table.replace(loaded.rows)?;
             slot.loaded = true;
             slot.storage.changed(&difference, slot.table.count());

@@ -1,11 +1,11 @@
 //! A view: its operators, what it shows, and whether it goes on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::{Explained, SourceId, ViewState};
-use crate::operator::{Changes, Operator, bytes, next_moment, reach};
-use crate::plan::Query;
+use crate::operator::{Changes, Mode, Operator, bytes, next_moment, reach};
+use crate::plan::{Input, Query};
 use crate::version::Output;
 use crate::{Delta, Error, Result, Version};
 
@@ -51,10 +51,14 @@ impl View {
     }
 
     /// Computes the view from the contents of its inputs. What it shows is the difference to what it showed before.
-    pub(super) fn start(&mut self, changes: &Changes) -> Result<Delta> {
+    pub(super) fn start(&mut self, contents: Changes, load_rows: usize) -> Result<Delta> {
         let mut running =
             Running { root: self.query.compile()?, output: Output::new(Arc::clone(self.query.schema()))? };
-        let delta = running.step(changes)?;
+        let delta = if is_incremental(running.root.as_ref()) {
+            running.load(contents, load_rows)?
+        } else {
+            running.step(&contents)?
+        };
         self.check_memory(&running)?;
         self.running = Some(running);
         Ok(delta)
@@ -116,9 +120,39 @@ impl Running {
         self.output.apply(&deltas)
     }
 
+    /// Takes the contents of the inputs in pieces of about so many rows: what is computed on the way is never there for all rows at once.
+    fn load(&mut self, contents: Changes, rows_max: usize) -> Result<Delta> {
+        let Changes { deltas, mut first, now } = contents;
+        let mut inputs: Vec<(Input, Vec<Delta>)> = deltas.into_iter().collect();
+        inputs.sort_unstable_by_key(|(input, _)| *input);
+        let (mut piece, mut rows): (HashMap<Input, Vec<Delta>>, usize) = Default::default();
+        for (input, batches) in inputs {
+            for batch in batches.into_iter().flat_map(|batch| cut(batch, rows_max.max(1))) {
+                if rows >= rows_max {
+                    self.step(&Changes { deltas: std::mem::take(&mut piece), first, now })?;
+                    (first, rows) = (false, 0);
+                }
+                rows += batch.len();
+                piece.entry(input).or_default().push(batch);
+            }
+        }
+        let delta = self.step(&Changes { deltas: piece, first, now })?;
+        if first { Ok(delta) } else { Delta::concat(self.output.loose(), &self.output.version().deltas()?) }
+    }
+
     fn bytes(&self) -> usize {
         bytes(self.root.as_ref()) + self.output.bytes()
     }
+}
+
+/// The rows in deltas of so many at most.
+fn cut(delta: Delta, rows_max: usize) -> impl Iterator<Item = Delta> {
+    (0..delta.len()).step_by(rows_max).map(move |from| delta.slice(from, rows_max.min(delta.len() - from)))
+}
+
+/// Whether no operator computes anything anew, so that batches may come one by one.
+fn is_incremental(operator: &dyn Operator) -> bool {
+    operator.describe().mode == Mode::Incremental && operator.children().into_iter().all(is_incremental)
 }
 
 fn walk(operator: &dyn Operator, depth: usize, lines: &mut Vec<Explained>) {

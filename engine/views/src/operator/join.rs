@@ -56,12 +56,13 @@ impl Join {
             Of::Left => &self.right_rows,
             Of::Right => &self.left_rows,
         };
+        other.warm(&keyed.hashes);
         let mut pairs = Pairs::default();
         for (row, weight) in keyed.delta.weights().iter().enumerate() {
             if !self.nulls_match && keyed.is_null(row) {
                 continue;
             }
-            let Some(group) = other.get(keyed.keys.bytes(row)) else { continue };
+            let Some(group) = other.get_hashed(keyed.hashes[row], keyed.keys.bytes(row)) else { continue };
             for found in group.rows() {
                 pairs.rows.push(crate::arrangement::narrow(row));
                 pairs.found.push(found.value());
@@ -115,9 +116,10 @@ struct Pairs<'a> {
 }
 
 fn insert(rows: &mut Arrangement, keyed: &Keyed, nulls_match: bool) {
+    rows.warm(&keyed.hashes);
     for (row, weight) in keyed.delta.weights().iter().enumerate() {
         if nulls_match || !keyed.is_null(row) {
-            rows.add(keyed.keys.bytes(row), keyed.values.bytes(row), *weight);
+            rows.add_hashed(keyed.hashes[row], keyed.keys.bytes(row), keyed.values.bytes(row), *weight);
         }
     }
 }

@@ -44,6 +44,8 @@ pub(crate) enum Keep {
 pub(crate) struct Keyed {
     pub(crate) delta: Delta,
     pub(crate) keys: Encoded,
+    /// Of the keys.
+    pub(crate) hashes: Vec<u64>,
     pub(crate) values: Encoded,
     key_columns: Vec<ArrayRef>,
     nulls: Option<NullBuffer>,
@@ -90,7 +92,8 @@ impl Side {
         let nulls = key_columns
             .iter()
             .fold(None, |nulls, column| NullBuffer::union(nulls.as_ref(), column.logical_nulls().as_ref()));
-        Ok(Keyed { delta, keys, values, key_columns, nulls: nulls.filter(|nulls| nulls.null_count() > 0) })
+        let hashes = keys.hashes(delta.len());
+        Ok(Keyed { delta, keys, hashes, values, key_columns, nulls: nulls.filter(|nulls| nulls.null_count() > 0) })
     }
 
     /// The columns of rows of this side, found by the keys of rows of the other.

@@ -38,7 +38,8 @@ pub(crate) fn covers() -> headwater_views::Covers {
 
 impl World {
     pub(crate) fn new(sources: Vec<(&'static str, Vec<Model>)>) -> Self {
-        Self::with(Options::default(), sources)
+        // So few that views are computed from pieces of their inputs.
+        Self::with(Options { load_rows: 3, ..Options::default() }, sources)
     }
 
     pub(crate) fn with(options: Options, sources: Vec<(&'static str, Vec<Model>)>) -> Self {
