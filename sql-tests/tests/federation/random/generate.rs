@@ -101,10 +101,8 @@ impl<'a> Generator<'a> {
         let mut from = vec![first];
         let joins = self.dice.weighted(&[(45, 0), (40, 1), (15, 2)]);
         for _ in 0..joins {
-            let (mut relation, columns) = self.relation(depth);
-            self.join(&mut relation, &scope, &columns);
+            let columns = self.join_to(&mut from, &scope, depth);
             scope.extend(columns);
-            from.push(relation);
         }
         let mut filters = Vec::new();
         for _ in 0..self.dice.weighted(&[(45, 0), (40, 1), (12, 2), (3, 3)]) {
@@ -127,7 +125,7 @@ impl<'a> Generator<'a> {
         self.express(&scope).value(Kind::Bool, depth)
     }
 
-    fn group(&mut self, select: &mut Select, scope: &[Expr]) {
+    pub(super) fn group(&mut self, select: &mut Select, scope: &[Expr]) {
         let mut keys = Vec::new();
         for _ in 0..self.dice.weighted(&[(25, 0), (45, 1), (25, 2), (5, 3)]) {
             let key = match self.dice.percent(70) {
@@ -155,6 +153,14 @@ impl<'a> Generator<'a> {
             select.items.push(item);
         }
         select.group = Some(Group { keys, form, having });
+    }
+
+    /// Joins one more table or query to what is there, whose columns these are. Returns its own.
+    pub(super) fn join_to(&mut self, from: &mut Vec<Relation>, scope: &[Expr], depth: usize) -> Vec<Expr> {
+        let (mut relation, columns) = self.relation(depth);
+        self.join(&mut relation, scope, &columns);
+        from.push(relation);
+        columns
     }
 
     fn join(&mut self, relation: &mut Relation, scope: &[Expr], columns: &[Expr]) {
@@ -258,7 +264,7 @@ impl<'a> Generator<'a> {
     }
 
     /// The columns that a FROM brings into scope.
-    fn scope_of(&self, from: &[Relation]) -> Vec<Expr> {
+    pub(super) fn scope_of(&self, from: &[Relation]) -> Vec<Expr> {
         let columns = |relation: &Relation| match &relation.rows {
             Origin::Derived(query) => outputs(&relation.alias, &kinds(&query.body)),
             Origin::Named(name) => match self.tables.iter().find(|table| table.sql == *name) {
@@ -270,7 +276,7 @@ impl<'a> Generator<'a> {
     }
 
     /// An order by all columns in so many of a hundred cases, and a cut without an order in so many.
-    fn order(&mut self, width: usize, total: usize, loose: usize) -> Option<Order> {
+    pub(super) fn order(&mut self, width: usize, total: usize, loose: usize) -> Option<Order> {
         let limit = Some(self.dice.weighted(&[(5, 0), (30, 1), (40, self.dice.clone().between(2, 9)), (25, 20)]));
         let offset = self.dice.percent(25).then(|| self.dice.between(0, 5));
         let at = self.dice.below(100);
@@ -286,7 +292,7 @@ impl<'a> Generator<'a> {
         }
     }
 
-    fn express<'s>(&'s mut self, scope: &'s [Expr]) -> Express<'s> {
+    pub(super) fn express<'s>(&'s mut self, scope: &'s [Expr]) -> Express<'s> {
         Express { dice: &mut self.dice, samples: &self.samples, scope }
     }
 }

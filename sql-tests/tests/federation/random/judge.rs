@@ -39,6 +39,8 @@ pub(super) enum Fault {
     PlainFails,
     /// No answer in time.
     Late,
+    /// No view in time.
+    ViewIsLate,
     /// The whole is not the sum of its parts, with pushdown.
     PartsDiffer,
     /// The whole is not the sum of its parts, over a local copy.
@@ -63,7 +65,23 @@ const LATE: &str = "no answer in time";
 pub(super) async fn judge(world: &World, question: &Question) -> Verdict {
     match question {
         Question::One(query) => judge_query(world, query).await,
+        Question::Views { view, query } => judge_views(world, view, query).await,
         Question::Parts { .. } => judge_parts(world, &question.texts()).await,
+    }
+}
+
+/// The view is there until another takes its place, and may answer what is asked with pushdown.
+async fn judge_views(world: &World, view: &Query, query: &Query) -> Verdict {
+    let create = format!("CREATE OR REPLACE MATERIALIZED VIEW random.view AS {}", view.sql());
+    let on = world.on.clone();
+    let made = async move {
+        ask(&on, "SET headwater.max_staleness = '1 h'").await?;
+        ask(&on, &create).await
+    };
+    match in_time(made).await {
+        Ok(_) => judge_query(world, query).await,
+        Err(error) if error == LATE => Verdict::Wrong(Fault::ViewIsLate, vec![]),
+        Err(_) => Verdict::Refused,
     }
 }
 

@@ -18,6 +18,7 @@ mod report;
 mod schema;
 mod shrink;
 mod values;
+mod view;
 mod world;
 
 use std::collections::BTreeMap;
@@ -55,6 +56,8 @@ const FAILURES_MAX: usize = 5;
 enum Asked {
     Queries,
     Parts,
+    /// Queries with a materialized view beside each, which may answer it.
+    Views,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -70,6 +73,12 @@ async fn queries_across_stores_are_answered_as_over_a_local_copy() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_parted_by_a_condition_are_all_the_rows() {
     run(Spread::One, Asked::Parts, 3_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queries_that_a_view_may_answer_are_answered_as_over_a_local_copy() {
+    let tally = run(Spread::Any, Asked::Views, 5_000).await;
+    assert!(tally.viewed * 4 > tally.right, "a view answers more than a quarter: {tally:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -91,11 +100,13 @@ struct Tally {
     /// Plans in which a source joins or groups, of so many that were looked at.
     whole: (u64, u64),
     refused: u64,
+    /// Questions that a view answered.
+    viewed: u64,
     /// Defects of DataFusion itself.
     known: BTreeMap<&'static str, u64>,
 }
 
-async fn run(spread: Spread, asked: Asked, first: u64) {
+async fn run(spread: Spread, asked: Asked, first: u64) -> Tally {
     let long = variable("HEADWATER_RANDOM_SECONDS");
     let schemas = long.map_or(SCHEMAS, |_| u64::MAX);
     let seconds = long.unwrap_or(SECONDS);
@@ -121,6 +132,7 @@ async fn run(spread: Spread, asked: Asked, first: u64) {
     eprintln!("seeds from {first}: {tally:?}");
     assert!(failures.is_empty(), "{} wrong answers:\n{}", failures.len(), failures.join("\n\n"));
     assert!(tally.right > tally.refused, "most questions have an answer: {tally:?}");
+    tally
 }
 
 /// Asks all that a seed says, and returns the first failure.
@@ -140,7 +152,9 @@ async fn ask_schema(seed: u64, spread: Spread, asked: Asked, until: Instant, tal
                 tally.right += 1;
                 tally.rows += rows;
                 tally.empty += u64::from(rows == 0);
-                if number % EXPLAINED == 0 {
+                if let Question::Views { query, .. } = &question {
+                    tally.viewed += u64::from(report::is_viewed(&world, &query.sql()).await);
+                } else if number % EXPLAINED == 0 {
                     tally.whole.0 += u64::from(report::goes_whole(&world, &question.texts()[0]).await);
                     tally.whole.1 += 1;
                 }
@@ -156,6 +170,10 @@ async fn ask_schema(seed: u64, spread: Spread, asked: Asked, until: Instant, tal
 fn question(mut generator: Generator<'_>, asked: Asked) -> Question {
     match asked {
         Asked::Queries => Question::One(generator.query()),
+        Asked::Views => {
+            let (view, query) = generator.view_and_query();
+            Question::Views { view, query }
+        }
         Asked::Parts => {
             let form = *generator.dice.pick(&Parts::ALL);
             let select = generator.rows(1, &[]);

@@ -9,6 +9,8 @@ use super::query::{Body, Group, Order, Origin, Quantifier, Query, Relation, Sele
 pub(super) enum Question {
     /// A query, whose answer with pushdown, without, and over a local copy is the same.
     One(Query),
+    /// A query and a materialized view that may answer it. The answer from the view, from the stores and over a local copy is the same.
+    Views { view: Query, query: Query },
     /// Rows and a condition. Asked whole and in parts the answer is the same.
     Parts { form: Parts, select: Select, condition: Expr },
 }
@@ -24,10 +26,11 @@ pub(super) enum Parts {
 }
 
 impl Question {
-    /// As SQL: once for one query; the whole and its parts for the others.
+    /// As SQL: once for one query, with its view before it where it has one; the whole and its parts for the others.
     pub(super) fn texts(&self) -> Vec<String> {
         match self {
             Self::One(query) => vec![query.sql()],
+            Self::Views { view, query } => vec![view.sql(), query.sql()],
             Self::Parts { form, select, condition } => {
                 let (whole, parts) = form.queries(select, condition);
                 vec![whole.sql(), parts.sql()]
@@ -39,6 +42,13 @@ impl Question {
     pub(super) fn simpler(&self) -> Vec<Question> {
         match self {
             Self::One(query) => query.simpler().into_iter().map(Self::One).collect(),
+            Self::Views { view, query } => {
+                let views = |view: Query, query: Query| Self::Views { view, query };
+                // Both lose a part together, or else the view would no longer answer.
+                let both = view.simpler().into_iter().zip(query.simpler()).map(|(view, query)| views(view, query));
+                let queries = query.simpler().into_iter().map(|query| views(view.clone(), query));
+                both.chain(queries).chain(view.simpler().into_iter().map(|view| views(view, query.clone()))).collect()
+            }
             Self::Parts { form, select, condition } => {
                 let parts = |select: Select, condition: Expr| Self::Parts { form: *form, select, condition };
                 let conditions = condition.simpler().into_iter().map(|condition| parts(select.clone(), condition));

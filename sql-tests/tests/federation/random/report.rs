@@ -3,6 +3,7 @@
 use headwater_sql_tests::rows::Rows;
 use headwater_sql_tests::services::ask;
 
+use super::question::Question;
 use super::schema::Place;
 use super::shrink::Failure;
 use super::world::{World, file_text, tables_text};
@@ -29,6 +30,9 @@ pub(super) async fn report(failure: &Failure) -> String {
     }
     text +=
         &format!("-- session\n{}", failure.world.settings.iter().map(|set| format!("{set};\n")).collect::<String>());
+    if let Question::Views { view, .. } = &failure.question {
+        text += &format!("-- view\n{};\n", view.sql());
+    }
     for answers in &failure.answers {
         text += &format!("-- query\n{};\n", answers.query);
         for (name, answer) in [("on", &answers.on), ("off", &answers.off), ("local copy", &answers.plain)] {
@@ -48,6 +52,12 @@ pub(super) async fn goes_whole(world: &World, query: &str) -> bool {
     statements.any(|line| {
         [" JOIN ", " GROUP BY ", "count(", "EXISTS (", "IN (SELECT "].iter().any(|part| line.contains(part))
     })
+}
+
+/// Whether a view answers this query, or a part of it.
+pub(super) async fn is_viewed(world: &World, query: &str) -> bool {
+    let Ok(plan) = ask(&world.on, &format!("EXPLAIN {query}")).await else { return false };
+    plan.texts().concat().join("\n").contains("random.view read")
 }
 
 fn shown(answer: &Result<Rows, String>) -> String {
