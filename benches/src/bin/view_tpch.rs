@@ -3,7 +3,8 @@
 //! `HEADWATER_BENCH_DUCKDB=PYTHON cargo run --release -p headwater-benches --bin view_tpch [SCALE_FACTOR]`
 //!
 //! Each query is a view by itself over the tables that it reads, at scale factor 0.1 unless told otherwise. A transaction changes a share of the
-//! orders: a third of them go with their lines, as many come with theirs, and as many lines get another price. Told are changed rows a second, and how
+//! orders: a third of them go with their lines, as many come with theirs, and as many lines get another price; and a third of the share of what
+//! suppliers offer gets another cost. Told are changed rows a second, and how
 //! many times longer than an epoch DuckDB takes to compute the query from tables in its memory, with both cores; Headwater has one. After
 //! the last transaction each view is compared with what DataFusion computes over the rows then.
 
@@ -30,6 +31,10 @@ use headwater_views::{Input, Maintenance, Mode, Options, Query, Resolved, Source
 /// Shares of the orders that a transaction changes, in 1/10,000, and how many transactions are timed.
 const SHARES: [(usize, usize); 4] = [(1, 21), (10, 11), (100, 5), (1_000, 3)];
 
+/// Where tables stand.
+const LINES: usize = 4;
+const OFFERS: usize = 7;
+
 /// A table, and which of its rows are there.
 struct Table {
     name: &'static str,
@@ -43,8 +48,16 @@ struct Shop {
     tables: Vec<Table>,
     /// The first line of each order and how many it has.
     lines: Vec<(usize, usize)>,
-    prices: Vec<i128>,
+    /// The prices of lines, and the costs of what suppliers offer.
+    prices: [Prices; 2],
     dice: Dice,
+}
+
+/// A column that changes: its table and its values now.
+struct Prices {
+    table: usize,
+    column: &'static str,
+    now: Vec<i128>,
 }
 
 /// What came of one query.
@@ -180,7 +193,8 @@ fn rows_of(change: &TableChange) -> usize {
 
 impl Shop {
     fn new(scale_factor: f64) -> Self {
-        let mut tables: Vec<Table> = tpch::tables(scale_factor).into_iter().map(Table::new).collect();
+        let mut tables: Vec<Table> =
+            tpch::tables(scale_factor).into_iter().map(|table| Table::new(table, scale_factor)).collect();
         let lines = tables[4].rows.column(0).as_primitive::<Int64Type>().values().to_vec();
         let orders = tables[3].rows.column(0).as_primitive::<Int64Type>().values().to_vec();
         let mut place = 0;
@@ -199,8 +213,10 @@ impl Shop {
             tables[3].live[order] = live;
             tables[4].live[*first..first + count].fill(live);
         }
-        let prices = tables[4].rows.column_by_name("l_extendedprice").expect("a price");
-        let prices = prices.as_primitive::<Decimal128Type>().values().to_vec();
+        let prices = [(LINES, "l_extendedprice"), (OFFERS, "ps_supplycost")].map(|(table, column)| {
+            let now = tables[table].rows.column_by_name(column).expect("a price");
+            Prices { table, column, now: now.as_primitive::<Decimal128Type>().values().to_vec() }
+        });
         Self { tables, lines, prices, dice }
     }
 
@@ -222,28 +238,35 @@ impl Shop {
             }
         }
         let touched: BTreeSet<usize> = lines.0.iter().copied().collect();
-        let mut priced = BTreeSet::new();
-        while priced.len() < count {
-            let line = self.dice.below(self.prices.len());
-            // What comes or goes in this transaction has its price already.
-            if self.tables[4].live[line] && !touched.contains(&line) {
-                priced.insert(line);
-            }
-        }
-        let old: Vec<usize> = priced.iter().copied().collect();
-        lines.0.extend(old.iter().flat_map(|line| [*line, *line]));
-        lines.1.extend(old.iter().flat_map(|_| [RowOp::DeleteKey, RowOp::InsertOver]));
-        for line in old {
-            self.prices[line] += 100;
-        }
+        // What comes or goes in this transaction has its price already.
+        let (priced, ops) = self.priced(0, count, &touched);
+        lines.0.extend(priced);
+        lines.1.extend(ops);
+        let offers = self.tables[OFFERS].rows.num_rows() * share / 10_000 / 3;
+        let offers = self.priced(1, offers.max(1), &BTreeSet::new());
         let place = |table: usize| ids[..table].iter().flatten().count();
-        for (table, (places, ops)) in [(3, orders), (4, lines)] {
+        for (table, (places, ops)) in [(3, orders), (LINES, lines), (OFFERS, offers)] {
             if ids[table].is_some() {
                 changes.push(self.change(table, place(table), &places, ops));
             }
         }
         let position = Position::new(position, position.to_string());
         Transaction { position, committed_us: None, depends_on: vec![], changes }
+    }
+
+    /// Another price for so many rows that are there, but for these: the rows, each twice, and what becomes of them.
+    fn priced(&mut self, prices: usize, count: usize, but: &BTreeSet<usize>) -> (Vec<usize>, Vec<RowOp>) {
+        let Prices { table, now, .. } = &mut self.prices[prices];
+        let mut chosen = BTreeSet::new();
+        while chosen.len() < count {
+            let row = self.dice.below(now.len());
+            if self.tables[*table].live[row] && !but.contains(&row) {
+                chosen.insert(row);
+            }
+        }
+        chosen.iter().for_each(|row| now[*row] += 100);
+        let ops = chosen.iter().flat_map(|_| [RowOp::DeleteKey, RowOp::InsertOver]);
+        (chosen.iter().flat_map(|row| [*row, *row]).collect(), ops.collect())
     }
 
     /// So many orders that are there, or are not.
@@ -267,12 +290,10 @@ impl Shop {
     /// All rows of a table, with the prices of now.
     fn rows(&self, table: usize) -> RecordBatch {
         let all = &self.tables[table].rows;
-        if table != 4 {
-            return all.clone();
-        }
-        let place = all.schema().index_of("l_extendedprice").expect("a price");
+        let Some(prices) = self.prices.iter().find(|prices| prices.table == table) else { return all.clone() };
+        let place = all.schema().index_of(prices.column).expect("a price");
         let mut columns: Vec<ArrayRef> = all.columns().to_vec();
-        let prices = Decimal128Array::from(self.prices.clone()).with_data_type(columns[place].data_type().clone());
+        let prices = Decimal128Array::from(prices.now.clone()).with_data_type(columns[place].data_type().clone());
         columns[place] = Arc::new(prices);
         RecordBatch::try_new(all.schema(), columns).expect("columns of the schema")
     }
@@ -302,7 +323,7 @@ impl Shop {
 }
 
 impl Table {
-    fn new(table: tpch::Table) -> Self {
+    fn new(table: tpch::Table, scale_factor: f64) -> Self {
         let key: &[&str] = match table.name {
             "region" => &["r_regionkey"],
             "nation" => &["n_nationkey"],
@@ -311,8 +332,9 @@ impl Table {
             "lineitem" => &["l_orderkey", "l_linenumber"],
             "part" => &["p_partkey"],
             "supplier" => &["s_suppkey"],
-            // Below scale factor 0.01 two of its rows have one key.
-            _ => &[],
+            // Two of its rows have one key below scale factor 0.01.
+            "partsupp" if scale_factor >= 0.01 => &["ps_partkey", "ps_suppkey"],
+            table => panic!("{table} has no key at this scale factor; ask for 0.01 or more"),
         };
         let rows = concat_batches(&table.batches[0].schema(), &table.batches).expect("batches of one schema");
         let schema = rows.schema();

@@ -29,6 +29,10 @@ use serde_json::Value;
 
 use workload::{Batch, Workload};
 
+/// All programs of this benchmark have it, and the server too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const QUERY: &str = "SELECT c.region, sum(o.amount) AS total, count(*) AS n \
                      FROM orders o JOIN customers c ON o.customer = c.id GROUP BY c.region";
 
@@ -138,10 +142,9 @@ impl State {
 
     fn apply(&mut self, updates: Batch) {
         self.position += 1;
-        let orders = updates.orders.iter().map(|(id, customer, _, new)| vec![*id, *customer, *new]);
-        let customers = updates.customers.iter().map(|(id, _, new)| vec![*id, *new]);
-        let changes =
-            vec![changes(0, &self.tables[0], orders.collect()), changes(1, &self.tables[1], customers.collect())];
+        let orders = updates.orders.iter().map(|(id, customer, _, new)| [*id, *customer, *new]);
+        let customers = updates.customers.iter().map(|(id, _, new)| [*id, *new]);
+        let changes = vec![changes(0, &self.tables[0], orders), changes(1, &self.tables[1], customers)];
         let position = Position::new(self.position, self.position.to_string());
         let transaction = Transaction { position, committed_us: None, depends_on: vec![], changes };
         self.views.offer(self.shop, transaction, &self.ids).expect("the transaction is taken");
@@ -165,11 +168,17 @@ fn batch(schema: &SchemaRef, columns: Vec<Vec<i64>>) -> RecordBatch {
 }
 
 /// A transaction's updates of one table, as a feed tells them: the key of the old row, then the new one.
-fn changes(table: usize, definition: &TableDef, rows: Vec<Vec<i64>>) -> TableChange {
+fn changes<const COLUMNS: usize>(
+    table: usize,
+    definition: &TableDef,
+    rows: impl Iterator<Item = [i64; COLUMNS]>,
+) -> TableChange {
     let fields = definition.columns.iter().map(|column| Field::new(&column.name, DataType::Int64, true));
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-    let column = |index: usize| rows.iter().flat_map(|row| [row[index], row[index]]).collect();
-    let columns = (0..definition.columns.len()).map(column).collect();
-    let ops = rows.iter().flat_map(|_| [RowOp::DeleteKey, RowOp::InsertOver]).collect();
+    let (mut columns, mut ops) = (vec![Vec::new(); COLUMNS], Vec::new());
+    for row in rows {
+        columns.iter_mut().zip(row).for_each(|(column, value)| column.extend([value, value]));
+        ops.extend([RowOp::DeleteKey, RowOp::InsertOver]);
+    }
     TableChange { table, change: Change::Rows(RowChanges { rows: batch(&schema, columns), ops, kept: vec![] }) }
 }

@@ -9,6 +9,10 @@ use dbsp::{Runtime, ZWeight};
 
 use workload::Workload;
 
+/// All programs of this benchmark have it.
+#[global_allocator]
+static ALLOCATOR: dbsp::mimalloc::MiMalloc = dbsp::mimalloc::MiMalloc;
+
 type Row = Vec<u8>;
 
 fn row(values: &[i64]) -> Row {

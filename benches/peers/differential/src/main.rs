@@ -8,6 +8,10 @@ use timely::dataflow::operators::probe::Handle;
 
 use workload::Workload;
 
+/// All programs of this benchmark have it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Row = Vec<u8>;
 type Input = InputSession<u64, Row, isize>;
 
