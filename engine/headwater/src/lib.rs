@@ -38,7 +38,9 @@
 mod manifest;
 mod statement;
 
+mod access;
 mod answer;
+mod audit;
 mod engine;
 mod error;
 mod governor;
@@ -48,9 +50,12 @@ mod metrics;
 mod prepared;
 mod running;
 mod session;
+mod session_rights;
 mod views;
 
+pub use access::{ACCESS_FILE, Caller, access_schema};
 pub use answer::{Answer, Deadline};
+pub use audit::AuditLog;
 pub use engine::{Engine, EngineBuilder, TableInfo, check, open_feed};
 pub use error::{Error, ErrorKind, Result};
 pub use headwater_federation::{Published, RemoteLog, RemoteStatementReport, RemoteTotals, Tables};
