@@ -285,11 +285,11 @@ impl Session {
             return Ok(Admitted { plan, decided: Decided { entry, ..Decided::default() } });
         };
         let sight = self.sight(&leave);
-        let written = plan.clone();
+        let written = matches!(plan, LogicalPlan::Explain(_)).then(|| plan.clone());
         let Enforced { plan, limited } = enforce(plan, sight.as_ref())?;
-        let shown = match limited.is_empty() {
-            true => None,
-            false => shown(&written, &limited, state)?,
+        let shown = match written {
+            Some(written) if !limited.is_empty() => shown(&written, &limited, state)?,
+            _ => None,
         };
         Ok(Admitted { plan, decided: Decided { leave: Some(leave), entry, limited, shown } })
     }
@@ -419,7 +419,7 @@ impl Session {
                 // Boxed, since a view may read views.
                 let query = Box::pin(session.plan(&session.context.state(), &statement)).await?;
                 // Who may read the view need not be who may read its inputs: the rows that its query takes away are none of a caller's.
-                let query = if self.asker.guard.is_some() { Barrier::above(query) } else { query };
+                let query = if self.sees_everything() { query } else { Barrier::above(query) };
                 queries.insert(view, query);
             }
             plan = inline_views(plan, &queries)?;

@@ -50,6 +50,11 @@ impl Session {
         self.guard().and_then(|guard| guard.sight())
     }
 
+    /// Whether the caller may read everything now, as where there is no access file.
+    pub(crate) fn sees_everything(&self) -> bool {
+        self.guard().is_none_or(|guard| guard.rights().is_none())
+    }
+
     /// The caller's rights as they are now, for a plan that is about to be made; `None` in a session that may do everything for good.
     pub(crate) fn leave(&self) -> Option<Leave> {
         self.guard().map(|guard| Leave::new(Arc::clone(guard), guard.rights()))
@@ -174,14 +179,14 @@ impl Session {
     pub(crate) async fn recorded(&self, text: &str, error: Error, entry: Option<Entry>) -> Error {
         // What the log itself could not take is told by the next statement too.
         if let Some(entry) = entry.filter(|_| !matches!(error, Error::Unaudited(_))) {
-            let hidden = self.hidden(text, &error).unwrap_or_default();
+            let hidden = self.hidden(text, &error).await.unwrap_or_default();
             entry.refused(self.next_query(), &error, hidden);
         }
         error
     }
 
     /// What a statement named that is there, and that the caller may not know of. Of what is not there nothing is told: a name may be anything.
-    fn hidden(&self, text: &str, error: &Error) -> Option<Vec<Read>> {
+    async fn hidden(&self, text: &str, error: &Error) -> Option<Vec<Read>> {
         let sight = self.sight_now()?;
         let state = self.context().state();
         let names = match parse(text).ok()? {
@@ -204,6 +209,10 @@ impl Session {
             };
             for schema in schemas {
                 let table = name.table().to_owned();
+                // Whether there is such a table may not be known yet of a service that publishes all of its tables.
+                if let Some(service) = self.shared_catalog().service(&schema) {
+                    service.discover_unseen().await;
+                }
                 let Some(columns) = self.columns_of(&schema, &table) else { continue };
                 if !sight.sees_table(&schema, &table) {
                     found.insert((schema, table, None));

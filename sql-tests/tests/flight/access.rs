@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use arrow_flight::sql::{CommandGetDbSchemas, CommandGetPrimaryKeys, CommandGetTables};
@@ -137,26 +138,17 @@ async fn fetch(
 ) -> Result<Vec<Vec<String>>, (Code, String)> {
     let ticket = info.endpoint[0].ticket.clone().unwrap();
     let stream = client.do_get(ticket).await.map_err(told)?;
-    let batches: Vec<_> = stream.try_collect().await.map_err(|error| match error {
-        arrow_flight::error::FlightError::Tonic(status) => (status.code(), status.message().to_owned()),
-        other => panic!("{other}"),
-    })?;
+    let batches: Vec<_> = stream.try_collect().await.map_err(told)?;
     let Some(first) = batches.first() else { return Ok(vec![]) };
     let rows = Rows::of(&first.schema(), &batches);
     Ok(rows.texts().into_iter().map(|row| row.into_iter().map(str::to_owned).collect()).collect())
 }
 
-fn told(error: arrow::error::ArrowError) -> (Code, String) {
-    let text = error.to_string();
-    // The client tells of a status in words alone.
-    let codes = [
-        ("entity was not found", Code::NotFound),
-        ("does not have permission", Code::PermissionDenied),
-        ("aborted", Code::Aborted),
-        ("not have valid authentication", Code::Unauthenticated),
-    ];
-    let code = codes.iter().find(|(words, _)| text.contains(words)).map_or(Code::Unknown, |(_, code)| *code);
-    (code, text)
+fn told(error: FlightError) -> (Code, String) {
+    match error {
+        FlightError::Tonic(status) => (status.code(), status.message().to_owned()),
+        other => panic!("{other}"),
+    }
 }
 
 async fn texts(client: &tokio_postgres::Client, sql: &str) -> Result<Vec<Vec<Option<String>>>, (SqlState, String)> {
