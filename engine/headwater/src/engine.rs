@@ -10,14 +10,14 @@ use datafusion::catalog::TableProvider;
 use datafusion::logical_expr::TableType;
 use futures::future::join_all;
 use headwater_federation::{Catalog, Published, QueryDeadline, Service, Settings, Tables};
-use headwater_source::{Connector, Error as SourceError, Feed, OpenContext, ServiceName, Source, TableDef, TableKind};
+use headwater_source::{Connector, Error as SourceError, OpenContext, ServiceName, Source, TableDef, TableKind};
 use tracing::warn;
 
-use crate::access::check::Known;
-use crate::access::{ACCESS_FILE, Access, Otherwise, Policy, SessionGuard};
+use crate::access::{ACCESS_FILE, Access, Otherwise, SessionGuard};
 use crate::governor::Governor;
 use crate::manifest::{Fault, INTERVAL_SECONDS, Manifest, POLL_MODE, Publishes, read_directory};
-use crate::session::{Asker, Template};
+use crate::session::Asker;
+use crate::template::Template;
 use crate::views::{Begin, SYSTEM_SCHEMA, Subscription, ViewFiles, ViewName, ViewOptions, ViewPlan, ViewStep, Views};
 use crate::{Answer, AuditLog, Caller, Error, Limits, Metrics, Result, Session};
 
@@ -251,6 +251,27 @@ impl Engine {
 
     /// A new session for somebody who asks the program: it reads what the access file grants them, and knows of nothing else. Without an access file it reads
     /// everything, or nothing where the engine was built so ([`EngineBuilder::deny_by_default`]). What is granted is asked anew with every statement.
+    ///
+    /// ```
+    /// # let rt = tokio::runtime::Runtime::new()?;
+    /// # rt.block_on(async {
+    /// # let dir = tempfile::tempdir()?;
+    /// # std::fs::write(dir.path().join("orders.csv"), "id,seller,total\n1,ada,20\n2,bob,5\n")?;
+    /// # std::fs::write(dir.path().join("orders.yaml"), "service: orders\nsource: {connector: files, url: ./}\npublishes: {orders: {from: orders.csv}}\n")?;
+    /// # let services = dir.path();
+    /// use headwater::{Caller, Engine};
+    ///
+    /// std::fs::write(
+    ///     services.join("access.yaml"),
+    ///     r#"roles: {sellers: {members: ["*"], grants: [{service: orders, tables: [orders], rows: "seller = current_user"}]}}"#,
+    /// )?;
+    /// let engine = Engine::builder().services_dir(services).connectors(headwater_connectors::all()).build().await?;
+    /// let batches = engine.session_as(&Caller::user("ada")).sql("SELECT id FROM orders.orders").await?.collect().await?;
+    /// assert_eq!(batches.iter().map(|batch| batch.num_rows()).sum::<usize>(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn session_as(&self, caller: &Caller) -> Session {
         let guard = SessionGuard::new(&self.access, caller.clone(), &self.catalog);
         let mut search_path = self.search_path.clone();
@@ -438,87 +459,6 @@ impl TableInfo {
     }
 }
 
-/// Checks a directory of manifests, the files of its views and its access file, and reaches every source: one line for each fault, none where all is well.
-pub async fn check(directory: &Path, connectors: &[Arc<dyn Connector>]) -> Vec<String> {
-    let (manifests, mut faults) = read_directory(directory, connectors, &|name| std::env::var(name).ok());
-    let views = ViewFiles::read(directory).unwrap_or_else(|wrong| {
-        faults.extend(wrong);
-        ViewFiles::default()
-    });
-    let access = directory.join(ACCESS_FILE);
-    let policy = match access.exists() {
-        true => Policy::read(&access).map_err(|wrong| faults.extend(wrong)).ok(),
-        false => None,
-    };
-    let mut lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
-    let mut known = Known::new();
-    for (manifest, reached) in join_all(manifests.iter().map(|manifest| reach(manifest, connectors))).await {
-        lines.extend(reached.faults);
-        known.insert(manifest.service.to_string(), reached.tables);
-    }
-    if let Some(policy) = policy {
-        lines.extend(crate::access::check::check(&policy, &known, &views.names()).iter().map(ToString::to_string));
-    }
-    lines
-}
-
-/// What a service says of its tables.
-struct Reached {
-    faults: Vec<String>,
-    /// By their names in SQL; `None` where not all could be asked for.
-    tables: Option<BTreeMap<String, TableDef>>,
-}
-
-async fn reach<'a>(manifest: &'a Manifest, connectors: &[Arc<dyn Connector>]) -> (&'a Manifest, Reached) {
-    let service = match open(manifest, connectors) {
-        Ok(service) => service,
-        Err(fault) => return (manifest, Reached { faults: vec![fault.to_string()], tables: None }),
-    };
-    let found = service.discover().await;
-    let named = |(name, table): &(String, Result<Arc<TableDef>, SourceError>)| {
-        table.as_deref().ok().map(|table| (name.clone(), table.clone()))
-    };
-    let tables: BTreeMap<String, TableDef> = found.iter().filter_map(named).collect();
-    let mut faults = failures(found);
-    let is_whole = faults.is_empty();
-    faults.extend(lacks_of(&service, &tables.values().cloned().collect::<Vec<_>>()).await);
-    let faults = faults.into_iter().map(|fault| format!("{}: {fault}", manifest.file.display())).collect();
-    (manifest, Reached { faults, tables: is_whole.then_some(tables) })
-}
-
-/// What a service's source lacks for its feed, a line each; none where no feed is switched on.
-async fn lacks_of(service: &Service, tables: &[TableDef]) -> Vec<String> {
-    let Some(feed) = service.source().feed() else { return vec![] };
-    match feed.check(tables).await {
-        Ok(lacks) => lacks.into_iter().map(|lack| format!("feed: {}; {}", lack.what, lack.remedy)).collect(),
-        Err(error) => vec![format!("feed: {}", error.report())],
-    }
-}
-
-/// Opens the source of one service of a directory of manifests, for work on its feed.
-///
-/// # Errors
-/// A line for each fault: the service is in no manifest, its manifest is faulty, or no feed is switched on in it.
-pub fn open_feed(
-    directory: &Path,
-    service: &str,
-    connectors: &[Arc<dyn Connector>],
-) -> Result<Arc<dyn Feed>, Vec<String>> {
-    let (manifests, faults) = read_directory(directory, connectors, &|name| std::env::var(name).ok());
-    let Some(manifest) = manifests.iter().find(|manifest| manifest.service.as_str() == service) else {
-        let known: Vec<&str> = manifests.iter().map(|manifest| manifest.service.as_str()).collect();
-        let hint = headwater_source::nearest(service, known.iter().copied())
-            .map(|name| format!("; did you mean \"{name}\"?"))
-            .unwrap_or_default();
-        let missing = format!("no manifest in {} is of service \"{service}\"{hint}", directory.display());
-        return Err(faults.iter().map(ToString::to_string).chain([missing]).collect());
-    };
-    let opened = open(manifest, connectors).map_err(|fault| vec![fault.to_string()])?;
-    let file = manifest.file.display();
-    let off = || vec![format!("{file}: service \"{service}\" has no feed switched on; write feed: {{mode: ...}}")];
-    opened.source().feed().ok_or_else(off)
-}
-
 /// Asks each service of which nothing was seen yet for its tables, all at once. What fails stays unseen.
 pub(crate) async fn discover_unseen(catalog: &Catalog) {
     for found in join_all(catalog.services().map(|service| service.discover_unseen())).await {
@@ -532,11 +472,11 @@ async fn faults_of(service: &Arc<Service>) -> Vec<String> {
     failures(service.discover().await)
 }
 
-fn failures(found: Vec<(String, Result<Arc<TableDef>, SourceError>)>) -> Vec<String> {
+pub(crate) fn failures(found: Vec<(String, Result<Arc<TableDef>, SourceError>)>) -> Vec<String> {
     found.into_iter().filter_map(|(_, table)| table.err()).map(|error| error.report()).collect()
 }
 
-fn open(manifest: &Manifest, connectors: &[Arc<dyn Connector>]) -> Result<Arc<Service>, Fault> {
+pub(crate) fn open(manifest: &Manifest, connectors: &[Arc<dyn Connector>]) -> Result<Arc<Service>, Fault> {
     let fault = |message: String| Fault { file: manifest.file.clone(), line: 1, key: "source".to_owned(), message };
     let connector = connectors
         .iter()

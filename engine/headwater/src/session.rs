@@ -8,15 +8,13 @@ use arrow::record_batch::RecordBatch;
 use datafusion::common::{DFSchema, SchemaError, TableReference};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::error::DataFusionError;
-use datafusion::execution::{SessionState, SessionStateBuilder, TaskContext};
-use datafusion::logical_expr::{DdlStatement, Deallocate, LogicalPlan, Statement as Named};
-use datafusion::optimizer::{Optimizer, OptimizerRule};
+use datafusion::execution::{SessionState, TaskContext};
+use datafusion::logical_expr::{Deallocate, LogicalPlan, Statement as Named};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
 use headwater_federation::{
-    Barrier, CATALOG, Catalog, Federation, JoinOrder, SEARCH_PATH_SCHEMA, SessionCatalog, Settings, SharedSettings,
-    ThroughBarriers, TopN, UnambiguousKeys, UncoupledJoins, YieldingJoins, remove_harmless_barriers, source_error,
+    Barrier, Catalog, SessionCatalog, Settings, SharedSettings, remove_harmless_barriers, source_error,
 };
 use headwater_source::Error as SourceError;
 use parking_lot::Mutex;
@@ -26,40 +24,14 @@ use crate::access::reads::reads;
 use crate::access::{Enforced, Leave, Read, SessionGuard, Sight};
 use crate::audit::Entry;
 use crate::governor::Governor;
-use crate::session_rights::{explanation, kind_of, shown};
-use crate::statement::{Request, parse};
+use crate::session_rights::{explanation, kind_of, may_explain, shown};
+use crate::statement::{Request, guard_plan, parse};
+use crate::template::Template;
 use crate::views::{
     Begin, Demand, Found, Pin, ViewName, ViewStatement, Views, explained, inline_views, parse_query, reads_views,
     subscription_columns, subscription_plan,
 };
 use crate::{Answer, AuditLog, Caller, Error, Prepared, Result, Stamp};
-
-/// What the sessions of an engine begin with. Functions and rules are looked up and put together once and not for each session.
-#[derive(Debug)]
-pub(crate) struct Template {
-    state: SessionState,
-    governor: Arc<Governor>,
-}
-
-impl Template {
-    pub(crate) fn new(governor: Arc<Governor>) -> Self {
-        let state = SessionStateBuilder::new()
-            .with_config(config(governor.memory_bytes()))
-            .with_runtime_env(Arc::clone(governor.runtime()))
-            .with_default_features()
-            .with_query_planner(Arc::new(Federation))
-            .with_optimizer_rules(optimizer_rules())
-            .with_physical_optimizer_rule(Arc::new(UnambiguousKeys))
-            .with_physical_optimizer_rule(Arc::new(UncoupledJoins))
-            .with_physical_optimizer_rule(Arc::new(YieldingJoins))
-            .build();
-        Self { state, governor }
-    }
-
-    pub(crate) fn governor(&self) -> &Arc<Governor> {
-        &self.governor
-    }
-}
 
 /// Who asks in a session.
 #[derive(Debug, Clone)]
@@ -75,8 +47,6 @@ pub(crate) struct Asker {
 pub(crate) struct Decided {
     pub(crate) leave: Option<Leave>,
     pub(crate) entry: Option<Entry>,
-    /// Tables of which rows are filtered or columns masked.
-    limited: Vec<String>,
     /// What EXPLAIN shows of a plan over such tables.
     shown: Option<Arc<str>>,
 }
@@ -288,10 +258,11 @@ impl Session {
         let written = matches!(plan, LogicalPlan::Explain(_)).then(|| plan.clone());
         let Enforced { plan, limited } = enforce(plan, sight.as_ref())?;
         let shown = match written {
-            Some(written) if !limited.is_empty() => shown(&written, &limited, state)?,
-            _ => None,
+            _ if limited.is_empty() => None,
+            Some(written) => shown(&written, &limited, state)?,
+            None => may_explain(&plan, &limited).map(|()| None)?,
         };
-        Ok(Admitted { plan, decided: Decided { leave: Some(leave), entry, limited, shown } })
+        Ok(Admitted { plan, decided: Decided { leave: Some(leave), entry, shown } })
     }
 
     /// The logical plan. A name that is not found may be newer than what is remembered: then the tables of the statement
@@ -326,12 +297,6 @@ impl Session {
         if let Some(text) = &decided.shown {
             let answer = self.answer_rows(explanation(text)?)?;
             return Ok(answer.decided(decided.leave, decided.entry));
-        }
-        if matches!(plan, LogicalPlan::Analyze(_)) && !decided.limited.is_empty() {
-            return Err(Error::Denied(format!(
-                "permission denied to EXPLAIN ANALYZE a query over {}: it would count rows that you may not read; use EXPLAIN",
-                decided.limited.join(", ")
-            )));
         }
         let (plan, context, stamp) = if matches!(plan, LogicalPlan::Statement(_)) {
             let frame = self.context.execute_logical_plan(plan).await?;
@@ -540,50 +505,6 @@ impl Session {
     }
 }
 
-/// How many sorts in all of their partitions may have set aside their part for merging before no memory is left.
-const SORT_RESERVATIONS_MAX: usize = 8;
-
-/// The most keys of a join's build side, for each partition, that are sent to the source of its probe side.
-const KEYS_MAX: usize = 100_000;
-
-/// The most bytes of such keys, for each partition.
-const KEYS_BYTES_MAX: usize = 8 * 1024 * 1024;
-
-fn config(memory_bytes: usize) -> SessionConfig {
-    let mut config = SessionConfig::new()
-        .with_default_catalog_and_schema(CATALOG, SEARCH_PATH_SCHEMA)
-        .with_create_default_catalog_and_schema(false)
-        // The session's catalog holds an information_schema of its own.
-        .with_information_schema(false);
-    let options = config.options_mut();
-    // Every connector yields Utf8; a second layout of text would only add casts between them and at the clients.
-    options.sql_parser.map_string_types_to_utf8view = false;
-    // A scan waits for a dynamic filter to be complete before it asks its source. A join's is once its build side is read; those of
-    // a top-k or an aggregate never are, and would only be waited for.
-    options.optimizer.enable_topk_dynamic_filter_pushdown = false;
-    options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
-    // Keys that cross the network are cheap beside the rows that they save: so many of them still go down as a list.
-    options.optimizer.hash_join_inlist_pushdown_max_distinct_values = KEYS_MAX;
-    options.optimizer.hash_join_inlist_pushdown_max_size = KEYS_BYTES_MAX;
-    // What each sort sets aside at its start for merging what it will have spilled must leave room for the sort itself.
-    let share = memory_bytes / SORT_RESERVATIONS_MAX / options.execution.target_partitions.max(1);
-    options.execution.sort_spill_reservation_bytes = options.execution.sort_spill_reservation_bytes.min(share);
-    config
-}
-
-/// DataFusion's rules with our own among them: joins are put in order before columns are pruned, and scans are cut last.
-fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    const PRUNES_COLUMNS: &str = "optimize_projections";
-    let mut rules = Optimizer::new().rules;
-    let place = rules.iter().position(|rule| rule.name() == PRUNES_COLUMNS).unwrap_or(rules.len());
-    rules.insert(place, Arc::new(JoinOrder));
-    const PUSHES_FILTERS: &str = "push_down_filter";
-    let place = rules.iter().position(|rule| rule.name() == PUSHES_FILTERS).map_or(rules.len(), |place| place + 1);
-    rules.insert(place, Arc::new(ThroughBarriers));
-    rules.push(Arc::new(TopN));
-    rules
-}
-
 fn nothing() -> datafusion::logical_expr::EmptyRelation {
     datafusion::logical_expr::EmptyRelation { produce_one_row: false, schema: Arc::new(DFSchema::empty()) }
 }
@@ -600,39 +521,4 @@ pub(crate) fn is_stale(error: &Error) -> bool {
 
 fn is_unknown_column(error: &DataFusionError) -> bool {
     matches!(error.find_root(), DataFusionError::SchemaError(inner, _) if matches!(**inner, SchemaError::FieldNotFound { .. }))
-}
-
-/// What the statement guard let through must not turn out to write once it is planned, as SELECT INTO does.
-fn guard_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let what = match &plan {
-        LogicalPlan::Dml(dml) => format!("{} on {}", dml.op, dml.table_name),
-        LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) => format!("SELECT INTO {}", create.name),
-        LogicalPlan::Ddl(ddl) => ddl.name().to_owned(),
-        LogicalPlan::Copy(_) => "COPY".to_owned(),
-        LogicalPlan::Statement(Named::SetVariable(set)) if is_runtime(&set.variable) => {
-            return Err(engine_wide("SET", &set.variable));
-        }
-        LogicalPlan::Statement(Named::ResetVariable(reset)) if is_runtime(&reset.variable) => {
-            return Err(engine_wide("RESET", &reset.variable));
-        }
-        _ => {
-            for input in plan.inputs() {
-                guard_plan(input.clone())?;
-            }
-            return Ok(plan);
-        }
-    };
-    let reason = "the tables of services are read-only here; write through the service that owns them".to_owned();
-    Err(Error::Refused { what, reason })
-}
-
-/// Whether a setting is of the runtime: memory, the directory for spilling, caches. DataFusion would give the session a runtime of its
-/// own, beside the engine's limits.
-fn is_runtime(variable: &str) -> bool {
-    variable.starts_with("datafusion.runtime.")
-}
-
-fn engine_wide(verb: &str, variable: &str) -> Error {
-    let reason = "it holds for the whole engine and stands in its limits".to_owned();
-    Error::Refused { what: format!("{verb} {variable}"), reason }
 }

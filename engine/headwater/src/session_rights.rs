@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{SchemaError, TableReference};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
@@ -295,6 +296,18 @@ pub(crate) fn shown(plan: &LogicalPlan, limited: &[String], state: &SessionState
     let LogicalPlan::Explain(explain) = plan else { return Ok(None) };
     let plan = state.optimize(&explain.plan)?.display_indent().to_string();
     Ok(Some(format!("{plan}\n{}", limited.join(", ")).into()))
+}
+
+/// Refuses every other way to have a plan over such tables explained: one that runs it, and an EXPLAIN inside of another statement, as of PREPARE.
+pub(crate) fn may_explain(plan: &LogicalPlan, limited: &[String]) -> Result<()> {
+    let explains = plan.exists(|node| Ok(matches!(node, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_))))?;
+    match explains {
+        false => Ok(()),
+        true => Err(Error::Denied(format!(
+            "permission denied to EXPLAIN so a query over {}: it would tell of rows that you may not read; use a plain EXPLAIN",
+            limited.join(", ")
+        ))),
+    }
 }
 
 /// The rows of such an EXPLAIN.

@@ -342,9 +342,17 @@ async fn explain_tells_nothing_of_rules_nor_of_rows_that_they_take_away() {
         let again = prepared.execute(vec![]).await.unwrap().collect().await.unwrap();
         assert!(!format!("{again:?}").contains(CANARY));
     }
-    let (kind, error) = refusal(&ada, "EXPLAIN ANALYZE SELECT id FROM staff.people").await;
-    assert_eq!(kind, ErrorKind::Denied, "{error}");
-    assert!(error.contains("permission denied") && !error.contains(CANARY), "{error}");
+    for statement in [
+        "EXPLAIN ANALYZE SELECT id FROM staff.people",
+        "EXPLAIN ANALYZE VERBOSE SELECT id FROM staff.people",
+        "PREPARE p AS EXPLAIN SELECT id FROM staff.people",
+        "PREPARE p AS EXPLAIN ANALYZE SELECT id FROM staff.people",
+    ] {
+        let (kind, error) = refusal(&ada, statement).await;
+        assert_eq!(kind, ErrorKind::Denied, "{statement}: {error}");
+        assert!(error.contains("permission denied") && !error.contains(CANARY), "{error}");
+        assert!(ada.prepare(statement).await.is_err());
+    }
     // What may be read whole is explained whole.
     let text = rows(&ada, "EXPLAIN SELECT id FROM orders.orders").await.join("\n");
     assert!(text.contains("physical_plan"), "{text}");

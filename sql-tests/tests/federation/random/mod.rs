@@ -12,6 +12,7 @@ mod generate;
 mod judge;
 mod kind;
 mod known;
+mod part;
 mod query;
 mod question;
 mod report;
@@ -55,6 +56,8 @@ const FAILURES_MAX: usize = 5;
 enum Asked {
     Queries,
     Parts,
+    /// Queries of somebody who may read a part of each table.
+    OfPart,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -70,6 +73,11 @@ async fn queries_across_stores_are_answered_as_over_a_local_copy() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_parted_by_a_condition_are_all_the_rows() {
     run(Spread::One, Asked::Parts, 3_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queries_of_who_may_read_a_part_are_answered_as_over_a_copy_of_that_part() {
+    run(Spread::Any, Asked::OfPart, 5_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -126,7 +134,7 @@ async fn run(spread: Spread, asked: Asked, first: u64) {
 /// Asks all that a seed says, and returns the first failure.
 async fn ask_schema(seed: u64, spread: Spread, asked: Asked, until: Instant, tally: &mut Tally) -> Option<Failure> {
     let mut dice = Dice::branch(seed, 0);
-    let schema = Schema::random(&mut dice, spread);
+    let schema = Schema { is_limited: asked == Asked::OfPart, ..Schema::random(&mut dice, spread) };
     let world = World::of(&schema, &settings(&mut dice)).await;
     // A seed that is asked for alone is asked whole.
     let until = variable("HEADWATER_RANDOM_SEED").map_or(Some(until), |_| None);
@@ -155,7 +163,7 @@ async fn ask_schema(seed: u64, spread: Spread, asked: Asked, until: Instant, tal
 
 fn question(mut generator: Generator<'_>, asked: Asked) -> Question {
     match asked {
-        Asked::Queries => Question::One(generator.query()),
+        Asked::Queries | Asked::OfPart => Question::One(generator.query()),
         Asked::Parts => {
             let form = *generator.dice.pick(&Parts::ALL);
             let select = generator.rows(1, &[]);
