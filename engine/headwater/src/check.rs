@@ -10,7 +10,7 @@ use headwater_source::{Connector, Error as SourceError, Feed, TableDef};
 
 use crate::Result;
 use crate::access::check::Known;
-use crate::access::{ACCESS_FILE, Policy};
+use crate::access::{ACCESS_FILE, Policy, is_there};
 use crate::engine::{failures, open};
 use crate::manifest::{Manifest, read_directory};
 use crate::views::ViewFiles;
@@ -23,7 +23,7 @@ pub async fn check(directory: &Path, connectors: &[Arc<dyn Connector>]) -> Vec<S
         ViewFiles::default()
     });
     let access = directory.join(ACCESS_FILE);
-    let policy = match access.exists() {
+    let policy = match is_there(&access) {
         true => Policy::read(&access).map_err(|wrong| faults.extend(wrong)).ok(),
         false => None,
     };

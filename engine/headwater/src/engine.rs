@@ -13,7 +13,7 @@ use headwater_federation::{Catalog, Published, QueryDeadline, Service, Settings,
 use headwater_source::{Connector, Error as SourceError, OpenContext, ServiceName, Source, TableDef, TableKind};
 use tracing::warn;
 
-use crate::access::{ACCESS_FILE, Access, Otherwise, SessionGuard};
+use crate::access::{ACCESS_FILE, Access, Otherwise, SessionGuard, is_there};
 use crate::governor::Governor;
 use crate::manifest::{Fault, INTERVAL_SECONDS, Manifest, POLL_MODE, Publishes, read_directory};
 use crate::session::Asker;
@@ -203,13 +203,13 @@ impl EngineBuilder {
         let fault =
             |file: &Path, message: String| vec![Fault { file: file.to_owned(), line: 0, key: String::new(), message }];
         if let Some(file) = &self.access_file {
-            return match file.exists() {
+            return match is_there(file) {
                 true => Ok(Some(file.clone())),
                 false => Err(fault(file, "does not exist".to_owned())),
             };
         }
         let files: Vec<PathBuf> = self.directories.iter().map(|directory| directory.join(ACCESS_FILE)).collect();
-        let there: Vec<&PathBuf> = files.iter().filter(|file| file.exists()).collect();
+        let there: Vec<&PathBuf> = files.iter().filter(|file| is_there(file)).collect();
         match &there[..] {
             [] => Ok(files.first().cloned()),
             [one] => Ok(Some((*one).clone())),

@@ -202,9 +202,22 @@ fn planner() -> SessionState {
     SessionStateBuilder::new().with_config(config).with_default_features().build()
 }
 
-/// A file's text; `None` where it can't be read. What is wrong with it is told by who reads it as YAML.
+/// A file's text; `None` where there is no such file. Of one that is there and can't be read the text is empty, and who reads it as YAML tells what is wrong:
+/// it is never taken for one that is not there, which would open everything.
 fn text_of(file: &Path) -> Option<String> {
-    std::fs::read(file).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    match std::fs::read(file) {
+        Ok(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(_) if is_there(file) => Some(String::new()),
+        Err(_) => None,
+    }
+}
+
+/// Whether anything has this name, be it a link to nowhere; or whether that can't be told.
+pub(crate) fn is_there(file: &Path) -> bool {
+    match file.symlink_metadata() {
+        Ok(_) => true,
+        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+    }
 }
 
 /// That a caller's rights are still those that a plan was made with.

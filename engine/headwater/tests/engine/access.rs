@@ -430,6 +430,37 @@ async fn without_a_file_callers_read_everything_or_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn file_that_is_there_and_can_not_be_read_opens_nothing() {
+    let services = TempDir::new().unwrap();
+    std::fs::write(services.path().join("t.csv"), "id\n1\n").unwrap();
+    let manifest = "service: s\nsource: {connector: files, url: ./}\npublishes: {t: {from: t.csv}}\n";
+    std::fs::write(services.path().join("s.yaml"), manifest).unwrap();
+    let file = services.path().join("access.yaml");
+    let build = async || {
+        let builder = Engine::builder().services_dir(services.path()).connectors(headwater_connectors::all());
+        builder.build().await
+    };
+    let engine = build().await.unwrap();
+    assert_eq!(rows(&engine.session_as(&Caller::user("ada")), "SELECT id FROM s.t").await, ["1"]);
+    std::fs::create_dir(&file).unwrap();
+    let Err(error) = build().await else { panic!("a folder was taken for no file") };
+    assert!(error.report().contains("is not a regular file"), "{}", error.report());
+    assert!(engine.reload_access().is_err());
+    std::fs::remove_dir(&file).unwrap();
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(services.path().join("nowhere"), &file).unwrap();
+        assert!(build().await.is_err(), "a link to nowhere was taken for no file");
+        std::fs::remove_file(&file).unwrap();
+    }
+    // One that comes later is in force once it is read.
+    std::fs::write(&file, EVERYTHING).unwrap();
+    assert!(engine.reload_access().unwrap());
+    let (kind, _) = refusal(&engine.session_as(&Caller::user("ada")), "SELECT id FROM s.t").await;
+    assert_eq!(kind, ErrorKind::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rule_that_does_not_fit_shuts_the_table_and_says_nothing_of_itself() {
     let world = World::new(
         "roles:\n  r:\n    members: [ada]\n    grants:\n      - {service: staff, tables: [people], rows: \"nothing = 'canary-of-a-rule'\"}\n      - {service: orders, tables: [orders], masks: {amount: \"'canary-of-a-rule'\"}}\n",
