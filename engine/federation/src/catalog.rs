@@ -2,7 +2,7 @@
 //!
 //! Each session has a [`SessionCatalog`] over the shared [`Catalog`], because a table carries the session's pushdown setting
 //! and an unqualified name is looked up along the session's search path. DataFusion sees the search path as one more schema,
-//! [`SEARCH_PATH_SCHEMA`], which is its default and is listed nowhere.
+//! [`SEARCH_PATH_SCHEMA`], which is its default and is listed nowhere. A session may have a [`Guard`], which decides what of all this is there for it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,11 +34,26 @@ pub struct Catalog {
 /// The embedding program's tables of one schema.
 type LocalTables = BTreeMap<String, Arc<dyn TableProvider>>;
 
+/// What a session may know of the catalog. It is asked with every name, so what it says may change at any time.
+///
+/// Invariant: what a guard hides is answered as what is not there, whether or not it is, and its source is not asked.
+pub trait Guard: std::fmt::Debug + Send + Sync {
+    /// Whether a schema may be listed.
+    fn sees_schema(&self, schema: &str) -> bool;
+
+    /// Whether anything of a table may be read, as far as its name tells.
+    fn sees_table(&self, schema: &str, table: &str) -> bool;
+
+    /// The table with what may be known of it; `None` where nothing may.
+    fn guarded(&self, schema: &str, table: &str, provider: Arc<dyn TableProvider>) -> Option<Arc<dyn TableProvider>>;
+}
+
 /// The catalog as one session sees it.
 #[derive(Debug, Clone)]
 pub struct SessionCatalog {
     catalog: Arc<Catalog>,
     settings: SharedSettings,
+    guard: Option<Arc<dyn Guard>>,
 }
 
 impl Catalog {
@@ -109,15 +124,20 @@ impl Catalog {
         local.iter().flat_map(of_schema).collect()
     }
 
+    /// A table of the embedding program.
+    pub fn local_table(&self, schema: &str, name: &str) -> Option<Arc<dyn TableProvider>> {
+        self.local.read().get(schema).and_then(|tables| tables.get(name)).cloned()
+    }
+
     pub(crate) fn local_schema(&self, schema: &str) -> Option<LocalTables> {
         self.local.read().get(schema).cloned()
     }
 }
 
 impl SessionCatalog {
-    /// The catalog for a session with these settings.
-    pub fn new(catalog: Arc<Catalog>, settings: SharedSettings) -> Arc<Self> {
-        Arc::new(Self { catalog, settings })
+    /// The catalog for a session with these settings. Without a guard it sees everything.
+    pub fn new(catalog: Arc<Catalog>, settings: SharedSettings, guard: Option<Arc<dyn Guard>>) -> Arc<Self> {
+        Arc::new(Self { catalog, settings, guard })
     }
 
     /// The catalog that all sessions share.
@@ -125,7 +145,47 @@ impl SessionCatalog {
         &self.catalog
     }
 
-    async fn table(&self, schema: &str, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+    /// The names of the schemas that the session sees.
+    pub fn seen_schemas(&self) -> Vec<String> {
+        let mut names = self.catalog.schema_names();
+        if let Some(guard) = &self.guard {
+            names.retain(|name| guard.sees_schema(name));
+        }
+        names
+    }
+
+    /// The tables of a schema that the session sees, as far as is known without asking the sources.
+    pub fn seen_tables(&self, schema: &str) -> Vec<String> {
+        let mut names = match self.catalog.service(schema) {
+            Some(service) => service.table_names(),
+            None => self.catalog.local_schema(schema).map(|tables| tables.into_keys().collect()).unwrap_or_default(),
+        };
+        if let Some(guard) = &self.guard {
+            names.retain(|name| guard.sees_table(schema, name));
+        }
+        names
+    }
+
+    /// The schemas in which the session sees a table of this name, as far as is known without asking the sources.
+    pub fn seen_schemas_with(&self, table: &str) -> Vec<String> {
+        let mut schemas = self.catalog.schemas_with(table);
+        if let Some(guard) = &self.guard {
+            schemas.retain(|schema| guard.sees_table(schema, table));
+        }
+        schemas
+    }
+
+    /// A table by its schema and name, as the session sees it.
+    pub async fn table(&self, schema: &str, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        let Some(guard) = &self.guard else { return self.unguarded(schema, name).await };
+        if !guard.sees_table(schema, name) {
+            return Ok(None);
+        }
+        let found = self.unguarded(schema, name).await?;
+        Ok(found.and_then(|table| guard.guarded(schema, name, table)))
+    }
+
+    async fn unguarded(&self, schema: &str, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         if let Some(service) = self.catalog.service(schema) {
             let Some(table) = service.table(name).await.map_err(to_datafusion)? else { return Ok(None) };
             let statistics = service.statistics(name, &table).await;
@@ -163,12 +223,12 @@ impl CatalogProviderList for SessionCatalog {
 
 impl CatalogProvider for SessionCatalog {
     fn schema_names(&self) -> Vec<String> {
-        self.catalog.schema_names()
+        self.seen_schemas()
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
         match name {
-            INFORMATION_SCHEMA => Some(information_schema(Arc::clone(&self.catalog))),
+            INFORMATION_SCHEMA => Some(information_schema(Arc::clone(&self.catalog), self.guard.clone())),
             SEARCH_PATH_SCHEMA => Some(Arc::new(Schema { session: self.clone(), name: None })),
             name if self.schema_names().iter().any(|known| known == name) => {
                 Some(Arc::new(Schema { session: self.clone(), name: Some(name.to_owned()) }))
@@ -188,13 +248,7 @@ struct Schema {
 #[async_trait]
 impl SchemaProvider for Schema {
     fn table_names(&self) -> Vec<String> {
-        let Some(name) = &self.name else { return vec![] };
-        match self.session.catalog.service(name) {
-            Some(service) => service.table_names(),
-            None => {
-                self.session.catalog.local_schema(name).map(|tables| tables.into_keys().collect()).unwrap_or_default()
-            }
-        }
+        self.name.as_deref().map(|name| self.session.seen_tables(name)).unwrap_or_default()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {

@@ -12,22 +12,24 @@ use datafusion::common::Result;
 use datafusion::logical_expr::TableType;
 use headwater_source::TableKind;
 
-use crate::{CATALOG, Catalog, Pushdown, RemoteTable};
+use crate::{CATALOG, Catalog, Guard, Pushdown, RemoteTable};
 
-/// The schema provider of `information_schema`.
-pub(crate) fn information_schema(catalog: Arc<Catalog>) -> Arc<dyn SchemaProvider> {
-    Arc::new(InformationSchemaProvider::new(Arc::new(Remembered { catalog })))
+/// The schema provider of `information_schema`, with what a guard shows.
+pub(crate) fn information_schema(catalog: Arc<Catalog>, guard: Option<Arc<dyn Guard>>) -> Arc<dyn SchemaProvider> {
+    Arc::new(InformationSchemaProvider::new(Arc::new(Remembered { catalog, guard })))
 }
 
 /// The catalog from memory.
 #[derive(Debug, Clone)]
 struct Remembered {
     catalog: Arc<Catalog>,
+    guard: Option<Arc<dyn Guard>>,
 }
 
 #[derive(Debug)]
 struct RememberedSchema {
     catalog: Arc<Catalog>,
+    guard: Option<Arc<dyn Guard>>,
     name: String,
 }
 
@@ -47,36 +49,53 @@ impl CatalogProviderList for Remembered {
 
 impl CatalogProvider for Remembered {
     fn schema_names(&self) -> Vec<String> {
-        self.catalog.schema_names()
+        let mut names = self.catalog.schema_names();
+        if let Some(guard) = &self.guard {
+            names.retain(|name| guard.sees_schema(name));
+        }
+        names
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
-        Some(Arc::new(RememberedSchema { catalog: Arc::clone(&self.catalog), name: name.to_owned() }))
+        let (catalog, guard) = (Arc::clone(&self.catalog), self.guard.clone());
+        Some(Arc::new(RememberedSchema { catalog, guard, name: name.to_owned() }))
     }
 }
 
 #[async_trait]
 impl SchemaProvider for RememberedSchema {
     fn table_names(&self) -> Vec<String> {
-        match self.catalog.service(&self.name) {
+        let mut names = match self.catalog.service(&self.name) {
             Some(service) => service.table_names(),
             None => {
                 self.catalog.local_schema(&self.name).map(|tables| tables.into_keys().collect()).unwrap_or_default()
             }
-        }
+        };
+        names.retain(|name| self.sees(name));
+        names
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        let Some(service) = self.catalog.service(&self.name) else {
-            return Ok(self.catalog.local_schema(&self.name).and_then(|tables| tables.get(name).cloned()));
+        if !self.sees(name) {
+            return Ok(None);
+        }
+        let found = match self.catalog.service(&self.name) {
+            None => self.catalog.local_schema(&self.name).and_then(|tables| tables.get(name).cloned()),
+            Some(service) => service.last_seen(name).map(|table| -> Arc<dyn TableProvider> {
+                let statistics = service.last_statistics(name, &table);
+                Arc::new(RemoteTable::new(Arc::clone(service), name, table, statistics, Pushdown::On))
+            }),
         };
-        Ok(service.last_seen(name).map(|table| -> Arc<dyn TableProvider> {
-            let statistics = service.last_statistics(name, &table);
-            Arc::new(RemoteTable::new(Arc::clone(service), name, table, statistics, Pushdown::On))
-        }))
+        Ok(match &self.guard {
+            Some(guard) => found.and_then(|table| guard.guarded(&self.name, name, table)),
+            None => found,
+        })
     }
 
     async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
+        if !self.sees(name) {
+            return Ok(None);
+        }
         let Some(service) = self.catalog.service(&self.name) else {
             return Ok(self.table(name).await?.map(|table| table.table_type()));
         };
@@ -88,5 +107,11 @@ impl SchemaProvider for RememberedSchema {
 
     fn table_exist(&self, name: &str) -> bool {
         self.table_names().iter().any(|known| known == name)
+    }
+}
+
+impl RememberedSchema {
+    fn sees(&self, table: &str) -> bool {
+        self.guard.as_ref().is_none_or(|guard| guard.sees_table(&self.name, table))
     }
 }

@@ -11,6 +11,7 @@
 
 mod admission;
 mod ambiguous;
+mod barrier;
 mod catalog;
 mod cooperative;
 mod error;
@@ -32,7 +33,8 @@ mod uncoupled;
 
 pub use admission::{Admission, Gates, Pause, Permit};
 pub use ambiguous::UnambiguousKeys;
-pub use catalog::{CATALOG, Catalog, SEARCH_PATH_SCHEMA, SessionCatalog};
+pub use barrier::{Barrier, ThroughBarriers, remove_harmless_barriers};
+pub use catalog::{CATALOG, Catalog, Guard, SEARCH_PATH_SCHEMA, SessionCatalog};
 pub use cooperative::YieldingJoins;
 pub use error::{source_error, to_datafusion};
 pub use region::{Federation, JoinOrder};

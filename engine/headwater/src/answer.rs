@@ -12,6 +12,8 @@ use datafusion::physical_plan::ExecutionPlan;
 use futures::TryStreamExt;
 use headwater_federation::RemoteLog;
 
+use crate::access::Leave;
+use crate::audit::Entry;
 use crate::error::Passed;
 use crate::governor::Governor;
 use crate::running::Start;
@@ -26,6 +28,8 @@ pub struct Answer {
     deadline: Option<Duration>,
     kind: Kind,
     stamp: Option<Stamp>,
+    leave: Option<Leave>,
+    entry: Option<Entry>,
 }
 
 /// Whether an answer ends.
@@ -75,12 +79,19 @@ impl Answer {
     ) -> Self {
         let query = governor.next_query();
         let context = governor.admitted(query, context);
-        Self { query, plan, context, governor: Arc::clone(governor), deadline, kind: Kind::Query, stamp: None }
+        let governor = Arc::clone(governor);
+        let (kind, stamp, leave, entry) = (Kind::Query, None, None, None);
+        Self { query, plan, context, governor, deadline, kind, stamp, leave, entry }
     }
 
     /// An answer without an end.
     pub(crate) fn endless(plan: Arc<dyn ExecutionPlan>, context: TaskContext, governor: &Arc<Governor>) -> Self {
         Self { kind: Kind::Subscription, ..Self::new(plan, context, governor, None) }
+    }
+
+    /// The same, for somebody whose rights were these, and as this entry of the audit log.
+    pub(crate) fn decided(self, leave: Option<Leave>, entry: Option<Entry>) -> Self {
+        Self { leave, entry, ..self }
     }
 
     /// The same, of this state of the views that it reads.
@@ -130,10 +141,23 @@ impl Answer {
     /// Starts the query and streams its batches as they are computed. An error ends the stream: what came before it is not an
     /// answer. Where the engine runs as many queries as it may ([`Limits`](crate::Limits)), this one starts when it is read and one
     /// of them has ended. Its deadline counts from now.
+    ///
+    /// # Errors
+    /// What its caller may read has changed since it was planned; the audit log can't be written.
     pub fn into_stream(self) -> Result<SendableRecordBatchStream> {
         let deadline = self.deadline();
-        let Self { query, plan, context, governor, kind, .. } = self;
-        Start { query, plan, context, governor, deadline, kind }.run()
+        let Self { query, plan, context, governor, kind, leave, entry, .. } = self;
+        if leave.as_ref().is_some_and(|leave| !leave.holds()) {
+            let error = Passed::Rights.into_error();
+            if let Some(entry) = &entry {
+                entry.refused(query, &error, vec![]);
+            }
+            return Err(error);
+        }
+        if let Some(entry) = &entry {
+            entry.start(query)?;
+        }
+        Start { query, plan, context, governor, deadline, kind, leave, entry }.run()
     }
 
     /// Runs the query to its end and returns all of it.

@@ -10,14 +10,16 @@ use datafusion::catalog::TableProvider;
 use datafusion::logical_expr::TableType;
 use futures::future::join_all;
 use headwater_federation::{Catalog, Published, QueryDeadline, Service, Settings, Tables};
-use headwater_source::{Connector, Error as SourceError, Feed, OpenContext, ServiceName, Source, TableDef, TableKind};
+use headwater_source::{Connector, Error as SourceError, OpenContext, ServiceName, Source, TableDef, TableKind};
 use tracing::warn;
 
+use crate::access::{ACCESS_FILE, Access, Otherwise, SessionGuard, is_there};
 use crate::governor::Governor;
 use crate::manifest::{Fault, INTERVAL_SECONDS, Manifest, POLL_MODE, Publishes, read_directory};
-use crate::session::Template;
+use crate::session::Asker;
+use crate::template::Template;
 use crate::views::{Begin, SYSTEM_SCHEMA, Subscription, ViewFiles, ViewName, ViewOptions, ViewPlan, ViewStep, Views};
-use crate::{Answer, Error, Limits, Metrics, Result, Session};
+use crate::{Answer, AuditLog, Caller, Error, Limits, Metrics, Result, Session};
 
 /// Services, opened and ready to be asked. Cheap to clone; clones share everything.
 #[derive(Debug, Clone)]
@@ -28,6 +30,8 @@ pub struct Engine {
     search_path: Vec<String>,
     deadline: QueryDeadline,
     view_files: Option<PathBuf>,
+    access: Arc<Access>,
+    audit: Option<Arc<AuditLog>>,
 }
 
 /// An engine that a task of its own can come back to without keeping it alive.
@@ -39,6 +43,8 @@ pub(crate) struct WeakEngine {
     search_path: Vec<String>,
     deadline: QueryDeadline,
     view_files: Option<PathBuf>,
+    access: Arc<Access>,
+    audit: Option<Arc<AuditLog>>,
 }
 
 impl WeakEngine {
@@ -51,6 +57,8 @@ impl WeakEngine {
             search_path: self.search_path.clone(),
             deadline: self.deadline,
             view_files: self.view_files.clone(),
+            access: Arc::clone(&self.access),
+            audit: self.audit.clone(),
         })
     }
 }
@@ -65,6 +73,9 @@ pub struct EngineBuilder {
     limits: Limits,
     views: ViewOptions,
     view_files: Option<PathBuf>,
+    access_file: Option<PathBuf>,
+    otherwise: Otherwise,
+    audit: Option<Arc<AuditLog>>,
 }
 
 /// A table as the catalog lists it.
@@ -85,7 +96,8 @@ pub struct TableInfo {
 }
 
 impl EngineBuilder {
-    /// Opens the services of a directory of manifests. May be given more than once.
+    /// Opens the services of a directory of manifests. May be given more than once. The file `access.yaml` in it, where there is one, says what callers may
+    /// read ([`Engine::session_as`]).
     pub fn services_dir(mut self, directory: impl Into<PathBuf>) -> Self {
         self.directories.push(directory.into());
         self
@@ -127,6 +139,24 @@ impl EngineBuilder {
         self
     }
 
+    /// Takes what callers may read from this file, and not from one in a directory of manifests.
+    pub fn access_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.access_file = Some(file.into());
+        self
+    }
+
+    /// Lets callers read nothing where there is no access file. Otherwise they read everything then.
+    pub fn deny_by_default(mut self) -> Self {
+        self.otherwise = Otherwise::Denied;
+        self
+    }
+
+    /// Records in this log who reads what.
+    pub fn audit(mut self, log: Arc<AuditLog>) -> Self {
+        self.audit = Some(log);
+        self
+    }
+
     /// Opens everything. Nothing is connected yet: a service that is down fails the queries that need it, and no others.
     ///
     /// # Errors
@@ -138,9 +168,9 @@ impl EngineBuilder {
             faults.extend(wrong);
             None
         });
-        if !faults.is_empty() {
-            return Err(Error::Manifests(faults));
-        }
+        let access = self.chosen_access_file().and_then(|file| Access::open(file, self.otherwise));
+        let access = access.map_err(|wrong| faults.extend(wrong));
+        let (Ok(access), true) = (access, faults.is_empty()) else { return Err(Error::Manifests(faults)) };
         for (name, source, tables) in self.sources {
             services.push(Service::new(ServiceName::parse(&name)?, source, tables));
         }
@@ -159,11 +189,32 @@ impl EngineBuilder {
             search_path: self.search_path,
             deadline: QueryDeadline(self.limits.query_deadline),
             view_files: self.view_files,
+            access,
+            audit: self.audit,
         };
         engine.views.shared().register_system_tables()?;
         engine.check_search_path()?;
         engine.views.start(&engine, files.as_ref())?;
         Ok(engine)
+    }
+
+    /// The access file: the one that was named, or the one of the directories that there is.
+    fn chosen_access_file(&self) -> Result<Option<PathBuf>, Vec<Fault>> {
+        let fault =
+            |file: &Path, message: String| vec![Fault { file: file.to_owned(), line: 0, key: String::new(), message }];
+        if let Some(file) = &self.access_file {
+            return match is_there(file) {
+                true => Ok(Some(file.clone())),
+                false => Err(fault(file, "does not exist".to_owned())),
+            };
+        }
+        let files: Vec<PathBuf> = self.directories.iter().map(|directory| directory.join(ACCESS_FILE)).collect();
+        let there: Vec<&PathBuf> = files.iter().filter(|file| is_there(file)).collect();
+        match &there[..] {
+            [] => Ok(files.first().cloned()),
+            [one] => Ok(Some((*one).clone())),
+            [one, other, ..] => Err(fault(other, format!("there is one in {} already; keep one", one.display()))),
+        }
     }
 
     fn open_directories(&self) -> (Vec<Arc<Service>>, Vec<Fault>, BTreeMap<String, Duration>) {
@@ -192,14 +243,59 @@ impl Engine {
         EngineBuilder::default()
     }
 
-    /// A new session with the engine's defaults.
+    /// A new session with the engine's defaults. It is the program's own: it reads everything, whatever the access file says. For somebody else
+    /// there is [`Engine::session_as`].
     pub fn session(&self) -> Session {
-        let settings = Settings {
-            search_path: self.search_path.clone(),
-            query_deadline_max: self.deadline,
-            ..Settings::default()
-        };
-        Session::new(Arc::clone(&self.catalog), &self.template, &self.views, settings)
+        self.new_session(self.search_path.clone(), None, Caller::anyone())
+    }
+
+    /// A new session for somebody who asks the program: it reads what the access file grants them, and knows of nothing else. Without an access file it reads
+    /// everything, or nothing where the engine was built so ([`EngineBuilder::deny_by_default`]). What is granted is asked anew with every statement.
+    ///
+    /// ```
+    /// # let rt = tokio::runtime::Runtime::new()?;
+    /// # rt.block_on(async {
+    /// # let dir = tempfile::tempdir()?;
+    /// # std::fs::write(dir.path().join("orders.csv"), "id,seller,total\n1,ada,20\n2,bob,5\n")?;
+    /// # std::fs::write(dir.path().join("orders.yaml"), "service: orders\nsource: {connector: files, url: ./}\npublishes: {orders: {from: orders.csv}}\n")?;
+    /// # let services = dir.path();
+    /// use headwater::{Caller, Engine};
+    ///
+    /// std::fs::write(
+    ///     services.join("access.yaml"),
+    ///     r#"roles: {sellers: {members: ["*"], grants: [{service: orders, tables: [orders], rows: "seller = current_user"}]}}"#,
+    /// )?;
+    /// let engine = Engine::builder().services_dir(services).connectors(headwater_connectors::all()).build().await?;
+    /// let batches = engine.session_as(&Caller::user("ada")).sql("SELECT id FROM orders.orders").await?.collect().await?;
+    /// assert_eq!(batches.iter().map(|batch| batch.num_rows()).sum::<usize>(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn session_as(&self, caller: &Caller) -> Session {
+        let guard = SessionGuard::new(&self.access, caller.clone(), &self.catalog);
+        let mut search_path = self.search_path.clone();
+        search_path.retain(|schema| headwater_federation::Guard::sees_schema(guard.as_ref(), schema));
+        self.new_session(search_path, Some(guard), caller.clone())
+    }
+
+    fn new_session(&self, search_path: Vec<String>, guard: Option<Arc<SessionGuard>>, caller: Caller) -> Session {
+        let settings = Settings { search_path, query_deadline_max: self.deadline, ..Settings::default() };
+        let asker = Asker { guard, caller, audit: self.audit.clone() };
+        Session::new(Arc::clone(&self.catalog), &self.template, &self.views, settings, asker)
+    }
+
+    /// Whether a caller may read [`Engine::metrics`], which name services and views: an access file says so of a role with `monitors: true`.
+    pub fn may_monitor(&self, caller: &Caller) -> bool {
+        self.access.rights(caller).is_none_or(|rights| rights.monitors())
+    }
+
+    /// Reads the access file again where its text has changed; whether it had. It is in force with the next statement, also of sessions and of prepared statements that there are.
+    ///
+    /// # Errors
+    /// [`Error::Manifests`] with every fault of the file, once for each text; what was in force before stays so.
+    pub fn reload_access(&self) -> Result<bool> {
+        self.access.reload()
     }
 
     /// Plans one statement in a session of its own.
@@ -279,7 +375,7 @@ impl Engine {
 
     /// The materialized views: schema, name, and the query that defines each.
     pub fn materialized_views(&self) -> Vec<(String, String, String)> {
-        self.views.shared().defined()
+        self.views.shared().defined(None)
     }
 
     /// The services' names, in order.
@@ -290,15 +386,7 @@ impl Engine {
     /// Every published table. Services that were not asked yet are asked now, all at once; of one that is down the tables
     /// that its manifest names are listed without columns.
     pub async fn catalog(&self) -> Vec<TableInfo> {
-        discover_unseen(&self.catalog).await;
-        let mut tables = Vec::new();
-        for service in self.catalog.services() {
-            for name in service.table_names() {
-                tables.push(TableInfo::new(service.name().as_str(), &name, service.last_seen(&name).as_deref()));
-            }
-        }
-        tables.extend(self.local_tables());
-        tables
+        listed(&self.catalog).await
     }
 
     /// Asks every service for its tables now. Returns a line for each table or service that fails.
@@ -314,24 +402,9 @@ impl Engine {
             search_path: self.search_path.clone(),
             deadline: self.deadline,
             view_files: self.view_files.clone(),
+            access: Arc::clone(&self.access),
+            audit: self.audit.clone(),
         }
-    }
-
-    fn local_tables(&self) -> Vec<TableInfo> {
-        self.catalog
-            .local_tables()
-            .into_iter()
-            // The engine's own tables are no service's; information_schema lists them.
-            .filter(|(schema, ..)| schema != SYSTEM_SCHEMA)
-            .map(|(schema, name, table)| TableInfo {
-                service: schema,
-                name,
-                kind: if table.table_type() == TableType::View { "VIEW" } else { "BASE TABLE" },
-                schema: Some(table.schema()),
-                key: None,
-                comment: None,
-            })
-            .collect()
     }
 
     fn check_search_path(&self) -> Result<()> {
@@ -346,6 +419,28 @@ impl Engine {
             None => Ok(()),
         }
     }
+}
+
+/// Every table of a catalog. Services that were not asked yet are asked now.
+pub(crate) async fn listed(catalog: &Catalog) -> Vec<TableInfo> {
+    discover_unseen(catalog).await;
+    let mut tables = Vec::new();
+    for service in catalog.services() {
+        for name in service.table_names() {
+            tables.push(TableInfo::new(service.name().as_str(), &name, service.last_seen(&name).as_deref()));
+        }
+    }
+    // The engine's own tables are no service's; information_schema lists them.
+    let local = catalog.local_tables().into_iter().filter(|(schema, ..)| schema != SYSTEM_SCHEMA);
+    tables.extend(local.map(|(schema, name, table)| TableInfo {
+        service: schema,
+        name,
+        kind: if table.table_type() == TableType::View { "VIEW" } else { "BASE TABLE" },
+        schema: Some(table.schema()),
+        key: None,
+        comment: None,
+    }));
+    tables
 }
 
 impl TableInfo {
@@ -364,61 +459,6 @@ impl TableInfo {
     }
 }
 
-/// Checks a directory of manifests and the files of its views, and reaches every source: one line for each fault, none where all is well.
-pub async fn check(directory: &Path, connectors: &[Arc<dyn Connector>]) -> Vec<String> {
-    let (manifests, mut faults) = read_directory(directory, connectors, &|name| std::env::var(name).ok());
-    faults.extend(ViewFiles::read(directory).err().into_iter().flatten());
-    let mut lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
-    let reached = manifests.iter().map(|manifest| async {
-        match open(manifest, connectors) {
-            Ok(service) => {
-                let found = service.discover().await;
-                let tables: Vec<TableDef> =
-                    found.iter().filter_map(|(_, table)| table.as_deref().ok().cloned()).collect();
-                let mut faults = failures(found);
-                faults.extend(lacks_of(&service, &tables).await);
-                faults.into_iter().map(|fault| format!("{}: {fault}", manifest.file.display())).collect()
-            }
-            Err(fault) => vec![fault.to_string()],
-        }
-    });
-    lines.extend(join_all(reached).await.into_iter().flatten());
-    lines
-}
-
-/// What a service's source lacks for its feed, a line each; none where no feed is switched on.
-async fn lacks_of(service: &Service, tables: &[TableDef]) -> Vec<String> {
-    let Some(feed) = service.source().feed() else { return vec![] };
-    match feed.check(tables).await {
-        Ok(lacks) => lacks.into_iter().map(|lack| format!("feed: {}; {}", lack.what, lack.remedy)).collect(),
-        Err(error) => vec![format!("feed: {}", error.report())],
-    }
-}
-
-/// Opens the source of one service of a directory of manifests, for work on its feed.
-///
-/// # Errors
-/// A line for each fault: the service is in no manifest, its manifest is faulty, or no feed is switched on in it.
-pub fn open_feed(
-    directory: &Path,
-    service: &str,
-    connectors: &[Arc<dyn Connector>],
-) -> Result<Arc<dyn Feed>, Vec<String>> {
-    let (manifests, faults) = read_directory(directory, connectors, &|name| std::env::var(name).ok());
-    let Some(manifest) = manifests.iter().find(|manifest| manifest.service.as_str() == service) else {
-        let known: Vec<&str> = manifests.iter().map(|manifest| manifest.service.as_str()).collect();
-        let hint = headwater_source::nearest(service, known.iter().copied())
-            .map(|name| format!("; did you mean \"{name}\"?"))
-            .unwrap_or_default();
-        let missing = format!("no manifest in {} is of service \"{service}\"{hint}", directory.display());
-        return Err(faults.iter().map(ToString::to_string).chain([missing]).collect());
-    };
-    let opened = open(manifest, connectors).map_err(|fault| vec![fault.to_string()])?;
-    let file = manifest.file.display();
-    let off = || vec![format!("{file}: service \"{service}\" has no feed switched on; write feed: {{mode: ...}}")];
-    opened.source().feed().ok_or_else(off)
-}
-
 /// Asks each service of which nothing was seen yet for its tables, all at once. What fails stays unseen.
 pub(crate) async fn discover_unseen(catalog: &Catalog) {
     for found in join_all(catalog.services().map(|service| service.discover_unseen())).await {
@@ -432,11 +472,11 @@ async fn faults_of(service: &Arc<Service>) -> Vec<String> {
     failures(service.discover().await)
 }
 
-fn failures(found: Vec<(String, Result<Arc<TableDef>, SourceError>)>) -> Vec<String> {
+pub(crate) fn failures(found: Vec<(String, Result<Arc<TableDef>, SourceError>)>) -> Vec<String> {
     found.into_iter().filter_map(|(_, table)| table.err()).map(|error| error.report()).collect()
 }
 
-fn open(manifest: &Manifest, connectors: &[Arc<dyn Connector>]) -> Result<Arc<Service>, Fault> {
+pub(crate) fn open(manifest: &Manifest, connectors: &[Arc<dyn Connector>]) -> Result<Arc<Service>, Fault> {
     let fault = |message: String| Fault { file: manifest.file.clone(), line: 1, key: "source".to_owned(), message };
     let connector = connectors
         .iter()

@@ -36,6 +36,10 @@ pub enum Error {
     View(Box<ViewError>),
     /// A materialized view is not as fresh as the session demands.
     Stale(String),
+    /// The caller may not do this.
+    Denied(String),
+    /// The audit log can't be written, so nothing runs.
+    Unaudited(String),
 }
 
 /// A limit of the engine that a query has passed. It travels through DataFusion as the other errors of a running query do.
@@ -53,6 +57,8 @@ pub(crate) enum Passed {
     Unpublished { view: String, wanted: u64, newest: u64 },
     /// The view that was followed is gone.
     Dropped { view: String },
+    /// What the caller may read is not what it was when the statement was planned.
+    Rights,
 }
 
 /// What a program may decide by.
@@ -92,7 +98,8 @@ impl Error {
             Self::Source(error) => source_kind(error),
             Self::Query(error) => Self::kind_of(error),
             Self::View(error) => view_kind(error),
-            Self::Stale(_) => ErrorKind::Unavailable,
+            Self::Stale(_) | Self::Unaudited(_) => ErrorKind::Unavailable,
+            Self::Denied(_) => ErrorKind::Denied,
         }
     }
 
@@ -101,6 +108,7 @@ impl Error {
         match (source_error(error), passed(error)) {
             (Some(error), _) => source_kind(error),
             (None, Some(passed)) => passed.kind(),
+            (None, None) if denied(error).is_some() => ErrorKind::Denied,
             (None, None) => query_kind(error),
         }
     }
@@ -133,13 +141,18 @@ impl fmt::Display for Error {
             }
             Self::Source(error) => error.fmt(f),
             Self::Refused { what, reason } => write!(f, "{what} is refused: {reason}"),
+            Self::Query(error) if denied(error).is_some() => f.write_str(denied(error).unwrap_or_default()),
             Self::Query(error) => match (passed(error), used_up(error)) {
                 (Some(limit), _) => limit.fmt(f),
                 (None, Some(message)) => f.write_str(&exhausted(&message)),
                 (None, None) => f.write_str(&error.strip_backtrace()),
             },
             Self::View(error) => error.fmt(f),
-            Self::Stale(message) => f.write_str(message),
+            Self::Stale(message) | Self::Denied(message) => f.write_str(message),
+            Self::Unaudited(reason) => write!(
+                f,
+                "the audit log can't be written, and nothing runs without it: {reason}; make room for it, or tell who runs the server"
+            ),
         }
     }
 }
@@ -159,6 +172,7 @@ impl Passed {
             Self::Queries { .. } | Self::Subscriptions { .. } => ErrorKind::ResourcesExhausted,
             Self::History { .. } | Self::Unpublished { .. } => ErrorKind::HistoryGone,
             Self::Dropped { .. } => ErrorKind::NotFound,
+            Self::Rights => ErrorKind::Changed,
         }
     }
 }
@@ -196,6 +210,7 @@ impl fmt::Display for Passed {
                     "materialized view \"{view}\" was dropped or replaced; subscribe again where there is a new one"
                 )
             }
+            Self::Rights => f.write_str("what you may read has changed since the statement was planned; run it again"),
         }
     }
 }
@@ -210,6 +225,17 @@ fn passed(error: &DataFusionError) -> Option<&Passed> {
         DataFusionError::Shared(inner) => passed(inner),
         DataFusionError::Collection(errors) => errors.iter().find_map(passed),
         DataFusionError::ArrowError(inner, _) => passed_inside(inner.as_ref()),
+        _ => None,
+    }
+}
+
+/// What a caller may not do, where that is the error.
+fn denied(error: &DataFusionError) -> Option<&str> {
+    match error.find_root() {
+        DataFusionError::External(inner) => match inner.downcast_ref::<Error>() {
+            Some(Error::Denied(message)) => Some(message),
+            _ => None,
+        },
         _ => None,
     }
 }
@@ -258,7 +284,7 @@ impl std::error::Error for Error {
             Self::Query(error) if used_up(error).is_some() => None,
             Self::Query(error) => error.source(),
             Self::View(error) => error.source(),
-            Self::Manifests(_) | Self::Refused { .. } | Self::Stale(_) => None,
+            Self::Manifests(_) | Self::Refused { .. } | Self::Stale(_) | Self::Denied(_) | Self::Unaudited(_) => None,
         }
     }
 }

@@ -30,6 +30,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Who asks may be somebody else than the program: [`Engine::session_as`] gives a [`Caller`] a session that reads what `access.yaml` beside the manifests
+//! grants them, and [`EngineBuilder::audit`] records who read what.
+//!
 //! [`Engine`] is shared by a program; a [`Session`] holds what a user SETs; an [`Answer`] streams record batches and knows the
 //! remote statements behind them. Tables of the program itself stand beside the services ([`Engine::register_table`]), and a
 //! store that Headwater has no connector for is a [`Source`] of your own ([`EngineBuilder::source`]); the examples of
@@ -38,7 +41,10 @@
 mod manifest;
 mod statement;
 
+mod access;
 mod answer;
+mod audit;
+mod check;
 mod engine;
 mod error;
 mod governor;
@@ -48,10 +54,15 @@ mod metrics;
 mod prepared;
 mod running;
 mod session;
+mod session_rights;
+mod template;
 mod views;
 
+pub use access::{ACCESS_FILE, Caller, access_schema};
 pub use answer::{Answer, Deadline};
-pub use engine::{Engine, EngineBuilder, TableInfo, check, open_feed};
+pub use audit::AuditLog;
+pub use check::{check, open_feed};
+pub use engine::{Engine, EngineBuilder, TableInfo};
 pub use error::{Error, ErrorKind, Result};
 pub use headwater_federation::{Published, RemoteLog, RemoteStatementReport, RemoteTotals, Tables};
 pub use headwater_source::{Connector, Feed, ServiceName, Source, nearest};

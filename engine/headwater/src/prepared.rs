@@ -2,7 +2,8 @@
 //!
 //! What was planned is kept while it is what planning anew would give: the session's options are the same, and every table that the
 //! plan reads is still described as it was. A statement without parameters is planned to the end when it is prepared, and its first
-//! execution runs that very plan; a client that prepares whatever it runs, as most drivers do, pays for one plan.
+//! execution runs that very plan; a client that prepares whatever it runs, as most drivers do, pays for one plan. A plan is of one session and so of one
+//! caller, and is made anew once their rights are others.
 //!
 //! Invariant: a physical plan runs once. A plan in which the time of the query is folded in (`now()`) is not kept: each execution has
 //! a time of its own.
@@ -23,7 +24,9 @@ use datafusion::sql::parser::Statement;
 use headwater_federation::RemoteTable;
 use parking_lot::Mutex;
 
-use crate::session::is_stale;
+use crate::access::guard::unguarded;
+use crate::audit::Entry;
+use crate::session::{Admitted, Decided, is_stale};
 use crate::statement::{Request, parse};
 use crate::views::{Begin, ViewName, ViewStatement, reads_views};
 use crate::{Answer, Error, Result, Session};
@@ -32,6 +35,7 @@ use crate::{Answer, Error, Result, Session};
 #[derive(Clone)]
 pub struct Prepared {
     session: Session,
+    text: Arc<str>,
     schema: SchemaRef,
     parameters: SchemaRef,
     run: Run,
@@ -55,6 +59,8 @@ enum Run {
 #[derive(Clone)]
 struct Plan {
     logical: LogicalPlan,
+    /// For whom it was planned, and what they may read.
+    decided: Decided,
     /// Held, so that a session that changes its options changes a copy of these.
     options: Arc<ConfigOptions>,
     tables: Vec<(TableReference, Arc<dyn TableProvider>)>,
@@ -76,12 +82,22 @@ impl fmt::Debug for Prepared {
 
 impl Prepared {
     pub(crate) async fn new(session: &Session, text: &str) -> Result<Self> {
+        let entry = session.entry(text);
+        match Self::planned(session, text, entry.clone()).await {
+            Ok(prepared) => Ok(prepared),
+            Err(error) => Err(session.recorded(text, error, entry).await),
+        }
+    }
+
+    async fn planned(session: &Session, text: &str, entry: Option<Entry>) -> Result<Self> {
+        let whole_text: Arc<str> = text.into();
         let statement = match parse(text)? {
             Request::Plan(statement) => statement,
             Request::View(ViewStatement::Subscribe { name, begin }) => {
                 let schema = session.subscription_columns(&name)?;
                 let run = Run::Subscribe { view: name, begin };
-                return Ok(Self { session: session.clone(), schema, parameters: Arc::new(Schema::empty()), run });
+                let parameters = Arc::new(Schema::empty());
+                return Ok(Self { session: session.clone(), text: whole_text, schema, parameters, run });
             }
             Request::SearchPath(_) | Request::View(_) => {
                 let reason = "only queries and subscriptions can be prepared; run the statement itself".to_owned();
@@ -89,15 +105,15 @@ impl Prepared {
             }
         };
         let state = session.context().state();
-        let mut plan = Plan::new(session, &state, &statement).await?;
+        let mut plan = Plan::new(session, &state, &statement, entry.clone()).await?;
         let parameters = parameters(&plan.logical)?;
         let mut first = None;
         if parameters.fields().is_empty() && can_wait(&plan.logical) {
-            first = match session.answer(&state, plan.logical.clone()).await {
+            first = match session.answer(&state, plan.admitted()).await {
                 // The table's description was older than the table: it is forgotten by now, so this plans with the new one.
                 Err(error) if is_stale(&error) => {
-                    plan = Plan::new(session, &state, &statement).await?;
-                    Some(session.answer(&state, plan.logical.clone()).await?)
+                    plan = Plan::new(session, &state, &statement, entry).await?;
+                    Some(session.answer(&state, plan.admitted()).await?)
                 }
                 answer => Some(answer?),
             };
@@ -106,7 +122,7 @@ impl Prepared {
         let planned = Planned { plan, first: first.map(|answer| (answer, Instant::now())) };
         let planned = Arc::new(Mutex::new(planned));
         let run = Run::Query { statement: Arc::new(*statement), planned };
-        Ok(Self { session: session.clone(), schema, parameters, run })
+        Ok(Self { session: session.clone(), text: whole_text, schema, parameters, run })
     }
 
     /// The columns of the answer.
@@ -121,6 +137,14 @@ impl Prepared {
 
     /// Plans the query with these values, one for each parameter. They become typed literals of the plan, never text.
     pub async fn execute(&self, values: Vec<ScalarValue>) -> Result<Answer> {
+        let entry = self.session.entry(&self.text);
+        match self.executed(values, entry.clone()).await {
+            Ok(answer) => Ok(answer),
+            Err(error) => Err(self.session.recorded(&self.text, error, entry).await),
+        }
+    }
+
+    async fn executed(&self, values: Vec<ScalarValue>, entry: Option<Entry>) -> Result<Answer> {
         let wanted = self.parameters.fields().len();
         if values.len() != wanted {
             let what = format!("running the statement with {} values", values.len());
@@ -128,7 +152,7 @@ impl Prepared {
         }
         let (statement, planned) = match &self.run {
             Run::Query { statement, planned } => (statement, planned),
-            Run::Subscribe { view, begin } => return self.session.subscribe(view, *begin).await,
+            Run::Subscribe { view, begin } => return self.session.subscribe(view, *begin, entry).await,
         };
         let (plan, first) = {
             let mut planned = planned.lock();
@@ -141,27 +165,35 @@ impl Prepared {
                 None => self.answer(&state, plan, values).await,
             };
         }
-        let plan = Plan::new(&self.session, &state, statement).await?;
+        let plan = Plan::new(&self.session, &state, statement, entry).await?;
         planned.lock().plan = plan.clone();
         self.answer(&state, plan, values).await
     }
 
     async fn answer(&self, state: &SessionState, plan: Plan, values: Vec<ScalarValue>) -> Result<Answer> {
         let bound = plan.logical.with_param_values(ParamValues::from(values))?;
-        self.session.answer(state, bound).await
+        self.session.answer(state, Admitted { plan: bound, decided: plan.decided }).await
     }
 }
 
 impl Plan {
-    async fn new(session: &Session, state: &SessionState, statement: &Statement) -> Result<Self> {
-        let logical = session.plan(state, statement).await?;
+    async fn new(session: &Session, state: &SessionState, statement: &Statement, entry: Option<Entry>) -> Result<Self> {
+        let Admitted { plan: logical, decided } = session.admit(state, statement, entry).await?;
         let tables = tables(&logical)?;
-        Ok(Self { logical, options: Arc::clone(state.config().options()), tables })
+        Ok(Self { logical, decided, options: Arc::clone(state.config().options()), tables })
+    }
+
+    fn admitted(&self) -> Admitted {
+        Admitted { plan: self.logical.clone(), decided: self.decided.clone() }
     }
 
     /// Whether planning anew would give the same. Descriptions that are old are asked for again.
     async fn holds(&self, session: &Session, state: &SessionState) -> bool {
         if !Arc::ptr_eq(&self.options, state.config().options()) {
+            return false;
+        }
+        // What was decided for rights that were taken back serves nobody.
+        if self.decided.leave.as_ref().is_some_and(|leave| !leave.holds()) {
             return false;
         }
         for (name, planned) in &self.tables {
@@ -176,6 +208,7 @@ impl Plan {
 }
 
 fn is_same(planned: &Arc<dyn TableProvider>, now: &Arc<dyn TableProvider>) -> bool {
+    let now = unguarded(now);
     match (planned.downcast_ref::<RemoteTable>(), now.downcast_ref::<RemoteTable>()) {
         (Some(planned), Some(now)) => {
             Arc::ptr_eq(planned.service(), now.service())

@@ -24,7 +24,9 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tracing::{Level, debug, enabled};
 
+use crate::access::Leave;
 use crate::answer::Kind;
+use crate::audit::{End, Entry};
 use crate::error::Passed;
 use crate::governor::{Governor, Turn};
 use crate::{Deadline, Error, Result};
@@ -37,11 +39,15 @@ pub(crate) struct Start {
     pub(crate) governor: Arc<Governor>,
     pub(crate) deadline: Option<Deadline>,
     pub(crate) kind: Kind,
+    pub(crate) leave: Option<Leave>,
+    pub(crate) entry: Option<Entry>,
 }
 
 /// The stream of a running query.
 struct Running {
     schema: SchemaRef,
+    /// What an answer without an end needs for each batch.
+    leave: Option<Leave>,
     shared: Arc<Shared>,
     deadline: Option<Deadline>,
     timer: Option<AbortHandle>,
@@ -65,6 +71,7 @@ struct Tally {
     rows: u64,
     log: RemoteLog,
     governor: Arc<Governor>,
+    entry: Option<Entry>,
 }
 
 /// How a query ended.
@@ -78,8 +85,19 @@ enum Outcome<'a> {
 impl Start {
     /// Starts the query. Where too many run already, it begins when it is read and its turn has come.
     pub(crate) fn run(self) -> Result<SendableRecordBatchStream> {
+        let (query, entry) = (self.query, self.entry.clone());
+        self.begun().inspect_err(|error| {
+            if let Some(entry) = entry {
+                entry.end(query, 0, End::Failed(error.kind()));
+            }
+        })
+    }
+
+    fn begun(mut self) -> Result<SendableRecordBatchStream> {
         let schema = self.plan.schema();
         let (query, deadline) = (self.query, self.deadline);
+        let entry = self.entry.take();
+        let leave = self.leave.take().filter(|_| self.kind == Kind::Subscription);
         let log = RemoteLog::new(Arc::clone(&self.plan));
         // A subscription has no end, and others would wait for its turn for ever.
         let turn = if self.kind == Kind::Subscription { None } else { self.governor.turn_now() };
@@ -93,8 +111,9 @@ impl Start {
         };
         let shared =
             Shared { batches: Mutex::new(Some(batches)), is_late: AtomicBool::new(false), reader: AtomicWaker::new() };
-        let tally = Tally { query, started: Instant::now(), first_row: None, rows: 0, log, governor };
-        let mut running = Running { schema, shared: Arc::new(shared), deadline, timer: None, tally, is_over: false };
+        let tally = Tally { query, started: Instant::now(), first_row: None, rows: 0, log, governor, entry };
+        let shared = Arc::new(shared);
+        let mut running = Running { schema, leave, shared, deadline, timer: None, tally, is_over: false };
         running.set_timer();
         Ok(Box::pin(running))
     }
@@ -193,6 +212,11 @@ impl Stream for Running {
             this.end(&Outcome::Failed(&late));
             return Poll::Ready(Some(Err(late)));
         }
+        if matches!(polled, Poll::Ready(Some(Ok(_)))) && this.leave.as_ref().is_some_and(|leave| !leave.holds()) {
+            let changed = Passed::Rights.into_datafusion();
+            this.end(&Outcome::Failed(&changed));
+            return Poll::Ready(Some(Err(changed)));
+        }
         match &polled {
             Poll::Pending => {}
             Poll::Ready(Some(Ok(batch))) => this.tally.count(batch.num_rows()),
@@ -226,6 +250,9 @@ impl Tally {
     fn tell(&self, outcome: &Outcome<'_>) {
         let took = self.started.elapsed();
         self.governor.counters().ended(outcome.word(), took, self.rows, &self.log.statements());
+        if let Some(entry) = &self.entry {
+            entry.end(self.query, self.rows, outcome.end());
+        }
         if !enabled!(Level::DEBUG) {
             return;
         }
@@ -245,6 +272,14 @@ impl Tally {
 }
 
 impl Outcome<'_> {
+    fn end(&self) -> End {
+        match self {
+            Self::Complete => End::Complete,
+            Self::Failed(error) => End::Failed(Error::kind_of(error)),
+            Self::Cancelled => End::Cancelled,
+        }
+    }
+
     fn word(&self) -> &'static str {
         match self {
             Self::Complete => "complete",

@@ -8,58 +8,61 @@ use arrow::record_batch::RecordBatch;
 use datafusion::common::{DFSchema, SchemaError, TableReference};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::error::DataFusionError;
-use datafusion::execution::{SessionState, SessionStateBuilder, TaskContext};
-use datafusion::logical_expr::{DdlStatement, Deallocate, LogicalPlan, Statement as Named};
-use datafusion::optimizer::{Optimizer, OptimizerRule};
+use datafusion::execution::{SessionState, TaskContext};
+use datafusion::logical_expr::{Deallocate, LogicalPlan, Statement as Named};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
 use headwater_federation::{
-    CATALOG, Catalog, Federation, JoinOrder, SEARCH_PATH_SCHEMA, SessionCatalog, Settings, SharedSettings, TopN,
-    UnambiguousKeys, UncoupledJoins, YieldingJoins, source_error,
+    Barrier, Catalog, SessionCatalog, Settings, SharedSettings, remove_harmless_barriers, source_error,
 };
 use headwater_source::Error as SourceError;
 use parking_lot::Mutex;
 
+use crate::access::enforce::enforce;
+use crate::access::reads::reads;
+use crate::access::{Enforced, Leave, Read, SessionGuard, Sight};
+use crate::audit::Entry;
 use crate::governor::Governor;
-use crate::statement::{Request, parse};
+use crate::session_rights::{explanation, kind_of, may_explain, shown};
+use crate::statement::{Request, guard_plan, parse};
+use crate::template::Template;
 use crate::views::{
     Begin, Demand, Found, Pin, ViewName, ViewStatement, Views, explained, inline_views, parse_query, reads_views,
     subscription_columns, subscription_plan,
 };
-use crate::{Answer, Error, Prepared, Result, Stamp};
+use crate::{Answer, AuditLog, Caller, Error, Prepared, Result, Stamp};
 
-/// What the sessions of an engine begin with. Functions and rules are looked up and put together once and not for each session.
-#[derive(Debug)]
-pub(crate) struct Template {
-    state: SessionState,
-    governor: Arc<Governor>,
+/// Who asks in a session.
+#[derive(Debug, Clone)]
+pub(crate) struct Asker {
+    /// What they may know and read; `None` where that is everything.
+    pub(crate) guard: Option<Arc<SessionGuard>>,
+    pub(crate) caller: Caller,
+    pub(crate) audit: Option<Arc<AuditLog>>,
 }
 
-impl Template {
-    pub(crate) fn new(governor: Arc<Governor>) -> Self {
-        let state = SessionStateBuilder::new()
-            .with_config(config(governor.memory_bytes()))
-            .with_runtime_env(Arc::clone(governor.runtime()))
-            .with_default_features()
-            .with_query_planner(Arc::new(Federation))
-            .with_optimizer_rules(optimizer_rules())
-            .with_physical_optimizer_rule(Arc::new(UnambiguousKeys))
-            .with_physical_optimizer_rule(Arc::new(UncoupledJoins))
-            .with_physical_optimizer_rule(Arc::new(YieldingJoins))
-            .build();
-        Self { state, governor }
-    }
+/// What was decided of a statement when it was planned.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Decided {
+    pub(crate) leave: Option<Leave>,
+    pub(crate) entry: Option<Entry>,
+    /// What EXPLAIN shows of a plan over such tables.
+    shown: Option<Arc<str>>,
+}
 
-    pub(crate) fn governor(&self) -> &Arc<Governor> {
-        &self.governor
-    }
+/// A plan that may run.
+#[derive(Debug, Clone)]
+pub(crate) struct Admitted {
+    pub(crate) plan: LogicalPlan,
+    pub(crate) decided: Decided,
 }
 
 /// A session over an [`Engine`](crate::Engine). Clones share their settings.
 #[derive(Clone)]
 pub struct Session {
     context: SessionContext,
+    asker: Asker,
     catalog: Arc<SessionCatalog>,
     governor: Arc<Governor>,
     views: Arc<Views>,
@@ -75,14 +78,21 @@ impl std::fmt::Debug for Session {
 }
 
 impl Session {
-    pub(crate) fn new(catalog: Arc<Catalog>, template: &Template, views: &Arc<Views>, settings: Settings) -> Self {
+    pub(crate) fn new(
+        catalog: Arc<Catalog>,
+        template: &Template,
+        views: &Arc<Views>,
+        settings: Settings,
+        asker: Asker,
+    ) -> Self {
         let shared = SharedSettings::new(settings.clone().into());
-        let catalog = SessionCatalog::new(catalog, Arc::clone(&shared));
+        let catalog = SessionCatalog::new(catalog, Arc::clone(&shared), asker.guard.clone().map(|guard| guard as _));
         let mut state = template.state.clone();
         state.config_mut().options_mut().extensions.insert(settings);
         state.register_catalog_list(Arc::clone(&catalog) as _);
         Self {
             context: SessionContext::new_with_state(state),
+            asker,
             catalog,
             governor: Arc::clone(&template.governor),
             views: Arc::clone(views),
@@ -91,41 +101,57 @@ impl Session {
         }
     }
 
-    /// The DataFusion context behind the session, for what a program wants to add: functions, rules.
+    /// The DataFusion context behind the session, for what a program wants to add: functions, rules. A plan that is made with it over tables of which the session's
+    /// caller may read a part does not run: what may be read is decided by [`Session::sql`].
     pub fn context(&self) -> &SessionContext {
         &self.context
     }
 
     /// Plans one statement. SET takes effect at once; a query runs when its answer is read.
     pub async fn sql(&self, text: &str) -> Result<Answer> {
+        let entry = self.entry(text);
+        match self.sql_as(text, entry.clone()).await {
+            Ok(answer) => Ok(answer),
+            Err(error) => Err(self.recorded(text, error, entry).await),
+        }
+    }
+
+    async fn sql_as(&self, text: &str, entry: Option<Entry>) -> Result<Answer> {
         match parse(text)? {
             Request::SearchPath(path) => {
                 self.set_search_path(path)?;
-                self.answer(&self.context.state(), LogicalPlan::EmptyRelation(nothing())).await
+                let nothing = Admitted { plan: LogicalPlan::EmptyRelation(nothing()), decided: Decided::default() };
+                self.answer(&self.context.state(), nothing).await
             }
-            Request::View(ViewStatement::Subscribe { name, begin }) => self.subscribe(&name, begin).await,
+            Request::View(ViewStatement::Subscribe { name, begin }) => self.subscribe(&name, begin, entry).await,
             Request::View(ViewStatement::Explain { name }) => {
+                self.may_know_view(&name)?;
                 self.answer_rows(self.views.shared().explain(&name).await?)
             }
             Request::View(statement) => {
-                let done = self.views.shared().define(self, statement).await?;
+                let done = self.define(statement, entry).await?;
                 self.answer_rows(done.rows()?)
             }
-            Request::Plan(statement) => self.run(*statement).await,
+            Request::Plan(statement) => self.run(*statement, entry).await,
         }
     }
 
     /// An endless answer: what epochs do to a view.
-    pub(crate) async fn subscribe(&self, name: &ViewName, begin: Begin) -> Result<Answer> {
+    pub(crate) async fn subscribe(&self, name: &ViewName, begin: Begin, entry: Option<Entry>) -> Result<Answer> {
         self.views.shared().await_return(&[TableReference::partial(name.schema.as_str(), name.name.as_str())]).await?;
+        let leave = self.leave();
+        let columns = self.may_subscribe(name)?.fields().iter().map(|field| field.name().clone()).collect();
         let demand = Demand::of(&self.settings.read());
         let plan = subscription_plan(&self.views, name, begin, &demand).await?;
-        Ok(Answer::endless(plan, TaskContext::from(&self.context.state()), &self.governor))
+        let read = Read { schema: name.schema.clone(), table: name.name.clone(), columns };
+        let entry = entry.map(|entry| entry.reading("subscribe", vec![read]));
+        let answer = Answer::endless(plan, TaskContext::from(&self.context.state()), &self.governor);
+        Ok(answer.decided(leave, entry))
     }
 
     /// The columns of such an answer.
     pub(crate) fn subscription_columns(&self, name: &ViewName) -> Result<SchemaRef> {
-        subscription_columns(name, &self.views.shared().definition(name)?.schema)
+        subscription_columns(name, &self.may_subscribe(name)?)
     }
 
     /// An answer of rows that are there already.
@@ -134,6 +160,31 @@ impl Session {
         let schema = rows.schema();
         let plan = MemorySourceConfig::try_new_exec(&[vec![rows]], schema, None)?;
         Ok(Answer::new(plan, TaskContext::from(&state), &self.governor, self.settings.read().deadline()))
+    }
+
+    pub(crate) fn asker(&self) -> &Asker {
+        &self.asker
+    }
+
+    pub(crate) fn guard(&self) -> Option<&Arc<SessionGuard>> {
+        self.asker.guard.as_ref()
+    }
+
+    pub(crate) fn shared_catalog(&self) -> &Arc<Catalog> {
+        self.catalog.catalog()
+    }
+
+    pub(crate) fn shared_views(&self) -> &Arc<crate::views::Shared> {
+        self.views.shared()
+    }
+
+    pub(crate) fn next_query(&self) -> u64 {
+        self.governor.next_query()
+    }
+
+    /// A session with the same settings that sees everything, for what the engine does by itself.
+    pub(crate) fn trusted(&self) -> Self {
+        self.beside(self.search_path())
     }
 
     pub(crate) fn search_path(&self) -> Vec<String> {
@@ -150,34 +201,68 @@ impl Session {
         Prepared::new(self, text).await
     }
 
-    async fn run(&self, statement: Statement) -> Result<Answer> {
+    async fn run(&self, statement: Statement, entry: Option<Entry>) -> Result<Answer> {
         let state = self.context.state();
-        let plan = self.plan(&state, &statement).await?;
-        match &plan {
+        let mut admitted = self.admit(&state, &statement, entry.clone()).await?;
+        match &admitted.plan {
             LogicalPlan::Statement(Named::Prepare(prepare)) => {
                 self.named.lock().insert(prepare.name.clone(), statement.clone());
             }
-            LogicalPlan::Statement(Named::Execute(execute)) => self.prepare_anew(&execute.name).await?,
+            LogicalPlan::Statement(Named::Execute(execute)) => {
+                if let Some(decided) = self.prepare_anew(&execute.name, entry.clone()).await? {
+                    admitted.decided = decided;
+                }
+            }
             LogicalPlan::Statement(Named::Deallocate(deallocate)) => {
                 self.named.lock().remove(&deallocate.name);
             }
             _ => {}
         }
-        match self.answer(&state, plan).await {
+        match self.answer(&state, admitted).await {
             // The table's description was older than the table: it is forgotten by now, so this plans with the new one.
-            Err(error) if is_stale(&error) => self.answer(&state, self.plan(&state, &statement).await?).await,
+            Err(error) if is_stale(&error) => self.answer(&state, self.admit(&state, &statement, entry).await?).await,
             other => other,
         }
     }
 
     /// Plans a statement of PREPARE again before it is executed: tables may have changed since, and so may the settings.
-    async fn prepare_anew(&self, name: &str) -> Result<()> {
-        let Some(statement) = self.named.lock().get(name).cloned() else { return Ok(()) };
-        let plan = self.plan(&self.context.state(), &statement).await?;
+    async fn prepare_anew(&self, name: &str, entry: Option<Entry>) -> Result<Option<Decided>> {
+        let Some(statement) = self.named.lock().get(name).cloned() else { return Ok(None) };
+        let Admitted { plan, decided } = self.admit(&self.context.state(), &statement, entry).await?;
         let old = LogicalPlan::Statement(Named::Deallocate(Deallocate { name: name.to_owned() }));
         self.context.execute_logical_plan(old).await?;
         self.context.execute_logical_plan(plan).await?;
-        Ok(())
+        Ok(Some(decided))
+    }
+
+    /// The logical plan, with what the session's caller may read of each table in that table's place. Nothing looked at it before.
+    ///
+    /// # Errors
+    /// What planning says; a rule of the access file does not fit a table; the caller's rights changed meanwhile.
+    pub(crate) async fn admit(
+        &self,
+        state: &SessionState,
+        statement: &Statement,
+        entry: Option<Entry>,
+    ) -> Result<Admitted> {
+        let leave = self.leave();
+        let plan = self.plan(state, statement).await?;
+        let entry = match entry {
+            Some(entry) => Some(entry.reading(kind_of(&plan), reads(&plan)?)),
+            None => None,
+        };
+        let Some(leave) = leave else {
+            return Ok(Admitted { plan, decided: Decided { entry, ..Decided::default() } });
+        };
+        let sight = self.sight(&leave);
+        let written = matches!(plan, LogicalPlan::Explain(_)).then(|| plan.clone());
+        let Enforced { plan, limited } = enforce(plan, sight.as_ref())?;
+        let shown = match written {
+            _ if limited.is_empty() => None,
+            Some(written) => shown(&written, &limited, state)?,
+            None => may_explain(&plan, &limited).map(|()| None)?,
+        };
+        Ok(Admitted { plan, decided: Decided { leave: Some(leave), entry, shown } })
     }
 
     /// The logical plan. A name that is not found may be newer than what is remembered: then the tables of the statement
@@ -207,7 +292,12 @@ impl Session {
 
     /// Makes the physical plan. A state is a copy of a few hundred entries, so one serves a query from its text to its answer; only
     /// what changes the session itself goes through the session's own.
-    pub(crate) async fn answer(&self, state: &SessionState, plan: LogicalPlan) -> Result<Answer> {
+    pub(crate) async fn answer(&self, state: &SessionState, admitted: Admitted) -> Result<Answer> {
+        let Admitted { plan, decided } = admitted;
+        if let Some(text) = &decided.shown {
+            let answer = self.answer_rows(explanation(text)?)?;
+            return Ok(answer.decided(decided.leave, decided.entry));
+        }
         let (plan, context, stamp) = if matches!(plan, LogicalPlan::Statement(_)) {
             let frame = self.context.execute_logical_plan(plan).await?;
             self.refresh_settings();
@@ -215,22 +305,29 @@ impl Session {
             (frame.create_physical_plan().await?, context, None)
         } else {
             let (state, plan, stamp) = self.pinned(state, plan).await?;
-            let (plan, context, of_views) = self.planned(state, plan).await?;
+            let sight = decided.leave.as_ref().and_then(|leave| self.sight(leave));
+            let (plan, context, of_views) = self.planned(state, plan, sight.as_ref()).await?;
             (plan, context, of_views.or(stamp))
         };
         let deadline = self.settings.read().deadline();
-        Ok(Answer::new(plan, context, &self.governor, deadline).stamped(stamp))
+        let answer = Answer::new(plan, context, &self.governor, deadline).stamped(stamp);
+        Ok(answer.decided(decided.leave, decided.entry))
     }
 
     /// The physical plan, with what views hold read from them where the session bounds how old an answer may be.
     async fn planned(
         &self,
         mut state: SessionState,
-        plan: LogicalPlan,
+        mut plan: LogicalPlan,
+        sight: Option<&Sight>,
     ) -> Result<(Arc<dyn ExecutionPlan>, TaskContext, Option<Stamp>)> {
+        if sight.is_some() {
+            let analyzed = state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| {})?;
+            plan = remove_harmless_barriers(plan, &analyzed)?;
+        }
         let demand = Demand::of(&self.settings.read());
         let pinned = state.config().get_extension::<Pin>().and_then(|pin| pin.pinned());
-        let answered = self.views.shared().answer_from_views(plan, &state, &demand, pinned).await?;
+        let answered = self.views.shared().answer_from_views(plan, &state, &demand, pinned, sight).await?;
         let mut stamp = None;
         if let Some(epoch) = answered.epoch {
             let views = reads_views(&answered.plan)?;
@@ -286,22 +383,25 @@ impl Session {
                 let statement = parse_query(&sql)?;
                 // Boxed, since a view may read views.
                 let query = Box::pin(session.plan(&session.context.state(), &statement)).await?;
+                // Who may read the view need not be who may read its inputs: the rows that its query takes away are none of a caller's.
+                let query = if self.sees_everything() { query } else { Barrier::above(query) };
                 queries.insert(view, query);
             }
             plan = inline_views(plan, &queries)?;
         }
     }
 
-    /// A session of the same engine with another search path.
+    /// A session of the same engine with another search path, which sees everything: what is done in it is the engine's own work.
     fn beside(&self, search_path: Vec<String>) -> Self {
         let settings = Settings { search_path, ..self.settings.read().clone() };
         let shared = SharedSettings::new(settings.clone().into());
-        let catalog = SessionCatalog::new(Arc::clone(self.catalog.catalog()), Arc::clone(&shared));
+        let catalog = SessionCatalog::new(Arc::clone(self.catalog.catalog()), Arc::clone(&shared), None);
         let mut state = self.context.state();
         state.config_mut().options_mut().extensions.insert(settings);
         state.register_catalog_list(Arc::clone(&catalog) as _);
         Self {
             context: SessionContext::new_with_state(state),
+            asker: Asker { guard: None, caller: self.asker.caller.clone(), audit: None },
             catalog,
             settings: shared,
             governor: Arc::clone(&self.governor),
@@ -311,7 +411,7 @@ impl Session {
     }
 
     fn set_search_path(&self, path: Vec<String>) -> Result<()> {
-        let known = self.catalog.catalog().schema_names();
+        let known = self.catalog.seen_schemas();
         if let Some(strange) = path.iter().find(|name| !known.contains(name)) {
             let hint = headwater_source::nearest(strange, known.iter().map(String::as_str))
                 .map(|name| format!("; did you mean \"{name}\"?"))
@@ -370,7 +470,7 @@ impl Session {
         }
         for name in names {
             let Some(schema) = name.schema() else { continue };
-            let known = self.catalog.catalog().schema_names();
+            let known = self.catalog.seen_schemas();
             if !known.iter().any(|known| known == schema) && schema != "information_schema" {
                 let hint = hint(schema, &known);
                 return DataFusionError::Plan(format!(
@@ -378,10 +478,10 @@ impl Session {
                 ))
                 .into();
             }
-            if let Some(service) = self.catalog.catalog().service(schema)
-                && matches!(service.table(name.table()).await, Ok(None))
+            if self.catalog.catalog().service(schema).is_some()
+                && matches!(self.catalog.table(schema, name.table()).await, Ok(None))
             {
-                let hint = hint(name.table(), &service.table_names());
+                let hint = hint(name.table(), &self.catalog.seen_tables(schema));
                 let message = format!(
                     "table '{name}' not found: service \"{schema}\" does not publish \"{}\"{hint}",
                     name.table()
@@ -396,54 +496,13 @@ impl Session {
         let path = self.settings.read().search_path.join(", ");
         let path =
             if path.is_empty() { "search_path is empty".to_owned() } else { format!("not in search_path ({path})") };
-        match &self.catalog.catalog().schemas_with(table)[..] {
+        match &self.catalog.seen_schemas_with(table)[..] {
             [] => format!("table '{table}' not found: {path}; write service.table or SET search_path"),
             [first, ..] => {
                 format!("table '{table}' not found: {path}; write {first}.{table} or SET search_path = {first}")
             }
         }
     }
-}
-
-/// How many sorts in all of their partitions may have set aside their part for merging before no memory is left.
-const SORT_RESERVATIONS_MAX: usize = 8;
-
-/// The most keys of a join's build side, for each partition, that are sent to the source of its probe side.
-const KEYS_MAX: usize = 100_000;
-
-/// The most bytes of such keys, for each partition.
-const KEYS_BYTES_MAX: usize = 8 * 1024 * 1024;
-
-fn config(memory_bytes: usize) -> SessionConfig {
-    let mut config = SessionConfig::new()
-        .with_default_catalog_and_schema(CATALOG, SEARCH_PATH_SCHEMA)
-        .with_create_default_catalog_and_schema(false)
-        // The session's catalog holds an information_schema of its own.
-        .with_information_schema(false);
-    let options = config.options_mut();
-    // Every connector yields Utf8; a second layout of text would only add casts between them and at the clients.
-    options.sql_parser.map_string_types_to_utf8view = false;
-    // A scan waits for a dynamic filter to be complete before it asks its source. A join's is once its build side is read; those of
-    // a top-k or an aggregate never are, and would only be waited for.
-    options.optimizer.enable_topk_dynamic_filter_pushdown = false;
-    options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
-    // Keys that cross the network are cheap beside the rows that they save: so many of them still go down as a list.
-    options.optimizer.hash_join_inlist_pushdown_max_distinct_values = KEYS_MAX;
-    options.optimizer.hash_join_inlist_pushdown_max_size = KEYS_BYTES_MAX;
-    // What each sort sets aside at its start for merging what it will have spilled must leave room for the sort itself.
-    let share = memory_bytes / SORT_RESERVATIONS_MAX / options.execution.target_partitions.max(1);
-    options.execution.sort_spill_reservation_bytes = options.execution.sort_spill_reservation_bytes.min(share);
-    config
-}
-
-/// DataFusion's rules with our own among them: joins are put in order before columns are pruned, and scans are cut last.
-fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    const PRUNES_COLUMNS: &str = "optimize_projections";
-    let mut rules = Optimizer::new().rules;
-    let place = rules.iter().position(|rule| rule.name() == PRUNES_COLUMNS).unwrap_or(rules.len());
-    rules.insert(place, Arc::new(JoinOrder));
-    rules.push(Arc::new(TopN));
-    rules
 }
 
 fn nothing() -> datafusion::logical_expr::EmptyRelation {
@@ -462,39 +521,4 @@ pub(crate) fn is_stale(error: &Error) -> bool {
 
 fn is_unknown_column(error: &DataFusionError) -> bool {
     matches!(error.find_root(), DataFusionError::SchemaError(inner, _) if matches!(**inner, SchemaError::FieldNotFound { .. }))
-}
-
-/// What the statement guard let through must not turn out to write once it is planned, as SELECT INTO does.
-fn guard_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let what = match &plan {
-        LogicalPlan::Dml(dml) => format!("{} on {}", dml.op, dml.table_name),
-        LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) => format!("SELECT INTO {}", create.name),
-        LogicalPlan::Ddl(ddl) => ddl.name().to_owned(),
-        LogicalPlan::Copy(_) => "COPY".to_owned(),
-        LogicalPlan::Statement(Named::SetVariable(set)) if is_runtime(&set.variable) => {
-            return Err(engine_wide("SET", &set.variable));
-        }
-        LogicalPlan::Statement(Named::ResetVariable(reset)) if is_runtime(&reset.variable) => {
-            return Err(engine_wide("RESET", &reset.variable));
-        }
-        _ => {
-            for input in plan.inputs() {
-                guard_plan(input.clone())?;
-            }
-            return Ok(plan);
-        }
-    };
-    let reason = "the tables of services are read-only here; write through the service that owns them".to_owned();
-    Err(Error::Refused { what, reason })
-}
-
-/// Whether a setting is of the runtime: memory, the directory for spilling, caches. DataFusion would give the session a runtime of its
-/// own, beside the engine's limits.
-fn is_runtime(variable: &str) -> bool {
-    variable.starts_with("datafusion.runtime.")
-}
-
-fn engine_wide(verb: &str, variable: &str) -> Error {
-    let reason = "it holds for the whole engine and stands in its limits".to_owned();
-    Error::Refused { what: format!("{verb} {variable}"), reason }
 }

@@ -3,6 +3,7 @@
 //! Everything that only reads is let through to DataFusion. Whatever writes, defines or copies is refused by name before it is
 //! planned; but for materialized views, which are the engine's own. `SET search_path` takes a list, as in Postgres; `?` placeholders become `$1`, `$2`, ... in the order of the text.
 
+use datafusion::logical_expr::{DdlStatement, LogicalPlan, Statement as Named};
 use datafusion::sql::parser::{DFParser, Statement};
 use sqlparser::ast::{Expr, Ident, ObjectName, Set, Statement as Sql, Value};
 use sqlparser::dialect::GenericDialect;
@@ -156,6 +157,41 @@ fn written(verb: &str, object: Option<String>) -> Error {
     };
     let reason = "the tables of services are read-only here; write through the service that owns them".to_owned();
     Error::Refused { what, reason }
+}
+
+/// What the statement guard let through must not turn out to write once it is planned, as SELECT INTO does.
+pub(crate) fn guard_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let what = match &plan {
+        LogicalPlan::Dml(dml) => format!("{} on {}", dml.op, dml.table_name),
+        LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) => format!("SELECT INTO {}", create.name),
+        LogicalPlan::Ddl(ddl) => ddl.name().to_owned(),
+        LogicalPlan::Copy(_) => "COPY".to_owned(),
+        LogicalPlan::Statement(Named::SetVariable(set)) if is_runtime(&set.variable) => {
+            return Err(engine_wide("SET", &set.variable));
+        }
+        LogicalPlan::Statement(Named::ResetVariable(reset)) if is_runtime(&reset.variable) => {
+            return Err(engine_wide("RESET", &reset.variable));
+        }
+        _ => {
+            for input in plan.inputs() {
+                guard_plan(input.clone())?;
+            }
+            return Ok(plan);
+        }
+    };
+    let reason = "the tables of services are read-only here; write through the service that owns them".to_owned();
+    Err(Error::Refused { what, reason })
+}
+
+/// Whether a setting is of the runtime: memory, the directory for spilling, caches. DataFusion would give the session a runtime of its
+/// own, beside the engine's limits.
+fn is_runtime(variable: &str) -> bool {
+    variable.starts_with("datafusion.runtime.")
+}
+
+fn engine_wide(verb: &str, variable: &str) -> Error {
+    let reason = "it holds for the whole engine and stands in its limits".to_owned();
+    Error::Refused { what: format!("{verb} {variable}"), reason }
 }
 
 /// The words in front of anything that may be a value or a name.

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use headwater::Fault;
+use headwater::{AuditLog, Fault};
 use parking_lot::{Mutex, RwLock};
 use rustls::pki_types::CertificateDer;
 use rustls::server::ParsedCertificate;
@@ -76,6 +76,7 @@ struct Shared {
     hashing: Semaphore,
     /// Of this process alone.
     secret: [u8; 32],
+    audit: OnceLock<Arc<AuditLog>>,
 }
 
 struct Session {
@@ -160,6 +161,7 @@ impl Gate {
             verified: Mutex::default(),
             hashing: Semaphore::new(HASHING_MAX),
             secret,
+            audit: OnceLock::new(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -167,6 +169,20 @@ impl Gate {
     /// Whether everybody may come in.
     pub fn is_open(&self) -> bool {
         self.shared.file.is_none()
+    }
+
+    /// Records in this log too whom it does not let in; the first log that is given stays.
+    pub fn record_to(&self, log: Arc<AuditLog>) {
+        let _first = self.shared.audit.set(log);
+    }
+
+    /// Logs a refusal. The name is what the client sent, made printable and short.
+    pub(crate) fn refused(&self, peer: &Peer, name: &str, reason: &str) {
+        let name = &name[..name.floor_char_boundary(64)];
+        warn!(door = peer.door, address = %peer.address, user = ?name, reason, "login refused");
+        if let Some(audit) = self.shared.audit.get() {
+            audit.login_refused(name, peer.door, peer.address, reason);
+        }
     }
 
     /// Whom a request is from that carries this `authorization` header, or none.
@@ -219,7 +235,7 @@ impl Gate {
                 Ok(Principal::user(name, proof))
             }
             _ => {
-                refused(peer, name, "wrong password or unknown user");
+                self.refused(peer, name, "wrong password or unknown user");
                 Err(Denied::Wrong)
             }
         }
@@ -239,7 +255,7 @@ impl Gate {
             None => {
                 // Guessing is hopeless; the wait is for whoever floods the log.
                 let attempt = self.attempt(None, peer);
-                refused(peer, "", "unknown or expired token");
+                self.refused(peer, "", "unknown or expired token");
                 attempt.and(Err(Denied::Wrong))
             }
         }
@@ -327,7 +343,7 @@ impl Gate {
     /// Lets an attempt to log in begin.
     pub(crate) fn attempt(&self, name: Option<&str>, peer: &Peer) -> Result<Attempt, Denied> {
         self.shared.limiter.attempt(peer.address, name, Instant::now()).map_err(|wait| {
-            refused(peer, name.unwrap_or_default(), "too many failed logins");
+            self.refused(peer, name.unwrap_or_default(), "too many failed logins");
             Denied::Wait(wait)
         })
     }
@@ -421,12 +437,6 @@ impl Reload for Gate {
             }
         }
     }
-}
-
-/// Logs a refusal. The name is what the client sent, made printable and short.
-pub(crate) fn refused(peer: &Peer, name: &str, reason: &str) {
-    let name = &name[..name.floor_char_boundary(64)];
-    warn!(door = peer.door, address = %peer.address, user = ?name, reason, "login refused");
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ pub(crate) mod token;
 pub(crate) mod users;
 
 pub use gate::Gate;
-pub(crate) use gate::{Denied, Peer, refused};
+pub(crate) use gate::{Denied, Peer};
 pub use principal::Principal;
 
 use ring::rand::{SecureRandom, SystemRandom};

@@ -1,15 +1,31 @@
 //! Who a request is from.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use headwater::Caller;
+
+use super::Peer;
+
 /// Who a request is from, and what that rests on. Cheap to clone.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Principal {
     name: Option<Arc<str>>,
     proof: Proof,
+    /// The door and the address of the request, for the audit log.
+    origin: Option<(&'static str, IpAddr)>,
 }
+
+/// Whoever it is is the same wherever they ask from.
+impl PartialEq for Principal {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.proof == other.proof
+    }
+}
+
+impl Eq for Principal {}
 
 /// What a principal has shown. The gate looks at it again with every request.
 #[derive(Clone, PartialEq, Eq)]
@@ -25,16 +41,30 @@ pub(crate) enum Proof {
 impl Principal {
     /// Whoever asks a server without users.
     pub fn anyone() -> Self {
-        Self { name: None, proof: Proof::Nothing }
+        Self { name: None, proof: Proof::Nothing, origin: None }
     }
 
     pub(crate) fn user(name: &str, proof: Proof) -> Self {
-        Self { name: Some(name.into()), proof }
+        Self { name: Some(name.into()), proof, origin: None }
     }
 
     /// The user's name; `None` where the server has no users.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
+    }
+
+    /// The same, of a request that comes from there.
+    pub(crate) fn at(self, peer: &Peer) -> Self {
+        Self { origin: Some((peer.door, peer.address)), ..self }
+    }
+
+    /// The same as the engine knows them.
+    pub(crate) fn caller(&self) -> Caller {
+        let caller = self.name().map_or_else(Caller::anyone, Caller::user);
+        match self.origin {
+            Some((door, address)) => caller.at(door, address),
+            None => caller,
+        }
     }
 
     pub(crate) fn proof(&self) -> &Proof {

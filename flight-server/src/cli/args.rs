@@ -49,7 +49,8 @@ Examples:
   headwater serve --services services --flight-addr 0.0.0.0:50051 --pg-addr 0.0.0.0:5432 \\
       --tls-cert server.crt --tls-key server.key --users users.yaml
 
-Certificates and the users file are read again when they change, and on SIGHUP.
+With --users, users read what access.yaml beside the manifests grants them, and nothing without it.
+Certificates, the users file and access.yaml are read again when they change, and on SIGHUP.
 A service that can't be reached does not stop the others. Ctrl-C or SIGTERM stops the server; running
 statements may finish within 10 seconds.")]
     Serve(ServeArgs),
@@ -180,6 +181,9 @@ pub(crate) struct ServeArgs {
     /// The users file: who may come in, and by what; docs/security.md shows one
     #[arg(long, value_name = "FILE")]
     pub(crate) users: Option<PathBuf>,
+    /// Record in this file who reads what, a line of JSON a statement; docs/security.md says what is in it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) audit_log: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) tls: ServeTlsArgs,
     /// Allow addresses that other machines can reach without users or without encryption

@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use headwater::{Config, Engine, ViewAction, ViewOptions};
+use headwater::{ACCESS_FILE, AuditLog, Config, Engine, ViewAction, ViewOptions};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -20,7 +21,19 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let flight = listen("--flight-addr", &args.flight_addr, &security, args.insecure).await?;
     let pg = listen_where("--pg-addr", args.pg_addr.as_deref(), &security, args.insecure).await?;
     let http = listen_where("--http-addr", args.http_addr.as_deref(), &security, args.insecure).await?;
-    let engine = Engine::builder()
+    let audit = audit(args.audit_log.as_deref(), &security)?;
+    let mut builder = Engine::builder();
+    if !security.gate.is_open() {
+        builder = builder.deny_by_default();
+        let file = args.services.join(ACCESS_FILE);
+        if !file.exists() {
+            warn!(file = %file.display(), "there are users and no access file: nobody may read anything");
+        }
+    }
+    if let Some(log) = &audit {
+        builder = builder.audit(Arc::clone(log));
+    }
+    let engine = builder
         .services_dir(&args.services)
         .view_files(&args.services)
         .connectors(headwater_connectors::all())
@@ -45,7 +58,9 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
         let scheme = if security.tls.is_some() { "https" } else { "http" };
         info!("listening on {scheme}://{}", http.address);
     }
+    let watching = tokio::spawn(security.clone().watch_with(engine.clone(), audit));
     let result = doors(engine, flight, pg, http, security).await;
+    watching.abort();
     reloading.abort();
     // What was applied since the last checkpoint need not be read again.
     if let Err(error) = state.checkpoint().await {
@@ -72,7 +87,6 @@ async fn doors(
             let _gone = stopped.wait_for(|stopped| *stopped).await;
         }
     };
-    let watching = tokio::spawn(security.clone().watch());
     let served_flight = async {
         let limits = flight::Limits::default();
         let served =
@@ -110,7 +124,6 @@ async fn doors(
         stopping.send_replace(true);
     };
     let (served, (), ()) = tokio::join!(served, served_http, told);
-    watching.abort();
     served
 }
 
@@ -130,6 +143,15 @@ fn security(args: &ServeArgs) -> Result<Security, Failure> {
         files.map(|(certificate, key)| TlsFiles { certificate, key, client_authority: args.tls.tls_client_ca.clone() });
     let tls = files.map(Tls::open).transpose().map_err(Failure::failed)?;
     Ok(Security { gate, tls })
+}
+
+/// The audit log, where there is to be one: what the engine runs and whom the gate does not let in.
+fn audit(file: Option<&Path>, security: &Security) -> Result<Option<Arc<AuditLog>>, Failure> {
+    let Some(file) = file else { return Ok(None) };
+    let log = AuditLog::open(file)
+        .map_err(|error| Failure::failed(format!("--audit-log {} can't be opened: {error}", file.display())))?;
+    security.gate.record_to(Arc::clone(&log));
+    Ok(Some(log))
 }
 
 /// What the file of `--config` says, or else the defaults.

@@ -46,7 +46,7 @@ impl Rpc {
     /// Who a request is from, or why nobody may come in.
     async fn admit<M>(&self, request: &Request<M>) -> Result<Principal, Status> {
         let peer = peer_of(request);
-        self.gate.header(authorization(request), &peer).await.map_err(denied)
+        self.gate.header(authorization(request), &peer).await.map(|principal| principal.at(&peer)).map_err(denied)
     }
 
     /// Runs a request as its principal's and under its session's name, and turns a panic into an error of this request alone.

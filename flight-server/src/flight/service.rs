@@ -25,7 +25,7 @@ use arrow_flight::sql::{
 use arrow_flight::{
     Action, FlightDescriptor, FlightEndpoint, FlightInfo, IpcMessage, SchemaAsIpc, SchemaResult, Ticket,
 };
-use headwater::Engine;
+use headwater::{Engine, Session};
 use prost::Message;
 use prost::bytes::Bytes;
 use serde_json::Value;
@@ -40,6 +40,7 @@ use super::session::SessionKey;
 use super::statements::{End, Fetched, Statements, handle_of};
 use super::stream::{FlightStream, encoded, encoded_batch, plain_schema};
 use super::{Limits, info, metadata, parameters};
+use crate::auth::current;
 
 /// The action that ends a session.
 pub(super) const CLOSE_SESSION: &str = "CloseSession";
@@ -121,6 +122,11 @@ impl Service {
             Command::CommandGetXdbcTypeInfo(_) => self.type_info.schema(),
             other => return Err(Status::unimplemented(format!("GetSchema of {}", other.type_url()))),
         })
+    }
+
+    /// What whoever asks may know of services and tables.
+    fn seen(&self) -> Session {
+        self.engine.session_as(&current::principal().caller())
     }
 
     fn stream(&self, fetched: Fetched) -> Response<FlightStream> {
@@ -325,11 +331,12 @@ impl FlightSqlService for Service {
     }
 
     async fn do_get_schemas(&self, command: CommandGetDbSchemas, _: Request<Ticket>) -> GetResult {
-        self.batch(metadata::schemas(command, &self.engine.services(), &self.engine.catalog().await))
+        let seen = self.seen();
+        self.batch(metadata::schemas(command, &seen.services(), &seen.catalog().await))
     }
 
     async fn do_get_tables(&self, command: CommandGetTables, _: Request<Ticket>) -> GetResult {
-        self.batch(metadata::tables(command, &self.engine.catalog().await))
+        self.batch(metadata::tables(command, &self.seen().catalog().await))
     }
 
     async fn do_get_table_types(&self, command: CommandGetTableTypes, _: Request<Ticket>) -> GetResult {
@@ -341,7 +348,7 @@ impl FlightSqlService for Service {
     }
 
     async fn do_get_primary_keys(&self, command: CommandGetPrimaryKeys, _: Request<Ticket>) -> GetResult {
-        self.batch(metadata::primary_keys(&command, &self.engine.catalog().await))
+        self.batch(metadata::primary_keys(&command, &self.seen().catalog().await))
     }
 
     async fn do_get_exported_keys(&self, _: CommandGetExportedKeys, _: Request<Ticket>) -> GetResult {

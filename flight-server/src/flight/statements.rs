@@ -18,6 +18,7 @@ use super::parameters::Row;
 use super::session::SessionKey;
 use super::store::Store;
 use super::stream::Batches;
+use crate::auth::current;
 use crate::detached::Detached;
 use crate::text;
 
@@ -243,7 +244,12 @@ impl Statements {
 
     /// The session with the client's settings, or one without any.
     fn session(&self, key: SessionKey) -> Session {
-        self.kept_session(key).unwrap_or_else(|| self.engine.session())
+        self.kept_session(key).unwrap_or_else(|| self.new_session())
+    }
+
+    /// A session of whoever asks now.
+    fn new_session(&self) -> Session {
+        self.engine.session_as(&current::principal().caller())
     }
 
     fn kept_session(&self, key: SessionKey) -> Option<Session> {
@@ -263,7 +269,7 @@ impl Statements {
     async fn run_set(&self, key: SessionKey, text: &str) -> Result<Answer, Status> {
         let kept = self.kept_session(key);
         let is_new = kept.is_none();
-        let session = kept.unwrap_or_else(|| self.engine.session());
+        let session = kept.unwrap_or_else(|| self.new_session());
         let answer = session.sql(text).await.map_err(|error| status(&error))?;
         if is_new {
             self.sessions.insert_as(key.id(), session, Instant::now())?;

@@ -104,7 +104,8 @@ async fn answer(request: &Request<Incoming>, engine: &Engine, gate: &Gate, peer:
         "/metrics" => {
             let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
             match gate.header(header, peer).await {
-                Ok(_) => metrics_of(engine).await,
+                Ok(principal) if engine.may_monitor(&principal.caller()) => metrics_of(engine).await,
+                Ok(_) => text(StatusCode::FORBIDDEN, "a role with monitors: true in the access file is needed\n"),
                 Err(denied) => refusal(denied),
             }
         }

@@ -106,7 +106,7 @@ impl Session {
     pub(super) fn new(server: &Arc<Server>, started: Started) -> Self {
         let Started { wire, principal, user, settings, wanted, cancel } = started;
         Self {
-            engine: server.engine.session(),
+            engine: server.engine.session_as(&principal.caller()),
             server: Arc::clone(server),
             wire,
             principal,
@@ -322,14 +322,14 @@ impl Session {
     }
 
     async fn plan(&mut self, text: &Arc<str>, stopped: &mut watch::Receiver<Stage>) -> Done<Planned> {
-        let (engine, server) = (self.engine.clone(), Arc::clone(&self.server));
+        let engine = self.engine.clone();
         let asks_catalog = catalog::is_asked(text);
         let context =
             asks_catalog.then(|| catalog::Context { user: self.user.clone(), settings: self.settings.clone() });
         let work = async {
             match context {
                 Some(context) => {
-                    let statement = catalog::Statement::new(&server.engine, &engine, context, text).await?;
+                    let statement = catalog::Statement::new(&engine, context, text).await?;
                     Ok(Planned::Catalog(Arc::new(statement)))
                 }
                 None => engine.prepare(text).await.map(Planned::Engine).map_err(|error| PgError::of(&error, text)),
@@ -621,7 +621,7 @@ impl Session {
 
     fn reset(&mut self) {
         self.settings = Settings::default();
-        self.engine = self.server.engine.session();
+        self.engine = self.server.engine.session_as(&self.principal.caller());
     }
 
     async fn deallocate(&mut self, name: Option<&str>, text: &str) -> Result<(), PgError> {
@@ -649,7 +649,7 @@ impl Session {
                 // Quoted as a text, so that nothing in it is anything else.
                 Some(value) => format!("SET {name} = '{}'", value.replace('\'', "''")),
                 None if name.eq_ignore_ascii_case("search_path") => {
-                    let path = self.server.engine.session();
+                    let path = self.server.engine.session_as(&self.principal.caller());
                     let shown = engine_value(&path, "search_path").await?;
                     format!("SET search_path = '{}'", shown.replace('\'', "''"))
                 }

@@ -9,7 +9,7 @@ use super::error::{PROTOCOL, PgError};
 use super::settings::{DATABASE, Settings};
 use super::wire::{First, Message, Wire};
 use crate::auth::scram::{Exchange, MECHANISM, Refused};
-use crate::auth::{Denied, Principal, refused};
+use crate::auth::{Denied, Principal};
 use crate::tls::{Door, handshake};
 
 /// The largest message of a client that is not known yet, in bytes.
@@ -114,7 +114,7 @@ async fn welcome(
         return Ok(Err(PgError::fatal("0A000", "replication is not served")));
     }
     let principal = match authenticate(server, wire, &user).await? {
-        Ok(principal) => principal,
+        Ok(principal) => principal.at(&wire.connection().origin().peer(Door::Postgres)),
         Err(error) => return Ok(Err(error)),
     };
     // Who is known may be told what there is.
@@ -172,7 +172,7 @@ async fn authenticate(server: &Server, wire: &mut Wire, user: &str) -> io::Resul
         }
         (Ok(_), None) => Ok(Err(refusal(Refused::WrongProof, user))),
         (Err(error), _) => {
-            refused(&peer, user, "wrong password or unknown user");
+            server.gate.refused(&peer, user, "wrong password or unknown user");
             Ok(Err(refusal(error, user)))
         }
     }

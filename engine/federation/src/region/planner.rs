@@ -15,6 +15,7 @@ use super::grow::Grower;
 use super::keyed::{Tries, aggregate_by_keys};
 use super::keyed_cut::cut_when_keyed;
 use super::keyed_exec::KeyedPlanner;
+use crate::barrier::BarrierPlanner;
 use crate::once::read_once;
 use crate::snapshot::share_snapshots;
 
@@ -30,7 +31,8 @@ impl QueryPlanner for Federation {
         session: &dyn Session,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let plan = cut_when_keyed(federated(logical_plan.clone(), Tries::Keys)?)?;
-        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(KeyedPlanner)]);
+        let planner =
+            DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(KeyedPlanner), Arc::new(BarrierPlanner)]);
         let plan = planner.create_physical_plan(&plan, session).await?;
         read_once(&plan);
         share_snapshots(&plan);

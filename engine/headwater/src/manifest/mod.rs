@@ -93,7 +93,7 @@ pub struct PublishedTable {
 }
 
 /// Reads every manifest of a directory: the files `*.yaml` and `*.yml` whose names do not begin with a dot, in the order of
-/// their names. Directories below are not read.
+/// their names, but for `access.yaml`, which says who may read what. Directories below are not read.
 ///
 /// `variables` answers for `${NAME}`; pass `&|name| std::env::var(name).ok()` for the process's environment. Returns the
 /// manifests without a fault and every fault of the others. Where two files name one service, both have a fault and neither is returned.
@@ -158,8 +158,11 @@ fn manifest_files(directory: &Path) -> Result<Vec<PathBuf>, String> {
     Ok(files)
 }
 
-/// Whether the path is named like a manifest and is no directory. Hidden files are editors' and archives' own.
+/// Whether the path is named like a manifest and is no directory. Hidden files are editors' and archives' own; the access file is no service's.
 fn is_manifest(path: &Path) -> bool {
+    if path.file_name().is_some_and(|name| name == crate::ACCESS_FILE) {
+        return false;
+    }
     let named = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
     let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
     named && !hidden && !path.is_dir()

@@ -148,6 +148,7 @@ impl Shared {
     pub(super) async fn add(self: &Arc<Self>, new: &New, plan: LogicalPlan, replace: bool) -> Result<()> {
         let (name, sql) = (&new.name, &new.sql);
         let tables = self.tables_of(&plan)?;
+        let inputs = crate::access::reads::reads(&plan)?;
         let old = self.definitions.read().get(name).map(|definition| definition.view).filter(|_| replace);
         let written = plan.clone();
         let (shared, wanted, full_name) = (Arc::clone(self), tables.clone(), name.to_string());
@@ -174,7 +175,8 @@ impl Shared {
             made.map(|made| (made, released))
         });
         let ((view, schema, tells_time, ids), released) = made.await??;
-        let table = ViewTable::new(name.clone(), view, Arc::clone(&schema), sql.clone(), self.published.clone());
+        let table =
+            ViewTable::new(name.clone(), view, Arc::clone(&schema), sql.clone(), inputs, self.published.clone());
         let shape = Arc::new(Shape::new(written, Arc::clone(&table))?);
         let definition = Definition {
             view,

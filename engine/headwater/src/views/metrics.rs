@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use super::registry::Shared;
+use crate::access::Sight;
+use crate::access::guard::{may_know, may_read};
 use crate::{FeedMetrics, ViewMetrics};
 
 impl Shared {
@@ -43,12 +45,15 @@ impl Shared {
         views
     }
 
-    /// Every view: schema, name, query.
-    pub(crate) fn defined(&self) -> Vec<(String, String, String)> {
+    /// Every view that is seen: schema, name, and its query where that may be known.
+    pub(crate) fn defined(&self, sight: Option<&Sight>) -> Vec<(String, String, String)> {
         let definitions = self.definitions.read();
-        definitions
-            .iter()
-            .map(|(name, definition)| (name.schema.clone(), name.name.clone(), definition.sql.clone()))
-            .collect()
+        let seen = definitions.iter().filter(|(_, definition)| may_read(sight, &definition.shape.table));
+        seen.map(|(name, definition)| {
+            let known = may_know(sight, &definition.shape.table, name);
+            let sql = if known { definition.sql.clone() } else { String::new() };
+            (name.schema.clone(), name.name.clone(), sql)
+        })
+        .collect()
     }
 }

@@ -21,6 +21,8 @@ use super::files::ViewFiles;
 use super::history::{Bounds, History};
 use super::store::{New, Store};
 use super::subscribe::ViewDelta;
+use crate::access::Sight;
+use crate::access::guard::may_read;
 use crate::{Engine, Error, Result};
 
 /// How an engine keeps its views.
@@ -279,14 +281,19 @@ impl Shared {
     }
 
     pub(crate) fn definition(&self, name: &ViewName) -> Result<Definition> {
-        self.definitions.read().get(name).cloned().ok_or_else(|| {
-            let definitions = self.definitions.read();
-            let known: Vec<String> = definitions.keys().map(ToString::to_string).collect();
-            let hint = headwater_source::nearest(&name.to_string(), known.iter().map(String::as_str))
-                .map(|name| format!("; did you mean \"{name}\"?"))
-                .unwrap_or_default();
-            refused(&format!("materialized view \"{name}\""), &format!("there is none of that name{hint}"))
-        })
+        let found = self.definitions.read().get(name).cloned();
+        found.ok_or_else(|| self.unknown(name, None))
+    }
+
+    /// The error of a name that no view has, with a hint at one that whoever asks may know of.
+    pub(crate) fn unknown(&self, name: &ViewName, sight: Option<&Sight>) -> Error {
+        let definitions = self.definitions.read();
+        let known = definitions.iter().filter(|(_, definition)| may_read(sight, &definition.shape.table));
+        let known: Vec<String> = known.map(|(name, _)| name.to_string()).collect();
+        let hint = headwater_source::nearest(&name.to_string(), known.iter().map(String::as_str))
+            .map(|name| format!("; did you mean \"{name}\"?"))
+            .unwrap_or_default();
+        refused(&format!("materialized view \"{name}\""), &format!("there is none of that name{hint}"))
     }
 
     /// Waits until a view is shown or has failed, for at most so long. Its state then.

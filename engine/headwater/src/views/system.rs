@@ -1,4 +1,4 @@
-//! Tables about views: `headwater.views`, `headwater.freshness`, `headwater.feeds`.
+//! Tables about views: `headwater.views`, `headwater.freshness`, `headwater.feeds`. Each tells a caller of what they may read.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,8 +17,11 @@ use headwater_source::ServiceName;
 use headwater_source::async_trait;
 use headwater_views::{Epoch, ViewState};
 
+use super::ask::ViewName;
 use super::registry::{Definition, Shared};
 use super::table::Pin;
+use crate::access::Sight;
+use crate::access::guard::{may_know, may_read};
 
 /// The schema in which the tables stand.
 pub(crate) const SCHEMA: &str = "headwater";
@@ -34,12 +37,30 @@ enum Kind {
     Feeds,
 }
 
-#[derive(Debug)]
-struct SystemTable {
+/// A table about views. It tells a caller of what they may read, and no more of it than that.
+#[derive(Debug, Clone)]
+pub(crate) struct SystemTable {
     kind: Kind,
     schema: SchemaRef,
     /// The catalog holds the table, and what the table tells of holds the catalog.
     shared: std::sync::Weak<Shared>,
+    sight: Option<Sight>,
+}
+
+impl SystemTable {
+    /// Its name in the schema.
+    pub(crate) fn name(&self) -> &'static str {
+        match self.kind {
+            Kind::Views => "views",
+            Kind::Freshness => "freshness",
+            Kind::Feeds => "feeds",
+        }
+    }
+
+    /// The same table for somebody who sees so much.
+    pub(crate) fn seen_by(&self, sight: Sight) -> Arc<dyn TableProvider> {
+        Arc::new(Self { sight: Some(sight), ..self.clone() })
+    }
 }
 
 impl Shared {
@@ -49,19 +70,24 @@ impl Shared {
         if self.catalog.service(SCHEMA).is_some() {
             return Ok(());
         }
-        for (name, kind) in [("views", Kind::Views), ("freshness", Kind::Freshness), ("feeds", Kind::Feeds)] {
-            let table = SystemTable { kind, schema: columns(kind), shared: Arc::downgrade(self) };
-            self.catalog.register_local(&schema, name, Arc::new(table))?;
+        for kind in [Kind::Views, Kind::Freshness, Kind::Feeds] {
+            let table = SystemTable { kind, schema: columns(kind), shared: Arc::downgrade(self), sight: None };
+            self.catalog.register_local(&schema, table.name(), Arc::new(table))?;
         }
         Ok(())
     }
 
-    async fn views_now(self: &Arc<Self>) -> crate::Result<Vec<ArrayRef>> {
+    async fn views_now(self: &Arc<Self>, sight: Option<&Sight>) -> crate::Result<Vec<ArrayRef>> {
         let epoch = self.published.latest();
         let mut rows = Vec::new();
         for (name, definition) in self.definitions.read().iter() {
-            rows.push((name.clone(), definition.clone()));
+            if may_read(sight, &definition.shape.table) {
+                rows.push((name.clone(), definition.clone()));
+            }
         }
+        // A view's query, how many rows it has and why it failed tell of its inputs.
+        let knows = |name: &ViewName, definition: &Definition| may_know(sight, &definition.shape.table, name);
+        let known: Vec<bool> = rows.iter().map(|(name, definition)| knows(name, definition)).collect();
         let views: Vec<_> = rows.iter().map(|(_, definition)| definition.view).collect();
         let statuses =
             self.with_core(move |core| views.iter().map(|view| core.view_status(*view).ok()).collect::<Vec<_>>());
@@ -76,12 +102,21 @@ impl Shared {
             text(rows.iter().map(|(name, _)| Some(name.schema.clone()))),
             text(rows.iter().map(|(name, _)| Some(name.name.clone()))),
             text(statuses.iter().map(|status| Some(state(status).0.to_owned()))),
-            text(statuses.iter().map(|status| state(status).1)),
+            text(statuses.iter().zip(&known).map(|(status, known)| state(status).1.filter(|_| *known))),
             number(rows.iter().map(|(_, definition)| shown(definition).map(|shown| shown.epoch))),
-            text(rows.iter().map(|(_, definition)| shown(definition).map(|shown| shown.vector.to_string()))),
-            number(rows.iter().map(|(_, definition)| shown(definition).map(|shown| shown.version.num_rows() as u64))),
-            number(statuses.iter().map(|status| status.as_ref().map(|status| status.bytes as u64))),
-            text(rows.iter().map(|(_, definition)| Some(definition.sql.clone()))),
+            text(rows.iter().zip(&known).map(|((_, definition), known)| {
+                shown(definition).filter(|_| *known).map(|shown| shown.vector.to_string())
+            })),
+            number(rows.iter().zip(&known).map(|((_, definition), known)| {
+                shown(definition).filter(|_| *known).map(|shown| shown.version.num_rows() as u64)
+            })),
+            number(
+                statuses
+                    .iter()
+                    .zip(&known)
+                    .map(|(status, known)| status.as_ref().filter(|_| *known).map(|status| status.bytes as u64)),
+            ),
+            text(rows.iter().zip(&known).map(|((_, definition), known)| known.then(|| definition.sql.clone()))),
             text(rows.iter().map(|(_, definition)| definition.file.clone())),
             number(rows.iter().map(|(_, definition)| self.history(definition.view).since())),
             Arc::new(
@@ -93,11 +128,18 @@ impl Shared {
         ])
     }
 
-    fn freshness_now(&self, epoch: &Epoch) -> Vec<ArrayRef> {
+    fn freshness_now(&self, epoch: &Epoch, sight: Option<&Sight>) -> Vec<ArrayRef> {
         let mut rows = Vec::new();
         for (name, definition) in self.definitions.read().iter() {
+            if !may_read(sight, &definition.shape.table) {
+                continue;
+            }
             let Some(shown) = epoch.view(definition.view) else { continue };
             for (service, position) in shown.vector.iter() {
+                // Who may read a view and not its inputs need not know where it comes from.
+                if sight.is_some_and(|sight| !sight.rights.monitors() && !sight.sees_schema(service)) {
+                    continue;
+                }
                 let followed = self.followed.read().get(service).cloned();
                 let age = self.age(service, position).map(|age| age.as_secs_f64() * 1_000.0);
                 let head = followed.as_ref().and_then(|followed| followed.head());
@@ -117,8 +159,12 @@ impl Shared {
         ]
     }
 
-    async fn feeds_now(self: &Arc<Self>) -> crate::Result<Vec<ArrayRef>> {
-        let followed: Vec<_> = self.followed.read().values().cloned().collect();
+    /// The feeds of services that may be read whole: what is told of one is of all its tables.
+    async fn feeds_now(self: &Arc<Self>, sight: Option<&Sight>) -> crate::Result<Vec<ArrayRef>> {
+        let mut followed: Vec<_> = self.followed.read().values().cloned().collect();
+        if let Some(Sight { rights, .. }) = sight {
+            followed.retain(|followed| rights.monitors() || rights.reads_service(followed.name()));
+        }
         let mut rows = Vec::new();
         for followed in followed {
             let source = followed.source;
@@ -240,9 +286,9 @@ impl TableProvider for SystemTable {
         let pin = session.config().get_extension::<Pin>();
         let epoch = pin.map_or_else(|| shared.published.latest(), |pin| pin.epoch(&shared.published));
         let columns = match self.kind {
-            Kind::Views => shared.views_now().await,
-            Kind::Freshness => Ok(shared.freshness_now(&epoch)),
-            Kind::Feeds => shared.feeds_now().await,
+            Kind::Views => shared.views_now(self.sight.as_ref()).await,
+            Kind::Freshness => Ok(shared.freshness_now(&epoch, self.sight.as_ref())),
+            Kind::Feeds => shared.feeds_now(self.sight.as_ref()).await,
         };
         let columns = columns.map_err(|error| DataFusionError::External(Box::new(error)))?;
         let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;

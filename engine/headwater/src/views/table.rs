@@ -22,6 +22,7 @@ use headwater_source::async_trait;
 use headwater_views::{Epoch, Published, ViewId};
 
 use super::ask::ViewName;
+use crate::access::Read;
 
 /// The epoch that one query reads: the newest when its first view is planned, unless it was set before.
 #[derive(Debug, Default)]
@@ -34,6 +35,8 @@ pub(crate) struct ViewTable {
     pub(crate) view: ViewId,
     pub(crate) schema: SchemaRef,
     pub(crate) sql: String,
+    /// What its query reads.
+    pub(crate) inputs: Vec<Read>,
     published: Published,
 }
 
@@ -54,8 +57,15 @@ impl Pin {
 }
 
 impl ViewTable {
-    pub(crate) fn new(name: ViewName, view: ViewId, schema: SchemaRef, sql: String, published: Published) -> Arc<Self> {
-        Arc::new(Self { name, view, schema, sql, published })
+    pub(crate) fn new(
+        name: ViewName,
+        view: ViewId,
+        schema: SchemaRef,
+        sql: String,
+        inputs: Vec<Read>,
+        published: Published,
+    ) -> Arc<Self> {
+        Arc::new(Self { name, view, schema, sql, inputs, published })
     }
 }
 

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as the tests do")]
 
+mod access;
+mod access_views;
+mod audit;
 mod availability;
 mod catalog;
 mod covering;

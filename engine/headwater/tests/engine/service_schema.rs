@@ -311,3 +311,40 @@ fn schema_and_parser_agree_on_every_option_of_every_connector() {
         }
     }
 }
+
+#[test]
+fn schema_of_access_is_the_one_of_this_build_and_agrees_with_its_parser() {
+    let path = schema_file().with_file_name("access.schema.json");
+    let built = headwater::access_schema();
+    if std::env::var_os("UPDATE_SCHEMA").is_some() {
+        fs::write(&path, &built).expect("the schema is written");
+    }
+    let written = fs::read_to_string(&path).unwrap_or_default();
+    assert!(written == built, "{} is out of date; run with UPDATE_SCHEMA=1", path.display());
+    let validator = validator(&built);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    for (text, is_good) in [
+        ("roles: {a: {members: [x], grants: [{service: s}]}}", true),
+        ("roles: {a: {members: [\"*\"], includes: [b], defines: [v], monitors: true}, b: {}}", true),
+        ("roles: {a: {grants: [{service: s, tables: [t], columns: [c], rows: \"c = 1\", masks: {c: 1}}]}}", true),
+        ("roles: {a: {grants: [{view: v.x, rows: true}]}}", true),
+        ("roles: {}", false),
+        ("roles: {a: {member: [x]}}", false),
+        ("roles: {a: {members: x}}", false),
+        ("roles: {a: {members: []}}", false),
+        ("roles: {a: {members: [x, x]}}", false),
+        ("roles: {a: {grants: [{}]}}", false),
+        ("roles: {a: {grants: [{service: s, view: v.x}]}}", false),
+        ("roles: {a: {grants: [{service: s, tables: t}]}}", false),
+        ("roles: {a: {monitors: 1}}", false),
+        ("role: {}", false),
+    ] {
+        let documents = Yaml::load_from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        assert_eq!(validator.is_valid(&json(&documents[0])), is_good, "the schema on {text}");
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("access.yaml");
+        fs::write(&file, text).expect("a file");
+        let built = runtime.block_on(headwater::Engine::builder().access_file(&file).build());
+        assert_eq!(built.is_ok(), is_good, "the parser on {text}");
+    }
+}

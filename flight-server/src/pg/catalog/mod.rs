@@ -26,7 +26,6 @@ use datafusion::sql::parser::Statement as Parsed;
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
-use headwater::Engine;
 
 use super::error::{PgError, SYNTAX, UNSUPPORTED};
 use super::settings::Settings;
@@ -104,9 +103,8 @@ pub(in crate::pg) struct Statement {
 }
 
 impl Statement {
-    /// Plans a statement over what the engine knows now.
+    /// Plans a statement over what the session's user may know now.
     pub(in crate::pg) async fn new(
-        engine: &Engine,
         session: &headwater::Session,
         context: Context,
         text: &str,
@@ -114,7 +112,7 @@ impl Statement {
         let search_path = super::session::engine_value(session, "search_path").await.unwrap_or_default();
         let search_path: Vec<String> =
             search_path.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
-        let relations = Relations::of(engine, search_path).await;
+        let relations = Relations::of(session, search_path).await;
         let mut parsed =
             Parser::parse_sql(&PostgreSqlDialect {}, text).map_err(|error| PgError::new(SYNTAX, error.to_string()))?;
         let (Some(mut statement), None) = (parsed.pop(), parsed.pop()) else {

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use headwater::{Engine, TableInfo};
+use headwater::{Session, TableInfo};
 
 use super::SCHEMA;
 use super::fixed::{CATALOG_OID, catalog_oid, is_known};
@@ -35,8 +35,8 @@ pub(super) struct Table {
 }
 
 impl Relations {
-    /// Asks the engine. What a service that is down has is listed without columns.
-    pub(super) async fn of(engine: &Engine, search_path: Vec<String>) -> Self {
+    /// Asks the engine for what the session's user may know. What a service that is down has is listed without columns.
+    pub(super) async fn of(engine: &Session, search_path: Vec<String>) -> Self {
         let mut infos = engine.catalog().await;
         infos.sort_by(|left, right| (&left.service, &left.name).cmp(&(&right.service, &right.name)));
         let defined = engine.materialized_views();

@@ -12,6 +12,7 @@ mod generate;
 mod judge;
 mod kind;
 mod known;
+mod part;
 mod query;
 mod question;
 mod report;
@@ -58,6 +59,8 @@ enum Asked {
     Parts,
     /// Queries with a materialized view beside each, which may answer it.
     Views,
+    /// Queries of somebody who may read a part of each table.
+    OfPart,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -79,6 +82,11 @@ async fn rows_parted_by_a_condition_are_all_the_rows() {
 async fn queries_that_a_view_may_answer_are_answered_as_over_a_local_copy() {
     let tally = run(Spread::Any, Asked::Views, 5_000).await;
     assert!(tally.viewed * 4 > tally.right, "a view answers more than a quarter: {tally:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queries_of_who_may_read_a_part_are_answered_as_over_a_copy_of_that_part() {
+    run(Spread::Any, Asked::OfPart, 6_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -138,7 +146,7 @@ async fn run(spread: Spread, asked: Asked, first: u64) -> Tally {
 /// Asks all that a seed says, and returns the first failure.
 async fn ask_schema(seed: u64, spread: Spread, asked: Asked, until: Instant, tally: &mut Tally) -> Option<Failure> {
     let mut dice = Dice::branch(seed, 0);
-    let schema = Schema::random(&mut dice, spread);
+    let schema = Schema { is_limited: asked == Asked::OfPart, ..Schema::random(&mut dice, spread) };
     let world = World::of(&schema, &settings(&mut dice)).await;
     // A seed that is asked for alone is asked whole.
     let until = variable("HEADWATER_RANDOM_SEED").map_or(Some(until), |_| None);
@@ -169,7 +177,7 @@ async fn ask_schema(seed: u64, spread: Spread, asked: Asked, until: Instant, tal
 
 fn question(mut generator: Generator<'_>, asked: Asked) -> Question {
     match asked {
-        Asked::Queries => Question::One(generator.query()),
+        Asked::Queries | Asked::OfPart => Question::One(generator.query()),
         Asked::Views => {
             let (view, query) = generator.view_and_query();
             Question::Views { view, query }

@@ -55,6 +55,8 @@ pub(super) struct Table {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Schema {
     pub(super) tables: Vec<Table>,
+    /// Whether who asks may read a part of each table only.
+    pub(super) is_limited: bool,
 }
 
 impl Place {
@@ -92,7 +94,7 @@ impl Schema {
             let place = *dice.pick(&places);
             Table::random(dice, number, place)
         };
-        Self { tables: (0..tables).map(table).collect() }
+        Self { tables: (0..tables).map(table).collect(), is_limited: false }
     }
 }
 

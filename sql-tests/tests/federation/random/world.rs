@@ -14,6 +14,7 @@ use headwater_sql_tests::postgres::PostgresDatabase;
 use headwater_sql_tests::services::{Pushdown, Reference, Services, ask, session};
 
 use super::kind::Kind;
+use super::part;
 use super::schema::{Column, Place, Schema, Table};
 use super::values::Values;
 
@@ -78,11 +79,24 @@ impl World {
             services = services.with_files("files");
             schema.tables.iter().for_each(|table| write_file(&services, table));
         }
+        if schema.is_limited {
+            part::grant(&services, schema);
+        }
         let engine = services.engine().await;
         let relations = published(&engine, schema).await;
         let names: Vec<String> = schema.tables.iter().map(Table::sql).collect();
-        let reference = Reference::copy(&engine, &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
-        let (on, off) = (session(&engine, Pushdown::On).await, session(&engine, Pushdown::Off).await);
+        let (reference, on, off) = match schema.is_limited {
+            true => (
+                part::copy(&engine, schema).await,
+                part::session(&engine, "on").await,
+                part::session(&engine, "off").await,
+            ),
+            false => (
+                Reference::copy(&engine, &names.iter().map(String::as_str).collect::<Vec<_>>()).await,
+                session(&engine, Pushdown::On).await,
+                session(&engine, Pushdown::Off).await,
+            ),
+        };
         for setting in settings {
             for answer in [ask(&on, setting).await, ask(&off, setting).await, reference.ask(setting).await] {
                 answer.unwrap_or_else(|error| panic!("{setting}: {error}"));
@@ -128,6 +142,9 @@ async fn published(engine: &Engine, schema: &Schema) -> Vec<Published> {
         let found =
             found.unwrap_or_else(|| panic!("{} is not published: {faults:?}\n{}", table.sql(), file_text(table)));
         let column = |(index, column): (usize, &Column)| {
+            if schema.is_limited && part::hides(table, index) {
+                return None;
+            }
             let field = found.field_with_name(&column.name).expect("every column is published");
             let kind = Kind::of(field.data_type())?;
             let samples = table.rows.iter().filter_map(|row| row[index].clone());

@@ -37,12 +37,13 @@ use super::ask::ViewName;
 use super::fresh::Demand;
 use super::registry::Shared;
 use super::table::ViewTable;
+use crate::access::Sight;
 
 /// A view as something that may answer queries.
 #[derive(Debug)]
 pub(crate) struct Shape {
     plan: LogicalPlan,
-    table: Arc<ViewTable>,
+    pub(crate) table: Arc<ViewTable>,
     tables: BTreeSet<String>,
     /// The normal form in each reading, or why the view answers no query but one that names it. Computed when it is first needed.
     blocks: OnceLock<std::result::Result<[Block; 2], String>>,
@@ -119,13 +120,15 @@ impl Shape {
 }
 
 impl Shared {
-    /// The plan with what views hold, as fresh as the session demands, read from them. `pinned` is the epoch of the views that it names.
+    /// The plan with what views hold, as fresh as the session demands, read from them. `pinned` is the epoch of the views that it names. A view of which whoever
+    /// asks may not read every input as it is answers nothing for them, and is not named.
     pub(crate) async fn answer_from_views(
         self: &Arc<Self>,
         plan: LogicalPlan,
         state: &SessionState,
         demand: &Demand,
         pinned: Option<Arc<Epoch>>,
+        sight: Option<&Sight>,
     ) -> crate::Result<Answered> {
         let untouched = |plan, notes| Ok(Answered { plan, epoch: None, notes });
         let is_explained = matches!(plan, LogicalPlan::Explain(_));
@@ -134,7 +137,7 @@ impl Shared {
             return untouched(plan, vec![]);
         }
         let tables: BTreeSet<String> = block::tables(&plan)?.into_iter().collect();
-        let mut candidates = self.candidates(&tables);
+        let mut candidates = self.candidates(&tables, sight);
         if candidates.is_empty() {
             return untouched(plan, vec![]);
         }
@@ -168,10 +171,13 @@ impl Shared {
     }
 
     /// The views that read none but these tables.
-    fn candidates(&self, tables: &BTreeSet<String>) -> Vec<Candidate> {
+    fn candidates(&self, tables: &BTreeSet<String>, sight: Option<&Sight>) -> Vec<Candidate> {
         let definitions = self.definitions.read();
-        let fitting =
-            definitions.iter().filter(|(_, view)| !view.shape.tables.is_empty() && view.shape.tables.is_subset(tables));
+        let is_open =
+            |view: &super::registry::Definition| sight.is_none_or(|sight| sight.reads_inputs(&view.shape.table));
+        let fitting = definitions
+            .iter()
+            .filter(|(_, view)| !view.shape.tables.is_empty() && view.shape.tables.is_subset(tables) && is_open(view));
         let candidate = |(name, view): (&ViewName, &super::registry::Definition)| Candidate {
             name: name.clone(),
             shape: Arc::clone(&view.shape),
