@@ -265,8 +265,11 @@ impl Session {
     async fn plan(&mut self, text: &Arc<str>, stopped: &mut watch::Receiver<Stage>) -> Done<Planned> {
         let (engine, server) = (self.engine.clone(), Arc::clone(&self.server));
         let asks_catalog = catalog::is_asked(text);
-        let context =
-            asks_catalog.then(|| catalog::Context { user: self.user.clone(), settings: self.settings.clone() });
+        let context = asks_catalog.then(|| catalog::Context {
+            user: self.user.clone(),
+            settings: self.settings.clone(),
+            process: self.cancel.process,
+        });
         let work = async {
             match context {
                 Some(context) => {

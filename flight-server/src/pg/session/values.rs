@@ -7,14 +7,14 @@ use super::{PgError, Planned, Statement};
 use crate::pg::decode;
 use crate::pg::encode::Format;
 use crate::pg::error::PROTOCOL;
-use crate::pg::types::of;
+use crate::pg::types::of_field;
 use crate::pg::wire::Bind;
 
 /// The type that a client is told for a parameter: its own, or what the statement says, or text.
 pub(super) fn parameter_type(statement: &Statement, index: usize, field: &Field) -> u32 {
     match statement.said.get(index) {
         Some(oid) if *oid != 0 => *oid,
-        _ => of(field.data_type()).oid(),
+        _ => of_field(field).oid(),
     }
 }
 
