@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as the tests do")]
 
+mod actions;
 mod adbc;
 mod arrow_client;
+mod canary;
 mod cancel;
+mod clients;
 mod documented;
 mod doors;
 mod limits;
