@@ -77,7 +77,7 @@ public class JdbcClient {
         same(rows(meta.getColumns(null, "orders", "lines", "li%"), "COLUMN_NAME", "DATA_TYPE"),
             List.of("line|" + Types.BIGINT), "columns of a pattern");
         same(rows(meta.getPrimaryKeys(null, "orders", "lines"), "COLUMN_NAME", "KEY_SEQ", "PK_NAME"),
-            List.of("line|2|lines_pkey", "order_id|1|lines_pkey"), "primary keys");
+            List.of("order_id|1|lines_pkey", "line|2|lines_pkey"), "primary keys");
         same(rows(meta.getIndexInfo(null, "orders", "lines", true, true), "INDEX_NAME", "COLUMN_NAME", "ORDINAL_POSITION", "NON_UNIQUE"),
             List.of("lines_pkey|order_id|1|f", "lines_pkey|line|2|f"), "indexes");
         same(rows(meta.getImportedKeys(null, "orders", "lines"), "FK_NAME"), List.of(), "imported keys");

@@ -14,7 +14,7 @@ pub(super) const SERVER_VERSION: &str = "15.0";
 pub(super) const DATABASE: &str = "headwater";
 
 /// Settings with one value. Clients that set another one get an error.
-const FIXED: [(&str, &str); 15] = [
+const FIXED: [(&str, &str); 18] = [
     ("server_version", SERVER_VERSION),
     ("server_version_num", "150000"),
     ("server_encoding", "UTF8"),
@@ -30,6 +30,9 @@ const FIXED: [(&str, &str); 15] = [
     ("default_transaction_isolation", "read committed"),
     ("lc_collate", "C"),
     ("max_identifier_length", "63"),
+    ("max_index_keys", "32"),
+    ("block_size", "8192"),
+    ("data_checksums", "off"),
 ];
 
 /// Settings that change nothing here, with the value that they begin with.

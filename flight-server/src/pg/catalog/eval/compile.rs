@@ -7,7 +7,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::Tables;
 use super::names::{Scope, folded};
-use super::plan::{Aggregate, Body, By, Call, Column, Cte, Expr, Key, Query, SetHow, Window};
+use super::plan::{Aggregate, Asks, Body, By, Call, Column, Cte, Expr, Key, Query, SetHow, Window};
 use super::value::Kind;
 use crate::pg::error::{PgError, SYNTAX, UNSUPPORTED};
 
@@ -27,7 +27,7 @@ pub(super) struct Compiler<'a> {
     /// The outermost of what a query asks: 0 where it is never the same twice, else one more than the depth of a scope.
     lowest: usize,
     /// For conditions: which values of the scope of a depth they ask.
-    pub(super) marks: Vec<(usize, Option<usize>)>,
+    pub(super) marks: Vec<(usize, Asks)>,
     depth: usize,
 }
 

@@ -7,7 +7,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::compile::{Beside, Compiler, Typed};
 use super::names::{Scope, folded, last, parts, unknown_table};
-use super::plan::{Call, Column, Compare, Expr, Join, Select, Set, Source, Step};
+use super::plan::{Asks, Call, Column, Compare, Expr, Join, Select, Set, Source, Step};
 use super::select::conjuncts;
 use super::sets;
 use super::value::Kind;
@@ -43,14 +43,14 @@ impl Compiler<'_> {
                 }
             };
             if let Some(step) = steps.last_mut() {
-                step.on = on;
+                (step.on, step.on_asks) = on.into_iter().unzip();
             }
         }
         Ok(())
     }
 
-    fn on(&mut self, expr: &Ast, scope: &mut Scope) -> Result<Vec<Expr>, PgError> {
-        self.beside_scope(scope, |compiler| conjuncts(expr).into_iter().map(|part| compiler.flag(part)).collect())
+    fn on(&mut self, expr: &Ast, scope: &mut Scope) -> Result<Vec<(Expr, Asks)>, PgError> {
+        self.beside_scope(scope, |compiler| conjuncts(expr).into_iter().map(|part| compiler.condition(part)).collect())
     }
 
     /// Compiles something that sees what is joined so far.
@@ -74,7 +74,7 @@ impl Compiler<'_> {
         first: usize,
         before: usize,
         scope: &mut Scope,
-    ) -> Result<Vec<Expr>, PgError> {
+    ) -> Result<Vec<(Expr, Asks)>, PgError> {
         let mut on = Vec::new();
         for name in names {
             let find = |range: std::ops::Range<usize>| {
@@ -95,7 +95,8 @@ impl Compiler<'_> {
             self.asks(self.scopes.len() + 1);
             let column =
                 |(_, _, index, kind): (usize, usize, usize, Kind)| Typed { expr: Expr::Column { up: 0, index }, kind };
-            on.push(self.compared(Compare::Equal, column(left), column(right))?.expr);
+            let asks = Asks::from([left.2, right.2]);
+            on.push((self.compared(Compare::Equal, column(left), column(right))?.expr, asks));
         }
         Ok(on)
     }
@@ -150,7 +151,7 @@ impl Compiler<'_> {
         };
         let width = columns.len();
         let offset = scope.add(name, columns);
-        steps.push(Step { source, offset, width, join, on: vec![], filters: vec![], key: None });
+        steps.push(Step { source, offset, width, join, on: vec![], on_asks: vec![], filters: vec![], key: None });
         Ok(())
     }
 
@@ -164,6 +165,7 @@ impl Compiler<'_> {
     ) -> Result<(), PgError> {
         let (mut inner, mut inner_steps) = (Scope::default(), Vec::new());
         self.from(join, &mut inner, &mut inner_steps)?;
+        let (inner_steps, _) = self.ordered(inner_steps, vec![]);
         let (offset, width) = (scope.width, inner.width);
         scope.width += width;
         scope.relations.extend(inner.relations.into_iter().map(|mut relation| {
@@ -172,7 +174,7 @@ impl Compiler<'_> {
         }));
         let select = Select { steps: inner_steps, width, ..Select::default() };
         let source = Source::Joined(Box::new(select));
-        steps.push(Step { source, offset, width, join: how, on: vec![], filters: vec![], key: None });
+        steps.push(Step { source, offset, width, join: how, on: vec![], on_asks: vec![], filters: vec![], key: None });
         Ok(())
     }
 

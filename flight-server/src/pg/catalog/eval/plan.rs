@@ -1,8 +1,9 @@
 //! A statement that was compiled: what its names mean is settled, and what it yields is known.
 //!
-//! A row of a SELECT is that of all that its FROM joins, side by side. What is computed of several rows (aggregates, windows) and what makes several of one (sets) is
+//! A row of a SELECT is that of all that its FROM joins, side by side, in whatever order they are joined. What is computed of several rows (aggregates, windows) and what makes several of one (sets) is
 //! put beside it under numbers of its own, in this order, before the columns are computed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::value::{Kind, Value};
@@ -92,6 +93,9 @@ pub(super) enum Distinct {
     On(Vec<Expr>),
 }
 
+/// Which values of a row something asks.
+pub(super) type Asks = BTreeSet<usize>;
+
 /// One relation of a FROM, joined to those before it.
 #[derive(Debug)]
 pub(super) struct Step {
@@ -99,8 +103,9 @@ pub(super) struct Step {
     pub(super) offset: usize,
     pub(super) width: usize,
     pub(super) join: Join,
-    /// The conditions of the join.
+    /// The conditions of the join, and which values of the row each asks.
     pub(super) on: Vec<Expr>,
+    pub(super) on_asks: Vec<Asks>,
     /// The conditions of WHERE that can be looked at once this is joined.
     pub(super) filters: Vec<Expr>,
     /// A column of the relation and what it must be equal to.

@@ -250,23 +250,24 @@ impl<'a> World<'a> {
 
     /// The rows of a FROM and a WHERE.
     fn joined(&self, select: &Select, up: Up<'_>) -> Result<Vec<Tuple>, PgError> {
-        let mut tuples = vec![Tuple::default()];
+        let mut tuples = vec![Tuple { row: vec![Value::Null; select.width], ..Tuple::default() }];
         if !self.hold(&select.conditions, &tuples[0], up)? {
             return Ok(vec![]);
         }
         for step in &select.steps {
-            tuples = self.joined_step(step, tuples, up)?;
+            tuples = self.joined_step(step, select.width, tuples, up)?;
         }
         Ok(tuples)
     }
 
-    fn joined_step(&self, step: &Step, before: Vec<Tuple>, up: Up<'_>) -> Result<Vec<Tuple>, PgError> {
+    fn joined_step(&self, step: &Step, width: usize, before: Vec<Tuple>, up: Up<'_>) -> Result<Vec<Tuple>, PgError> {
         let fixed = match Self::is_fixed(&step.source) {
             true => Some(self.source(&step.source, up, None)?),
             false => None,
         };
         let keeps_right = matches!(step.join, Join::Right | Join::Full);
         let keeps_left = matches!(step.join, Join::Left | Join::Full);
+        let range = step.offset..step.offset + step.width;
         let mut used: HashSet<usize> = HashSet::new();
         let mut after = Vec::new();
         for mut tuple in before {
@@ -278,8 +279,7 @@ impl<'a> World<'a> {
             let mut is_met = false;
             for place in found {
                 self.step()?;
-                tuple.row.truncate(step.offset);
-                tuple.row.extend_from_slice(&rows[place]);
+                tuple.row[range.clone()].clone_from_slice(&rows[place]);
                 if !self.hold(&step.on, &tuple, up)? {
                     continue;
                 }
@@ -292,8 +292,7 @@ impl<'a> World<'a> {
                 }
             }
             if keeps_left && !is_met {
-                tuple.row.truncate(step.offset);
-                tuple.row.resize(step.offset + step.width, Value::Null);
+                tuple.row[range.clone()].fill(Value::Null);
                 if self.hold(&step.filters, &tuple, up)? {
                     after.push(tuple);
                 }
@@ -301,8 +300,8 @@ impl<'a> World<'a> {
         }
         if let (true, Some(rows)) = (keeps_right, &fixed) {
             for (_, row) in rows.iter().enumerate().filter(|(place, _)| !used.contains(place)) {
-                let mut tuple = Tuple { row: vec![Value::Null; step.offset], ..Tuple::default() };
-                tuple.row.extend_from_slice(row);
+                let mut tuple = Tuple { row: vec![Value::Null; width], ..Tuple::default() };
+                tuple.row[range.clone()].clone_from_slice(row);
                 if self.hold(&step.filters, &tuple, up)? {
                     after.push(tuple);
                 }

@@ -7,7 +7,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::compile::{Beside, Compiler, Typed, keyed};
 use super::names::{Scope, folded, name_of, parts, unknown_table};
-use super::plan::{By, Column, Compare, Distinct, Expr, Join, Key, Select, Step};
+use super::plan::{Asks, By, Column, Compare, Distinct, Expr, Join, Key, Select, Source, Step};
 use super::value::Kind;
 use crate::pg::error::{PgError, UNSUPPORTED};
 
@@ -40,16 +40,13 @@ impl Compiler<'_> {
         &mut self,
         select: &AstSelect,
         order: &[&OrderByExpr],
-        mut steps: Vec<Step>,
+        steps: Vec<Step>,
     ) -> Result<(Select, Vec<Column>, Vec<Key>), PgError> {
         let mut conditions = Vec::new();
-        if let Some(selection) = &select.selection {
-            for part in conjuncts(selection) {
-                let (condition, asks) = self.condition(part)?;
-                place(condition, asks, &mut steps, &mut conditions);
-            }
+        for part in select.selection.iter().flat_map(conjuncts) {
+            conditions.push(self.condition(part)?);
         }
-        steps.iter_mut().for_each(find_key);
+        let (steps, conditions) = self.ordered(steps, conditions);
         let (exprs, columns) = self.projection(&select.projection)?;
         let groups = self.groups(&select.group_by, &select.projection)?;
         let mut having = Vec::new();
@@ -74,13 +71,71 @@ impl Compiler<'_> {
         Ok((select, columns, keys))
     }
 
-    /// A condition, and the last value of this SELECT's rows that it asks.
-    pub(super) fn condition(&mut self, part: &Ast) -> Result<(Expr, Option<usize>), PgError> {
-        let depth = self.scopes.len() - 1;
-        self.marks.push((depth, None));
+    /// A condition, and the values of this SELECT's rows that it asks.
+    pub(super) fn condition(&mut self, part: &Ast) -> Result<(Expr, Asks), PgError> {
+        let depth = self.scopes.len().saturating_sub(1);
+        self.marks.push((depth, Asks::new()));
         let condition = self.flag(part);
-        let asks = self.marks.pop().and_then(|(_, asks)| asks);
+        let asks = self.marks.pop().map(|(_, asks)| asks).unwrap_or_default();
         Ok((condition?, asks))
+    }
+
+    /// The order in which relations are joined, each with the conditions that can be looked at once it is, and the conditions that ask nothing of them.
+    ///
+    /// Relations of inner joins that stand first may change places: the next is one that can be looked up by what is joined already, or else a small one.
+    pub(super) fn ordered(&self, steps: Vec<Step>, conditions: Vec<(Expr, Asks)>) -> (Vec<Step>, Vec<Expr>) {
+        let adds_nulls_before = steps.iter().any(|step| matches!(step.join, Join::Right | Join::Full));
+        let (of_rows, free): (Vec<_>, Vec<_>) =
+            conditions.into_iter().partition(|(_, asks)| adds_nulls_before && !steps.is_empty() || !asks.is_empty());
+        let free = free.into_iter().map(|(condition, _)| condition).collect();
+        let movable = match adds_nulls_before {
+            true => 0,
+            false => steps.iter().take_while(|step| step.join == Join::Inner && is_fixed(&step.source)).count(),
+        };
+        let mut pending = of_rows;
+        let mut rest: Vec<Step> = steps;
+        let mut fixed = rest.split_off(movable);
+        for step in &mut rest {
+            // What an inner join demands may be looked at whenever it can be.
+            pending.extend(std::mem::take(&mut step.on).into_iter().zip(std::mem::take(&mut step.on_asks)));
+        }
+        let (mut ordered, mut bound) = (Vec::new(), Asks::new());
+        while !rest.is_empty() {
+            let costs = rest.iter().map(|step| self.cost(step, &pending, &bound));
+            let next = costs.enumerate().min_by_key(|(_, cost)| *cost).map_or(0, |(place, _)| place);
+            let mut step = rest.remove(next);
+            step.key = find_key(&step, pending.iter().map(|(condition, _)| condition), &bound);
+            bound.extend(step.offset..step.offset + step.width);
+            step.filters = taken(&mut pending, &bound);
+            ordered.push(step);
+        }
+        let last = fixed.len().saturating_sub(1);
+        for (place, step) in fixed.iter_mut().enumerate() {
+            step.key = find_key(step, step.on.iter(), &bound);
+            bound.extend(step.offset..step.offset + step.width);
+            if !adds_nulls_before || place == last {
+                step.filters = taken(&mut pending, &bound);
+            }
+        }
+        ordered.extend(fixed);
+        (ordered, free)
+    }
+
+    /// How dear it is to join a relation next: whether it has to be gone through, and its rows.
+    fn cost(&self, step: &Step, conditions: &[(Expr, Asks)], bound: &Asks) -> (u8, usize) {
+        let rows = match &step.source {
+            Source::Table(place) => self.tables.at(*place).rows.len(),
+            _ => 1_000,
+        };
+        let own = step.offset..step.offset + step.width;
+        let narrows = |asks: &Asks| !asks.is_empty() && asks.iter().all(|index| own.contains(index));
+        if find_key(step, conditions.iter().map(|(condition, _)| condition), bound).is_some() {
+            (0, rows)
+        } else if conditions.iter().any(|(_, asks)| narrows(asks)) {
+            (1, rows)
+        } else {
+            (2, rows)
+        }
     }
 
     fn projection(&mut self, items: &[SelectItem]) -> Result<(Vec<Expr>, Vec<Column>), PgError> {
@@ -232,45 +287,46 @@ pub(super) fn conjuncts(expr: &Ast) -> Vec<&Ast> {
     }
 }
 
-/// Puts a condition of WHERE where all that it asks is there first.
-fn place(condition: Expr, asks: Option<usize>, steps: &mut [Step], conditions: &mut Vec<Expr>) {
-    let adds_nulls_before = steps.iter().any(|step| matches!(step.join, Join::Right | Join::Full));
-    let found = match asks {
-        _ if adds_nulls_before => steps.last_mut(),
-        None => None,
-        Some(asks) => steps.iter_mut().find(|step| asks < step.offset + step.width),
-    };
-    match found {
-        Some(step) => step.filters.push(condition),
-        None => conditions.push(condition),
+/// Whether a relation's rows are the same whatever stands before it.
+fn is_fixed(source: &Source) -> bool {
+    match source {
+        Source::Table(_) | Source::Cte(_) | Source::Joined(_) => true,
+        Source::Query { is_lateral, .. } => !is_lateral,
+        Source::Function { .. } => false,
     }
 }
 
-/// Finds an equality by which a relation's rows are looked up.
-fn find_key(step: &mut Step) {
+/// Takes the conditions that can be looked at now.
+fn taken(pending: &mut Vec<(Expr, Asks)>, bound: &Asks) -> Vec<Expr> {
+    let (now, later) = std::mem::take(pending).into_iter().partition(|(_, asks)| asks.is_subset(bound));
+    *pending = later;
+    let now: Vec<(Expr, Asks)> = now;
+    now.into_iter().map(|(condition, _)| condition).collect()
+}
+
+/// An equality by which a relation's rows are looked up: a column of it, and what is known.
+fn find_key<'a>(step: &Step, mut conditions: impl Iterator<Item = &'a Expr>, bound: &Asks) -> Option<(usize, Expr)> {
     let range = step.offset..step.offset + step.width;
-    let of_filters = if step.join == Join::Inner { step.filters.len() } else { 0 };
-    let mut conditions = step.on.iter().chain(&step.filters[..of_filters]);
-    step.key = conditions.find_map(|condition| {
+    conditions.find_map(|condition| {
         let Expr::Compare(Compare::Equal, one, other) = condition else { return None };
         let sides = [(one, other), (other, one)];
         sides.into_iter().find_map(|(own, other)| match **own {
             Expr::Column { up: 0, index } if range.contains(&index) => {
-                Some((index - range.start, known_before(other, range.start)?))
+                Some((index - range.start, known(other, bound)?))
             }
             _ => None,
         })
-    });
+    })
 }
 
-/// An expression again, where it asks only what is there before a relation.
-fn known_before(expr: &Expr, offset: usize) -> Option<Expr> {
+/// An expression again, where it asks only what is there already.
+fn known(expr: &Expr, bound: &Asks) -> Option<Expr> {
     Some(match expr {
         Expr::Constant(value) => Expr::Constant(value.clone()),
         Expr::Parameter(index) => Expr::Parameter(*index),
-        Expr::Column { up, index } if *up > 0 || *index < offset => Expr::Column { up: *up, index: *index },
+        Expr::Column { up, index } if *up > 0 || bound.contains(index) => Expr::Column { up: *up, index: *index },
         Expr::Cast { value, from, to } => {
-            Expr::Cast { value: Box::new(known_before(value, offset)?), from: from.clone(), to: to.clone() }
+            Expr::Cast { value: Box::new(known(value, bound)?), from: from.clone(), to: to.clone() }
         }
         _ => return None,
     })

@@ -158,19 +158,18 @@ impl Compiler<'_> {
         for (depth, scope) in self.scopes.iter().enumerate().rev() {
             let Some(found) = scope.find(names)? else { continue };
             let up = self.scopes.len() - 1 - depth;
-            let (last, term) = match found {
-                Found::Column(index, kind) => (index, typed(Expr::Column { up, index }, kind)),
+            let (asked, term) = match found {
+                Found::Column(index, kind) => (index..index + 1, typed(Expr::Column { up, index }, kind)),
                 Found::Row(offset, columns) => {
-                    let fields: Vec<Expr> =
-                        (0..columns.len()).map(|index| Expr::Column { up, index: offset + index }).collect();
-                    let last = offset + columns.len().saturating_sub(1);
+                    let asked = offset..offset + columns.len();
+                    let fields = asked.clone().map(|index| Expr::Column { up, index }).collect();
                     let kinds = columns.into_iter().map(|column| (column.name, column.kind));
-                    (last, typed(Expr::Record(fields), Kind::Record(kinds.collect())))
+                    (asked, typed(Expr::Record(fields), Kind::Record(kinds.collect())))
                 }
             };
             self.asks(depth + 1);
             for (_, asks) in self.marks.iter_mut().filter(|(of, _)| *of == depth) {
-                *asks = Some(asks.map_or(last, |known: usize| known.max(last)));
+                asks.extend(asked.clone());
             }
             return Ok(term);
         }
@@ -480,6 +479,7 @@ impl Compiler<'_> {
                         width,
                         join: super::plan::Join::Inner,
                         on: vec![],
+                        on_asks: vec![],
                         filters: vec![],
                         key: None,
                     }],

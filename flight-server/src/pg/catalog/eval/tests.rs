@@ -162,6 +162,13 @@ fn catalog_tells_tables_columns_and_keys() {
         "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'customers.t'::regclass",
         &["t_pkey|PRIMARY KEY (id)"],
     );
+    // In the order in which ODBC's driver writes it, every column would meet every other.
+    yields(
+        "SELECT ta.attname, ia.attnum FROM pg_attribute ta, pg_attribute ia, pg_class tc, pg_index i, pg_namespace n, pg_class ic \
+         WHERE tc.relname = 't' AND n.nspname = 'orders' AND tc.oid = i.indrelid AND n.oid = tc.relnamespace AND i.indisprimary = 't' \
+         AND ia.attrelid = i.indexrelid AND ta.attrelid = i.indrelid AND ta.attnum = i.indkey[ia.attnum-1] AND ic.oid = i.indexrelid",
+        &["id|1"],
+    );
     yields("SELECT table_name FROM information_schema.tables WHERE table_schema = 'orders'", &["t"]);
     yields(
         "SELECT attname FROM pg_attribute WHERE attrelid = 'pg_am'::regclass ORDER BY attnum",

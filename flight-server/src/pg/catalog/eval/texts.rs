@@ -214,7 +214,28 @@ fn built() -> Vec<Function> {
             within(parts.join(&between.shown()))
         }),
         lenient("format", Kind::Text, format),
+        lenient("json_build_object", Kind::Text, object),
+        lenient("jsonb_build_object", Kind::Text, object),
     ]
+}
+
+/// A JSON object of names and values in turn.
+fn object(_: &World<'_>, values: &[Value]) -> Result<Value, PgError> {
+    let json = |value: &Value| match value {
+        Value::Null => serde_json::Value::Null,
+        Value::Bool(flag) => serde_json::Value::from(*flag),
+        Value::Int(number) => serde_json::Value::from(*number),
+        Value::Float(Real(number)) => serde_json::Value::from(*number),
+        other => serde_json::Value::from(other.shown()),
+    };
+    let mut fields = serde_json::Map::new();
+    for pair in values.chunks(2) {
+        let [name, value] = pair else {
+            return Err(PgError::new("22023", "json_build_object() takes names and values in turn"));
+        };
+        fields.insert(name.shown(), json(value));
+    }
+    within(serde_json::Value::Object(fields).to_string())
 }
 
 /// PostgreSQL's `format`: %s, %I, %L and %%, in turn or by number.
