@@ -119,7 +119,6 @@ async fn psql_answers_each_of_its_listings() {
         ("\\l+", "headwater"),
         ("\\du", "ada"),
         ("\\dg+", "ada"),
-        ("\\sv reports.totals", "CREATE"),
         ("\\encoding", "UTF8"),
         ("\\conninfo", "connected to database \"headwater\""),
     ];

@@ -11,7 +11,7 @@ use super::plan::{Asks, Call, Column, Compare, Expr, Join, Select, Set, Source, 
 use super::select::conjuncts;
 use super::sets;
 use super::value::Kind;
-use crate::pg::catalog::SCHEMA;
+use crate::pg::catalog::{SCHEMA, shape};
 use crate::pg::error::{PgError, UNSUPPORTED};
 
 impl Compiler<'_> {
@@ -151,6 +151,10 @@ impl Compiler<'_> {
         };
         let width = columns.len();
         let offset = scope.add(name, columns);
+        if let (Source::Table(place), Some(relation)) = (&source, scope.relations.last_mut()) {
+            let table = self.tables.at(*place);
+            relation.oid = shape::find(table.schema, table.name).map_or(0, |shape| shape.oid);
+        }
         steps.push(Step { source, offset, width, join, on: vec![], on_asks: vec![], filters: vec![], key: None });
         Ok(())
     }

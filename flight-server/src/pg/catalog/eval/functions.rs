@@ -246,6 +246,7 @@ fn about_the_server() -> Vec<Function> {
             Ok(Value::text(if values[0] == Value::Int(6) { "UTF8" } else { "" }))
         }),
         constant("pg_client_encoding", Kind::Name, Value::text("UTF8")),
+        constant("getdatabaseencoding", Kind::Name, Value::text("UTF8")),
         strict("pg_char_to_encoding", Kind::Int4, |_, values| {
             let is_ours = matches!(values[0].shown().to_ascii_uppercase().as_str(), "UTF8" | "UTF-8" | "UNICODE");
             Ok(Value::Int(if is_ours { 6 } else { -1 }))

@@ -25,6 +25,8 @@ pub(super) struct Relation {
     /// Columns that USING has put together with one before.
     pub(super) hidden: Vec<bool>,
     pub(super) offset: usize,
+    /// The oid of the table that it is, 0 where it is none.
+    pub(super) oid: i64,
 }
 
 /// Where a name leads.
@@ -39,7 +41,7 @@ impl Scope {
     pub(super) fn add(&mut self, name: String, columns: Vec<Column>) -> usize {
         let offset = self.width;
         self.width += columns.len();
-        self.relations.push(Relation { name, hidden: vec![false; columns.len()], columns, offset });
+        self.relations.push(Relation { name, hidden: vec![false; columns.len()], columns, offset, oid: 0 });
         offset
     }
 
@@ -73,6 +75,18 @@ impl Scope {
             found = whole.map(|known| Found::Row(known.offset, known.columns.clone()));
         }
         Ok(found)
+    }
+
+    /// What `tableoid` is here.
+    pub(super) fn table_oid(&self, names: &[String]) -> Option<i64> {
+        let mut tables = self.relations.iter().filter(|relation| relation.oid != 0);
+        match names {
+            [column] if column == "tableoid" => tables.next().map(|table| table.oid),
+            [.., table, column] if column == "tableoid" => {
+                tables.find(|known| known.name == *table).map(|known| known.oid)
+            }
+            _ => None,
+        }
     }
 
     /// The relation of this name.

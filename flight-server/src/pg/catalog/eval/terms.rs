@@ -173,6 +173,9 @@ impl Compiler<'_> {
             }
             return Ok(term);
         }
+        if let Some(oid) = self.scopes.iter().rev().find_map(|scope| scope.table_oid(names)) {
+            return Ok(typed(Expr::Constant(Value::Int(oid)), Kind::Oid));
+        }
         if let ([name], true) = (names, may_be_register) {
             match name.as_str() {
                 "current_user" | "session_user" | "user" | "current_role" => {

@@ -170,6 +170,7 @@ fn catalog_tells_tables_columns_and_keys() {
         &["id|1"],
     );
     yields("SELECT table_name FROM information_schema.tables WHERE table_schema = 'orders'", &["t"]);
+    yields("SELECT a.tableoid::regclass FROM pg_am a LIMIT 1", &["pg_am"]);
     yields(
         "SELECT attname FROM pg_attribute WHERE attrelid = 'pg_am'::regclass ORDER BY attnum",
         &["oid", "amname", "amhandler", "amtype"],
