@@ -19,6 +19,10 @@ use super::args::LogFormat;
 /// The environment variable that sets what is logged.
 const VARIABLE: &str = "HEADWATER_LOG";
 
+/// Libraries that log statements, plans or values when they are asked to say more: what a query holds is in no log.
+const SILENCED: [&str; 6] =
+    ["sqlparser=warn", "datafusion=warn", "tokio_postgres=warn", "mysql_async=warn", "h2=warn", "rustyline=warn"];
+
 /// Begins to log what the environment asks for, or else this.
 pub(super) fn begin(default: &str, format: LogFormat) {
     let wanted = std::env::var(VARIABLE).unwrap_or_else(|_| default.to_owned());
@@ -26,6 +30,8 @@ pub(super) fn begin(default: &str, format: LogFormat) {
         eprintln!("warning: {VARIABLE} is not understood: {error}");
         EnvFilter::new(default)
     });
+    let quiet = SILENCED.iter().filter_map(|directive| directive.parse().ok());
+    let filter = quiet.fold(filter, EnvFilter::add_directive);
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
@@ -58,6 +64,10 @@ struct Fields(Map<String, Value>);
 
 impl Fields {
     fn put(&mut self, field: &Field, value: Value) {
+        // Where in its sources a library of the other kind of logging stands is of no use.
+        if field.name().starts_with("log.") {
+            return;
+        }
         self.0.insert(field.name().to_owned(), value);
     }
 }

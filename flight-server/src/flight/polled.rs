@@ -124,8 +124,11 @@ async fn collected(
     while let Some(batch) = batches.next().await {
         let batch = batch?;
         told.send_modify(|state| state.rows += batch.num_rows() as u64);
-        for slice in slices(&batch, sizes.part_rows) {
-            collected.add(slice);
+        let mut rest = batch;
+        while rest.num_rows() > 0 {
+            let fits = sizes.part_rows.max(1).saturating_sub(collected.rows).min(rest.num_rows());
+            collected.add(rest.slice(0, fits));
+            rest = rest.slice(fits, rest.num_rows() - fits);
             if collected.rows >= sizes.part_rows || collected.bytes >= sizes.part_bytes {
                 give(&mut collected, &room, sizes, keep, told).await?;
             }
@@ -152,11 +155,6 @@ impl Collected {
         self.bytes += batch.get_array_memory_size();
         self.batches.push(batch);
     }
-}
-
-fn slices(batch: &RecordBatch, rows_max: usize) -> Vec<RecordBatch> {
-    let starts = (0..batch.num_rows()).step_by(rows_max.max(1));
-    starts.map(|start| batch.slice(start, rows_max.min(batch.num_rows() - start))).collect()
 }
 
 async fn give(

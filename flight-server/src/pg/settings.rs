@@ -36,7 +36,7 @@ const FIXED: [(&str, &str); 18] = [
 ];
 
 /// Settings that change nothing here, with the value that they begin with.
-const IDLE: [(&str, &str); 22] = [
+const IDLE: [(&str, &str); 23] = [
     ("application_name", ""),
     ("extra_float_digits", "1"),
     ("client_min_messages", "notice"),
@@ -56,6 +56,7 @@ const IDLE: [(&str, &str); 22] = [
     ("synchronous_commit", "on"),
     ("xmloption", "content"),
     ("default_tablespace", ""),
+    ("default_table_access_method", "heap"),
     ("backslash_quote", "safe_encoding"),
     ("geqo", "off"),
     ("work_mem", "4MB"),

@@ -135,7 +135,7 @@ async fn polled_statement_comes_as_several_endpoints_in_order() {
     let serving = tokio::spawn(serve_with(everywhere.engine.clone(), listener, stopped, limits));
     let (numbers, polls, endpoints) = polled(&address, "SELECT id FROM pg.many ORDER BY id").await;
     assert_eq!(numbers, (1..=100_000).collect::<Vec<i64>>());
-    assert!(polls > 1 && endpoints >= 10, "{polls} polls, {endpoints} endpoints");
+    assert!(polls > 1 && endpoints == 10, "{polls} polls, {endpoints} endpoints");
     let (numbers, _, endpoints) = polled(&address, "SELECT id FROM pg.many WHERE id < 0").await;
     assert_eq!((numbers.len(), endpoints), (0, 1));
     drop(stop);
@@ -201,7 +201,6 @@ async fn what_the_server_says_of_itself_is_what_it_does() {
         "SELECT id FROM pg.t ORDER BY id + 1",
         "SELECT id FROM pg.t ORDER BY s",
         "SELECT count(*) FROM pg.t GROUP BY s",
-        "SELECT s FROM pg.t WHERE s LIKE 'a!%' ESCAPE '!'",
         "SELECT a.id FROM pg.t a FULL OUTER JOIN lite.t b ON a.id = b.id",
         "SELECT id FROM pg.t a WHERE EXISTS (SELECT 1 FROM lite.t b WHERE b.id = a.id)",
         "SELECT id FROM pg.t WHERE id IN (SELECT id FROM lite.t) AND id = (SELECT max(id) FROM lite.t)",
@@ -221,7 +220,12 @@ async fn what_the_server_says_of_itself_is_what_it_does() {
     // NULL is the highest value.
     let found = ask(&mut client, "SELECT CAST(s IS NULL AS VARCHAR) AS n FROM pg.t ORDER BY s").await.unwrap();
     assert!(format!("{:?}", found.column()).ends_with("\"true\"]"), "{:?}", found.column());
-    for query in ["INSERT INTO pg.t VALUES (1, 'x')", "CREATE TABLE pg.x (id INT)", "SELECT * FROM pg.t FOR UPDATE"] {
+    for query in [
+        "INSERT INTO pg.t VALUES (1, 'x')",
+        "CREATE TABLE pg.x (id INT)",
+        "SELECT * FROM pg.t FOR UPDATE",
+        "SELECT s FROM pg.t WHERE s LIKE 'a!%' ESCAPE '!'",
+    ] {
         assert!(ask(&mut client, query).await.is_err(), "{query}");
     }
     server.stop().await;

@@ -10,6 +10,7 @@ mod cancel;
 mod clients;
 mod documented;
 mod doors;
+mod fuzz;
 mod limits;
 mod postgres;
 mod security;
