@@ -49,6 +49,8 @@ pub(crate) enum Passed {
     Deadline { limit_ms: u64 },
     /// Too many run already.
     Queries { queries_max: usize, waited_ms: u64 },
+    /// Too many wait already for one of those to end.
+    Waiting { queries_max: usize, queries_waiting_max: usize },
     /// Too many subscriptions are open already.
     Subscriptions { subscriptions_max: usize },
     /// What changed in a view since an epoch is not held any more.
@@ -169,7 +171,7 @@ impl Passed {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Deadline { .. } => ErrorKind::Timeout,
-            Self::Queries { .. } | Self::Subscriptions { .. } => ErrorKind::ResourcesExhausted,
+            Self::Queries { .. } | Self::Waiting { .. } | Self::Subscriptions { .. } => ErrorKind::ResourcesExhausted,
             Self::History { .. } | Self::Unpublished { .. } => ErrorKind::HistoryGone,
             Self::Dropped { .. } => ErrorKind::NotFound,
             Self::Rights => ErrorKind::Changed,
@@ -189,6 +191,11 @@ impl fmt::Display for Passed {
                 f,
                 "the engine runs {queries_max} queries already and none ended within {waited_ms} ms; try again later, or raise \
                  queries_max or query_wait_ms in its limits"
+            ),
+            Self::Waiting { queries_max, queries_waiting_max } => write!(
+                f,
+                "the engine runs {queries_max} queries already and {queries_waiting_max} wait for one of them to end; try again later, \
+                 or raise queries_max or queries_waiting_max in its limits"
             ),
             Self::Subscriptions { subscriptions_max } => write!(
                 f,

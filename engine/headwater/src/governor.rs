@@ -38,6 +38,7 @@ pub(crate) struct Governor {
     gates: Arc<Gates>,
     queries: Arc<Semaphore>,
     queries_max: usize,
+    queries_waiting_max: usize,
     query_wait: Duration,
     last_query: AtomicU64,
     counters: Counters,
@@ -68,6 +69,7 @@ impl Governor {
             gates: Gates::new(limits.statements_max, limits.statement_wait),
             queries: Arc::new(Semaphore::new(limits.queries_max)),
             queries_max: limits.queries_max,
+            queries_waiting_max: limits.queries_waiting_max,
             query_wait: limits.query_wait,
             last_query: AtomicU64::new(0),
             counters: Counters::default(),
@@ -117,11 +119,13 @@ impl Governor {
         Arc::clone(&self.queries).try_acquire_owned().ok()
     }
 
-    /// Waits for the right to run; those who ask first get it first.
+    /// Waits for the right to run; those who ask first get it first, and where too many wait already nobody waits.
     pub(crate) async fn turn(&self) -> Result<Turn, Passed> {
         let waited_ms = u64::try_from(self.query_wait.as_millis()).unwrap_or(u64::MAX);
         let busy = Passed::Queries { queries_max: self.queries_max, waited_ms };
-        let _waiting = self.counters.waiting();
+        let (queries_max, queries_waiting_max) = (self.queries_max, self.queries_waiting_max);
+        let waiting = self.counters.waiting(queries_waiting_max);
+        let Some(_waiting) = waiting else { return Err(Passed::Waiting { queries_max, queries_waiting_max }) };
         match tokio::time::timeout(self.query_wait, Arc::clone(&self.queries).acquire_owned()).await {
             Ok(Ok(turn)) => Ok(turn),
             Ok(Err(_)) | Err(_) => Err(busy),

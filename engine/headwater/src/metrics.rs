@@ -106,9 +106,11 @@ struct Ended {
 pub(crate) struct Waiting<'a>(&'a Counters);
 
 impl Counters {
-    pub(crate) fn waiting(&self) -> Waiting<'_> {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        Waiting(self)
+    /// Counts one more query as waiting; `None` where so many do already.
+    pub(crate) fn waiting(&self, waiting_max: usize) -> Option<Waiting<'_>> {
+        let more = |waiting: u64| (waiting < waiting_max as u64).then_some(waiting + 1);
+        self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Waiting(self))
     }
 
     /// A query has ended.
@@ -173,8 +175,9 @@ mod tests {
     #[test]
     fn query_waits_while_it_waits() {
         let counters = Counters::default();
-        let waiting = counters.waiting();
+        let waiting = counters.waiting(1).unwrap();
         assert_eq!(counters.read().queries_waiting, 1);
+        assert!(counters.waiting(1).is_none(), "so many wait already");
         drop(waiting);
         assert_eq!(counters.read().queries_waiting, 0);
     }

@@ -189,6 +189,18 @@ pub(crate) struct ServeArgs {
     /// Allow addresses that other machines can reach without users or without encryption
     #[arg(long)]
     pub(crate) insecure: bool,
+    /// How the log on stderr is written
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Lines for people
+    Text,
+    /// One JSON object per line
+    Json,
 }
 
 #[derive(Debug, Args)]

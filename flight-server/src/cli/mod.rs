@@ -10,6 +10,7 @@ mod demo;
 mod failure;
 mod feed;
 mod interrupt;
+mod log;
 mod names;
 mod output;
 mod progress;
@@ -21,26 +22,21 @@ mod table;
 mod target;
 mod user;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
 use tokio::runtime::Runtime;
-use tracing_subscriber::EnvFilter;
 
-use args::{Cli, Command};
+use args::{Cli, Command, LogFormat};
 use failure::Failure;
-
-/// The environment variable that sets what is logged.
-const LOG_VARIABLE: &str = "HEADWATER_LOG";
 
 /// Runs the command line of this process and returns its exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    log(match &cli.command {
-        Command::Serve(_) => "info",
-        _ => "error",
-    });
+    match &cli.command {
+        Command::Serve(args) => log::begin("info", args.log_format),
+        _ => log::begin("error", LogFormat::Text),
+    }
     let result = Runtime::new()
         .map_err(|error| Failure::failed(format!("the async runtime can't start: {error}")))
         .and_then(|runtime| {
@@ -65,18 +61,4 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Feed(command) => feed::run(&command).await,
         Command::User(command) => user::run(command),
     }
-}
-
-fn log(default: &str) {
-    let wanted = std::env::var(LOG_VARIABLE).unwrap_or_else(|_| default.to_owned());
-    let filter = EnvFilter::try_new(&wanted).unwrap_or_else(|error| {
-        eprintln!("warning: {LOG_VARIABLE} is not understood: {error}");
-        EnvFilter::new(default)
-    });
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
 }

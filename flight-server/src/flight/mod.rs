@@ -24,8 +24,11 @@
 mod error;
 mod info;
 mod metadata;
+mod options;
 pub(crate) mod parameters;
+mod polled;
 mod rpc;
+mod running;
 mod service;
 pub(crate) mod session;
 mod statements;
@@ -69,6 +72,14 @@ pub struct Limits {
     pub parameter_rows: usize,
     /// Bytes of one message of a client, at most. Default 16 MiB.
     pub message_bytes: usize,
+    /// Statements that are polled, at most. Default 1,000.
+    pub polled: usize,
+    /// Rows of an endpoint of a statement that is polled, at most. Default 1,000,000.
+    pub endpoint_rows: usize,
+    /// Bytes of such an endpoint, more or less. Default 16 MiB.
+    pub endpoint_bytes: usize,
+    /// Bytes of endpoints of one polled statement that wait to be fetched, at most. Default 64 MiB.
+    pub polled_bytes: usize,
 }
 
 impl Default for Limits {
@@ -83,6 +94,10 @@ impl Default for Limits {
             session_idle: Duration::from_secs(60 * 60),
             parameter_rows: 10_000,
             message_bytes: 16 << 20,
+            polled: 1_000,
+            endpoint_rows: 1_000_000,
+            endpoint_bytes: 16 << 20,
+            polled_bytes: 64 << 20,
         }
     }
 }

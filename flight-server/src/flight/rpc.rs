@@ -20,7 +20,7 @@ use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::error::{denied, internal, panicked};
-use super::service::{CLOSE_SESSION, Service};
+use super::service::{CANCEL_FLIGHT_INFO, CLOSE_SESSION, GET_SESSION_OPTIONS, SET_SESSION_OPTIONS, Service};
 use super::session::SessionKey;
 use super::stream::FlightStream;
 use crate::auth::current::as_principal;
@@ -135,8 +135,7 @@ impl FlightService for Rpc {
     }
 
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
-        self.admit(&request).await?;
-        Err(Status::unimplemented("PollFlightInfo: a statement runs while its ticket is fetched; use GetFlightInfo"))
+        self.handled(request, |request| self.service.poll(request)).await
     }
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
@@ -163,6 +162,10 @@ impl FlightService for Rpc {
         let actions = [
             action("CreatePreparedStatement", "Plans a statement, whose parameters are bound later."),
             action("ClosePreparedStatement", "Lets go of a prepared statement."),
+            action("CancelQuery", "Cancels a statement by its FlightInfo, as Flight SQL did before CancelFlightInfo."),
+            action(CANCEL_FLIGHT_INFO, "Cancels a statement by its FlightInfo, whether it waits, runs or is polled."),
+            action(SET_SESSION_OPTIONS, "Sets options of the session that the request's cookie names."),
+            action(GET_SESSION_OPTIONS, "Tells the options of the session that the request's cookie names."),
             action(CLOSE_SESSION, "Lets go of the settings of the session that the request's cookie names."),
         ];
         Ok(Response::new(Box::pin(futures::stream::iter(actions))))

@@ -2,8 +2,9 @@
 //!
 //! Invariant: a ticket is taken out of the store by the one request that fetches it, so a statement runs at most once for it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
@@ -23,7 +24,8 @@ use arrow_flight::sql::{
     TicketStatementQuery,
 };
 use arrow_flight::{
-    Action, FlightDescriptor, FlightEndpoint, FlightInfo, IpcMessage, SchemaAsIpc, SchemaResult, Ticket,
+    Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightDescriptor, FlightEndpoint,
+    FlightInfo, IpcMessage, PollInfo, SchemaAsIpc, SchemaResult, Ticket,
 };
 use headwater::{Engine, Session};
 use prost::Message;
@@ -33,17 +35,21 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 use tracing::debug;
+use uuid::Uuid;
 
 use super::error::internal;
 use super::rpc::Rpc;
 use super::session::SessionKey;
 use super::statements::{End, Fetched, Statements, handle_of};
 use super::stream::{FlightStream, encoded, encoded_batch, plain_schema};
-use super::{Limits, info, metadata, parameters};
+use super::{Limits, info, metadata, options, parameters};
 use crate::auth::current;
 
-/// The action that ends a session.
+/// The actions that arrow-flight's dispatch does not know.
 pub(super) const CLOSE_SESSION: &str = "CloseSession";
+pub(super) const SET_SESSION_OPTIONS: &str = "SetSessionOptions";
+pub(super) const GET_SESSION_OPTIONS: &str = "GetSessionOptions";
+pub(super) const CANCEL_FLIGHT_INFO: &str = "CancelFlightInfo";
 
 /// Flight SQL over an engine. Clones share everything.
 #[derive(Clone)]
@@ -53,6 +59,7 @@ pub(super) struct Service {
     sql_info: Arc<SqlInfoData>,
     type_info: Arc<XdbcTypeInfoData>,
     parameter_rows: usize,
+    ticket_life: Duration,
     cut_off: watch::Receiver<bool>,
     stopping: watch::Receiver<bool>,
 }
@@ -78,6 +85,7 @@ impl Service {
             sql_info: Arc::new(sql_info),
             type_info: Arc::new(type_info),
             parameter_rows: limits.parameter_rows,
+            ticket_life: limits.ticket_life,
             cut_off,
             stopping,
         }
@@ -90,10 +98,7 @@ impl Service {
 
     /// GetSchema: the schema of what a command would yield. Runs nothing and sets nothing.
     pub(super) async fn schema_of(&self, request: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
-        let command =
-            Any::decode(&*request.get_ref().cmd).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let command = Command::try_from(command).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let schema = match command {
+        let schema = match command_of(request.get_ref())? {
             Command::CommandStatementQuery(query) => {
                 no_transaction(query.transaction_id.as_ref())?;
                 self.statements.describe(key_of(&request), &query.query).await?
@@ -129,6 +134,112 @@ impl Service {
         self.engine.session_as(&current::principal().caller())
     }
 
+    /// PollFlightInfo: starts a statement, or tells what has become of it.
+    pub(super) async fn poll(&self, request: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
+        let key = key_of(&request);
+        let descriptor = request.into_inner();
+        let (name, known) = match polled(&descriptor.cmd) {
+            Some(known) => known,
+            None => (self.start(key, descriptor).await?, 0),
+        };
+        let (statement, state) = self.statements.poll(name, known).await?;
+        let is_over = match state.end {
+            Some(Err(status)) => return Err(status),
+            Some(Ok(())) => true,
+            None if statement.is_over() => return Err(Status::cancelled("the statement was cancelled")),
+            None => false,
+        };
+        let mut info = info_of(&statement.schema, statement.descriptor.clone(), Some((name, state.rows)))?;
+        for part in &state.parts {
+            info = info.with_endpoint(FlightEndpoint::new().with_ticket(ticket_of(*part)));
+        }
+        let mut poll = PollInfo { info: Some(info), ..PollInfo::default() };
+        if is_over {
+            poll.progress = Some(1.0);
+        } else {
+            poll.flight_descriptor = Some(FlightDescriptor::new_cmd(poll_command(name, state.parts.len())));
+            let ends = SystemTime::now() + self.ticket_life;
+            let since = ends.duration_since(UNIX_EPOCH).unwrap_or_default();
+            let time = poll.expiration_time.get_or_insert_default();
+            time.seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+        }
+        Ok(Response::new(poll))
+    }
+
+    async fn start(&self, key: SessionKey, descriptor: FlightDescriptor) -> Result<Uuid, Status> {
+        let (_, ticket) = match command_of(&descriptor)? {
+            Command::CommandStatementQuery(query) => {
+                no_transaction(query.transaction_id.as_ref())?;
+                self.statements.plan(key, &query.query).await?
+            }
+            Command::CommandPreparedStatementQuery(query) => {
+                self.statements.execute(key, &query.prepared_statement_handle).await?
+            }
+            other => {
+                let message = format!("PollFlightInfo of {}: it takes no time; use GetFlightInfo", other.type_url());
+                return Err(Status::unimplemented(message));
+            }
+        };
+        self.statements.start(key, ticket, descriptor)
+    }
+
+    /// Cancels what a FlightInfo is of.
+    fn cancelled(&self, info: &FlightInfo) -> CancelStatus {
+        let tickets = info.endpoint.iter().filter_map(|endpoint| endpoint.ticket.as_ref());
+        let handles = tickets.filter_map(|ticket| {
+            let any = Any::decode(&*ticket.ticket).ok()?;
+            any.unpack::<TicketStatementQuery>().ok().flatten().map(|ticket| ticket.statement_handle)
+        });
+        let mut found: Vec<CancelStatus> = handles.map(|handle| self.statements.cancel(&handle)).collect();
+        let metadata = serde_json::from_slice::<Value>(&info.app_metadata).ok();
+        let name = metadata.as_ref().and_then(|metadata| metadata.get(POLL_KEY)?.as_str());
+        found.extend(name.and_then(|name| Uuid::try_parse(name).ok()).map(|name| self.statements.cancel_polled(name)));
+        let is_cancelled = found.contains(&CancelStatus::Cancelled);
+        if is_cancelled { CancelStatus::Cancelled } else { CancelStatus::NotCancellable }
+    }
+
+    /// An action that arrow-flight's dispatch does not know.
+    async fn own_action(&self, key: SessionKey, name: &str, body: Bytes) -> Result<Vec<u8>, Status> {
+        let unreadable = |_| Status::invalid_argument(format!("the body of {name} can't be read"));
+        Ok(match name {
+            CLOSE_SESSION => {
+                self.statements.close_session(key);
+                options::closed()
+            }
+            SET_SESSION_OPTIONS => {
+                let request = options::SetRequest::decode(body).map_err(unreadable)?;
+                let mut errors = HashMap::new();
+                for (name, value) in &request.options {
+                    let set = match options::statement(name, value) {
+                        Ok(None) => Ok(()),
+                        Ok(Some(statement)) => match self.statements.set_option(key, &statement).await {
+                            Ok(()) => Ok(()),
+                            Err(status) if status.code() == tonic::Code::InvalidArgument => Err(options::Wrong::Value),
+                            Err(_) => Err(options::Wrong::Error),
+                        },
+                        Err(wrong) => Err(wrong),
+                    };
+                    if let Err(wrong) = set {
+                        errors.insert(name.clone(), options::SetError { value: wrong as i32 });
+                    }
+                }
+                options::SetResult { errors }.encode_to_vec()
+            }
+            GET_SESSION_OPTIONS => {
+                let found = self.statements.options(key).await?.into_iter();
+                let value = |text| options::OptionValue { given: Some(options::Given::Text(text)) };
+                options::GetResult { options: found.map(|(name, text)| (name, value(text))).collect() }.encode_to_vec()
+            }
+            CANCEL_FLIGHT_INFO => {
+                let request = CancelFlightInfoRequest::decode(body).map_err(unreadable)?;
+                let info =
+                    request.info.ok_or_else(|| Status::invalid_argument("CancelFlightInfo needs a FlightInfo"))?;
+                CancelFlightInfoResult::new(self.cancelled(&info)).encode_to_vec()
+            }
+            _ => return Err(Status::unimplemented(format!("there is no action \"{name}\""))),
+        })
+    }
+
     fn stream(&self, fetched: Fetched) -> Response<FlightStream> {
         let Fetched { schema, batches, end } = fetched;
         let cut_off = if end == End::Never { &self.stopping } else { &self.cut_off };
@@ -152,31 +263,69 @@ fn info_of_command(schema: &SchemaRef, request: Request<FlightDescriptor>) -> In
 }
 
 /// A FlightInfo whose ticket names a statement that waits.
-fn info_of_ticket(schema: &SchemaRef, ticket: uuid::Uuid, request: Request<FlightDescriptor>) -> InfoResult {
-    let ticket = TicketStatementQuery { statement_handle: handle_of(ticket) };
-    info(schema, ticket.as_any().encode_to_vec().into(), request.into_inner())
+fn info_of_ticket(schema: &SchemaRef, ticket: Uuid, request: Request<FlightDescriptor>) -> InfoResult {
+    info(schema, ticket_of(ticket).ticket, request.into_inner())
 }
 
 fn info(schema: &SchemaRef, ticket: Bytes, descriptor: FlightDescriptor) -> InfoResult {
-    let info = FlightInfo::new()
-        .try_with_schema(&plain_schema(schema))
-        .map_err(internal)?
-        .with_endpoint(FlightEndpoint::new().with_ticket(Ticket { ticket }))
+    let endpoint = FlightEndpoint::new().with_ticket(Ticket { ticket });
+    Ok(Response::new(info_of(schema, descriptor, None)?.with_endpoint(endpoint)))
+}
+
+/// A FlightInfo without endpoints. `polled` is the name of a statement that is polled, and its rows so far.
+fn info_of(
+    schema: &SchemaRef,
+    descriptor: FlightDescriptor,
+    polled: Option<(Uuid, u64)>,
+) -> Result<FlightInfo, Status> {
+    let info = FlightInfo::new().try_with_schema(&plain_schema(schema)).map_err(internal)?;
+    Ok(info
         .with_descriptor(descriptor)
         .with_total_records(-1)
         .with_total_bytes(-1)
         .with_ordered(true)
-        .with_app_metadata(app_metadata(schema));
-    Ok(Response::new(info))
+        .with_app_metadata(app_metadata(schema, polled)))
+}
+
+/// A ticket that names a statement that waits.
+fn ticket_of(name: Uuid) -> Ticket {
+    let ticket = TicketStatementQuery { statement_handle: handle_of(name) };
+    Ticket { ticket: ticket.as_any().encode_to_vec().into() }
+}
+
+/// What app_metadata calls the name of a statement that is polled.
+const POLL_KEY: &str = "headwater.poll";
+
+/// What the descriptor of a later poll begins with.
+const POLL_COMMAND: &[u8] = b"headwater.poll:";
+
+/// The descriptor's command of a later poll: the statement, and how many parts the client knows.
+fn poll_command(name: Uuid, known: usize) -> Vec<u8> {
+    let known = u32::try_from(known).unwrap_or(u32::MAX).to_be_bytes();
+    [POLL_COMMAND, name.as_bytes().as_slice(), known.as_slice()].concat()
+}
+
+/// The statement that a later poll names.
+fn polled(command: &[u8]) -> Option<(Uuid, usize)> {
+    let (name, known) = command.strip_prefix(POLL_COMMAND)?.split_at_checked(16)?;
+    let known = u32::from_be_bytes(known.try_into().ok()?);
+    Some((Uuid::from_slice(name).ok()?, usize::try_from(known).ok()?))
+}
+
+fn command_of(descriptor: &FlightDescriptor) -> Result<Command, Status> {
+    let any = Any::decode(&*descriptor.cmd).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    Command::try_from(any).map_err(|error| Status::invalid_argument(error.to_string()))
 }
 
 /// The metadata of a schema as one JSON object, for clients that read a FlightInfo and no schema; nothing where there is none.
-fn app_metadata(schema: &Schema) -> Bytes {
-    if schema.metadata().is_empty() {
-        return Bytes::new();
-    }
+fn app_metadata(schema: &Schema, polled: Option<(Uuid, u64)>) -> Bytes {
     let entries = schema.metadata().iter().map(|(key, value)| (key.clone(), Value::from(value.as_str())));
-    Value::Object(entries.collect()).to_string().into()
+    let mut entries: serde_json::Map<String, Value> = entries.collect();
+    if let Some((name, rows)) = polled {
+        entries.insert(POLL_KEY.to_owned(), Value::from(name.to_string()));
+        entries.insert("headwater.rows".to_owned(), Value::from(rows));
+    }
+    if entries.is_empty() { Bytes::new() } else { Value::Object(entries).to_string().into() }
 }
 
 fn ipc(schema: &Schema) -> Result<Bytes, Status> {
@@ -474,34 +623,24 @@ impl FlightSqlService for Service {
 
     async fn do_action_cancel_query(
         &self,
-        _: ActionCancelQueryRequest,
+        request: ActionCancelQueryRequest,
         _: Request<Action>,
     ) -> Result<ActionCancelQueryResult, Status> {
-        Err(Status::unimplemented("CancelQuery: a statement stops when its stream is closed"))
+        let info = FlightInfo::decode(request.info).map_err(|_| Status::invalid_argument("this is no FlightInfo"))?;
+        // The two results have the same numbers.
+        Ok(ActionCancelQueryResult { result: self.cancelled(&info) as i32 })
     }
 
     async fn do_action_fallback(
         &self,
         request: Request<Action>,
     ) -> Result<Response<<Rpc as arrow_flight::flight_service_server::FlightService>::DoActionStream>, Status> {
-        if request.get_ref().r#type != CLOSE_SESSION {
-            return Err(Status::unimplemented(format!("there is no action \"{}\"", request.get_ref().r#type)));
-        }
-        self.statements.close_session(key_of(&request));
-        let result =
-            arrow_flight::Result { body: CloseSessionResult { status: SESSION_CLOSED }.encode_to_vec().into() };
+        let key = key_of(&request);
+        let Action { r#type, body } = request.into_inner();
+        let body = self.own_action(key, &r#type, body).await?;
+        let result = arrow_flight::Result { body: body.into() };
         Ok(Response::new(Box::pin(futures::stream::iter([Ok(result)]))))
     }
 
     async fn register_sql_info(&self, _: i32, _: &SqlInfo) {}
-}
-
-/// `CloseSessionResult.Status.CLOSED` of Flight.proto.
-const SESSION_CLOSED: i32 = 1;
-
-/// The answer to the action CloseSession, as in Flight.proto; arrow-flight 59 has no message for it.
-#[derive(Clone, PartialEq, Message)]
-struct CloseSessionResult {
-    #[prost(int32, tag = "1")]
-    status: i32,
 }

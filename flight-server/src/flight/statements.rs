@@ -1,9 +1,10 @@
 //! Statements between their planning and their end: tickets, prepared statements, sessions.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use arrow::datatypes::{Schema, SchemaRef};
+use arrow_flight::{CancelStatus, FlightDescriptor};
 use futures::{StreamExt, TryStreamExt};
 use headwater::{Answer, Engine, Prepared, Session};
 use parking_lot::Mutex;
@@ -15,6 +16,8 @@ use uuid::Uuid;
 use super::Limits;
 use super::error::status;
 use super::parameters::Row;
+use super::polled::{Part, Polled, Sizes, State};
+use super::running::Running;
 use super::session::SessionKey;
 use super::store::Store;
 use super::stream::Batches;
@@ -28,6 +31,9 @@ pub(super) struct Statements {
     sessions: Store<Session>,
     tickets: Store<Waiting>,
     prepared: Store<Arc<PreparedStatement>>,
+    polled: Store<Arc<Polled>>,
+    sizes: Sizes,
+    running: Running,
     /// Where queries run.
     threads: Handle,
 }
@@ -44,6 +50,8 @@ enum Run {
     Once(Box<Answer>),
     /// A prepared statement, run for each row of parameters in turn.
     PerRow(Arc<PreparedStatement>, Vec<Row>),
+    /// Rows that are there already.
+    Part(Part),
 }
 
 /// A statement that runs.
@@ -122,6 +130,13 @@ impl Statements {
             sessions: Store::new("session", limits.sessions, limits.session_idle),
             tickets: Store::new("ticket", limits.tickets, limits.ticket_life),
             prepared: Store::new("prepared statement", limits.prepared, limits.prepared_idle),
+            polled: Store::new("polled statement", limits.polled, limits.ticket_life),
+            sizes: Sizes {
+                part_rows: limits.endpoint_rows,
+                part_bytes: limits.endpoint_bytes,
+                held_bytes: limits.polled_bytes,
+            },
+            running: Running::default(),
         }
     }
 
@@ -129,6 +144,7 @@ impl Statements {
         self.tickets.sweep(now);
         self.prepared.sweep(now);
         self.sessions.sweep(now);
+        self.polled.sweep(now);
     }
 
     /// The schema of a statement, which is neither run nor kept.
@@ -225,8 +241,75 @@ impl Statements {
             Run::PerRow(statement, rows) => {
                 (per_row(statement, rows, Arc::clone(&schema), self.threads.clone()), End::ByItself)
             }
+            Run::Part(part) => (part.into_batches(), End::ByItself),
         };
-        Ok(Fetched { schema, batches, end })
+        Ok(Fetched { schema, batches: self.running.enter(name, batches), end })
+    }
+
+    /// Cancels what a ticket names: it is let go where it waits, and ended where it runs.
+    pub(super) fn cancel(&self, handle: &[u8]) -> CancelStatus {
+        let Ok(name) = name_of(handle, "ticket") else { return CancelStatus::NotCancellable };
+        let waited = self.tickets.take(name, Instant::now()).is_some();
+        match waited || self.running.cancel(name) {
+            true => CancelStatus::Cancelled,
+            false => CancelStatus::NotCancellable,
+        }
+    }
+
+    /// Starts a statement whose ticket was given out, to be polled.
+    pub(super) fn start(
+        self: &Arc<Self>,
+        key: SessionKey,
+        ticket: Uuid,
+        descriptor: FlightDescriptor,
+    ) -> Result<Uuid, Status> {
+        let Fetched { schema, batches, end } = self.fetch(key, ticket.as_bytes())?;
+        if end == End::Never {
+            return Err(Status::unimplemented("a subscription has no end to poll for; use GetFlightInfo"));
+        }
+        let (statements, columns): (Weak<Self>, _) = (Arc::downgrade(self), Arc::clone(&schema));
+        let keep = move |part| {
+            let statements = statements.upgrade().ok_or_else(|| Status::unavailable("the server is stopping"))?;
+            let waiting = Waiting { schema: Arc::clone(&columns), run: Run::Part(part), made_session: None };
+            statements.tickets.insert(waiting, Instant::now())
+        };
+        let polled = Polled::start(schema, descriptor, batches, self.sizes, keep);
+        self.polled.insert(Arc::new(polled), Instant::now())
+    }
+
+    /// A statement that is polled, and what has become of it since so many of its parts were known.
+    pub(super) async fn poll(&self, name: Uuid, known: usize) -> Result<(Arc<Polled>, State), Status> {
+        let polled = self.polled.get(name, Instant::now()).ok_or_else(|| {
+            Status::not_found("there is no such statement to poll: it was cancelled or has expired; run it again")
+        })?;
+        let state = polled.news(known).await;
+        Ok((polled, state))
+    }
+
+    /// Ends a statement that is polled.
+    pub(super) fn cancel_polled(&self, name: Uuid) -> CancelStatus {
+        match self.polled.take(name, Instant::now()) {
+            Some(polled) if polled.is_over() => CancelStatus::NotCancellable,
+            Some(polled) => {
+                polled.cancel();
+                CancelStatus::Cancelled
+            }
+            None => CancelStatus::NotCancellable,
+        }
+    }
+
+    /// Sets something in the client's session, which begins with its first.
+    pub(super) async fn set_option(&self, key: SessionKey, statement: &str) -> Result<(), Status> {
+        self.run_set(key, statement).await.map(|_| ())
+    }
+
+    /// What is set in the client's session.
+    pub(super) async fn options(&self, key: SessionKey) -> Result<Vec<(String, String)>, Status> {
+        let session = self.session(key);
+        let query = "SELECT name, value FROM information_schema.df_settings WHERE name LIKE 'headwater.%'";
+        let mut found = pairs(&session, query).await?;
+        found.extend(pairs(&session, "SHOW search_path").await?);
+        Ok(found)
     }
 
     fn ticket(&self, waiting: Waiting) -> Result<(SchemaRef, Uuid), Status> {
@@ -276,6 +359,21 @@ impl Statements {
         }
         Ok(answer)
     }
+}
+
+/// The rows of a statement of names and values.
+async fn pairs(session: &Session, query: &str) -> Result<Vec<(String, String)>, Status> {
+    let batches = session.sql(query).await.map_err(|error| status(&error))?.collect().await;
+    let mut found = Vec::new();
+    for batch in batches.map_err(|error| status(&error))? {
+        let text = |column: usize, row: usize| {
+            arrow::util::display::array_value_to_string(batch.column(column), row).map_err(super::error::internal)
+        };
+        for row in 0..batch.num_rows() {
+            found.push((text(0, row)?, text(1, row)?));
+        }
+    }
+    Ok(found)
 }
 
 fn no_cookie() -> Status {

@@ -155,6 +155,30 @@ mod tests {
         assert!(page.contains("headwater_query_seconds_bucket{le=\"0.025\"} 0\n"), "{page}");
     }
 
+    /// Every metric that the dashboard asks for is one that there is, and every family is on it.
+    #[test]
+    fn dashboard_asks_for_the_metrics_that_there_are() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/grafana/headwater.json");
+        let dashboard = std::fs::read_to_string(file).unwrap();
+        serde_json::from_str::<serde_json::Value>(&dashboard).unwrap();
+        let page = text(&Metrics::default());
+        let families: Vec<&str> =
+            page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        let is_of_a_name = |c: char| c.is_ascii_lowercase() || c == '_';
+        let asked: Vec<&str> = dashboard
+            .match_indices("headwater_")
+            .map(|(start, _)| &dashboard[start..])
+            .map(|rest| &rest[..rest.find(|c| !is_of_a_name(c)).unwrap_or(rest.len())])
+            .map(|name| name.strip_suffix("_bucket").unwrap_or(name))
+            .collect();
+        for name in &asked {
+            assert!(families.contains(name), "the dashboard asks for {name}");
+        }
+        for family in families {
+            assert!(asked.contains(&family), "the dashboard does not show {family}");
+        }
+    }
+
     #[test]
     fn label_cannot_break_out_of_its_quotes() {
         let mut page = Page::default();

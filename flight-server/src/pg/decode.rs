@@ -8,6 +8,7 @@ use bytes::{Buf, Bytes};
 use datafusion::common::ScalarValue;
 use postgres_types::Type;
 
+use super::catalog::split_list;
 use super::encode::Format;
 use super::error::{INVALID_TEXT, PROTOCOL, PgError, UNSUPPORTED};
 use super::numeric;
@@ -28,12 +29,60 @@ pub(super) fn value(
         let to = if wanted.is_null() { &open } else { wanted };
         return ScalarValue::try_from(to).map_err(|error| refused(parameter, &error.to_string()));
     };
+    if let DataType::List(item) = wanted {
+        let item = Field::new(parameter.name(), item.data_type().clone(), true);
+        return match format {
+            Format::Text => list_of_text(&bytes, &item),
+            Format::Binary => list_of_binary(bytes, &item),
+        };
+    }
     let given = match format {
         Format::Text => text(&bytes, said, parameter)?,
         Format::Binary => binary(bytes, said, parameter)?,
     };
     let array = given.to_array().map_err(|error| refused(parameter, &error.to_string()))?;
     fitted(&array, parameter)
+}
+
+/// An array as PostgreSQL writes it, `{1,NULL,"a b"}`.
+fn list_of_text(bytes: &Bytes, item: &Field) -> Result<ScalarValue, PgError> {
+    let text = std::str::from_utf8(bytes).map_err(|_| PgError::new("22021", "a parameter is not UTF-8"))?;
+    let items = split_list(text).ok_or_else(|| refused(item, "an array is written in braces"))?;
+    let one = |text: Option<String>| value(text.map(Bytes::from), Format::Text, 0, item);
+    let items = items.into_iter().map(one).collect::<Result<Vec<_>, _>>()?;
+    Ok(ScalarValue::List(ScalarValue::new_list_nullable(&items, item.data_type())))
+}
+
+/// An array in binary: dimensions, whether one is NULL, the type of the items; of each dimension its length and where it begins; the items.
+fn list_of_binary(mut bytes: Bytes, item: &Field) -> Result<ScalarValue, PgError> {
+    let broken = || PgError::new(PROTOCOL, format!("the array bound to {} ends in the middle", item.name()));
+    let word = |bytes: &mut Bytes| bytes.try_get_i32().map_err(|_| broken());
+    let (dimensions, _, said) = (word(&mut bytes)?, word(&mut bytes)?, word(&mut bytes)?);
+    let said = u32::try_from(said).map_err(|_| broken())?;
+    let length = match dimensions {
+        0 => 0,
+        1 => {
+            let length = word(&mut bytes)?;
+            word(&mut bytes)?;
+            usize::try_from(length).map_err(|_| broken())?
+        }
+        _ => {
+            return Err(PgError::new(
+                UNSUPPORTED,
+                format!("the array bound to {} has several dimensions", item.name()),
+            ));
+        }
+    };
+    let mut items = Vec::new();
+    for _ in 0..length {
+        let one = match usize::try_from(word(&mut bytes)?) {
+            Err(_) => None,
+            Ok(length) if length <= bytes.len() => Some(bytes.split_to(length)),
+            Ok(_) => return Err(broken()),
+        };
+        items.push(value(one, Format::Binary, said, item)?);
+    }
+    Ok(ScalarValue::List(ScalarValue::new_list_nullable(&items, item.data_type())))
 }
 
 fn fitted(array: &ArrayRef, parameter: &Field) -> Result<ScalarValue, PgError> {
@@ -74,7 +123,7 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 
 /// A value in binary, of the type that the client gave it, or else of the one that it was told.
 fn binary(mut bytes: Bytes, said: u32, parameter: &Field) -> Result<ScalarValue, PgError> {
-    let told = if parameter.data_type().is_null() { Type::TEXT } else { super::types::of(parameter.data_type()) };
+    let told = if parameter.data_type().is_null() { Type::TEXT } else { super::types::of_field(parameter) };
     let pg = if said == 0 { told } else { Type::from_oid(said).unwrap_or(Type::TEXT) };
     let length = bytes.len();
     let wanted = match pg {
@@ -141,6 +190,25 @@ mod tests {
         assert_eq!(value(None, Format::Text, 0, &number).unwrap(), ScalarValue::Int64(None));
         let day = value(Some(Bytes::from_static(&[0, 0, 0, 0])), Format::Binary, 0, &parameter(DataType::Date32));
         assert_eq!(day.unwrap(), ScalarValue::Date32(Some(POSTGRES_EPOCH_DAYS)));
+    }
+
+    #[test]
+    fn arrays_are_taken_as_text_and_in_binary() {
+        let numbers = parameter(DataType::new_list(DataType::Int64, true));
+        let expected = ScalarValue::List(ScalarValue::new_list_nullable(
+            &[ScalarValue::Int64(Some(7)), ScalarValue::Int64(None)],
+            &DataType::Int64,
+        ));
+        let text = value(Some(Bytes::from_static(b"{7,NULL}")), Format::Text, 0, &numbers).unwrap();
+        let head = [1_i32, 1, 23, 2, 1, 4, 7, -1].map(i32::to_be_bytes).concat();
+        let binary = value(Some(Bytes::from(head.clone())), Format::Binary, 1007, &numbers).unwrap();
+        assert_eq!((&text, &binary), (&expected, &expected));
+        for end in 0..head.len() {
+            assert!(
+                value(Some(Bytes::copy_from_slice(&head[..end])), Format::Binary, 1007, &numbers).is_err(),
+                "{end}"
+            );
+        }
     }
 
     #[test]

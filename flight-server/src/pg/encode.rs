@@ -12,6 +12,7 @@ use arrow::datatypes::{DataType, DurationNanosecondType, IntervalMonthDayNanoTyp
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use bytes::{BufMut, BytesMut};
+use postgres_types::Type;
 
 use super::error::{INTERNAL, PgError, UNSUPPORTED};
 use super::{numeric, time, types};
@@ -67,6 +68,8 @@ enum Values {
         lists: ListArray,
         items: Box<Values>,
         element: u32,
+        /// Whether it is a vector of the catalog, which is written with spaces.
+        is_vector: bool,
     },
     /// Everything else, as it is shown: text that is written once for each value.
     Shown(ArrayRef),
@@ -87,7 +90,7 @@ impl Encoder {
             } else {
                 cast(column, &wanted).map_err(unfit)?
             };
-            Values::of(&column)
+            Values::of(&column, &types::of_field(field))
         });
         Ok(Self { columns: columns.collect::<Result<_, _>>()?, rows: batch.num_rows() })
     }
@@ -118,7 +121,7 @@ fn unfit(error: ArrowError) -> PgError {
 }
 
 impl Values {
-    fn of(array: &ArrayRef) -> Result<Self, PgError> {
+    fn of(array: &ArrayRef, told: &Type) -> Result<Self, PgError> {
         Ok(match array.data_type() {
             DataType::Boolean => Self::Bool(array.as_boolean().clone()),
             DataType::Int16 => Self::Int2(array.as_primitive().clone()),
@@ -149,12 +152,14 @@ impl Values {
                     .map(|value| value.map(|value| (0, 0, value.div_euclid(1000))))
                     .collect(),
             ),
-            DataType::List(item) => match types::of(array.data_type()) {
-                postgres_types::Type::TEXT => Self::Shown(ArrayRef::clone(array)),
+            DataType::List(item) => match *told {
+                Type::TEXT => Self::Shown(ArrayRef::clone(array)),
                 _ => {
                     let lists = array.as_list::<i32>().clone();
-                    let items = Box::new(Self::of(lists.values())?);
-                    Self::List { lists, items, element: types::of(item.data_type()).oid() }
+                    let element = types::of_field(item);
+                    let items = Box::new(Self::of(lists.values(), &element)?);
+                    let is_vector = matches!(*told, Type::INT2_VECTOR | Type::OID_VECTOR);
+                    Self::List { lists, items, element: element.oid(), is_vector }
                 }
             },
             DataType::Struct(_) | DataType::Map(..) => Self::Json(ArrayRef::clone(array)),
@@ -233,7 +238,7 @@ impl Values {
                 out.put_i32(days);
                 out.put_i32(months);
             }
-            Self::List { lists, items, element } => {
+            Self::List { lists, items, element, is_vector } => {
                 let (first, end) = bounds(lists, row);
                 out.put_i32(i32::from(first != end));
                 out.put_i32(i32::from((first..end).any(|item| items.is_null(item))));
@@ -241,7 +246,7 @@ impl Values {
                 if first != end {
                     let length = i32::try_from(end - first);
                     out.put_i32(length.map_err(|_| PgError::new(UNSUPPORTED, "an array has too many items"))?);
-                    out.put_i32(1);
+                    out.put_i32(i32::from(!is_vector));
                 }
                 for item in first..end {
                     items.put(out, item, Format::Binary)?;
@@ -279,6 +284,16 @@ impl Values {
             Self::Interval(values) => {
                 let (months, days, microseconds) = values[row].unwrap_or_default();
                 time::interval(out, months, days, microseconds)
+            }
+            Self::List { lists, items, is_vector: true, .. } => {
+                let (first, end) = bounds(lists, row);
+                for item in first..end {
+                    if item > first {
+                        out.push(' ');
+                    }
+                    items.text(out, item)?;
+                }
+                Ok(())
             }
             Self::List { lists, items, .. } => return list_text(out, items, bounds(lists, row)),
             Self::Shown(array) => {

@@ -6,7 +6,7 @@
 //! - `wire` reads and writes messages; `startup` is TLS and who it is; `session` answers messages; `run` is a running query.
 //! - `types`, `encode` and `decode` are values in both formats; `copy` those of COPY.
 //! - `command` is what is answered here and not asked of the engine: transactions, settings, COPY.
-//! - `catalog` is `pg_catalog` over what the engine knows of its tables.
+//! - `catalog` is `pg_catalog` and `information_schema` over what the engine knows of its tables.
 //!
 //! # Promised
 //! Binary and text results, portals that give so many rows at a time, cancelling, errors with SQLSTATE, hint and position. The gate is asked with every
@@ -16,7 +16,7 @@
 //! Writes, by the engine; transactions that promise one state for several statements, which there is not; functions (the message), LISTEN, cursors in SQL.
 //!
 //! Rejected: the crate `pgwire`, whose messages have no bound of their size before a user is known, and `datafusion-pg-catalog`, which rewrites every statement and
-//! answers some with canned rows. What is rewritten here is what asks `pg_catalog`, and nothing else.
+//! answers some with canned rows. Here a statement that asks the catalog is answered by an evaluator of its own, and no other is touched.
 
 mod cancel;
 mod catalog;

@@ -63,8 +63,8 @@ impl Planned {
                 Ok(Rows::waiting(answer, text, threads))
             }
             Self::Catalog(statement) => {
-                let (schema, batches) = statement.run(values).await?;
-                Ok(Rows::known(schema, batches))
+                let batch = statement.run(values, threads).await?;
+                Ok(Rows::known(batch.schema(), vec![batch]))
             }
             Self::Known(batch) => Ok(Rows::known(batch.schema(), vec![batch.clone()])),
             Self::Immediate => Ok(Rows::known(self.schema(), vec![])),

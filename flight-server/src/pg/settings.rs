@@ -14,7 +14,7 @@ pub(super) const SERVER_VERSION: &str = "15.0";
 pub(super) const DATABASE: &str = "headwater";
 
 /// Settings with one value. Clients that set another one get an error.
-const FIXED: [(&str, &str); 15] = [
+const FIXED: [(&str, &str); 18] = [
     ("server_version", SERVER_VERSION),
     ("server_version_num", "150000"),
     ("server_encoding", "UTF8"),
@@ -30,10 +30,13 @@ const FIXED: [(&str, &str); 15] = [
     ("default_transaction_isolation", "read committed"),
     ("lc_collate", "C"),
     ("max_identifier_length", "63"),
+    ("max_index_keys", "32"),
+    ("block_size", "8192"),
+    ("data_checksums", "off"),
 ];
 
 /// Settings that change nothing here, with the value that they begin with.
-const IDLE: [(&str, &str); 22] = [
+const IDLE: [(&str, &str); 23] = [
     ("application_name", ""),
     ("extra_float_digits", "1"),
     ("client_min_messages", "notice"),
@@ -53,6 +56,7 @@ const IDLE: [(&str, &str); 22] = [
     ("synchronous_commit", "on"),
     ("xmloption", "content"),
     ("default_tablespace", ""),
+    ("default_table_access_method", "heap"),
     ("backslash_quote", "safe_encoding"),
     ("geqo", "off"),
     ("work_mem", "4MB"),

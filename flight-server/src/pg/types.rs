@@ -5,6 +5,9 @@
 use arrow::datatypes::{DataType, Field, IntervalUnit, Schema, SchemaRef, TimeUnit};
 use postgres_types::Type;
 
+/// What the metadata of a field calls the oid of its type, where Arrow has no type of that meaning.
+pub(super) const PG_TYPE: &str = "headwater.pg_type";
+
 /// A column as clients get it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Column {
@@ -22,9 +25,15 @@ pub(super) fn columns(schema: &Schema) -> Vec<Column> {
 }
 
 pub(super) fn column(field: &Field) -> Column {
-    let pg = of(field.data_type());
+    let pg = of_field(field);
     let name = field.name().clone();
     Column { name, oid: pg.oid(), size: size(&pg), modifier: modifier(field.data_type()) }
+}
+
+/// PostgreSQL's type of a field: what its metadata says, or else that of its Arrow type.
+pub(super) fn of_field(field: &Field) -> Type {
+    let said = field.metadata().get(PG_TYPE).and_then(|oid| Type::from_oid(oid.parse().ok()?));
+    said.unwrap_or_else(|| of(field.data_type()))
 }
 
 /// PostgreSQL's type of an Arrow type.
@@ -97,8 +106,8 @@ pub(super) fn plain(data_type: &DataType) -> DataType {
         DataType::Duration(_) => DataType::Duration(TimeUnit::Nanosecond),
         DataType::Dictionary(_, values) => plain(values),
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
-            let item = Field::new(item.name(), plain(item.data_type()), true);
-            DataType::List(item.into())
+            let plain = Field::new(item.name(), plain(item.data_type()), true).with_metadata(item.metadata().clone());
+            DataType::List(plain.into())
         }
         other => other.clone(),
     }
@@ -134,9 +143,10 @@ pub(super) fn settled(schema: &Schema) -> SchemaRef {
 
 fn size(pg: &Type) -> i16 {
     match *pg {
-        Type::BOOL => 1,
+        Type::BOOL | Type::CHAR => 1,
         Type::INT2 => 2,
-        Type::INT4 | Type::FLOAT4 | Type::DATE => 4,
+        Type::INT4 | Type::OID | Type::FLOAT4 | Type::DATE => 4,
+        Type::NAME => 64,
         Type::INT8 | Type::FLOAT8 | Type::TIME | Type::TIMESTAMP | Type::TIMESTAMPTZ => 8,
         Type::INTERVAL => 16,
         _ => -1,

@@ -27,13 +27,27 @@ async fn every_snippet_of_the_page_of_clients_works() {
         block
             .replace("127.0.0.1:50051", &doors.flight.to_string())
             .replace("127.0.0.1:5432", &doors.postgres.to_string())
+            .replace("PORT=5432", &format!("PORT={}", doors.postgres.port()))
     };
     let python = variable("HEADWATER_TEST_PYTHON");
     let snippets = blocks(&page, "python");
-    assert_eq!(snippets.len(), 4);
+    assert_eq!(snippets.len(), 7);
     for snippet in snippets {
         let (is_content, text) = run(Path::new(&python), &["-c", &placed(snippet)], &[]).await;
         assert!(is_content && text.contains('2'), "{snippet}\n{text}");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    for snippet in blocks(&page, "java") {
+        let program = directory.path().join("Orders.java");
+        std::fs::write(&program, placed(snippet)).unwrap();
+        let arguments = ["-cp", &variable("HEADWATER_TEST_JDBC"), program.to_str().unwrap()];
+        let (is_content, text) = run(Path::new("java"), &arguments, &[]).await;
+        assert!(is_content && text.contains("2 5.0"), "{snippet}\n{text}");
+    }
+    for snippet in blocks(&page, "js") {
+        let modules = variable("HEADWATER_TEST_NODE_PATH");
+        let (is_content, text) = run(Path::new("node"), &["-e", &placed(snippet)], &[("NODE_PATH", &modules)]).await;
+        assert!(is_content && text.contains("id: '2'"), "{snippet}\n{text}");
     }
     let path = format!("{}:{}", headwater().parent().unwrap().display(), std::env::var("PATH").unwrap());
     // The first starts a server, which the test has already.

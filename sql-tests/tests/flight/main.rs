@@ -3,11 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as the tests do")]
 
 mod access;
+mod actions;
 mod adbc;
 mod arrow_client;
+mod canary;
 mod cancel;
+mod clients;
 mod documented;
 mod doors;
+mod fuzz;
 mod limits;
 mod postgres;
 mod security;

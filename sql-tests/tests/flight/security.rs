@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::client::FlightSqlServiceClient;
-use arrow_flight::sql::{CommandGetTables, ProstMessageExt};
-use arrow_flight::{Action, Criteria, Empty, FlightData, FlightDescriptor, HandshakeRequest, Ticket};
+use arrow_flight::sql::{CommandGetTables, CommandStatementQuery, ProstMessageExt};
+use arrow_flight::{
+    Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, Criteria, Empty, FlightData,
+    FlightDescriptor, HandshakeRequest, Ticket,
+};
 use futures::TryStreamExt;
 use headwater_server::Security;
 use headwater_server::auth::Gate;
@@ -68,6 +71,13 @@ async fn codes(channel: &Channel, authorization: Option<&str>) -> Vec<(&'static 
         call!("ListFlights", list_flights, Criteria::default()),
         call!("ListActions", list_actions, Empty {}),
         call!("CreatePreparedStatement", do_action, action("CreatePreparedStatement")),
+        call!("ClosePreparedStatement", do_action, action("ClosePreparedStatement")),
+        call!("CancelFlightInfo", do_action, action("CancelFlightInfo")),
+        call!("CancelQuery", do_action, action("CancelQuery")),
+        call!("SetSessionOptions", do_action, action("SetSessionOptions")),
+        call!("GetSessionOptions", do_action, action("GetSessionOptions")),
+        call!("BeginTransaction", do_action, action("BeginTransaction")),
+        call!("an action that is not there", do_action, action("nothing")),
         call!("CloseSession", do_action, action("CloseSession")),
         call!("Handshake", handshake, futures::stream::iter([HandshakeRequest::default()])),
     ]
@@ -84,7 +94,9 @@ async fn every_call_without_a_good_credential_is_refused_over_tls() {
     for header in [None, Some("Bearer hws_unknown"), Some("Bearer hwt_unknown"), Some("Bearer a.b.c"), Some("nonsense")]
     {
         for (call, code) in codes(&channel, header).await {
-            assert_eq!(code, Code::Unauthenticated, "{call} with {header:?}");
+            // After fifty guesses an address has to wait.
+            let is_refused = code == Code::Unauthenticated || (header.is_some() && code == Code::ResourceExhausted);
+            assert!(is_refused, "{call} with {header:?}: {code:?}");
         }
     }
     // The first five guesses are refused, the others have to wait.
@@ -119,8 +131,28 @@ async fn handles_of_one_user_are_not_there_for_another() {
     let ticket = info.endpoint[0].ticket.clone().unwrap();
     let stolen = bob.do_get(ticket.clone()).await.err().unwrap().to_string();
     assert!(stolen.contains("no such ticket"), "{stolen}");
+    // Nor can another cancel it.
+    let channel = Endpoint::from_shared(format!("http://{}", doors.flight)).unwrap().connect().await.unwrap();
+    let mut stranger = FlightServiceClient::new(channel.clone());
+    let request = CancelFlightInfoRequest::new(info.clone());
+    let action = Action { r#type: "CancelFlightInfo".to_owned(), body: request.encode_to_vec().into() };
+    let answer = stranger.do_action(with(action, Some(&format!("Bearer {other}")))).await.unwrap();
+    let results: Vec<_> = answer.into_inner().try_collect().await.unwrap();
+    let result = CancelFlightInfoResult::decode(&*results[0].body).unwrap();
+    assert_eq!(result.status, CancelStatus::NotCancellable as i32);
     let rows: Vec<_> = ada.do_get(ticket).await.unwrap().try_collect().await.unwrap();
     assert_eq!(rows.iter().map(|batch| batch.num_rows()).sum::<usize>(), 2);
+    // A statement that is polled is its user's alone too, and so is a prepared one.
+    let query = CommandStatementQuery { query: "SELECT id FROM lite.t".to_owned(), transaction_id: None };
+    let descriptor = FlightDescriptor::new_cmd(query.as_any().encode_to_vec());
+    let poll =
+        stranger.poll_flight_info(with(descriptor, Some(&format!("Bearer {token}")))).await.unwrap().into_inner();
+    let part = poll.info.unwrap().endpoint[0].ticket.clone().unwrap();
+    let stolen = bob.do_get(part).await.err().unwrap().to_string();
+    assert!(stolen.contains("no such ticket"), "{stolen}");
+    let mut prepared = ada.prepare("SELECT id FROM lite.t".to_owned(), None).await.unwrap();
+    let info = prepared.execute().await.unwrap();
+    assert!(bob.do_get(info.endpoint[0].ticket.clone().unwrap()).await.is_err());
     doors.close().await;
 }
 

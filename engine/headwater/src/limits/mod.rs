@@ -41,6 +41,8 @@ pub struct Limits {
     pub query_deadline: Option<Duration>,
     /// Queries that run at a time. Default: 100.
     pub queries_max: usize,
+    /// Queries that wait for another to end, at most; one more is refused at once. Default: 1000.
+    pub queries_waiting_max: usize,
     /// How long a query waits for another to end where so many run already. Default: 30 s.
     pub query_wait: Duration,
     /// Statements that run at one store under one role at a time; services that share a store share them. A source with few
@@ -88,6 +90,12 @@ pub(crate) const KEYS: &[OptionDef] = &[
         doc: "Queries that run at a time. Default: 100.",
     },
     OptionDef {
+        name: "queries_waiting_max",
+        kind: OptionKind::Count,
+        required: false,
+        doc: "Queries that wait for another to end, at most; one more is refused at once. Default: 1000.",
+    },
+    OptionDef {
         name: "query_wait_ms",
         kind: OptionKind::Count,
         required: false,
@@ -128,6 +136,7 @@ impl Default for Limits {
             spill_bytes: 32 << 30,
             query_deadline: Some(Duration::from_secs(60 * 60)),
             queries_max: 100,
+            queries_waiting_max: 1_000,
             query_wait: Duration::from_secs(30),
             statements_max: 16,
             statement_wait: Duration::from_secs(30),
@@ -153,6 +162,7 @@ impl Limits {
             spill_bytes: options.count("spill_bytes", default.spill_bytes),
             query_deadline: (!deadline.is_zero()).then_some(deadline),
             queries_max: count("queries_max", default.queries_max),
+            queries_waiting_max: count("queries_waiting_max", default.queries_waiting_max),
             query_wait: time("query_wait_ms", default.query_wait),
             statements_max: count("statements_max", default.statements_max),
             statement_wait: time("statement_wait_ms", default.statement_wait),
@@ -206,6 +216,7 @@ mod tests {
             ("spill_bytes", default.spill_bytes),
             ("query_deadline_ms", default.query_deadline.unwrap().as_millis() as u64),
             ("queries_max", default.queries_max as u64),
+            ("queries_waiting_max", default.queries_waiting_max as u64),
             ("query_wait_ms", default.query_wait.as_millis() as u64),
             ("statements_max", default.statements_max as u64),
             ("statement_wait_ms", default.statement_wait.as_millis() as u64),
@@ -225,6 +236,7 @@ mod tests {
             ("spill_bytes", count(0)),
             ("query_deadline_ms", count(0)),
             ("queries_max", count(3)),
+            ("queries_waiting_max", count(8)),
             ("query_wait_ms", count(4)),
             ("statements_max", count(5)),
             ("statement_wait_ms", count(6)),
@@ -236,6 +248,7 @@ mod tests {
             spill_bytes: 0,
             query_deadline: None,
             queries_max: 3,
+            queries_waiting_max: 8,
             query_wait: Duration::from_millis(4),
             statements_max: 5,
             statement_wait: Duration::from_millis(6),

@@ -1,39 +1,45 @@
-//! `pg_catalog`: what clients ask of PostgreSQL's own tables, answered from what the engine knows.
+//! `pg_catalog` and `information_schema`: what clients ask of PostgreSQL's own tables, answered from what the engine knows.
 //!
-//! A statement that asks `pg_catalog` is answered by a DataFusion of its own, over tables that are made anew for it ([`tables`]), with PostgreSQL's functions
-//! ([`functions`]); what DataFusion has no word for is rewritten in the statement's tree ([`rewrite`]). All other statements go to the engine as they
-//! are, so nothing of this can change the answer of a query over services. One statement asks the one or the other.
+//! A statement that asks the catalog is answered by an evaluator of its own ([`eval`]) over tables that are made anew for it ([`tables`], [`information`], [`fixed`]), of
+//! PostgreSQL 15's columns and types ([`shape`]). All other statements go to the engine as they are, so nothing of this can change the answer of a query over services.
+//! One statement asks the one or the other.
 //!
 //! Services are schemas, materialized views are `relkind` m, primary keys are constraints and indexes. Of what there is nothing here (triggers, rules, policies,
 //! extensions, ...) the tables are there and empty.
 
+mod eval;
 mod fixed;
 mod functions;
+mod information;
 mod relations;
-mod rewrite;
 mod rows;
+mod shape;
 mod tables;
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::{ParamValues, ScalarValue};
-use datafusion::error::DataFusionError;
-use datafusion::logical_expr::LogicalPlan;
-use datafusion::prelude::{SessionConfig, SessionContext};
-use datafusion::sql::parser::Statement as Parsed;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::ScalarValue;
+use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
+use tokio::runtime::Handle;
 
-use super::error::{PgError, SYNTAX, UNSUPPORTED};
+use super::error::{INTERNAL, PgError, SYNTAX, UNSUPPORTED};
 use super::settings::Settings;
 use crate::text::words;
+pub(super) use eval::value::split_list;
 use relations::Relations;
 
 /// The schema that holds the tables.
 const SCHEMA: &str = "pg_catalog";
+
+/// The other schema that is answered here.
+const INFORMATION: &str = "information_schema";
 
 /// Functions that only PostgreSQL has and that clients ask for alone: `SELECT version()`.
 const FUNCTIONS: [&str; 12] = [
@@ -61,9 +67,10 @@ const PARAMETERS_MAX: usize = 65_535;
 pub(in crate::pg) struct Context {
     pub(in crate::pg) user: String,
     pub(in crate::pg) settings: Settings,
+    pub(in crate::pg) process: i32,
 }
 
-/// Whether a statement asks `pg_catalog`: it names the schema or one of its tables, or calls its functions and reads no table at all.
+/// Whether a statement asks the catalog: it names its schemas or one of the tables of `pg_catalog`, or calls its functions and reads no table at all.
 pub(in crate::pg) fn is_asked(text: &str) -> bool {
     let tokens: Vec<Token> = words(text).into_iter().map(|(token, _)| token).collect();
     let word = |index: usize| match tokens.get(index) {
@@ -86,8 +93,14 @@ pub(in crate::pg) fn is_asked(text: &str) -> bool {
         if follows_period {
             return false;
         }
+        let is_information = || {
+            let relation = word(index + 2).unwrap_or_default();
+            // Functions of it are asked for too.
+            shape::find(INFORMATION, &relation).is_some() || relation.starts_with("_pg_")
+        };
         (name == SCHEMA && next == Some(&Token::Period))
-            || (fixed::is_known(&name) && is_read(index))
+            || (name == INFORMATION && next == Some(&Token::Period) && is_information())
+            || (shape::is_known(&name) && is_read(index))
             || (!reads
                 && next == Some(&Token::LParen)
                 && (FUNCTIONS.contains(&name.as_str()) || name.starts_with("has_")))
@@ -95,15 +108,13 @@ pub(in crate::pg) fn is_asked(text: &str) -> bool {
     })
 }
 
-/// A statement over `pg_catalog`, planned.
+/// A statement over the catalog, compiled.
 pub(in crate::pg) struct Statement {
-    context: SessionContext,
-    plan: LogicalPlan,
-    parameters: SchemaRef,
+    compiled: Arc<eval::Compiled>,
 }
 
 impl Statement {
-    /// Plans a statement over what the session's user may know now.
+    /// Compiles a statement over what the session's user may know now.
     pub(in crate::pg) async fn new(
         session: &headwater::Session,
         context: Context,
@@ -115,95 +126,65 @@ impl Statement {
         let relations = Relations::of(session, search_path).await;
         let mut parsed =
             Parser::parse_sql(&PostgreSqlDialect {}, text).map_err(|error| PgError::new(SYNTAX, error.to_string()))?;
-        let (Some(mut statement), None) = (parsed.pop(), parsed.pop()) else {
+        let (Some(statement), None) = (parsed.pop(), parsed.pop()) else {
             return Err(PgError::new(SYNTAX, "one statement is taken at a time"));
         };
-        rewrite::rewrite(&mut statement, &relations, &context)?;
-        // What asks the catalog reads: there is nothing else that this DataFusion could do, and it is not to try.
-        if !matches!(statement, datafusion::sql::sqlparser::ast::Statement::Query(_)) {
-            return Err(PgError::new(UNSUPPORTED, "of pg_catalog only queries are answered"));
-        }
-        let config = SessionConfig::new()
-            .with_default_catalog_and_schema("headwater", SCHEMA)
-            .with_information_schema(false)
-            .with_target_partitions(1)
-            .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false);
-        let datafusion = SessionContext::new_with_config(config);
-        relations.register(&datafusion, &context).map_err(|error| told(&error))?;
-        functions::register(&datafusion, &Arc::new(relations), &context);
-        let parsed = Parsed::Statement(Box::new(statement));
-        let plan = datafusion.state().statement_to_plan(parsed).await.map_err(|error| told(&error))?;
-        let parameters = parameters(&plan, text).map_err(|error| told(&error))?;
-        Ok(Self { context: datafusion, plan, parameters })
+        // What asks the catalog reads: there is nothing else that could be done, and it is not to be tried.
+        let ast::Statement::Query(query) = statement else {
+            return Err(PgError::new(UNSUPPORTED, "of the catalog only queries are answered"));
+        };
+        let (names, parameters) = named(text)?;
+        let tables = relations.tables(context, &names);
+        let compiled = eval::Compiled::new(&query, tables, relations, parameters)?;
+        Ok(Self { compiled: Arc::new(compiled) })
     }
 
     /// The columns, by the names that PostgreSQL would give them.
     pub(in crate::pg) fn schema(&self) -> SchemaRef {
-        named(self.plan.schema().as_arrow())
+        self.compiled.schema()
     }
 
     pub(in crate::pg) fn parameters(&self) -> SchemaRef {
-        Arc::clone(&self.parameters)
+        self.compiled.parameters()
     }
 
-    /// Runs it to its end: nothing here is large.
-    pub(in crate::pg) async fn run(&self, values: Vec<ScalarValue>) -> Result<(SchemaRef, Vec<RecordBatch>), PgError> {
-        let plan = match values.is_empty() {
-            true => self.plan.clone(),
-            false => self.plan.clone().with_param_values(ParamValues::from(values)).map_err(|error| told(&error))?,
-        };
-        let frame = self.context.execute_logical_plan(plan).await.map_err(|error| told(&error))?;
-        let batches = frame.collect().await.map_err(|error| told(&error))?;
-        let schema = match batches.first() {
-            Some(batch) => named(&batch.schema()),
-            None => self.schema(),
-        };
-        let renamed = batches.into_iter().map(|batch| {
-            let rows = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-            RecordBatch::try_new_with_options(Arc::clone(&schema), batch.columns().to_vec(), &rows)
-        });
-        let renamed = renamed.collect::<Result<_, _>>().map_err(|error| told(&DataFusionError::from(error)))?;
-        Ok((schema, renamed))
+    /// Runs it to its end on the threads of queries; it ends early where nobody waits for it any more.
+    pub(in crate::pg) async fn run(&self, values: Vec<ScalarValue>, threads: &Handle) -> Result<RecordBatch, PgError> {
+        let (compiled, unwanted) = (Arc::clone(&self.compiled), Unwanted::default());
+        let flag = Arc::clone(&unwanted.0);
+        let running = threads.spawn(async move { compiled.run(&values, &flag) });
+        running
+            .await
+            .map_err(|_| PgError::new(INTERNAL, "the server failed in an unexpected way; its log says more"))?
     }
 }
 
-/// The schema without what made names differ that PostgreSQL lets be the same.
-fn named(schema: &Schema) -> SchemaRef {
-    let fields = schema.fields().iter().map(|field| {
-        let name = field.name().split(rewrite::MARK).next().unwrap_or_default();
-        Field::new(name, field.data_type().clone(), true)
-    });
-    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
-}
+/// Says when it is dropped that nobody waits any more.
+#[derive(Default)]
+struct Unwanted(Arc<AtomicBool>);
 
-/// The parameters that the text names, also those of parts that were taken away: clients bind them all. One whose type is open is text.
-fn parameters(plan: &LogicalPlan, text: &str) -> Result<SchemaRef, DataFusionError> {
-    let numbers = words(text).into_iter().filter_map(|(token, _)| match token {
-        Token::Placeholder(name) => name.trim_start_matches('$').parse::<usize>().ok(),
-        _ => None,
-    });
-    let count = numbers.max().unwrap_or_default();
-    if count > PARAMETERS_MAX {
-        return datafusion::common::plan_err!("a statement has at most {PARAMETERS_MAX} parameters");
+impl Drop for Unwanted {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
-    let found = plan.get_parameter_types()?;
-    let field = |number: usize| {
-        let name = format!("${number}");
-        let data_type = found.get(&name).cloned().flatten().unwrap_or(DataType::Utf8);
-        Field::new(name, data_type, true)
-    };
-    Ok(Arc::new(Schema::new((1..=count).map(field).collect::<Vec<_>>())))
 }
 
-fn told(error: &DataFusionError) -> PgError {
-    let message = error.strip_backtrace();
-    let code = match error.find_root() {
-        DataFusionError::Plan(message) if message.contains("not found") => super::error::UNDEFINED_TABLE,
-        DataFusionError::NotImplemented(_) => UNSUPPORTED,
-        DataFusionError::SchemaError(..) => "42703",
-        _ => "42000",
-    };
-    PgError::new(code, format!("this question of pg_catalog can't be answered: {message}"))
+/// The names that a text holds, and how many parameters.
+fn named(text: &str) -> Result<(HashSet<String>, usize), PgError> {
+    let (mut names, mut parameters) = (HashSet::new(), 0);
+    for (token, _) in words(text) {
+        match token {
+            Token::Word(word) => drop(names.insert(word.value.to_ascii_lowercase())),
+            Token::Placeholder(name) => {
+                parameters = parameters.max(name.trim_start_matches('$').parse::<usize>().unwrap_or_default());
+            }
+            _ => {}
+        }
+    }
+    match parameters <= PARAMETERS_MAX {
+        true => Ok((names, parameters)),
+        false => Err(PgError::new(SYNTAX, format!("a statement has at most {PARAMETERS_MAX} parameters"))),
+    }
 }
 
 #[cfg(test)]

@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use headwater::{Session, TableInfo};
 
-use super::SCHEMA;
-use super::fixed::{CATALOG_OID, catalog_oid, is_known};
+use super::fixed::{CATALOG_OID, INFORMATION_OID};
+use super::functions::{quote, quoted_name};
+use super::{SCHEMA, shape};
 
 /// The first oid that is not PostgreSQL's own.
 const OIDS_FROM: i64 = 16_384;
@@ -70,7 +71,7 @@ impl Relations {
 
     /// The oid of a table by its name, qualified or along the search path. Tables of `pg_catalog` have one too.
     pub(super) fn table_oid(&self, name: &str) -> Option<i64> {
-        let parts: Vec<String> = name.split('.').map(|part| part.trim_matches('"').to_owned()).collect();
+        let parts = split_name(name);
         let find = |schema: &str, name: &str| {
             self.tables
                 .iter()
@@ -78,8 +79,8 @@ impl Relations {
                 .map(|table| table.oid)
         };
         match &parts[..] {
-            [name] if is_known(name) => Some(catalog_oid(name)),
-            [schema, name] if schema == SCHEMA && is_known(name) => Some(catalog_oid(name)),
+            [name] if shape::is_known(name) => Some(shape::catalog_oid(name)),
+            [schema, name] if shape::find(schema, name).is_some() => shape::find(schema, name).map(|shape| shape.oid),
             [name] => self.search_path.iter().find_map(|schema| find(schema, name)),
             [schema, name] => find(schema, name),
             _ => None,
@@ -88,10 +89,21 @@ impl Relations {
 
     /// The name of a table, with its schema where the search path does not lead to it.
     pub(super) fn table_name(&self, oid: i64) -> Option<String> {
+        if let Some(shape) = shape::of_oid(oid) {
+            return Some(if shape.schema == SCHEMA {
+                shape.name.to_owned()
+            } else {
+                quoted_name(shape.schema, shape.name)
+            });
+        }
+        if let Some(table) = self.tables.iter().find(|table| table.index == Some(oid)) {
+            let name = format!("{}_pkey", table.info.name);
+            return Some(if self.is_visible(oid) { quote(&name) } else { quoted_name(&table.info.service, &name) });
+        }
         let table = self.tables.iter().find(|table| table.oid == oid)?;
         match self.is_visible(oid) {
-            true => Some(table.info.name.clone()),
-            false => Some(format!("{}.{}", table.info.service, table.info.name)),
+            true => Some(quote(&table.info.name)),
+            false => Some(quoted_name(&table.info.service, &table.info.name)),
         }
     }
 
@@ -104,13 +116,16 @@ impl Relations {
     pub(super) fn schema_oid(&self, name: &str) -> Option<i64> {
         match name {
             SCHEMA => Some(CATALOG_OID),
+            "information_schema" => Some(INFORMATION_OID),
             _ => self.schemas.get(name).copied(),
         }
     }
 
     pub(super) fn schema_name(&self, oid: i64) -> Option<String> {
-        if oid == CATALOG_OID {
-            return Some(SCHEMA.to_owned());
+        match oid {
+            CATALOG_OID => return Some(SCHEMA.to_owned()),
+            INFORMATION_OID => return Some("information_schema".to_owned()),
+            _ => {}
         }
         self.schemas.iter().find(|(_, known)| **known == oid).map(|(name, _)| name.clone())
     }
@@ -134,6 +149,23 @@ impl Relations {
     pub(super) fn comment(&self, oid: i64) -> Option<&str> {
         self.tables.iter().find(|table| table.oid == oid)?.info.comment.as_deref()
     }
+}
+
+/// The parts of a name as SQL writes it: folded to lower case where they are not quoted.
+fn split_name(name: &str) -> Vec<String> {
+    let (mut parts, mut part, mut in_quotes) = (Vec::new(), String::new(), false);
+    let mut chars = name.trim().chars().peekable();
+    while let Some(next) = chars.next() {
+        match next {
+            '"' if in_quotes && chars.peek() == Some(&'"') => part.extend(chars.next()),
+            '"' => in_quotes = !in_quotes,
+            '.' if !in_quotes => parts.push(std::mem::take(&mut part)),
+            other if in_quotes => part.push(other),
+            other => part.extend(other.to_lowercase()),
+        }
+    }
+    parts.push(part);
+    parts
 }
 
 /// An oid of a name: FNV-1a over its parts.
@@ -195,6 +227,8 @@ pub(super) mod tests {
         assert!(relations.is_visible(orders) && !relations.is_visible(customers));
         assert_eq!(relations.table_name(customers).as_deref(), Some("customers.t"));
         assert_eq!(relations.table_oid("pg_class"), Some(1259));
+        assert_eq!(relations.table_name(1259).as_deref(), Some("pg_class"));
+        assert_eq!(split_name("A.\"b.\"\"C\""), ["a", "b.\"C"]);
         assert_eq!(relations.table_oid("nothing"), None);
     }
 }

@@ -1,0 +1,153 @@
+//! A statement with values, and how its rows go to the client.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use datafusion::common::ScalarValue;
+use tokio::sync::watch;
+
+use super::values::chosen;
+use super::{Command, Done, PgError, Planned, Session, Stage, Statement, cancelled_error};
+use crate::pg::copy::{Copy, Style};
+use crate::pg::encode::Format;
+use crate::pg::run::Rows;
+
+/// A statement with values.
+pub(super) enum Portal {
+    Command(Arc<Statement>),
+    Rows { statement: Arc<Statement>, rows: Option<Rows>, formats: Vec<Format>, begun: bool },
+}
+
+impl Session {
+    pub(super) async fn bound(
+        &mut self,
+        statement: &Arc<Statement>,
+        values: Vec<ScalarValue>,
+        formats: Vec<i16>,
+        stopped: &mut watch::Receiver<Stage>,
+    ) -> Done<Portal> {
+        let Some(planned) = statement.planned.clone() else { return Ok(Portal::Command(Arc::clone(statement))) };
+        let (text, threads) = (Arc::clone(&statement.text), self.server.threads.clone());
+        let engine = self.engine.clone();
+        let work = async {
+            if matches!(planned, Planned::Immediate) {
+                let answer = engine.sql(&text).await.map_err(|error| PgError::of(&error, &text))?;
+                return Ok(Rows::waiting(answer, &text, &threads));
+            }
+            planned.bind(values, &text, &threads).await
+        };
+        let mut rows = self.interruptible(stopped, work).await?;
+        // What the client was told before values were bound holds.
+        let is_told = statement.described.load(Ordering::Relaxed);
+        let told = statement.planned.as_ref().filter(|_| is_told).map(Planned::schema);
+        if let Some(told) = told.filter(|told| told.fields().len() == rows.told.fields().len()) {
+            rows.told = told;
+        }
+        let formats = chosen(&formats, &rows.told)?;
+        Ok(Portal::Rows { statement: Arc::clone(statement), rows: Some(rows), formats, begun: false })
+    }
+
+    pub(super) async fn run(
+        &mut self,
+        portal: &mut Portal,
+        rows_max: usize,
+        stopped: &mut watch::Receiver<Stage>,
+    ) -> Done {
+        match portal {
+            Portal::Command(statement) => self.command(&Arc::clone(statement), stopped).await,
+            Portal::Rows { statement, rows, formats, begun } => {
+                let statement = Arc::clone(statement);
+                let Some(taken) = rows.as_mut() else {
+                    self.wire.complete("SELECT 0");
+                    return Ok(());
+                };
+                if let Command::Copy(copy) = &statement.command {
+                    self.copy(copy, taken, stopped).await?;
+                    *rows = None;
+                    return Ok(());
+                }
+                *begun = true;
+                let (sent, is_whole) = self.send(taken, formats, rows_max, stopped).await?;
+                if is_whole {
+                    let verb = if matches!(statement.command, Command::Show(_) | Command::ShowAll) {
+                        "SHOW".to_owned()
+                    } else {
+                        format!("SELECT {sent}")
+                    };
+                    self.wire.complete(&verb);
+                    *rows = None;
+                } else {
+                    self.wire.sign(b's');
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Sends rows, at most so many; how many they were, and whether they were all.
+    async fn send(
+        &mut self,
+        rows: &mut Rows,
+        formats: &[Format],
+        rows_max: usize,
+        stopped: &mut watch::Receiver<Stage>,
+    ) -> Done<(usize, bool)> {
+        let cancelled = self.cancel.watch();
+        let mut sent = 0;
+        while let Some((encoder, first)) = self.interruptible(stopped, rows.next()).await? {
+            let mut row = first;
+            while row < encoder.rows {
+                if sent == rows_max {
+                    rows.put_back(encoder, row);
+                    return Ok((sent, false));
+                }
+                self.wire.row(encoder.width(), |out| {
+                    (0..encoder.width()).try_for_each(|column| {
+                        encoder.put(out, column, row, formats.get(column).copied().unwrap_or(Format::Text))
+                    })
+                })?;
+                self.wire.flush_much().await?;
+                (row, sent) = (row + 1, sent + 1);
+            }
+            // A client that reads as fast as rows come leaves no pause in which to notice.
+            if cancelled.has_changed().unwrap_or(false) {
+                return Err(cancelled_error().into());
+            }
+        }
+        Ok((sent, true))
+    }
+
+    async fn copy(&mut self, copy: &Copy, rows: &mut Rows, stopped: &mut watch::Receiver<Stage>) -> Done {
+        let cancelled = self.cancel.watch();
+        let names: Vec<String> = rows.told.fields().iter().map(|field| field.name().clone()).collect();
+        // The first batch is there before anything is said, so that a query that fails at once fails plainly.
+        let mut next = self.interruptible(stopped, rows.next()).await?;
+        self.wire.copy_out(u8::from(copy.style == Style::Binary), names.len());
+        let mut data = copy.begin(&names);
+        // A line of its own in text; in binary it goes with what follows, as in PostgreSQL, and drivers count on that.
+        if copy.style != Style::Binary && !data.is_empty() {
+            self.wire.copy_data(&std::mem::take(&mut data));
+        }
+        let mut sent = 0_u64;
+        while let Some((encoder, first)) = next {
+            for row in first..encoder.rows {
+                data.extend(copy.row(&encoder, row)?);
+                self.wire.copy_data(&data);
+                data.clear();
+                self.wire.flush_much().await?;
+                sent += 1;
+            }
+            if cancelled.has_changed().unwrap_or(false) {
+                return Err(cancelled_error().into());
+            }
+            next = self.interruptible(stopped, rows.next()).await?;
+        }
+        data.extend_from_slice(copy.end());
+        if !data.is_empty() {
+            self.wire.copy_data(&data);
+        }
+        self.wire.sign(b'c');
+        self.wire.complete(&format!("COPY {sent}"));
+        Ok(())
+    }
+}
