@@ -16,6 +16,7 @@ use tracing::warn;
 use crate::access::{ACCESS_FILE, Access, Otherwise, SessionGuard, is_there};
 use crate::governor::Governor;
 use crate::manifest::{Fault, INTERVAL_SECONDS, Manifest, POLL_MODE, Publishes, read_directory};
+use crate::opaque::Opaque;
 use crate::session::Asker;
 use crate::template::Template;
 use crate::views::{Begin, SYSTEM_SCHEMA, Subscription, ViewFiles, ViewName, ViewOptions, ViewPlan, ViewStep, Views};
@@ -24,13 +25,13 @@ use crate::{Answer, AuditLog, Caller, Error, Limits, Metrics, Result, Session};
 /// Services, opened and ready to be asked. Cheap to clone; clones share everything.
 #[derive(Debug, Clone)]
 pub struct Engine {
-    catalog: Arc<Catalog>,
-    template: Arc<Template>,
-    views: Arc<Views>,
+    catalog: Opaque<Arc<Catalog>>,
+    template: Opaque<Arc<Template>>,
+    views: Opaque<Arc<Views>>,
     search_path: Vec<String>,
     deadline: QueryDeadline,
     view_files: Option<PathBuf>,
-    access: Arc<Access>,
+    access: Opaque<Arc<Access>>,
     audit: Option<Arc<AuditLog>>,
 }
 
@@ -51,13 +52,13 @@ impl WeakEngine {
     /// The engine; `None` once it has ended.
     pub(crate) fn upgrade(&self) -> Option<Engine> {
         Some(Engine {
-            catalog: Arc::clone(&self.catalog),
-            template: Arc::clone(&self.template),
-            views: self.views.upgrade()?,
+            catalog: Opaque::new(Arc::clone(&self.catalog)),
+            template: Opaque::new(Arc::clone(&self.template)),
+            views: Opaque::new(self.views.upgrade()?),
             search_path: self.search_path.clone(),
             deadline: self.deadline,
             view_files: self.view_files.clone(),
-            access: Arc::clone(&self.access),
+            access: Opaque::new(Arc::clone(&self.access)),
             audit: self.audit.clone(),
         })
     }
@@ -183,13 +184,13 @@ impl EngineBuilder {
         let mut views = self.views;
         views.poll_intervals.extend(intervals);
         let engine = Engine {
-            views: Views::open(Arc::clone(&catalog), views, self.limits.view_memory_bytes)?,
-            catalog,
-            template: Arc::new(Template::new(Governor::new(&self.limits)?)),
+            views: Opaque::new(Views::open(Arc::clone(&catalog), views, self.limits.view_memory_bytes)?),
+            catalog: Opaque::new(catalog),
+            template: Opaque::new(Arc::new(Template::new(Governor::new(&self.limits)?))),
             search_path: self.search_path,
             deadline: QueryDeadline(self.limits.query_deadline),
             view_files: self.view_files,
-            access,
+            access: Opaque::new(access),
             audit: self.audit,
         };
         engine.views.shared().register_system_tables()?;

@@ -51,6 +51,7 @@ mod governor;
 mod limits;
 mod memory;
 mod metrics;
+mod opaque;
 mod prepared;
 mod running;
 mod session;

@@ -26,6 +26,7 @@ use parking_lot::Mutex;
 
 use crate::access::guard::unguarded;
 use crate::audit::Entry;
+use crate::opaque::Opaque;
 use crate::session::{Admitted, Decided, is_stale};
 use crate::statement::{Request, parse};
 use crate::views::{Begin, ViewName, ViewStatement, reads_views};
@@ -38,7 +39,7 @@ pub struct Prepared {
     text: Arc<str>,
     schema: SchemaRef,
     parameters: SchemaRef,
-    run: Run,
+    run: Opaque<Run>,
 }
 
 /// What an execution does.
@@ -95,7 +96,7 @@ impl Prepared {
             Request::Plan(statement) => statement,
             Request::View(ViewStatement::Subscribe { name, begin }) => {
                 let schema = session.subscription_columns(&name)?;
-                let run = Run::Subscribe { view: name, begin };
+                let run = Opaque::new(Run::Subscribe { view: name, begin });
                 let parameters = Arc::new(Schema::empty());
                 return Ok(Self { session: session.clone(), text: whole_text, schema, parameters, run });
             }
@@ -121,7 +122,7 @@ impl Prepared {
         let schema = first.as_ref().map_or_else(|| result_schema(&state, &plan.logical, &parameters), Answer::schema);
         let planned = Planned { plan, first: first.map(|answer| (answer, Instant::now())) };
         let planned = Arc::new(Mutex::new(planned));
-        let run = Run::Query { statement: Arc::new(*statement), planned };
+        let run = Opaque::new(Run::Query { statement: Arc::new(*statement), planned });
         Ok(Self { session: session.clone(), text: whole_text, schema, parameters, run })
     }
 
@@ -150,7 +151,7 @@ impl Prepared {
             let what = format!("running the statement with {} values", values.len());
             return Err(Error::Refused { what, reason: format!("it has {wanted} parameters") });
         }
-        let (statement, planned) = match &self.run {
+        let (statement, planned) = match &*self.run {
             Run::Query { statement, planned } => (statement, planned),
             Run::Subscribe { view, begin } => return self.session.subscribe(view, *begin, entry).await,
         };

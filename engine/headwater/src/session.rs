@@ -24,6 +24,7 @@ use crate::access::reads::reads;
 use crate::access::{Enforced, Leave, Read, SessionGuard, Sight};
 use crate::audit::Entry;
 use crate::governor::Governor;
+use crate::opaque::Opaque;
 use crate::session_rights::{explanation, kind_of, may_explain, shown};
 use crate::statement::{Request, guard_plan, parse};
 use crate::template::Template;
@@ -61,14 +62,14 @@ pub(crate) struct Admitted {
 /// A session over an [`Engine`](crate::Engine). Clones share their settings.
 #[derive(Clone)]
 pub struct Session {
-    context: SessionContext,
-    asker: Asker,
-    catalog: Arc<SessionCatalog>,
-    governor: Arc<Governor>,
-    views: Arc<Views>,
+    context: Opaque<SessionContext>,
+    asker: Opaque<Asker>,
+    catalog: Opaque<Arc<SessionCatalog>>,
+    governor: Opaque<Arc<Governor>>,
+    views: Opaque<Arc<Views>>,
     settings: SharedSettings,
     /// The statements of PREPARE, by name.
-    named: Arc<Mutex<HashMap<String, Statement>>>,
+    named: Opaque<Mutex<HashMap<String, Statement>>>,
 }
 
 impl std::fmt::Debug for Session {
@@ -91,13 +92,13 @@ impl Session {
         state.config_mut().options_mut().extensions.insert(settings);
         state.register_catalog_list(Arc::clone(&catalog) as _);
         Self {
-            context: SessionContext::new_with_state(state),
-            asker,
-            catalog,
-            governor: Arc::clone(&template.governor),
-            views: Arc::clone(views),
+            context: Opaque::new(SessionContext::new_with_state(state)),
+            asker: Opaque::new(asker),
+            catalog: Opaque::new(catalog),
+            governor: Opaque::new(Arc::clone(&template.governor)),
+            views: Opaque::new(Arc::clone(views)),
             settings: shared,
-            named: Arc::default(),
+            named: Opaque::new(Mutex::default()),
         }
     }
 
@@ -400,13 +401,13 @@ impl Session {
         state.config_mut().options_mut().extensions.insert(settings);
         state.register_catalog_list(Arc::clone(&catalog) as _);
         Self {
-            context: SessionContext::new_with_state(state),
-            asker: Asker { guard: None, caller: self.asker.caller.clone(), audit: None },
-            catalog,
+            context: Opaque::new(SessionContext::new_with_state(state)),
+            asker: Opaque::new(Asker { guard: None, caller: self.asker.caller.clone(), audit: None }),
+            catalog: Opaque::new(catalog),
             settings: shared,
-            governor: Arc::clone(&self.governor),
-            views: Arc::clone(&self.views),
-            named: Arc::default(),
+            governor: self.governor.clone(),
+            views: self.views.clone(),
+            named: Opaque::new(Mutex::default()),
         }
     }
 
