@@ -44,6 +44,7 @@ use datafusion::prelude::SessionConfig;
 use parking_lot::{Mutex, RwLock};
 use tracing::info;
 
+use crate::opaque::Opaque;
 use crate::{Error, Fault, Result};
 pub(crate) use enforce::Enforced;
 pub(crate) use file::Policy;
@@ -222,23 +223,26 @@ pub(crate) fn is_there(file: &Path) -> bool {
 
 /// That a caller's rights are still those that a plan was made with.
 #[derive(Debug, Clone)]
-pub(crate) struct Leave {
+pub(crate) struct Leave(Opaque<Held>);
+
+#[derive(Debug)]
+struct Held {
     guard: Arc<SessionGuard>,
     rights: Option<Arc<Rights>>,
 }
 
 impl Leave {
     pub(crate) fn new(guard: Arc<SessionGuard>, rights: Option<Arc<Rights>>) -> Self {
-        Self { guard, rights }
+        Self(Opaque::new(Held { guard, rights }))
     }
 
     /// Whether they are.
     pub(crate) fn holds(&self) -> bool {
-        is_same(&self.rights, &self.guard.rights())
+        is_same(&self.0.rights, &self.0.guard.rights())
     }
 
     pub(crate) fn rights(&self) -> Option<&Arc<Rights>> {
-        self.rights.as_ref()
+        self.0.rights.as_ref()
     }
 }
 

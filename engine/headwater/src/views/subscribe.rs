@@ -15,6 +15,7 @@ use super::ask::ViewName;
 use super::history::{History, Next};
 use super::registry::{Shared, Views};
 use crate::error::Passed;
+use crate::opaque::Opaque;
 use crate::{Error, Result};
 
 /// What an epoch did to a view.
@@ -36,10 +37,10 @@ pub struct Subscription {
     name: ViewName,
     view: ViewId,
     schema: SchemaRef,
-    history: Arc<History>,
+    history: Opaque<Arc<History>>,
     place: Place,
     /// Keeps the views' tasks going.
-    views: Arc<Views>,
+    views: Opaque<Arc<Views>>,
     /// One of the subscriptions that the engine takes.
     _admitted: OwnedSemaphorePermit,
 }
@@ -97,7 +98,8 @@ impl Subscription {
             Begin::Changes if shared.shown_now(&epoch, view).is_some() => Place::After(epoch.number),
             Begin::Changes | Begin::Snapshot => Place::Before(begin),
         };
-        Ok(Self { name: name.clone(), view, schema, history, place, views: Arc::clone(views), _admitted: admitted })
+        let (history, views) = (Opaque::new(history), Opaque::new(Arc::clone(views)));
+        Ok(Self { name: name.clone(), view, schema, history, place, views, _admitted: admitted })
     }
 
     pub(super) fn view(&self) -> ViewId {
