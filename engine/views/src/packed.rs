@@ -39,7 +39,7 @@ impl Packed {
             Some(place) => place,
             None => self.extend(granules * GRANULE)?,
         };
-        let record = self.from_mut(place);
+        let record = self.record_mut(place);
         if header == SHORT_HEADER {
             record[..2].copy_from_slice(&(key.len() as u16).to_le_bytes());
             record[2..4].copy_from_slice(&(others.len() as u16).to_le_bytes());
@@ -55,7 +55,7 @@ impl Packed {
 
     /// Both parts of a record that is there.
     pub(crate) fn get(&self, place: u32) -> (&[u8], &[u8]) {
-        let record = self.from(place);
+        let record = self.record(place);
         let (header, key, others) = lengths(record);
         record[header..][..key + others].split_at(key)
     }
@@ -67,7 +67,7 @@ impl Packed {
 
     /// The second part, to be written over.
     pub(crate) fn others_mut(&mut self, place: u32) -> &mut [u8] {
-        let record = self.from_mut(place);
+        let record = self.record_mut(place);
         let (header, key, others) = lengths(record);
         &mut record[header + key..][..others]
     }
@@ -84,7 +84,7 @@ impl Packed {
 
     /// Gives a record's place up.
     pub(crate) fn remove(&mut self, place: u32) {
-        let (header, key, others) = lengths(self.from(place));
+        let (header, key, others) = lengths(self.record(place));
         let (class, _) = class_of((header + key + others).div_ceil(GRANULE));
         if self.free.len() <= class {
             self.free.resize_with(class + 1, Vec::new);
@@ -94,7 +94,7 @@ impl Packed {
 
     /// The first byte, to load it.
     pub(crate) fn first(&self, place: u32) -> u64 {
-        self.from(place).first().copied().map_or(0, u64::from)
+        self.record(place).first().copied().map_or(0, u64::from)
     }
 
     /// Bytes of memory.
@@ -119,12 +119,12 @@ impl Packed {
         Some(number << PAGE_BITS | (offset / GRANULE) as u32)
     }
 
-    fn from(&self, place: u32) -> &[u8] {
+    fn record(&self, place: u32) -> &[u8] {
         let (page, offset) = parts(place);
         &self.pages[page][offset..]
     }
 
-    fn from_mut(&mut self, place: u32) -> &mut [u8] {
+    fn record_mut(&mut self, place: u32) -> &mut [u8] {
         let (page, offset) = parts(place);
         &mut self.pages[page][offset..]
     }
@@ -174,7 +174,7 @@ mod tests {
     proptest! {
         #[test]
         fn records_are_what_was_put_in(steps in proptest::collection::vec((0_usize..8, 0_usize..700, 0_usize..9), 0..200)) {
-            let (mut packed, mut model): (Packed, Vec<(u32, Vec<u8>, Vec<u8>)>) = Default::default();
+            let (mut packed, mut model) = (Packed::default(), Vec::<(u32, Vec<u8>, Vec<u8>)>::new());
             for (number, (key, others, remove)) in steps.into_iter().enumerate() {
                 // Some are longer than the short header, and than a page, can say.
                 let others = match others { 0 => 2_000_000, 1 => 70_000, others => others };

@@ -21,8 +21,8 @@ const SLOTS_MIN: usize = 4;
 
 impl Places {
     /// The place of a hash for which `same` holds.
-    pub(crate) fn find(&self, hash: u64, mut same: impl FnMut(u32) -> bool) -> Option<u32> {
-        self.slot(hash, |place| same(place)).map(|at| place_of(self.slots[at]))
+    pub(crate) fn find(&self, hash: u64, same: impl FnMut(u32) -> bool) -> Option<u32> {
+        self.slot(hash, same).map(|at| place_of(self.slots[at]))
     }
 
     /// Adds a place that is not there.

@@ -269,7 +269,9 @@ async fn listings_of_both_doors_hold_what_each_user_may_read() {
                     texts(&postgres, statement).await.unwrap().into_iter().map(|row| row[0].clone().unwrap()).collect()
                 }
             };
-            assert_eq!(names, tables, "{user} by {door}");
+            // PostgreSQL's information_schema knows no materialized views.
+            let listed = tables.iter().copied().filter(|name| door == "flight" || *name != "reports.totals");
+            assert_eq!(names, listed.collect::<Vec<_>>(), "{user} by {door}");
             let statement = "SELECT count(*) FROM information_schema.columns WHERE table_name = 'orders'";
             let count = match door {
                 "flight" => ask(&mut flight, statement).await.unwrap()[0][0].clone(),

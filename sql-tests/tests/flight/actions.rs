@@ -149,7 +149,7 @@ async fn polled_statement_is_cancelled_and_its_error_is_told() {
     let mut client = flight(&server.address).await;
     let poll = client.poll_flight_info(described("SELECT count(*) FROM pg.endless")).await.unwrap();
     let next = poll.flight_descriptor.expect("it takes hours");
-    assert_eq!(everywhere.postgres.running("endless").await > 0, true);
+    assert!(everywhere.postgres.running("endless").await > 0);
     let request = CancelFlightInfoRequest::new(poll.info.unwrap());
     assert_eq!(client.cancel_flight_info(request).await.unwrap().status, CancelStatus::Cancelled as i32);
     wait::until("the source hears", Duration::from_secs(1), async || everywhere.postgres.running("endless").await == 0)
@@ -213,7 +213,7 @@ async fn what_the_server_says_of_itself_is_what_it_does() {
     let types = ["BIGINT", "DECIMAL(10,2)", "FLOAT", "INT", "NUMERIC(10,2)", "REAL", "SMALLINT", "TINYINT", "VARCHAR"];
     for from in types {
         let casts: Vec<String> =
-            types.iter().map(|to| format!("CAST(CAST(CAST(1 AS {from}) AS {to}) AS VARCHAR)")).collect();
+            types.iter().map(|to| format!("CAST(CAST(CAST(1 AS {from}) AS {to}) AS VARCHAR) AS \"{to}\"")).collect();
         let query = format!("SELECT {}", casts.join(", "));
         ask(&mut client, &query).await.unwrap_or_else(|error| panic!("{query}: {error}"));
     }

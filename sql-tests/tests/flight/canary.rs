@@ -20,6 +20,10 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// What stands in a query.
 const LITERAL: &str = "canary-literal-7c1e";
 
+/// Everybody who comes in reads everything and sees the metrics.
+const ACCESS: &str =
+    "roles:\n  all:\n    members: [\"*\"]\n    monitors: true\n    grants: [{service: pg}, {service: lite}]\n";
+
 /// What the log said, so far.
 type Log = Arc<Mutex<Vec<String>>>;
 
@@ -52,6 +56,7 @@ async fn secret_and_literal_are_in_no_log_error_plan_or_metric() {
     let postgres = PostgresDatabase::with("CREATE TABLE t (id bigint, s text); INSERT INTO t VALUES (1, 'a')").await;
     let services =
         Services::new().with_postgres("pg", &postgres.url()).with_sqlite("lite", "CREATE TABLE t (id INTEGER, s TEXT)");
+    std::fs::write(services.manifests().join("access.yaml"), ACCESS).unwrap();
     let (users, token) = UsersFile::new();
     let mut child = Command::new(headwater())
         .args([

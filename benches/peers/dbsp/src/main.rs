@@ -3,6 +3,8 @@
 #[path = "../../workload.rs"]
 mod workload;
 
+use std::cell::RefCell;
+
 use dbsp::circuit::CircuitConfig;
 use dbsp::utils::Tup2;
 use dbsp::{Runtime, ZWeight};
@@ -38,7 +40,8 @@ fn main() {
         Ok((of_orders, of_customers, sums.output()))
     };
     let made = Runtime::init_circuit(CircuitConfig::with_workers(1), circuit);
-    let (mut running, (orders, customers, sums)) = made.expect("the circuit is built");
+    let (running, (orders, customers, sums)) = made.expect("the circuit is built");
+    let running = RefCell::new(running);
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     Workload::from_arguments(&arguments).run(
         |workload| {
@@ -48,7 +51,7 @@ fn main() {
             let all = workload.orders.iter().enumerate();
             rows.extend(all.map(|(id, (customer, amount))| Tup2(row(&[id as i64, *customer, *amount]), 1)));
             orders.append(&mut rows);
-            running.transaction().expect("the first rows are taken");
+            running.borrow_mut().transaction().expect("the first rows are taken");
             sums.consolidate();
         },
         |(), batch| {
@@ -63,9 +66,9 @@ fn main() {
                 rows.push(Tup2(row(&[id, new]), 1));
             }
             customers.append(&mut rows);
-            running.transaction().expect("updates are taken");
+            running.borrow_mut().transaction().expect("updates are taken");
             sums.consolidate();
         },
     );
-    running.kill().expect("the worker ends");
+    running.into_inner().kill().expect("the worker ends");
 }

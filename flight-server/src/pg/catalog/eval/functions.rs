@@ -13,7 +13,7 @@ use crate::pg::error::{PgError, UNDEFINED_OBJECT, UNSUPPORTED};
 use crate::pg::settings::{DATABASE, SERVER_VERSION};
 
 type Compute = Box<dyn Fn(&World<'_>, &[Value]) -> Result<Value, PgError> + Send + Sync>;
-type Returns = Box<dyn Fn(&[Kind]) -> Kind + Send + Sync>;
+pub(super) type Returns = Box<dyn Fn(&[Kind]) -> Kind + Send + Sync>;
 
 /// A function of values.
 pub(super) struct Function {

@@ -222,8 +222,8 @@ impl<'a> World<'a> {
                 sort(&mut rows, order);
             }
             Distinct::On(_) => {
-                let mut both: Vec<(Vec<Value>, (Vec<Value>, Row))> =
-                    rows.into_iter().zip(on_keys).map(|((keys, row), on)| (keys, (on, row))).collect();
+                let both = rows.into_iter().zip(on_keys).map(|((keys, row), on)| (keys, (on, row)));
+                let mut both: Vec<_> = both.collect();
                 sort(&mut both, order);
                 let mut seen = HashSet::new();
                 both.retain(|(_, (on, _))| seen.insert(on.clone()));
@@ -241,7 +241,8 @@ impl<'a> World<'a> {
             let longest = sets.iter().map(Vec::len).max().unwrap_or_default();
             for index in 0..longest {
                 self.step()?;
-                let values = sets.iter().map(|set| set.get(index).map_or(Value::Null, sets::single)).collect();
+                let values =
+                    sets.iter().map(|set| set.get(index).map_or(Value::Null, |row| sets::single(row))).collect();
                 all.push(Tuple { sets: values, ..tuple.clone() });
             }
         }

@@ -81,8 +81,8 @@ pub(super) fn width(call: &Call) -> usize {
 }
 
 /// The rows of a call as one value each.
-pub(super) fn single(row: &Vec<Value>) -> Value {
-    match &row[..] {
+pub(super) fn single(row: &[Value]) -> Value {
+    match row {
         [value] => value.clone(),
         values => Value::Record(values.into()),
     }

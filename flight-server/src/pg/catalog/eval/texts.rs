@@ -1,6 +1,6 @@
 //! Functions of texts, lists and numbers.
 
-use super::functions::{Function, lenient, strict};
+use super::functions::{Function, Returns, lenient, strict};
 use super::run::World;
 use super::value::{Kind, Real, Value};
 use crate::pg::catalog::functions::quote;
@@ -284,7 +284,7 @@ fn lists() -> Vec<Function> {
             Ok(if length == 0 && values.len() > 1 { Value::Null } else { Value::Int(length) })
         })
     };
-    let same = || -> Box<dyn Fn(&[Kind]) -> Kind + Send + Sync> {
+    let same = || -> Returns {
         Box::new(|kinds| match kinds.iter().find(|kind| kind.element().is_some()) {
             Some(list) => list.clone(),
             None => kinds.first().cloned().unwrap_or(Kind::Text).list(),
@@ -371,7 +371,7 @@ fn lists() -> Vec<Function> {
 }
 
 fn numbers() -> Vec<Function> {
-    let first = || -> Box<dyn Fn(&[Kind]) -> Kind + Send + Sync> {
+    let first = || -> Returns {
         Box::new(|kinds| {
             kinds.iter().skip(1).fold(kinds.first().cloned().unwrap_or(Kind::Int4), |one, other| one.common(other))
         })
