@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// Batches come and go in a few sizes by the thousand: what this allocator is made for. `view_updates` in benches/ is half again as fast with it.
+/// Batches come and go in a few sizes by the thousand: what this allocator is made for.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
