@@ -116,6 +116,11 @@ fn guard(statement: &Statement) -> Result<()> {
 
 fn guard_sql(sql: &Sql) -> Result<()> {
     match sql {
+        Sql::Query(query) if !query.locks.is_empty() => {
+            let reason =
+                "Headwater reads services and locks nothing in them; leave FOR UPDATE or FOR SHARE out".to_owned();
+            Err(Error::Refused { what: "a query that locks rows".to_owned(), reason })
+        }
         Sql::Query(_)
         | Sql::ExplainTable { .. }
         | Sql::Set(_)

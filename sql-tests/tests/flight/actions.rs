@@ -223,6 +223,7 @@ async fn what_the_server_says_of_itself_is_what_it_does() {
     for query in [
         "INSERT INTO pg.t VALUES (1, 'x')",
         "CREATE TABLE pg.x (id INT)",
+        "SELECT * FROM pg.t FOR UPDATE",
         "SELECT s FROM pg.t WHERE s LIKE 'a!%' ESCAPE '!'",
     ] {
         assert!(ask(&mut client, query).await.is_err(), "{query}");
