@@ -152,7 +152,7 @@ fn manifest(directory: &Path, service: &str, connector: &str, url: &str, mode: &
 }
 
 async fn open(directory: &Path, state: Option<&Path>) -> Engine {
-    let views = ViewOptions { state_directory: state.map(Path::to_path_buf), ..ViewOptions::default() };
+    let views = ViewOptions { state: state.map(Into::into), ..ViewOptions::default() };
     let builder = Engine::builder().services_dir(directory).connectors(headwater_connectors::all()).views(views);
     builder.build().await.expect("the engine opens")
 }

@@ -247,6 +247,10 @@ impl Scan for MysqlScan {
         self.parts.len().max(1)
     }
 
+    fn is_timeless(&self) -> bool {
+        true
+    }
+
     /// Without a state that all parts read, the first is the whole.
     async fn open(&self, partition: usize) -> Result<BatchStream> {
         match partition {

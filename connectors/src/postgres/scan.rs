@@ -350,6 +350,10 @@ impl Scan for PostgresScan {
         self.parts.len()
     }
 
+    fn is_timeless(&self) -> bool {
+        true
+    }
+
     async fn open(&self, partition: usize) -> Result<BatchStream> {
         if self.parts.len() > 1 {
             return Err(self.connections.place.unsupported("parts of a table that are not read in one snapshot"));

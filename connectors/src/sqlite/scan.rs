@@ -128,6 +128,10 @@ impl Scan for SqliteScan {
         &self.job.statement
     }
 
+    fn is_timeless(&self) -> bool {
+        true
+    }
+
     async fn open(&self, partition: usize) -> Result<BatchStream> {
         if partition != 0 {
             let reason = format!("partition {partition} of 1");

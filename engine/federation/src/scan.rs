@@ -234,6 +234,23 @@ impl RemoteScanExec {
             .boxed()
     }
 
+    /// The scan as it is before its plan is tied together and run.
+    pub(crate) fn afresh(&self) -> Self {
+        Self {
+            joins: vec![],
+            narrowed: Arc::default(),
+            snapshot: Arc::default(),
+            once: Arc::default(),
+            metrics: ExecutionPlanMetricsSet::new(),
+            ..self.clone()
+        }
+    }
+
+    /// Whether what was prepared may be opened at any later time.
+    pub(crate) fn is_timeless(&self) -> bool {
+        self.planned.scan.is_timeless()
+    }
+
     /// The same as a scan that takes no keys.
     fn unnarrowed(&self) -> Self {
         Self { joins: vec![], narrowed: Arc::default(), ..self.clone() }

@@ -77,6 +77,6 @@ pub use prepared::Prepared;
 pub use session::Session;
 pub use statement::defines_view;
 pub use views::{
-    Begin, KnownView, SourceStamp, Stamp, Subscription, ViewAction, ViewDelta, ViewFiles, ViewOptions, ViewPlan,
-    ViewStep,
+    Begin, KnownView, SourceStamp, Stamp, StateStore, Subscription, ViewAction, ViewDelta, ViewFiles, ViewOptions,
+    ViewPlan, ViewStep,
 };

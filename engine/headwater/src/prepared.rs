@@ -2,8 +2,9 @@
 //!
 //! What was planned is kept while it is what planning anew would give: the session's options are the same, and every table that the
 //! plan reads is still described as it was. A statement without parameters is planned to the end when it is prepared, and its first
-//! execution runs that very plan; a client that prepares whatever it runs, as most drivers do, pays for one plan. A plan is of one session and so of one
-//! caller, and is made anew once their rights are others.
+//! execution runs that very plan; a client that prepares whatever it runs, as most drivers do, pays for one plan. Later executions run
+//! plans that are made from the first one's draft ([`headwater_federation::Draft`]), until it is so old that the sources' statistics may be
+//! others. A plan is of one session and so of one caller, and is made anew once their rights are others.
 //!
 //! Invariant: a physical plan runs once. A plan in which the time of the query is folded in (`now()`) is not kept: each execution has
 //! a time of its own.
@@ -21,7 +22,7 @@ use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::sql::parser::Statement;
-use headwater_federation::RemoteTable;
+use headwater_federation::{Draft, RemoteTable};
 use parking_lot::Mutex;
 
 use crate::access::guard::unguarded;
@@ -70,10 +71,14 @@ struct Plan {
 struct Planned {
     plan: Plan,
     first: Option<(Answer, Instant)>,
+    draft: Option<(Draft, Instant)>,
 }
 
 /// How long the plan of the first execution is kept for it. Drivers execute what they prepare at once.
 const FIRST_LIFE: Duration = Duration::from_secs(30);
+
+/// How long a draft is used: what it was chosen by, as the number of a table's rows, changes slowly.
+const DRAFT_LIFE: Duration = Duration::from_secs(60);
 
 impl fmt::Debug for Prepared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -108,19 +113,24 @@ impl Prepared {
         let state = session.context().state();
         let mut plan = Plan::new(session, &state, &statement, entry.clone()).await?;
         let parameters = parameters(&plan.logical)?;
-        let mut first = None;
+        let (mut first, mut draft) = (None, None);
         if parameters.fields().is_empty() && can_wait(&plan.logical) {
-            first = match session.answer(&state, plan.admitted()).await {
+            let now = Instant::now();
+            let (answer, left) = match session.answer_leaving_draft(&state, plan.admitted()).await {
                 // The table's description was older than the table: it is forgotten by now, so this plans with the new one.
                 Err(error) if is_stale(&error) => {
                     plan = Plan::new(session, &state, &statement, entry).await?;
-                    Some(session.answer(&state, plan.admitted()).await?)
+                    session.answer_leaving_draft(&state, plan.admitted()).await?
                 }
-                answer => Some(answer?),
+                answer => answer?,
             };
+            first = Some((answer, now));
+            draft = left.map(|draft| (draft, now));
         }
-        let schema = first.as_ref().map_or_else(|| result_schema(&state, &plan.logical, &parameters), Answer::schema);
-        let planned = Planned { plan, first: first.map(|answer| (answer, Instant::now())) };
+        let schema = first
+            .as_ref()
+            .map_or_else(|| result_schema(&state, &plan.logical, &parameters), |(answer, _)| answer.schema());
+        let planned = Planned { plan, first, draft };
         let planned = Arc::new(Mutex::new(planned));
         let run = Opaque::new(Run::Query { statement: Arc::new(*statement), planned });
         Ok(Self { session: session.clone(), text: whole_text, schema, parameters, run })
@@ -155,25 +165,32 @@ impl Prepared {
             Run::Query { statement, planned } => (statement, planned),
             Run::Subscribe { view, begin } => return self.session.subscribe(view, *begin, entry).await,
         };
-        let (plan, first) = {
+        let (mut plan, first, draft) = {
             let mut planned = planned.lock();
-            (planned.plan.clone(), planned.first.take())
+            (planned.plan.clone(), planned.first.take(), planned.draft.clone())
         };
         let state = self.session.context().state();
         if plan.holds(&self.session, &state).await {
-            return match first.filter(|(_, at)| at.elapsed() < FIRST_LIFE) {
-                Some((answer, _)) => Ok(answer),
-                None => self.answer(&state, plan, values).await,
-            };
+            if let Some((answer, _)) = first.filter(|(_, at)| at.elapsed() < FIRST_LIFE) {
+                return Ok(answer);
+            }
+            if let Some((draft, _)) = draft.filter(|(_, at)| at.elapsed() < DRAFT_LIFE) {
+                return self.session.answer_draft(&state, &draft, plan.decided);
+            }
+        } else {
+            plan = Plan::new(&self.session, &state, statement, entry).await?;
+            let mut planned = planned.lock();
+            planned.plan = plan.clone();
+            planned.draft = None;
         }
-        let plan = Plan::new(&self.session, &state, statement, entry).await?;
-        planned.lock().plan = plan.clone();
-        self.answer(&state, plan, values).await
-    }
-
-    async fn answer(&self, state: &SessionState, plan: Plan, values: Vec<ScalarValue>) -> Result<Answer> {
-        let bound = plan.logical.with_param_values(ParamValues::from(values))?;
-        self.session.answer(state, Admitted { plan: bound, decided: plan.decided }).await
+        if !values.is_empty() || !can_wait(&plan.logical) {
+            let bound = plan.logical.with_param_values(ParamValues::from(values))?;
+            return self.session.answer(&state, Admitted { plan: bound, decided: plan.decided }).await;
+        }
+        let now = Instant::now();
+        let (answer, draft) = self.session.answer_leaving_draft(&state, plan.admitted()).await?;
+        planned.lock().draft = draft.map(|draft| (draft, now));
+        Ok(answer)
     }
 }
 

@@ -14,7 +14,8 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
 use headwater_federation::{
-    Barrier, Catalog, SessionCatalog, Settings, SharedSettings, remove_harmless_barriers, source_error,
+    Barrier, Catalog, Draft, DraftSlot, SessionCatalog, Settings, SharedSettings, remove_harmless_barriers,
+    source_error,
 };
 use headwater_source::Error as SourceError;
 use parking_lot::Mutex;
@@ -312,6 +313,30 @@ impl Session {
         };
         let deadline = self.settings.read().deadline();
         let answer = Answer::new(plan, context, &self.governor, deadline).stamped(stamp);
+        Ok(answer.decided(decided.leave, decided.entry))
+    }
+
+    /// The same; and the draft that further executions can run from, where the plan leaves one.
+    pub(crate) async fn answer_leaving_draft(
+        &self,
+        state: &SessionState,
+        admitted: Admitted,
+    ) -> Result<(Answer, Option<Draft>)> {
+        // Whether a view is fresh enough to answer is found out for each execution.
+        if Demand::of(&self.settings.read()).bounds_staleness() || matches!(admitted.plan, LogicalPlan::Explain(_)) {
+            return Ok((self.answer(state, admitted).await?, None));
+        }
+        let slot = DraftSlot::default();
+        let mut state = state.clone();
+        state.config_mut().options_mut().extensions.insert(slot.clone());
+        let answer = self.answer(&state, admitted).await?;
+        Ok((answer, slot.take()))
+    }
+
+    /// An answer that is planned from a draft.
+    pub(crate) fn answer_draft(&self, state: &SessionState, draft: &Draft, decided: Decided) -> Result<Answer> {
+        let (plan, deadline) = (draft.plan(state)?, self.settings.read().deadline());
+        let answer = Answer::new(plan, TaskContext::from(state), &self.governor, deadline);
         Ok(answer.decided(decided.leave, decided.entry))
     }
 

@@ -6,8 +6,8 @@ use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::prelude::SessionConfig;
 use headwater_federation::{
-    CATALOG, Federation, JoinOrder, SEARCH_PATH_SCHEMA, ThroughBarriers, TopN, UnambiguousKeys, UncoupledJoins,
-    YieldingJoins,
+    CATALOG, Federation, JoinOrder, LeaveDraft, SEARCH_PATH_SCHEMA, ThroughBarriers, TopN, UnambiguousKeys,
+    UncoupledJoins, YieldingJoins,
 };
 
 use crate::governor::Governor;
@@ -27,6 +27,7 @@ impl Template {
             .with_default_features()
             .with_query_planner(Arc::new(Federation))
             .with_optimizer_rules(optimizer_rules())
+            .with_physical_optimizer_rules(LeaveDraft::among_rules())
             .with_physical_optimizer_rule(Arc::new(UnambiguousKeys))
             .with_physical_optimizer_rule(Arc::new(UncoupledJoins))
             .with_physical_optimizer_rule(Arc::new(YieldingJoins))

@@ -101,6 +101,12 @@ pub trait Scan: Debug + Send + Sync {
         1
     }
 
+    /// Whether opening it at any later time reads what a scan that is prepared then would: what was prepared is a statement, and nothing
+    /// of the source's present state, as a list of its files, is in it.
+    fn is_timeless(&self) -> bool {
+        false
+    }
+
     /// Starts reading a partition. May be called again: each call reads anew.
     async fn open(&self, partition: usize) -> Result<BatchStream>;
 

@@ -163,9 +163,10 @@ pub(crate) struct ServeArgs {
     /// A YAML file with the engine's limits; docs/limits.md lists them
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// The directory in which materialized views are kept over restarts; without it they end with the server
-    #[arg(long, value_name = "DIR")]
-    pub(crate) state: Option<PathBuf>,
+    /// Where materialized views are kept over restarts, a directory or the URL of an object store (s3://bucket/prefix); without it they
+    /// end with the server
+    #[arg(long, value_name = "DIR|URL")]
+    pub(crate) state: Option<String>,
     /// How often what changed is written there, in milliseconds; sources keep their changes until then
     #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..), requires = "state")]
     pub(crate) checkpoint_interval_ms: u64,

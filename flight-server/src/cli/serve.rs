@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use headwater::{ACCESS_FILE, AuditLog, Config, Engine, ViewAction, ViewOptions};
+use headwater::{ACCESS_FILE, AuditLog, Config, Engine, StateStore, ViewAction, ViewOptions};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -40,7 +40,7 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
         .search_path(args.search_path)
         .limits(config(args.config.as_deref())?.limits)
         .views(ViewOptions {
-            state_directory: args.state,
+            state: args.state.as_deref().map(StateStore::parse).transpose()?,
             checkpoint_interval: Duration::from_millis(args.checkpoint_interval_ms),
             ..ViewOptions::default()
         })

@@ -21,7 +21,7 @@ pub(crate) fn options() -> ViewOptions {
 }
 
 pub(crate) fn options_with(state: &Path) -> ViewOptions {
-    ViewOptions { state_directory: Some(state.to_owned()), ..options() }
+    ViewOptions { state: Some(state.into()), ..options() }
 }
 
 pub(crate) async fn engine(services: &Services, options: ViewOptions) -> Engine {

@@ -42,7 +42,15 @@ pub(super) struct Values {
     pub(super) null_fraction: f64,
     /// The least and the greatest, as numbers, where they are known and are numbers, dates or times.
     pub(super) range: Option<(f64, f64)>,
+    /// The scan whose rows it comes from.
+    row_of: Option<Scanned>,
+    /// Whether no two rows of that scan share a value.
+    unique: bool,
 }
+
+/// One scan of a plan, known by where it stands in memory while the plan is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Scanned(usize);
 
 impl Estimate {
     /// How many values a column has; `None` where it is not one of the plan's.
@@ -70,10 +78,25 @@ impl Estimate {
         }
     }
 
-    /// How many groups the rows fall into by these expressions.
+    /// How many groups the rows fall into by these expressions. A unique column's value says what the other columns of its row are.
     pub(super) fn groups<'a>(&self, keys: impl IntoIterator<Item = &'a Expr>) -> f64 {
-        let product = keys.into_iter().fold(1.0, |product, key| product * self.distinct_of(key));
+        let keys: Vec<(&Expr, Option<&Values>)> = keys.into_iter().map(|key| (key, self.values_of(key))).collect();
+        let told: Vec<Scanned> =
+            keys.iter().filter_map(|(_, values)| values.filter(|values| values.unique)?.row_of).collect();
+        let is_told = |values: Option<&Values>| {
+            values.is_some_and(|values| !values.unique && values.row_of.is_some_and(|scan| told.contains(&scan)))
+        };
+        let counted = keys.iter().filter(|(_, values)| !is_told(*values));
+        let product = counted.fold(1.0, |product, (key, _)| product * self.distinct_of(key));
         product.min(self.rows).max(1.0)
+    }
+
+    fn values_of(&self, expr: &Expr) -> Option<&Values> {
+        match expr {
+            Expr::Column(column) => self.values(column),
+            Expr::Alias(alias) => self.values_of(&alias.expr),
+            _ => None,
+        }
     }
 
     /// The same columns over fewer rows: no column has more values than there are rows.
@@ -99,8 +122,14 @@ impl Estimate {
 }
 
 impl Values {
-    fn unknown(rows: f64) -> Self {
-        Self { distinct: (rows / ROWS_PER_VALUE).max(1.0), null_fraction: 0.0, range: None }
+    pub(super) fn unknown(rows: f64) -> Self {
+        let distinct = (rows / ROWS_PER_VALUE).max(1.0);
+        Self { distinct, null_fraction: 0.0, range: None, row_of: None, unique: false }
+    }
+
+    #[cfg(test)]
+    pub(super) fn within(self, min: f64, max: f64) -> Self {
+        Self { range: Some((min, max)), ..self }
     }
 }
 
@@ -273,9 +302,10 @@ fn scanned(scan: &TableScan) -> Estimate {
 fn of_table(table: &RemoteTable, scan: &TableScan) -> Estimate {
     let statistics = table.statistics();
     let rows = rows_of_table(statistics);
+    let here = Scanned(std::ptr::from_ref(scan) as usize);
     let columns = table.definition().columns.iter().enumerate().map(|(index, column)| {
         let name = Column::new(Some(scan.table_name.clone()), &column.name);
-        (name, values(statistics, index, rows))
+        (name, Values { row_of: Some(here), ..values(statistics, index, rows) })
     });
     Estimate { rows, columns: columns.collect() }
 }
@@ -298,7 +328,7 @@ fn values(statistics: &Arc<TableStatistics>, index: usize, rows: f64) -> Values 
             range.map_or(guess, |(min, max)| guess.min((max - min).abs() + 1.0))
         }
     };
-    Values { distinct: distinct.clamp(1.0, rows), null_fraction, range }
+    Values { distinct: distinct.clamp(1.0, rows), null_fraction, range, row_of: None, unique }
 }
 
 /// Whether rows of the plan are sent by a source that answers statements, and not read here from files.

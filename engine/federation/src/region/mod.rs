@@ -29,4 +29,5 @@ pub(crate) use grown::TableName;
 pub(crate) use keyed_exec::KeyedExec;
 pub use order::JoinOrder;
 pub use planner::Federation;
+pub(crate) use planner::tie;
 pub(crate) use remote::{Asked, Parts};

@@ -185,6 +185,10 @@ impl Scan for Parted {
         self.parts.len().max(1)
     }
 
+    fn is_timeless(&self) -> bool {
+        self.whole.is_timeless() && self.parts.iter().all(|part| part.is_timeless())
+    }
+
     /// Without a common state the first part is the whole.
     async fn open(&self, partition: usize) -> Result<BatchStream> {
         match partition {

@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn comparisons_of_one_column_are_taken_together() {
-        let values = Values { distinct: 100.0, null_fraction: 0.0, range: Some((0.0, 100.0)) };
+        let values = Values::unknown(1000.0).within(0.0, 100.0);
         let mut bounds = Bounds::default();
         bounds.narrow(Operator::GtEq, 40.0);
         bounds.narrow(Operator::Lt, 60.0);

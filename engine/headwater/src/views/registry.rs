@@ -1,7 +1,6 @@
 //! The views of an engine: their definitions, the maintenance behind them, and the services that are followed for them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,6 +18,7 @@ use super::cover::Shape;
 use super::feed::Followed;
 use super::files::ViewFiles;
 use super::history::{Bounds, History};
+use super::place::StateStore;
 use super::store::{New, Store};
 use super::subscribe::ViewDelta;
 use crate::access::Sight;
@@ -28,9 +28,8 @@ use crate::{Engine, Error, Result};
 /// How an engine keeps its views.
 #[derive(Debug, Clone)]
 pub struct ViewOptions {
-    /// Where definitions and checkpoints are kept: a directory of the engine's own, made where it is missing. Without one, views last as long as
-    /// the engine and are read from their sources anew by the next.
-    pub state_directory: Option<PathBuf>,
+    /// Where definitions and checkpoints are kept. Without it, views last as long as the engine and are read from their sources anew by the next.
+    pub state: Option<StateStore>,
     /// How often what changed is written there. Default 10 s.
     pub checkpoint_interval: Duration,
     /// How often a source without a feed is read anew. Default 60 s.
@@ -56,7 +55,7 @@ pub struct ViewOptions {
 impl Default for ViewOptions {
     fn default() -> Self {
         Self {
-            state_directory: None,
+            state: None,
             checkpoint_interval: Duration::from_secs(10),
             poll_interval: Duration::from_secs(60),
             poll_intervals: BTreeMap::new(),
@@ -144,7 +143,7 @@ impl Views {
         let epoch_rows = options.epoch_rows;
         let limits = Options { view_memory_bytes, epoch_rows, first_epoch: first_epoch(), ..Options::default() };
         let subscribers = Arc::new(Semaphore::new(options.subscriptions_max.min(Semaphore::MAX_PERMITS)));
-        let store = options.state_directory.as_deref().map(Store::open).transpose()?;
+        let store = options.state.as_ref().map(Store::open).transpose()?;
         let core = match &store {
             Some(store) => store.restore(limits)?,
             None => Maintenance::new(limits),

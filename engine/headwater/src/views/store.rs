@@ -1,11 +1,8 @@
-//! The state directory: definitions, and checkpoints of the tables that views read.
+//! Views' state: definitions, and checkpoints of the tables that views read.
 //!
-//! A file is written under another name, synced, renamed, and its directory synced. Parts come before the manifest that names them, and what
-//! no manifest names any more is removed after it. Only then are sources told that they may forget. One engine uses a directory at a time.
+//! Parts come before the manifest that names them, and what no manifest names any more is removed after it. Only then are sources told that
+//! they may forget. Where the pieces are kept, and that one engine keeps them at a time, is the business of [`Place`].
 
-use std::fs::{self, File, TryLockError};
-use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,28 +15,20 @@ use tracing::{error, info, warn};
 
 use super::ask::ViewName;
 use super::files::ViewFiles;
+use super::place::{DEFINITIONS, MANIFEST, Place, StateStore};
 use super::registry::{Definition, Shared};
 use crate::engine::WeakEngine;
 use crate::{Engine, Error, ErrorKind, Result};
 
-const MANIFEST: &str = "manifest";
-const DEFINITIONS: &str = "views.json";
-const LOCK: &str = "lock";
-
-/// What the name of a file ends with that is being written.
-const UNFINISHED: &str = ".new";
-
 /// The longest wait before a view is tried again whose services could not be asked, in milliseconds.
 const RETRY_MS_MAX: u64 = 5_000;
 
-/// A state directory.
+/// What an engine keeps of its views.
 #[derive(Debug)]
 pub(super) struct Store {
-    directory: PathBuf,
+    place: Box<dyn Place>,
     /// One checkpoint at a time, and none once the engine has ended.
     storing: Mutex<Stage>,
-    /// Held while the engine lives.
-    lock: File,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,43 +48,25 @@ pub(crate) struct New {
 }
 
 impl Store {
-    pub(super) fn open(directory: &Path) -> Result<Self> {
-        let wrong = |error: std::io::Error| wrong(directory, &error);
-        fs::create_dir_all(directory).map_err(wrong)?;
-        let lock =
-            File::options().create(true).truncate(false).write(true).open(directory.join(LOCK)).map_err(wrong)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { directory: directory.to_owned(), storing: Mutex::new(Stage::Open), lock }),
-            Err(TryLockError::WouldBlock) => {
-                let directory = directory.display();
-                let reason = format!("state directory \"{directory}\" is in use by another engine; give each its own");
-                Err(SourceError::config(reason).into())
-            }
-            Err(TryLockError::Error(error)) => Err(wrong(error)),
-        }
+    pub(super) fn open(store: &StateStore) -> Result<Self> {
+        Ok(Self { place: store.open()?, storing: Mutex::new(Stage::Open) })
     }
 
-    /// Lets another engine have the directory. What is being stored is finished first.
+    /// Lets another engine have the place. What is being stored is finished first.
     pub(super) fn close(&self) {
         *self.storing.lock() = Stage::Closed;
-        if let Err(error) = self.lock.unlock() {
-            warn!(%error, "state directory could not be unlocked; it is once the process ends");
-        }
+        self.place.close();
     }
 
-    /// The tables as they were stored last; none in a directory that is new.
+    /// The tables as they were stored last; none in a place that is new.
     pub(super) fn restore(&self, options: Options) -> Result<Maintenance> {
-        let manifest = match fs::read(self.directory.join(MANIFEST)) {
-            Ok(manifest) => manifest,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Maintenance::new(options)),
-            Err(error) => return Err(wrong(&self.directory, &error)),
-        };
+        let manifest = self.place.read(MANIFEST).map_err(|error| self.wrong(&error))?;
+        let Some(manifest) = manifest else { return Ok(Maintenance::new(options)) };
         // Until a view asks for the service again nothing depends on it.
         let nothing: headwater_views::Covers = Arc::new(|_, _| Err("the service is not open yet".to_owned()));
-        let restored =
-            Maintenance::restore(options.clone(), &manifest, &mut |part| fs::read(self.directory.join(part)), &|_| {
-                Arc::clone(&nothing)
-            });
+        let restored = Maintenance::restore(options.clone(), &manifest, &mut |part| self.place.part(part), &|_| {
+            Arc::clone(&nothing)
+        });
         match restored {
             Ok(maintenance) => {
                 info!(epoch = maintenance.published().number, vector = %maintenance.published().vector, "views' state restored");
@@ -117,17 +88,14 @@ impl Store {
             json!({ "schema": name.schema, "name": name.name, "sql": sql, "search_path": search_path, "file": file })
         };
         let text = json!({ "format": 1, "views": views.iter().map(line).collect::<Vec<_>>() }).to_string();
-        self.write(DEFINITIONS, text.as_bytes()).map_err(|error| wrong(&self.directory, &error))
+        self.place.replace(DEFINITIONS, text.as_bytes()).map_err(|error| self.wrong(&error))
     }
 
     pub(super) fn definitions(&self) -> Result<Vec<New>> {
-        let path = self.directory.join(DEFINITIONS);
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
-            Err(error) => return Err(wrong(&self.directory, &error)),
-        };
-        let damaged = || SourceError::config(format!("\"{}\" is damaged; mend or remove it", path.display()));
+        let text = self.place.read(DEFINITIONS).map_err(|error| self.wrong(&error))?;
+        let Some(text) = text else { return Ok(vec![]) };
+        let damaged =
+            || SourceError::config(format!("\"{DEFINITIONS}\" of {} is damaged; mend or remove it", self.place.name()));
         let value: Value = serde_json::from_slice(&text).map_err(|_| damaged())?;
         let views = value.get("views").and_then(Value::as_array).ok_or_else(damaged)?;
         views.iter().map(|view| stored(view).ok_or_else(|| damaged().into())).collect()
@@ -135,27 +103,14 @@ impl Store {
 
     fn store(&self, checkpoint: &Checkpoint) -> std::io::Result<()> {
         for part in &checkpoint.parts {
-            self.write(&part.name, &part.bytes)?;
+            self.place.add(&part.name, &part.bytes)?;
         }
-        self.write(MANIFEST, &checkpoint.manifest)?;
-        for entry in fs::read_dir(&self.directory)? {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let unfinished = name.ends_with(UNFINISHED);
-            if unfinished || (name.ends_with(".arrow") && !checkpoint.needed.contains(&name)) {
-                fs::remove_file(entry.path())?;
-            }
-        }
-        Ok(())
+        self.place.replace(MANIFEST, &checkpoint.manifest)?;
+        self.place.keep_only(&checkpoint.needed)
     }
 
-    fn write(&self, name: &str, bytes: &[u8]) -> std::io::Result<()> {
-        let (path, unfinished) = (self.directory.join(name), self.directory.join(format!("{name}{UNFINISHED}")));
-        let mut file = File::create(&unfinished)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(unfinished, path)?;
-        File::open(&self.directory)?.sync_all()
+    fn wrong(&self, error: &std::io::Error) -> Error {
+        SourceError::config(format!("{} cannot be used: {error}", self.place.name())).into()
     }
 }
 
@@ -191,7 +146,7 @@ impl Shared {
         drop(core);
         if let Err(error) = store.store(&checkpoint) {
             self.core.lock().forget_checkpoints();
-            return Err(wrong(&store.directory, &error));
+            return Err(store.wrong(&error));
         }
         Ok(vector)
     }
@@ -364,8 +319,4 @@ fn stored(view: &Value) -> Option<New> {
         search_path: path.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect(),
         file: text("file"),
     })
-}
-
-fn wrong(directory: &Path, error: &std::io::Error) -> Error {
-    SourceError::config(format!("state directory \"{}\" cannot be used: {error}", directory.display())).into()
 }

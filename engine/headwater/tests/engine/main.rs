@@ -19,6 +19,7 @@ mod restart;
 mod service_schema;
 mod sheet;
 mod spill;
+mod state;
 mod statements;
 mod subscribe;
 mod tap;

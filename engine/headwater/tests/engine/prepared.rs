@@ -25,7 +25,44 @@ async fn statement_without_parameters_is_planned_once_for_its_first_execution() 
     assert_eq!(rows(&prepared, vec![]).await, 2);
     assert_eq!(shop.times_asked(), 1, "the plan that was made is the plan that ran");
     assert_eq!(rows(&prepared, vec![]).await, 2);
-    assert_eq!(shop.times_asked(), 2, "a plan runs once");
+    assert_eq!(rows(&prepared, vec![]).await, 2);
+    assert_eq!(shop.times_asked(), 1, "later plans are made of the first one's draft");
+}
+
+#[tokio::test]
+async fn what_a_source_prepared_for_the_moment_is_prepared_anew() {
+    let (shop, session) = shop().await;
+    shop.prepare_for_the_moment();
+    let prepared = session.prepare("SELECT id FROM shop.items WHERE id < 3").await.unwrap();
+    for times in 1..4 {
+        assert_eq!(rows(&prepared, vec![]).await, 2);
+        assert_eq!(shop.times_asked(), times);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn executions_of_one_draft_share_nothing() {
+    let (left, right) = (Sheet::new("left"), Sheet::new("right"));
+    let session = Sheet::engine(&[&left, &right]).await.session();
+    for (sql, count) in [
+        ("SELECT l.id FROM left.items l JOIN right.items r ON l.id = r.id WHERE l.id > 1 ORDER BY l.id", 3),
+        ("SELECT l.name, count(*) FROM left.items l LEFT JOIN right.items r ON l.name = r.name GROUP BY l.name", 4),
+        ("SELECT id FROM left.items UNION ALL SELECT id FROM right.items LIMIT 7", 7),
+        ("SELECT id FROM left.items WHERE id > (SELECT min(id) FROM right.items)", 3),
+        ("SELECT id FROM left.items WHERE id NOT IN (SELECT id FROM right.items WHERE id < 3)", 2),
+        ("SELECT id, row_number() OVER (ORDER BY id) FROM left.items ORDER BY id DESC LIMIT 2", 2),
+    ] {
+        let prepared = session.prepare(sql).await.unwrap();
+        for _ in 0..3 {
+            let answers = (0..8).map(|_| {
+                let prepared = prepared.clone();
+                tokio::spawn(async move { rows(&prepared, vec![]).await })
+            });
+            for answer in futures::future::join_all(answers.collect::<Vec<_>>()).await {
+                assert_eq!(answer.unwrap(), count, "{sql}");
+            }
+        }
+    }
 }
 
 #[tokio::test]

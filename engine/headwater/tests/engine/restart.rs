@@ -8,7 +8,7 @@ use crate::views::{accounts, ask, quick, text, until};
 #[tokio::test(flavor = "multi_thread")]
 async fn no_table_is_read_anew_whichever_views_come_back_first() {
     let directory = tempfile::tempdir().unwrap();
-    let options = ViewOptions { state_directory: Some(directory.path().to_owned()), ..quick() };
+    let options = ViewOptions { state: Some(directory.path().into()), ..quick() };
     let bank = accounts("bank");
     let engine = Ledger::engine(&[&bank], options.clone()).await;
     let session = engine.session();

@@ -37,6 +37,8 @@ struct State {
     table: TableDef,
     down: bool,
     fail_after_first_batch: bool,
+    /// Whether what is prepared holds something of the sheet as it then is.
+    passing: bool,
     asked: Vec<ScanRequest>,
 }
 
@@ -47,7 +49,7 @@ impl Sheet {
             ColumnDef::new("name", DataType::Utf8, "text", ValueClass::TextFolded),
         ];
         let table = TableDef::new(["items"], columns).with_key(["id"]);
-        let state = State { table, down: false, fail_after_first_batch: false, asked: vec![] };
+        let state = State { table, down: false, fail_after_first_batch: false, passing: false, asked: vec![] };
         Self { service: ServiceName::parse(service).unwrap(), state: Arc::new(Mutex::new(state)) }
     }
 
@@ -70,6 +72,11 @@ impl Sheet {
 
     pub(crate) fn fail_after_first_batch(&self) {
         self.state.lock().fail_after_first_batch = true;
+    }
+
+    /// What is prepared from now on holds good for the moment only.
+    pub(crate) fn prepare_for_the_moment(&self) {
+        self.state.lock().passing = true;
     }
 
     /// Renames the column `name`.
@@ -166,6 +173,10 @@ struct SheetScan {
 impl Scan for SheetScan {
     fn statement(&self) -> &RemoteStatement {
         &self.statement
+    }
+
+    fn is_timeless(&self) -> bool {
+        !self.sheet.state.lock().passing
     }
 
     async fn open(&self, _: usize) -> Result<BatchStream> {

@@ -169,7 +169,7 @@ async fn epoch_that_is_not_held_is_refused_with_what_is_and_a_slow_reader_is_cut
 #[tokio::test(flavor = "multi_thread")]
 async fn epoch_of_before_a_restart_is_never_taken_for_one_of_after_it() {
     let directory = tempfile::tempdir().unwrap();
-    for options in [quick(), ViewOptions { state_directory: Some(directory.path().to_owned()), ..quick() }] {
+    for options in [quick(), ViewOptions { state: Some(directory.path().into()), ..quick() }] {
         let bank = accounts("bank");
         let (engine, session) = engine_over(&bank, options.clone()).await;
         ask(&session, ALL).await;

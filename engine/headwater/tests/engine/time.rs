@@ -16,11 +16,8 @@ fn now_ms() -> i64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_come_and_go_with_the_time_and_nothing_else_and_so_they_do_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
-    let options = ViewOptions {
-        state_directory: Some(directory.path().to_owned()),
-        clock_interval: Duration::from_millis(5),
-        ..quick()
-    };
+    let options =
+        ViewOptions { state: Some(directory.path().into()), clock_interval: Duration::from_millis(5), ..quick() };
     let bank = Ledger::new("bank", &["events"]);
     let engine = Ledger::engine(&[&bank], options.clone()).await;
     let session = engine.session();

@@ -47,7 +47,7 @@ async fn reload(engine: &Engine) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn views_follow_their_files_over_reloads_and_restarts_and_those_of_sql_stay() {
     let (bank, files, state) = (accounts("bank"), Files::new(), tempfile::tempdir().unwrap());
-    let options = ViewOptions { state_directory: Some(state.path().to_owned()), ..quick() };
+    let options = ViewOptions { state: Some(state.path().into()), ..quick() };
     files.write("top.sql", "CREATE MATERIALIZED VIEW v.top AS SELECT 2 * total AS total FROM v.base;");
     files.write("base.sql", "CREATE MATERIALIZED VIEW v.base AS SELECT sum(amount) AS total FROM bank.accounts;");
     let (engine, session) = engine_over(&bank, &files, &options).await;

@@ -98,6 +98,26 @@ async fn view_follows_its_services_and_is_read_as_a_table() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn grouping_sets_follow_what_changes_and_keep_the_total_of_no_rows() {
+    let bank = accounts("bank");
+    let engine = Ledger::engine(&[&bank], quick()).await;
+    let session = engine.session();
+    let sql = "SELECT id % 2 AS odd, grouping(id % 2) AS all_ids, count(*) AS n, sum(amount) AS total \
+               FROM bank.accounts WHERE id < 4 GROUP BY ROLLUP (id % 2)";
+    ask(&session, &format!("CREATE MATERIALIZED VIEW v.sums AS {sql}")).await;
+    let explained = text(&session, "EXPLAIN MATERIALIZED VIEW v.sums").await;
+    assert!(explained.contains("expand to 2 grouping sets|incremental"), "{explained}");
+    assert!(!explained.contains("recompute"), "{explained}");
+    let sums = "SELECT * FROM v.sums ORDER BY all_ids, odd";
+    assert_eq!(text(&session, sums).await, "0|0|2|200\n1|0|2|200\n|1|4|400");
+    let gone: Vec<_> = (0..4).map(|id| ("accounts", id, None)).collect();
+    let token = bank.commit(&gone);
+    ask(&session, &format!("SET headwater.at_least = '{{bank: {token}}}'")).await;
+    assert_eq!(text(&session, sums).await, "|1|0|");
+    assert_eq!(text(&session, &format!("{sql} ORDER BY 2, 1")).await, "|1|0|", "as the query itself says");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn query_over_several_views_reads_one_epoch() {
     let bank = accounts("bank");
     let engine = Ledger::engine(&[&bank], quick()).await;
@@ -334,7 +354,7 @@ async fn restarted(bank: &Ledger, options: &ViewOptions) -> (Engine, Session) {
 #[tokio::test(flavor = "multi_thread")]
 async fn engine_that_starts_again_goes_on_from_its_checkpoint_without_a_snapshot_and_shows_nothing_older() {
     let directory = tempfile::tempdir().unwrap();
-    let options = ViewOptions { state_directory: Some(directory.path().join("state")), ..quick() };
+    let options = ViewOptions { state: Some(directory.path().join("state").into()), ..quick() };
     let bank = accounts("bank");
     let (engine, session) = restarted(&bank, &options).await;
     ask(&session, "CREATE MATERIALIZED VIEW v.total AS SELECT sum(amount) AS total FROM bank.accounts").await;
@@ -369,7 +389,7 @@ async fn engine_that_starts_again_goes_on_from_its_checkpoint_without_a_snapshot
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_of_views_that_come_back_at_different_times_are_not_left_behind() {
     let directory = tempfile::tempdir().unwrap();
-    let options = ViewOptions { state_directory: Some(directory.path().to_owned()), ..quick() };
+    let options = ViewOptions { state: Some(directory.path().into()), ..quick() };
     let (bank, shop) = (accounts("bank"), accounts("shop"));
     let engine = Ledger::engine(&[&bank, &shop], options.clone()).await;
     let session = engine.session();
@@ -396,11 +416,8 @@ async fn tables_of_views_that_come_back_at_different_times_are_not_left_behind()
 #[tokio::test(flavor = "multi_thread")]
 async fn view_that_is_not_back_yet_is_neither_unknown_nor_forgotten_nor_in_the_way() {
     let directory = tempfile::tempdir().unwrap();
-    let options = ViewOptions {
-        state_directory: Some(directory.path().to_owned()),
-        stale_wait: Duration::from_millis(100),
-        ..quick()
-    };
+    let options =
+        ViewOptions { state: Some(directory.path().into()), stale_wait: Duration::from_millis(100), ..quick() };
     let (bank, shop) = (accounts("bank"), accounts("shop"));
     let engine = Ledger::engine(&[&bank, &shop], options.clone()).await;
     let session = engine.session();
@@ -436,7 +453,7 @@ async fn view_that_is_not_back_yet_is_neither_unknown_nor_forgotten_nor_in_the_w
 #[tokio::test(flavor = "multi_thread")]
 async fn damaged_state_costs_a_new_reading_and_what_a_crash_left_is_cleared() {
     let directory = tempfile::tempdir().unwrap();
-    let options = ViewOptions { state_directory: Some(directory.path().to_owned()), ..quick() };
+    let options = ViewOptions { state: Some(directory.path().into()), ..quick() };
     let bank = accounts("bank");
     let (engine, session) = restarted(&bank, &options).await;
     ask(&session, "CREATE MATERIALIZED VIEW v.total AS SELECT sum(amount) AS total FROM bank.accounts").await;
@@ -501,7 +518,7 @@ async fn prepared_statement_reads_the_epoch_of_its_execution() {
 #[tokio::test(flavor = "multi_thread")]
 async fn state_directory_serves_one_engine_at_a_time() {
     let directory = tempfile::tempdir().unwrap();
-    let options = ViewOptions { state_directory: Some(directory.path().to_owned()), ..quick() };
+    let options = ViewOptions { state: Some(directory.path().into()), ..quick() };
     let bank = accounts("bank");
     let first = Ledger::engine(&[&bank], options.clone()).await;
     let error = Ledger::builder(&[&bank]).views(options.clone()).build().await.unwrap_err();

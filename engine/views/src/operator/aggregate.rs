@@ -31,6 +31,8 @@ pub(crate) struct Aggregate {
     groups: Vec<Group>,
     free: Vec<u32>,
     heap: usize,
+    /// How many groups, the first ones, are there without rows too: those that group by nothing.
+    standing: usize,
     /// The number of the step, by which a group is touched at most once in each.
     step: u64,
     schema: SchemaRef,
@@ -75,18 +77,29 @@ impl Aggregate {
             groups: vec![],
             free: vec![],
             heap: 0,
+            standing: 0,
             step: 0,
             schema,
         };
-        if aggregate.is_global() {
-            aggregate.group_of(&[]);
+        // Without GROUP BY there is one group.
+        if aggregate.keys.is_empty() {
+            aggregate.stand(&[], 1)?;
         }
         Ok(aggregate)
     }
 
-    /// Without GROUP BY there is one group, which is there without rows too.
-    fn is_global(&self) -> bool {
-        self.keys.is_empty()
+    /// Says that the groups of these keys are there without rows too. Only before any row has come.
+    pub(crate) fn stand(&mut self, keys: &[ArrayRef], count: usize) -> Result<()> {
+        let encoded = self.codec.encode(keys, count)?;
+        (0..count).for_each(|row| {
+            self.group_of(encoded.bytes(row));
+        });
+        self.standing = self.groups.len();
+        Ok(())
+    }
+
+    fn stands(&self, group: u32) -> bool {
+        (group as usize) < self.standing
     }
 
     fn group_of(&mut self, key: &[u8]) -> u32 {
@@ -149,13 +162,13 @@ impl Aggregate {
     /// Keeps the results of groups that this step has not touched yet.
     fn touch(&mut self, groups: &[u32], before: &mut Before) -> Result<()> {
         let first = before.groups.len();
-        let global = self.is_global();
         for place in groups {
+            let stands = self.stands(*place);
             let group = &mut self.groups[*place as usize];
             if group.touched != self.step {
                 group.touched = self.step;
                 before.groups.push(*place);
-                before.shown.push(group.rows > 0 || (global && self.step > 1));
+                before.shown.push(group.rows > 0 || (stands && self.step > 1));
             }
         }
         let shown: Vec<u32> = before.groups[first..]
@@ -177,19 +190,17 @@ impl Aggregate {
     fn settle(&mut self, before: Before) -> Result<Vec<Delta>> {
         let old = self.concat(&before)?;
         let old_bytes = self.results.encode(&old, before.shown.iter().filter(|shown| **shown).count())?;
-        let global = self.is_global();
-        let live: Vec<u32> =
-            before.groups.iter().copied().filter(|group| self.groups[*group as usize].rows > 0 || global).collect();
+        let shows = |group: u32| self.groups[group as usize].rows > 0 || self.stands(group);
+        let live: Vec<u32> = before.groups.iter().copied().filter(|group| shows(*group)).collect();
         let new = self.evaluate(&live)?;
         let new_bytes = self.results.encode(&new, live.len())?;
         let (mut gone, mut gone_groups, mut come, mut come_groups) = (vec![], vec![], vec![], vec![]);
         let (mut old_row, mut new_row) = (0, 0);
         for (group, shown) in before.groups.iter().zip(&before.shown) {
-            let rows = self.groups[*group as usize].rows;
-            if rows < 0 {
+            if self.groups[*group as usize].rows < 0 {
                 return Err(Error::invariant("a group holds less than no rows"));
             }
-            let shows = rows > 0 || global;
+            let shows = shows(*group);
             let same = *shown && shows && old_bytes.bytes(old_row) == new_bytes.bytes(new_row);
             if *shown && !same {
                 gone.push(narrow(old_row));
@@ -205,11 +216,9 @@ impl Aggregate {
         let mut out = Vec::new();
         self.emit(&gone_groups, take_columns(&old, &gone)?, -1, &mut out)?;
         self.emit(&come_groups, take_columns(&new, &come)?, 1, &mut out)?;
-        if !global {
-            for group in before.groups {
-                if self.groups[group as usize].rows == 0 {
-                    self.remove(group);
-                }
+        for group in before.groups {
+            if self.groups[group as usize].rows == 0 && !self.stands(group) {
+                self.remove(group);
             }
         }
         Ok(out)
@@ -246,8 +255,9 @@ impl Operator for Aggregate {
         let deltas = self.input.step(changes)?;
         self.step += 1;
         let mut before = Before::default();
-        if changes.first && self.is_global() {
-            self.touch(&[0], &mut before)?;
+        if changes.first {
+            let standing: Vec<u32> = (0..narrow(self.standing)).collect();
+            self.touch(&standing, &mut before)?;
         }
         for delta in deltas.iter().filter(|delta| !delta.is_empty()) {
             self.update(delta, &mut before)?;

@@ -34,7 +34,7 @@ pub(crate) use join::Join;
 pub(crate) use matched::{MatchKind, Matched};
 pub(crate) use recompute::{Recompute, RowWise};
 pub(crate) use side::{Keep, Side};
-pub(crate) use stateless::{Filter, Project, Scan, Union};
+pub(crate) use stateless::{Expand, Filter, Project, Scan, Union};
 pub(crate) use temporal::{Temporal, Waiting, Watched};
 pub(crate) use top::{Order, Top};
 

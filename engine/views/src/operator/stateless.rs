@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use arrow::array::{Array, ArrayRef, new_null_array};
 use arrow::datatypes::SchemaRef;
+use datafusion::common::ScalarValue;
 
 use super::{Changes, Description, Expression, Operator, evaluate, holds};
 use crate::delta::{batch, under};
@@ -39,6 +41,16 @@ pub(crate) struct Filter {
 #[derive(Debug)]
 pub(crate) struct Union {
     pub(crate) inputs: Vec<Box<dyn Operator>>,
+    pub(crate) schema: SchemaRef,
+}
+
+/// Each row once for every grouping set: its own columns, the keys with NULL for those that the set leaves out, the set's number.
+#[derive(Debug)]
+pub(crate) struct Expand {
+    pub(crate) input: Box<dyn Operator>,
+    pub(crate) keys: Vec<Expression>,
+    /// For each set which keys it has, and its number.
+    pub(crate) sets: Vec<(Vec<bool>, ScalarValue)>,
     pub(crate) schema: SchemaRef,
 }
 
@@ -80,6 +92,37 @@ impl Operator for Project {
 
     fn describe(&self) -> Description {
         Description::stateless("project")
+    }
+
+    fn children(&self) -> Vec<&dyn Operator> {
+        vec![self.input.as_ref()]
+    }
+}
+
+impl Operator for Expand {
+    fn step(&mut self, changes: &Changes) -> Result<Vec<Delta>> {
+        let mut all = Vec::new();
+        for delta in self.input.step(changes)? {
+            let keys = self.keys.iter().map(|key| evaluate(key, delta.rows())).collect::<Result<Vec<ArrayRef>>>()?;
+            for (has, number) in &self.sets {
+                let of_set = keys.iter().zip(has).map(|(key, has)| match has {
+                    true => Arc::clone(key),
+                    false => new_null_array(key.data_type(), key.len()),
+                });
+                let number = number.to_array_of_size(delta.len())?;
+                let columns = delta.columns().iter().cloned().chain(of_set).chain([number]).collect();
+                all.push(delta.with_rows(batch(&self.schema, columns, delta.len())?));
+            }
+        }
+        Ok(all)
+    }
+
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn describe(&self) -> Description {
+        Description::stateless(format!("expand to {} grouping sets", self.sets.len()))
     }
 
     fn children(&self) -> Vec<&dyn Operator> {

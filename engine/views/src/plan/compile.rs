@@ -5,10 +5,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use arrow::array::{ArrayRef, new_null_array};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, JoinType, NullEquality};
+use datafusion::common::{DFSchema, JoinType, NullEquality, ScalarValue};
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
@@ -19,10 +20,11 @@ use datafusion::physical_expr::expressions::Column;
 
 use super::evaluate::Evaluator;
 use super::input::{Slot, placeholder};
+use super::sets::{KeySet, grouping_sets};
 use super::time;
 use crate::delta::loosened;
 use crate::operator::{
-    Aggregate, Constant, Expression, Filter, Join, Keep, MatchKind, Matched, Measure, Operator, Order, Project,
+    Aggregate, Constant, Expand, Expression, Filter, Join, Keep, MatchKind, Matched, Measure, Operator, Order, Project,
     Recompute, RowWise, Scan, Side, Temporal, Top, Union, Watched, accumulator,
 };
 use crate::{Delta, Result};
@@ -255,7 +257,10 @@ impl Compiler<'_> {
 
     fn aggregate(&self, aggregate: &logical::Aggregate, plan: &LogicalPlan) -> Result<Compiled> {
         if aggregate.group_expr.iter().any(|expr| matches!(expr, Expr::GroupingSet(_))) {
-            return self.recompute("grouping sets", plan);
+            return match self.grouping_sets(aggregate, plan)? {
+                Some(compiled) => Ok(compiled),
+                None => self.recompute("grouping sets", plan),
+            };
         }
         let schema = aggregate.input.schema();
         let keys = self.expressions(&aggregate.group_expr, schema)?;
@@ -274,6 +279,41 @@ impl Compiler<'_> {
             .collect();
         let name = format!("aggregate {} by group", names.join(", "));
         self.by_key(name, plan, &aggregate.input, (keys, output_keys))
+    }
+
+    /// One aggregate over all sets: each row comes once for every set. `None` where an aggregate has no accumulator.
+    fn grouping_sets(&self, aggregate: &logical::Aggregate, plan: &LogicalPlan) -> Result<Option<Compiled>> {
+        let Some((keys, sets)) = grouping_sets(aggregate)? else { return Ok(None) };
+        let schema = aggregate.input.schema();
+        let measures = aggregate.aggr_expr.iter().map(|expr| self.measure(expr, schema));
+        let Some(measures) = measures.collect::<Result<Option<Vec<Measure>>>>()? else { return Ok(None) };
+        // The columns of the input stay where they are, so that what is aggregated is what it would be without sets.
+        let (output, first) = (loose(plan), schema.fields().len());
+        let of_sets = output.fields().iter().take(keys.len() + 1);
+        let fields: Vec<_> = loose(&aggregate.input).fields().iter().chain(of_sets).cloned().collect();
+        let expanded = loosened(&Schema::new(fields));
+        let column = |place: usize| Arc::new(Column::new(expanded.field(place).name(), place)) as Expression;
+        let grouped_by = (first..=first + keys.len()).map(column).collect();
+        let standing: Vec<&KeySet> = sets.iter().filter(|set| !set.has.contains(&true)).collect();
+        let mut standing_keys: Vec<ArrayRef> = output.fields()[..keys.len()]
+            .iter()
+            .map(|field| new_null_array(field.data_type(), standing.len()))
+            .collect();
+        let count = standing.len();
+        if count > 0 {
+            standing_keys.push(ScalarValue::iter_to_array(standing.into_iter().map(|set| set.id.clone()))?);
+        }
+        let input = Box::new(Expand {
+            input: self.node(&aggregate.input)?,
+            keys: self.expressions(&keys, schema)?,
+            sets: sets.into_iter().map(|set| (set.has, set.id)).collect(),
+            schema: expanded,
+        });
+        let mut compiled = Aggregate::new(input, grouped_by, measures, output)?;
+        if count > 0 {
+            compiled.stand(&standing_keys, count)?;
+        }
+        Ok(Some(Box::new(compiled)))
     }
 
     /// An aggregate with its accumulator; `None` where there is none.

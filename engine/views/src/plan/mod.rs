@@ -4,6 +4,7 @@ mod compile;
 mod evaluate;
 mod input;
 mod refuse;
+mod sets;
 mod time;
 
 use std::collections::BTreeSet;

@@ -60,6 +60,10 @@ pub(crate) const QUERIES: &[&str] = &[
     "SELECT f, count(*) AS n FROM bag GROUP BY f",
     "SELECT u.s, sum(t.b) AS sb, count(*) AS n FROM t JOIN u ON t.a = u.a GROUP BY u.s",
     "SELECT a, b, grouping(a) AS g, sum(id) AS n FROM t GROUP BY ROLLUP (a, b)",
+    "SELECT a, b, s, count(*) AS n, max(id) AS m FROM t GROUP BY CUBE (a, b, s)",
+    "SELECT a, s, grouping(a, s) AS g, count(DISTINCT b) AS n, avg(d) AS m FROM bag GROUP BY GROUPING SETS ((a, s), (a), (a), (), ())",
+    "SELECT a % 2 AS p, count(*) AS n, sum(b) FILTER (WHERE o) AS m FROM t WHERE b > 3 GROUP BY ROLLUP (a % 2) HAVING count(*) <> 1",
+    "SELECT a, median(b) AS m FROM t GROUP BY CUBE (a)",
     "SELECT a, median(b) AS m FROM t GROUP BY a",
     "SELECT max(n) AS m FROM (SELECT a, count(*) AS n FROM t GROUP BY a)",
     // Sets.
