@@ -5,7 +5,7 @@ use std::time::Duration;
 use headwater_connectors::conformance::feed::Replica;
 use headwater_source::{Error, FeedClass, ScalarValue};
 
-use super::{Followed, followed};
+use super::Followed;
 use crate::following::{Following, ids, next};
 use crate::postgres::{eventually, failure};
 

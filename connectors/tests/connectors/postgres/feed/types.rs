@@ -2,7 +2,7 @@
 
 use headwater_source::{Error, Kept, RowOp};
 
-use super::{Followed, followed};
+use super::Followed;
 use crate::following::{failure_of, row_count, rows};
 
 #[tokio::test]
