@@ -29,7 +29,7 @@ use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricB
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use futures::stream::{self, StreamExt, TryStreamExt};
-use headwater_source::{BatchStream, Error, Scan, Snapshot, Source};
+use headwater_source::{BatchStream, Error, ReadContext, Scan, Source};
 use tokio::sync::OnceCell;
 use tracing::debug;
 
@@ -113,6 +113,7 @@ impl RemoteScanExec {
     /// Waits for the keys and starts one partition.
     async fn read(self, partition: usize, admission: Option<Arc<Admission>>) -> Result<Option<Reading>> {
         let meter = self.meter(partition);
+        let query = admission.as_ref().map(|admission| admission.query());
         let narrowed = self.narrowed.get_or_try_init(|| self.narrow()).await?;
         match narrowed {
             // Fewer parts may be worth while once the keys are known.
@@ -124,7 +125,7 @@ impl RemoteScanExec {
                     Some(shared) => {
                         // Before the permit: a query that holds a state waits for permits, and must get one from who has its own.
                         let _paused = admission.as_ref().map(|admission| admission.pause());
-                        shared.get().await.map_err(|error| failed(&self.planned.tables, error))?
+                        shared.get(query).await.map_err(|error| failed(&self.planned.tables, error))?
                     }
                     None => None,
                 };
@@ -135,7 +136,8 @@ impl RemoteScanExec {
                     }
                     None => None,
                 };
-                let opening = Opening { scan: Arc::clone(scan), partition, snapshot, permit };
+                let context = ReadContext { query, snapshot };
+                let opening = Opening { scan: Arc::clone(scan), partition, context, permit };
                 Reading::start(self.planned.tables, opening, meter).await.map(Some)
             }
             Narrowed::Empty | Narrowed::To { .. } => {
@@ -300,11 +302,11 @@ struct Meter {
     statements: Count,
 }
 
-/// What is to be read: a partition of a scan, of a state of the source where one is held, in its turn.
+/// What is to be read: a partition of a scan, for its query, in its turn.
 struct Opening {
     scan: Arc<dyn Scan>,
     partition: usize,
-    snapshot: Option<Snapshot>,
+    context: ReadContext,
     permit: Option<Permit>,
 }
 
@@ -319,13 +321,10 @@ struct Reading {
 
 impl Reading {
     async fn start(tables: Vec<TableName>, opening: Opening, meter: Meter) -> Result<Self> {
-        let Opening { scan, partition, snapshot, permit } = opening;
+        let Opening { scan, partition, context, permit } = opening;
         let started = Instant::now();
         meter.statements.add(1);
-        let opened = match snapshot {
-            Some(snapshot) => scan.open_at(partition, &snapshot).await,
-            None => scan.open(partition).await,
-        };
+        let opened = scan.open_for(partition, &context).await;
         meter.elapsed.add_elapsed(started);
         match opened {
             Ok(batches) => Ok(Self { tables, batches, meter, _permit: permit }),
