@@ -30,7 +30,7 @@ use crate::opaque::Opaque;
 use crate::session::{Admitted, Decided, is_stale};
 use crate::statement::{Request, parse};
 use crate::views::{Begin, ViewName, ViewStatement, reads_views};
-use crate::{Answer, Error, Result, Session};
+use crate::{Answer, Error, Result, Session, TraceParent};
 
 /// A statement that was planned once and runs with values for its parameters.
 #[derive(Clone)]
@@ -83,10 +83,11 @@ impl fmt::Debug for Prepared {
 
 impl Prepared {
     pub(crate) async fn new(session: &Session, text: &str) -> Result<Self> {
-        let entry = session.entry(text);
-        match Self::planned(session, text, entry.clone()).await {
+        let (entry, tracing) = (session.entry(text), session.tracing(text));
+        // Each execution says by itself which trace it is part of.
+        match Self::planned(&session.under(None), text, entry.clone()).await {
             Ok(prepared) => Ok(prepared),
-            Err(error) => Err(session.recorded(text, error, entry).await),
+            Err(error) => Err(session.recorded(text, error, entry, tracing).await),
         }
     }
 
@@ -136,12 +137,17 @@ impl Prepared {
         Arc::clone(&self.parameters)
     }
 
+    /// The same statement in a step of its caller's own trace: see [`Session::under`].
+    pub fn under(&self, parent: Option<TraceParent>) -> Self {
+        Self { session: self.session.under(parent), ..self.clone() }
+    }
+
     /// Plans the query with these values, one for each parameter. They become typed literals of the plan, never text.
     pub async fn execute(&self, values: Vec<ScalarValue>) -> Result<Answer> {
-        let entry = self.session.entry(&self.text);
+        let (entry, tracing) = (self.session.entry(&self.text), self.session.tracing(&self.text));
         match self.executed(values, entry.clone()).await {
-            Ok(answer) => Ok(answer),
-            Err(error) => Err(self.session.recorded(&self.text, error, entry).await),
+            Ok(answer) => Ok(answer.traced(tracing)),
+            Err(error) => Err(self.session.recorded(&self.text, error, entry, tracing).await),
         }
     }
 
