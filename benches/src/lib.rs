@@ -5,6 +5,7 @@
 
 pub mod duckdb;
 pub mod hand;
+pub mod plain_flight;
 pub mod questions;
 
 use std::time::{Duration, Instant};
@@ -75,4 +76,12 @@ pub fn median(runs: &[(Moved, Duration)]) -> Median {
     let mut times: Vec<Duration> = runs.iter().map(|(_, time)| *time).collect();
     times.sort();
     Median { moved, time: times[times.len() / 2] }
+}
+
+/// The time that this share of all does not pass; zero where there is none.
+pub fn percentile(times: &[Duration], share: f64) -> Duration {
+    let mut times = times.to_vec();
+    times.sort();
+    let place = (times.len() as f64 * share).ceil() as usize;
+    times.get(place.saturating_sub(1)).copied().unwrap_or_default()
 }

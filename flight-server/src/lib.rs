@@ -28,6 +28,7 @@ pub mod flight;
 pub mod http;
 pub mod pg;
 mod security;
+mod telemetry;
 mod text;
 pub mod tls;
 

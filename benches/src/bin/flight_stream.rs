@@ -1,4 +1,4 @@
-//! Streaming over Flight: Headwater's server beside a plain arrow-flight server that sends the same batches.
+//! Streaming over Flight: Headwater's server beside a plain arrow-flight server that sends the same batches, each without and with TLS.
 //!
 //! `cargo run --release -p headwater-benches --bin flight_stream`
 //!
@@ -6,42 +6,45 @@
 //! only encodes. What is measured is therefore what the engine and its Flight SQL service cost on top of the encoding.
 
 use std::error::Error;
-use std::pin::Pin;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arrow::array::{Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
-use arrow_flight::encode::FlightDataEncoderBuilder;
-use arrow_flight::error::FlightError;
-use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
 use arrow_flight::sql::client::FlightSqlServiceClient;
-use arrow_flight::{
-    Action, ActionType, Criteria, Empty, FlightClient, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest,
-    HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
-};
+use arrow_flight::{FlightClient, Ticket};
 use datafusion::datasource::MemTable;
-use futures::stream::{self, BoxStream};
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use headwater::Engine;
-use headwater_benches::{Median, Moved, side_by_side};
+use headwater_benches::{Median, Moved, plain_flight, side_by_side};
+use headwater_server::tls::{Tls, TlsFiles};
+use headwater_server::{Security, flight};
+use headwater_sql_tests::certificates::Certificates;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::{Channel, Server};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 const BATCHES: usize = 256;
 const BATCH_ROWS: usize = 8192;
 
+/// Whether connections are encrypted.
+#[derive(Clone, Copy)]
+enum Wire<'a> {
+    Plain,
+    Encrypted(&'a Certificates),
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let batches: Vec<RecordBatch> = (0..BATCHES).map(batch).collect();
-    let ours = start_headwater(batches.clone()).await?;
-    let peer = start_plain(batches).await?;
-    let (our_median, peer_median) =
-        side_by_side(async || read_sql(&ours).await, async || read_plain(&peer).await).await;
+    let certificates = Certificates::new();
     println!("| server | rows | rows/s | MB/s (Arrow) | of the plain server |");
     println!("|---|---:|---:|---:|---:|");
-    row("headwater", &our_median, &peer_median);
-    row("plain arrow-flight", &peer_median, &peer_median);
+    for (wire, suffix) in [(Wire::Plain, ""), (Wire::Encrypted(&certificates), ", TLS")] {
+        let ours = start_headwater(batches.clone(), wire).await?;
+        let peer = connected(plain_flight::start(batches.clone(), wire.identity()?).await, wire).await?;
+        let (ours, peer) = side_by_side(async || read_sql(&ours).await, async || read_plain(&peer).await).await;
+        row(&format!("headwater{suffix}"), &ours, &peer);
+        row(&format!("plain arrow-flight{suffix}"), &peer, &peer);
+    }
     Ok(())
 }
 
@@ -72,23 +75,46 @@ fn batch(number: usize) -> RecordBatch {
     .expect("columns of one length")
 }
 
-async fn start_headwater(batches: Vec<RecordBatch>) -> Result<Channel, Box<dyn Error>> {
+async fn start_headwater(batches: Vec<RecordBatch>, wire: Wire<'_>) -> Result<Channel, Box<dyn Error>> {
     let engine = Engine::builder().build().await?;
     // One partition, as the peer has: the order of batches is then the same.
     let table = MemTable::try_new(batches[0].schema(), vec![batches])?;
     engine.register_table("bench", "orders", Arc::new(table))?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
-    tokio::spawn(headwater_server::flight::serve(engine, listener, std::future::pending::<()>()));
-    Ok(Channel::from_shared(format!("http://{address}"))?.connect().await?)
+    let security = Security { tls: wire.server()?, ..Security::default() };
+    let for_ever = std::future::pending::<()>();
+    tokio::spawn(flight::serve_secured(engine, listener, for_ever, flight::Limits::default(), security));
+    connected(address, wire).await
 }
 
-async fn start_plain(batches: Vec<RecordBatch>) -> Result<Channel, Box<dyn Error>> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
-    let service = FlightServiceServer::new(Plain { batches: Arc::new(batches) });
-    tokio::spawn(Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener)));
-    Ok(Channel::from_shared(format!("http://{address}"))?.connect().await?)
+async fn connected(address: SocketAddr, wire: Wire<'_>) -> Result<Channel, Box<dyn Error>> {
+    let endpoint = match wire {
+        Wire::Plain => Endpoint::from_shared(format!("http://{address}"))?,
+        Wire::Encrypted(certificates) => {
+            let authority = Certificate::from_pem(std::fs::read(certificates.authority())?);
+            let tls = ClientTlsConfig::new().ca_certificate(authority).domain_name("localhost");
+            Endpoint::from_shared(format!("https://{address}"))?.tls_config(tls)?
+        }
+    };
+    Ok(endpoint.connect().await?)
+}
+
+impl Wire<'_> {
+    /// The certificate of Headwater's server.
+    fn server(self) -> Result<Option<Arc<Tls>>, Box<dyn Error>> {
+        let Self::Encrypted(certificates) = self else { return Ok(None) };
+        let server = certificates.server("headwater");
+        let files = TlsFiles { certificate: server.certificate, key: server.key, client_authority: None };
+        Ok(Some(Tls::open(files)?))
+    }
+
+    /// That of the plain one.
+    fn identity(self) -> Result<Option<Identity>, Box<dyn Error>> {
+        let Self::Encrypted(certificates) = self else { return Ok(None) };
+        let server = certificates.server("plain");
+        Ok(Some(Identity::from_pem(std::fs::read(server.certificate)?, std::fs::read(server.key)?)))
+    }
 }
 
 async fn read_sql(channel: &Channel) -> Moved {
@@ -118,70 +144,5 @@ async fn add<E: std::fmt::Debug>(
         let batch = batch.expect("a batch arrives");
         moved.rows += batch.num_rows() as u64;
         moved.bytes += batch.get_array_memory_size() as u64;
-    }
-}
-
-/// A Flight server that answers every DoGet with the same batches, and nothing else.
-struct Plain {
-    batches: Arc<Vec<RecordBatch>>,
-}
-
-type Boxed<T> = BoxStream<'static, Result<T, Status>>;
-
-#[tonic::async_trait]
-impl FlightService for Plain {
-    type HandshakeStream = Boxed<HandshakeResponse>;
-    type ListFlightsStream = Boxed<FlightInfo>;
-    type DoGetStream = Boxed<FlightData>;
-    type DoPutStream = Boxed<PutResult>;
-    type DoActionStream = Boxed<arrow_flight::Result>;
-    type ListActionsStream = Boxed<ActionType>;
-    type DoExchangeStream = Boxed<FlightData>;
-
-    async fn do_get(&self, _: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
-        let schema = self.batches[0].schema();
-        let batches: Vec<Result<RecordBatch, FlightError>> = self.batches.iter().cloned().map(Ok).collect();
-        let encoded = FlightDataEncoderBuilder::new().with_schema(schema).build(stream::iter(batches));
-        let encoded: Pin<Box<_>> = Box::pin(encoded.map_err(Status::from));
-        Ok(Response::new(encoded))
-    }
-
-    async fn handshake(
-        &self,
-        _: Request<Streaming<HandshakeRequest>>,
-    ) -> Result<Response<Self::HandshakeStream>, Status> {
-        Err(Status::unimplemented("handshake"))
-    }
-
-    async fn list_flights(&self, _: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
-        Err(Status::unimplemented("list_flights"))
-    }
-
-    async fn get_flight_info(&self, _: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
-        Err(Status::unimplemented("get_flight_info"))
-    }
-
-    async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
-        Err(Status::unimplemented("poll_flight_info"))
-    }
-
-    async fn get_schema(&self, _: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
-        Err(Status::unimplemented("get_schema"))
-    }
-
-    async fn do_put(&self, _: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
-        Err(Status::unimplemented("do_put"))
-    }
-
-    async fn do_action(&self, _: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
-        Err(Status::unimplemented("do_action"))
-    }
-
-    async fn list_actions(&self, _: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
-        Err(Status::unimplemented("list_actions"))
-    }
-
-    async fn do_exchange(&self, _: Request<Streaming<FlightData>>) -> Result<Response<Self::DoExchangeStream>, Status> {
-        Err(Status::unimplemented("do_exchange"))
     }
 }

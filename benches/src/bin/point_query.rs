@@ -2,9 +2,9 @@
 //!
 //! `./test --servers-only cargo run --release -p headwater-benches --bin point_query`
 //!
-//! A table of 100,000 rows in Postgres is asked for one row at a time, by its primary key, over warm connections of one process. The bare driver runs
-//! a statement that it has prepared. `connector` prepares and opens a scan of the Postgres connector and reads its batches: the table is
-//! checked against its description each time. `engine` plans SQL and answers it.
+//! A table of 100,000 rows, in Postgres and in MariaDB, is asked for one row at a time, by its primary key, over warm connections of one process. The bare driver runs
+//! a statement that it has prepared. `connector` prepares and opens a scan of the connector and reads its batches: the table is checked against its description each time.
+//! `connector, tagged` does so for a query, which the source can name to its operators. `engine` plans SQL and answers it, tagged too.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,45 +13,74 @@ use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
 use headwater::Engine;
-use headwater_connectors::PostgresConnector;
+use headwater_connectors::{MysqlConnector, PostgresConnector};
 use headwater_source::{
-    CompareOp, Connector, Expr, OpenContext, OptionValue, Options, ScalarValue, ScanRequest, ServiceName, Source,
-    TableDef,
+    CompareOp, Connector, Expr, OpenContext, OptionValue, Options, QueryId, ReadContext, ScalarValue, ScanRequest,
+    ServiceName, Source, TableDef,
 };
+use headwater_sql_tests::mysql::MysqlDatabase;
 use headwater_sql_tests::postgres::PostgresDatabase;
-use tokio_postgres::{Client, NoTls, Statement};
+use mysql_async::prelude::Queryable;
+use tokio_postgres::NoTls;
 
 const ROWS: i64 = 100_000;
 /// How often each side asks. The first tenth is not counted.
 const ASKED: i64 = 2_000;
 
+/// A connection of the bare driver, with its statement.
+enum Driver {
+    Postgres(tokio_postgres::Client, tokio_postgres::Statement),
+    Mysql(Box<mysql_async::Conn>, mysql_async::Statement),
+}
+
 #[tokio::main]
 async fn main() {
-    let database = PostgresDatabase::with(&format!(
+    let postgres = PostgresDatabase::with(&format!(
         "CREATE TABLE orders AS SELECT n AS id, n % 1000 AS customer, md5(n::text) AS note, now() AS at FROM generate_series(1, {ROWS}::bigint) n;
          ALTER TABLE orders ADD PRIMARY KEY (id); ANALYZE orders"
     ))
     .await;
-    // Without TLS on either side: loopback.
-    let url = format!("{}?sslmode=disable", database.url());
-    let driver = driver(&url).await;
-    let source = source(&url);
+    let mysql = MysqlDatabase::with(&format!(
+        "CREATE TABLE orders (id BIGINT NOT NULL PRIMARY KEY, customer BIGINT NOT NULL, note VARCHAR(40) NOT NULL, at DATETIME NOT NULL);
+         INSERT INTO orders SELECT seq, seq % 1000, MD5(seq), NOW() FROM seq_1_to_{ROWS}; ANALYZE TABLE orders"
+    ))
+    .await;
+    println!("| source | side | median, µs | p99, µs | more than the driver, µs |");
+    println!("|---|---|---:|---:|---:|");
+    // Without TLS on any side: loopback.
+    let url = format!("{}?sslmode=disable", postgres.url());
+    let driver = Driver::postgres(&url).await;
+    measure("Postgres", driver, &PostgresConnector, "postgres", &url).await;
+    let url = format!("{}?sslmode=disable", mysql.url());
+    let driver = Driver::mysql(&mysql).await;
+    measure("MariaDB", driver, &MysqlConnector, "mysql", &url).await;
+}
+
+async fn measure(name: &str, mut driver: Driver, connector: &dyn Connector, kind: &str, url: &str) {
+    let source = source(connector, url);
     let table = Arc::new(source.table("orders").await.expect("the table is described"));
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let engine = engine(directory.path(), &url).await;
-
-    let [mut bare, mut connector, mut planned] = [const { vec![] }; 3];
+    let engine = engine(directory.path(), kind, url).await;
+    let [mut bare, mut scanned, mut tagged, mut planned] = [const { vec![] }; 4];
     for turn in 0..ASKED {
         let id = turn * 7_919 % ROWS + 1;
-        bare.push(timed(async || by_driver(&driver, id).await).await);
-        connector.push(timed(async || by_connector(&source, &table, id).await).await);
+        let query = ReadContext::from(QueryId::new(turn.unsigned_abs()));
+        bare.push(timed(async || driver.ask(id).await).await);
+        scanned.push(timed(async || by_connector(&source, &table, id, &ReadContext::default()).await).await);
+        tagged.push(timed(async || by_connector(&source, &table, id, &query).await).await);
         planned.push(timed(async || by_engine(&engine, id).await).await);
     }
-    let bare = median(bare);
-    println!("| side | median, µs | more than the driver, µs |");
-    println!("|---|---:|---:|");
-    for (side, time) in [("driver", bare), ("connector", median(connector)), ("engine", median(planned))] {
-        println!("| {side} | {} | {} |", time.as_micros(), time.saturating_sub(bare).as_micros());
+    let floor = share(&bare, 0.5);
+    for (side, times) in
+        [("driver", &bare), ("connector", &scanned), ("connector, tagged", &tagged), ("engine", &planned)]
+    {
+        let median = share(times, 0.5);
+        println!(
+            "| {name} | {side} | {} | {} | {} |",
+            median.as_micros(),
+            share(times, 0.99).as_micros(),
+            median.saturating_sub(floor).as_micros()
+        );
     }
 }
 
@@ -61,21 +90,40 @@ async fn timed(ask: impl AsyncFnOnce() -> usize) -> Duration {
     started.elapsed()
 }
 
-fn median(times: Vec<Duration>) -> Duration {
-    let mut times = times[times.len() / 10..].to_vec();
-    times.sort();
-    times[times.len() / 2]
+fn share(times: &[Duration], share: f64) -> Duration {
+    headwater_benches::percentile(&times[times.len() / 10..], share)
 }
 
-async fn by_driver((client, statement): &(Client, Statement), id: i64) -> usize {
-    client.query(statement, &[&id]).await.expect("the driver asks").len()
+impl Driver {
+    async fn postgres(url: &str) -> Self {
+        let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("the server takes connections");
+        tokio::spawn(connection);
+        let statement = client.prepare("SELECT * FROM orders WHERE id = $1").await.expect("it is prepared");
+        Self::Postgres(client, statement)
+    }
+
+    async fn mysql(database: &MysqlDatabase) -> Self {
+        let mut conn = database.client().await;
+        let statement = conn.prep("SELECT * FROM orders WHERE id = ?").await.expect("it is prepared");
+        Self::Mysql(Box::new(conn), statement)
+    }
+
+    async fn ask(&mut self, id: i64) -> usize {
+        match self {
+            Self::Postgres(client, statement) => client.query(statement, &[&id]).await.expect("it asks").len(),
+            Self::Mysql(conn, statement) => {
+                conn.exec::<mysql_async::Row, _, _>(&*statement, (id,)).await.expect("it asks").len()
+            }
+        }
+    }
 }
 
-async fn by_connector(source: &Arc<dyn Source>, table: &Arc<TableDef>, id: i64) -> usize {
+async fn by_connector(source: &Arc<dyn Source>, table: &Arc<TableDef>, id: i64, context: &ReadContext) -> usize {
     let mut request = ScanRequest::all(Arc::clone(table));
     request.filters = vec![Expr::compare(CompareOp::Equal, Expr::Column(0), Expr::Literal(ScalarValue::from(id)))];
     let scan = source.prepare(request).await.expect("the scan is prepared");
-    let batches: Vec<_> = scan.open(0).await.expect("it starts").try_collect().await.expect("it is read");
+    let rows = scan.open_for(0, context).await.expect("it starts");
+    let batches: Vec<_> = rows.try_collect().await.expect("it is read");
     batches.iter().map(|batch| batch.num_rows()).sum()
 }
 
@@ -85,23 +133,18 @@ async fn by_engine(engine: &Engine, id: i64) -> usize {
     batches.iter().map(|batch| batch.num_rows()).sum()
 }
 
-async fn driver(url: &str) -> (Client, Statement) {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("the server takes connections");
-    tokio::spawn(connection);
-    let statement = client.prepare("SELECT * FROM orders WHERE id = $1").await.expect("it is prepared");
-    (client, statement)
-}
-
-fn source(url: &str) -> Arc<dyn Source> {
+fn source(connector: &dyn Connector, url: &str) -> Arc<dyn Source> {
     let service = ServiceName::parse("shop").expect("a name");
     let values = BTreeMap::from([("url".to_owned(), OptionValue::Text(url.to_owned()))]);
-    let options = Options::check(PostgresConnector.options(), values).expect("the options are right");
+    let options = Options::check(connector.options(), values).expect("the options are right");
     let context = OpenContext { service: &service, directory: Path::new("/") };
-    PostgresConnector.open(context, &options).expect("the source opens")
+    connector.open(context, &options).expect("the source opens")
 }
 
-async fn engine(directory: &Path, url: &str) -> Engine {
-    let manifest = format!("service: shop\nsource: {{connector: postgres, url: \"{url}\"}}\npublishes: \"*\"\n");
+async fn engine(directory: &Path, kind: &str, url: &str) -> Engine {
+    let manifest = format!(
+        "service: shop\nsource: {{connector: {kind}, url: \"{url}\"}}\npublishes: {{orders: {{from: orders}}}}\n"
+    );
     std::fs::write(directory.join("shop.yaml"), manifest).expect("a manifest is written");
     let connectors = headwater_connectors::all();
     Engine::builder().services_dir(directory).connectors(connectors).build().await.expect("the engine opens")

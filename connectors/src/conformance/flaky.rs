@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use headwater_source::futures::stream;
 use headwater_source::futures::{StreamExt, TryStreamExt};
 use headwater_source::{
-    BatchStream, Capabilities, Error, RemoteStatement, Result, Scan, ScanRequest, ServiceName, Source, TableDef,
+    BatchStream, Capabilities, Error, ReadContext, RemoteStatement, Result, Scan, ScanRequest, ServiceName, Source,
+    TableDef,
 };
 
 /// Wraps a source and makes some of its calls fail: describing, opening, or in the middle of a stream.
@@ -98,8 +99,12 @@ impl Scan for FlakyScan {
     }
 
     async fn open(&self, partition: usize) -> Result<BatchStream> {
+        self.open_for(partition, &ReadContext::default()).await
+    }
+
+    async fn open_for(&self, partition: usize, context: &ReadContext) -> Result<BatchStream> {
         self.faults.call()?;
-        let batches = self.inner.open(partition).await?;
+        let batches = self.inner.open_for(partition, context).await?;
         Ok(match self.faults.stream() {
             None => batches,
             // A stream that is shorter fails where it would have ended.

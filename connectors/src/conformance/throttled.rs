@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use headwater_source::futures::StreamExt;
-use headwater_source::{BatchStream, Capabilities, RemoteStatement, Result, Scan, ScanRequest, Source, TableDef};
+use headwater_source::{
+    BatchStream, Capabilities, ReadContext, RemoteStatement, Result, Scan, ScanRequest, Source, TableDef,
+};
 
 /// Wraps a source and waits before every batch and before every end: with it, whoever reads ahead without bounds, holds a
 /// lock while waiting or counts on order among streams is found out.
@@ -63,7 +65,11 @@ impl Scan for ThrottledScan {
     }
 
     async fn open(&self, partition: usize) -> Result<BatchStream> {
-        let (batches, delay) = (self.inner.open(partition).await?, self.delay);
+        self.open_for(partition, &ReadContext::default()).await
+    }
+
+    async fn open_for(&self, partition: usize, context: &ReadContext) -> Result<BatchStream> {
+        let (batches, delay) = (self.inner.open_for(partition, context).await?, self.delay);
         let slow = headwater_source::futures::stream::unfold(batches, move |mut batches| async move {
             tokio::time::sleep(delay).await;
             batches.next().await.map(|batch| (batch, batches))

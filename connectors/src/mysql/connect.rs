@@ -76,6 +76,14 @@ pub(super) struct Lease {
     pool: Arc<Inner>,
     /// Where the statement is stopped from when the lease is dropped, perhaps outside of any task.
     runtime: Handle,
+    asked: Asked,
+}
+
+/// Whether a connection was asked if it still answers since somebody else used it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Answered,
+    Not,
 }
 
 impl Pool {
@@ -110,14 +118,29 @@ impl Pool {
 
     /// A connection that answers: an idle one, or else a new one.
     pub(super) async fn lease(&self) -> Result<Lease> {
+        let permit = self.permit().await?;
+        self.lease_with(permit).await
+    }
+
+    async fn permit(&self) -> Result<OwnedSemaphorePermit> {
         let limit = self.inner.config.pool_wait;
         let waited = timeout(limit, Arc::clone(&self.inner.permits).acquire_owned()).await;
-        let permit = match waited {
-            Ok(Ok(permit)) => permit,
-            Ok(Err(closed)) => return Err(self.inner.site.unavailable(closed)),
-            Err(_) => return Err(self.inner.site.timed_out("waiting for a connection", limit, "pool_wait_ms")),
-        };
-        self.lease_with(permit).await
+        match waited {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(closed)) => Err(self.inner.site.unavailable(closed)),
+            Err(_) => Err(self.inner.site.timed_out("waiting for a connection", limit, "pool_wait_ms")),
+        }
+    }
+
+    /// A connection that is used at once for something that may be asked again on another: an idle one as it was left, without asking whether it still answers.
+    pub(super) async fn lease_as_left(&self) -> Result<Lease> {
+        let permit = self.permit().await?;
+        // The guard falls at the end of this line: a lock is never held over an await.
+        let idle = self.inner.idle.lock().pop();
+        match idle {
+            Some(conn) => Ok(self.leased(conn, permit, Asked::Not)),
+            None => self.lease_with(permit).await,
+        }
     }
 
     /// So many connections at once; `None` where they do not come free within [`MANY_WAIT_MAX`], or are more than there may be.
@@ -137,7 +160,12 @@ impl Pool {
             Some(conn) => conn,
             None => self.inner.session().await?,
         };
-        Ok(Lease { conn: Some(conn), permit: Some(permit), pool: Arc::clone(&self.inner), runtime: Handle::current() })
+        Ok(self.leased(conn, permit, Asked::Answered))
+    }
+
+    fn leased(&self, conn: Conn, permit: OwnedSemaphorePermit, asked: Asked) -> Lease {
+        let pool = Arc::clone(&self.inner);
+        Lease { conn: Some(conn), permit: Some(permit), pool, runtime: Handle::current(), asked }
     }
 
     /// A connection that no pool has, for as long as a feed reads.
@@ -159,6 +187,24 @@ impl Pool {
 impl Lease {
     pub(super) fn conn(&mut self) -> &mut Conn {
         self.conn.as_mut().expect("Invariant: a lease holds its connection until it ends")
+    }
+
+    /// Whether it may have died while nobody used it.
+    pub(super) fn may_be_dead(&self) -> bool {
+        self.asked == Asked::Not
+    }
+
+    /// Puts a connection that answers in the place of one that was found dead.
+    pub(super) async fn renew(&mut self) -> Result<()> {
+        if let Some(dead) = self.conn.take() {
+            tokio::spawn(close(dead));
+        }
+        self.conn = Some(match self.pool.idle_conn().await {
+            Some(conn) => conn,
+            None => self.pool.session().await?,
+        });
+        self.asked = Asked::Answered;
+        Ok(())
     }
 
     /// What the connection lives on.

@@ -36,8 +36,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use headwater_source::{
-    Capabilities, Connector, Error, Feed, FeedDef, FeedOptions, OpenContext, OptionDef, Options, QueryRequest, Result,
-    Scan, ScanRequest, Snapshot, Source, TableDef, TableStatistics, async_trait,
+    Capabilities, Connector, Error, Feed, FeedDef, FeedOptions, OpenContext, OptionDef, Options, QueryId, QueryRequest,
+    Result, Scan, ScanRequest, Snapshot, Source, TableDef, TableStatistics, async_trait,
 };
 use tokio::time::timeout;
 
@@ -149,7 +149,7 @@ impl Source for MysqlSource {
         Ok(Arc::new(MysqlScan::of_query(self.pool.clone(), &request)?))
     }
 
-    async fn snapshot(&self, statements: usize) -> Result<Option<Snapshot>> {
+    async fn snapshot(&self, statements: usize, _: Option<QueryId>) -> Result<Option<Snapshot>> {
         Ok(snapshot::take(&self.pool, statements).await?.map(|held| Snapshot::new(held)))
     }
 

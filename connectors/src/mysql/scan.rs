@@ -4,6 +4,9 @@
 //! what an exact filter means, and no result says so), executes the statement, and checks the types that come. The stream then
 //! reads a batch at a time from the connection: a consumer that waits makes the server wait.
 //!
+//! A statement of a query names the query in a comment: a server shows a prepared statement as the text that it was prepared from, so it is prepared for its query and
+//! closed with it. The round trip that takes is saved where the connection leaves the pool: asking the catalog tells whether it still answers.
+//!
 //! A scan may be split (`split`). Its parts are read of one state (`snapshot`), or not at all: then the first part is the whole.
 
 use std::collections::BTreeSet;
@@ -14,11 +17,11 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use headwater_source::{
-    BatchStream, ColumnDef, Error, Expr, QueryRequest, RemoteStatement, Result, Scan, ScanRequest, Snapshot, TableDef,
-    async_trait, futures,
+    BatchStream, ColumnDef, Error, Expr, QueryId, QueryRequest, ReadContext, RemoteStatement, Result, Scan,
+    ScanRequest, TableDef, async_trait, futures,
 };
 use mysql_async::prelude::Queryable;
-use mysql_async::{BinaryProtocol, Params, QueryResult, Value};
+use mysql_async::{BinaryProtocol, Params, QueryResult, Statement, Value};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
@@ -69,10 +72,18 @@ enum State {
     Shared(oneshot::Sender<Lease>),
 }
 
+/// Which state a statement reads, and whose it is.
+struct Of {
+    held: Option<Arc<Held>>,
+    query: Option<QueryId>,
+}
+
 /// A statement whose rows are coming.
 struct Reading {
     lease: Lease,
     state: State,
+    /// What the server keeps prepared for this query alone.
+    tagged: Option<Statement>,
     decoder: Decoder,
     asked: Arc<Asked>,
     pool: Pool,
@@ -135,25 +146,37 @@ impl MysqlScan {
     }
 
     /// Reads a statement on a connection of the pool, or of a snapshot.
-    async fn read(&self, text: &str, params: &Parameters, held: Option<Arc<Held>>) -> Result<BatchStream> {
-        let (lease, state) = match held {
+    async fn read(&self, text: &str, params: &Parameters, of: Of) -> Result<BatchStream> {
+        let (lease, state) = match of.held {
             Some(held) => (held.lease().ok_or_else(|| more_than_announced(&self.pool))?, State::Held),
-            None => (self.pool.lease().await?, State::Now),
+            None if self.asked.tables.is_empty() => (self.pool.lease().await?, State::Now),
+            None => (self.pool.lease_as_left().await?, State::Now),
         };
-        self.read_on(text, params, lease, state).await
+        self.read_on(text, params, of.query, lease, state).await
     }
 
     /// Reads the whole on a connection in whose transaction another reads on afterwards.
     pub(super) async fn read_within(&self, lease: Lease, next: oneshot::Sender<Lease>) -> Result<BatchStream> {
-        self.read_on(&self.statement.text, &self.params, lease, State::Shared(next)).await
+        self.read_on(&self.statement.text, &self.params, None, lease, State::Shared(next)).await
     }
 
-    async fn read_on(&self, text: &str, params: &Parameters, mut lease: Lease, state: State) -> Result<BatchStream> {
+    async fn read_on(
+        &self,
+        text: &str,
+        params: &Parameters,
+        query: Option<QueryId>,
+        mut lease: Lease,
+        state: State,
+    ) -> Result<BatchStream> {
         let decoder = self.asked.decoder(&self.pool)?;
         let deadline = self.pool.config().statement_timeout.map(|limit| Instant::now() + limit);
-        limited(&self.pool, deadline, self.start(&mut lease, &decoder, text, params)).await?;
+        let started = async {
+            self.check(&mut lease).await?;
+            self.start(&mut lease, &decoder, text, params, query).await
+        };
+        let tagged = limited(&self.pool, deadline, started).await?;
         let (asked, pool) = (Arc::clone(&self.asked), self.pool.clone());
-        let reading = Reading { lease, state, decoder, asked, pool, deadline, rows_before: 0 };
+        let reading = Reading { lease, state, tagged, decoder, asked, pool, deadline, rows_before: 0 };
         Ok(Box::pin(futures::stream::try_unfold(Some(reading), |reading| async move {
             match reading {
                 Some(reading) => reading.next().await,
@@ -162,18 +185,52 @@ impl MysqlScan {
         })))
     }
 
-    async fn start(&self, lease: &mut Lease, decoder: &Decoder, text: &str, params: &Parameters) -> Result<()> {
+    /// Whether the tables are as they were planned. A connection that is found dead here was so before anything of the query was asked, and another takes its place.
+    async fn check(&self, lease: &mut Lease) -> Result<()> {
+        let lost = |error: &Error| matches!(error, Error::Interrupted { .. } | Error::Unavailable { .. });
+        match self.check_tables(lease).await {
+            Err(error) if lease.may_be_dead() && lost(&error) => {
+                lease.renew().await?;
+                self.check_tables(lease).await
+            }
+            other => other,
+        }
+    }
+
+    async fn check_tables(&self, lease: &mut Lease) -> Result<()> {
         for (table, used) in &self.asked.tables {
             self.check_catalog(lease, table, used).await?;
         }
+        Ok(())
+    }
+
+    /// Executes the statement; what was prepared for this query alone, where that was.
+    async fn start(
+        &self,
+        lease: &mut Lease,
+        decoder: &Decoder,
+        text: &str,
+        params: &Parameters,
+        query: Option<QueryId>,
+    ) -> Result<Option<Statement>> {
         let names = &self.asked.names;
         let failed = |error| self.pool.site().scanning(names, error);
         let params = match params.0.clone() {
             none if none.is_empty() => Params::Empty,
             values => Params::Positional(values),
         };
-        let result = lease.conn().exec_iter(text, params).await.map_err(failed)?;
-        decoder.check(result.columns_ref()).map_err(|change| self.pool.site().schema_changed(names, change))
+        let conn = lease.conn();
+        let tagged = match query {
+            Some(query) => Some(conn.prep(tagged(text, query)).await.map_err(failed)?),
+            None => None,
+        };
+        let result = match &tagged {
+            Some(statement) => conn.exec_iter(statement, params).await,
+            None => conn.exec_iter(text, params).await,
+        };
+        let result = result.map_err(failed)?;
+        decoder.check(result.columns_ref()).map_err(|change| self.pool.site().schema_changed(names, change))?;
+        Ok(tagged)
     }
 
     /// Compares the columns that the request uses with what the catalog says now.
@@ -203,6 +260,11 @@ impl Asked {
         Decoder::new(&self.columns, Arc::clone(&self.schema))
             .map_err(|data_type| unsupported(pool, format!("reading {data_type}")))
     }
+}
+
+/// The statement's text behind a comment that names its query to whoever looks at the server's list of processes.
+fn tagged(text: &str, query: QueryId) -> String {
+    format!("/* headwater query={query} */ {text}")
 }
 
 fn more_than_announced(pool: &Pool) -> Error {
@@ -253,21 +315,18 @@ impl Scan for MysqlScan {
 
     /// Without a state that all parts read, the first is the whole.
     async fn open(&self, partition: usize) -> Result<BatchStream> {
-        match partition {
-            0 => self.read(&self.statement.text, &self.params, None).await,
-            part if part < self.parts.len() => Ok(Box::pin(futures::stream::empty())),
-            part => Err(unsupported(&self.pool, format!("there is no partition {part}"))),
-        }
+        self.open_for(partition, &ReadContext::default()).await
     }
 
-    async fn open_at(&self, partition: usize, snapshot: &Snapshot) -> Result<BatchStream> {
-        let Some(held) = snapshot.get::<Held>() else {
-            return Err(unsupported(&self.pool, "a snapshot of another source".to_owned()));
-        };
-        match self.parts.get(partition) {
-            Some((text, params)) => self.read(text, params, Some(held)).await,
-            None if partition == 0 => self.read(&self.statement.text, &self.params, Some(held)).await,
-            None => self.open(partition).await,
+    async fn open_for(&self, partition: usize, context: &ReadContext) -> Result<BatchStream> {
+        let foreign = || unsupported(&self.pool, "a snapshot of another source".to_owned());
+        let held = context.snapshot.as_ref().map(|snapshot| snapshot.get::<Held>().ok_or_else(foreign)).transpose()?;
+        let of = Of { held, query: context.query };
+        match (self.parts.get(partition), partition) {
+            (Some((text, params)), _) if of.held.is_some() => self.read(text, params, of).await,
+            (_, 0) => self.read(&self.statement.text, &self.params, of).await,
+            (Some(_), _) => Ok(Box::pin(futures::stream::empty())),
+            (None, part) => Err(unsupported(&self.pool, format!("there is no partition {part}"))),
         }
     }
 }
@@ -310,7 +369,13 @@ impl Reading {
     }
 
     /// Gives the connection back, of which all rows were read.
-    async fn end(self) {
+    async fn end(mut self) {
+        // There is no answer to wait for. A connection that takes no more is closed.
+        if let Some(statement) = self.tagged.take()
+            && self.lease.conn().close(statement).await.is_err()
+        {
+            return;
+        }
         match self.state {
             State::Held => snapshot::end(self.lease).await,
             State::Now => self.lease.release(),

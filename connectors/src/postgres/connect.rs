@@ -12,7 +12,7 @@ use deadpool::Runtime;
 use deadpool::managed::{
     Manager, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult, TimeoutType, Timeouts,
 };
-use headwater_source::{Error, Result};
+use headwater_source::{Error, QueryId, Result};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
@@ -21,6 +21,7 @@ use super::config::Settings;
 use super::error::{Phase, Place};
 use super::handshake::{NotConnected, Protocol, connect};
 use super::known::Known;
+use super::tag::tagged;
 use super::tls::Attempt;
 use super::wire::Wire;
 
@@ -98,6 +99,15 @@ impl Connections {
         };
         let wire = pool.get().await.map_err(|error| self.not_leased(error))?;
         Ok(Lease { wire: Some(wire), patience: self.settings.connect_timeout, runtime: Handle::current() })
+    }
+
+    /// What a connection calls itself while it runs a statement of a query; `None` where the url takes its name away.
+    pub(super) fn name_for(&self, purpose: Purpose, query: QueryId) -> Option<String> {
+        let name = self.settings.postgres.get_application_name()?;
+        Some(match purpose {
+            Purpose::Statement => tagged(name, query),
+            Purpose::Snapshot => tagged(&format!("{name} snapshot"), query),
+        })
     }
 
     /// A connection for commands of replication. It is in no pool: a feed holds one as long as it reads.

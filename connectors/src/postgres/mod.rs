@@ -31,6 +31,7 @@ mod bind;
 mod scan;
 mod snapshot;
 mod split;
+mod tag;
 
 mod decode;
 mod field;
@@ -46,8 +47,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use headwater_source::{
-    Capabilities, Connector, Feed, FeedDef, FeedOptions, OpenContext, OptionDef, Options, QueryRequest, Result, Scan,
-    ScanRequest, Snapshot, Source, TableDef, TableStatistics, async_trait,
+    Capabilities, Connector, Feed, FeedDef, FeedOptions, OpenContext, OptionDef, Options, QueryId, QueryRequest,
+    Result, Scan, ScanRequest, Snapshot, Source, TableDef, TableStatistics, async_trait,
 };
 
 pub(crate) use self::dialect::CAPABILITIES;
@@ -156,8 +157,8 @@ impl Source for PostgresSource {
         Ok(Arc::new(PostgresScan::of_query(self.connections.clone(), &request)?))
     }
 
-    async fn snapshot(&self, _statements: usize) -> Result<Option<Snapshot>> {
-        snapshot::export(&self.connections).await.map(Some)
+    async fn snapshot(&self, _statements: usize, query: Option<QueryId>) -> Result<Option<Snapshot>> {
+        snapshot::export(&self.connections, query).await.map(Some)
     }
 
     fn feed(&self) -> Option<Arc<dyn Feed>> {

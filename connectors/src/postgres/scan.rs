@@ -14,14 +14,14 @@ use arrow::record_batch::RecordBatch;
 use futures::{StreamExt, stream};
 use headwater_source::arrow::datatypes::SchemaRef;
 use headwater_source::{
-    BatchStream, ColumnDef, Error, QueryRequest, RemoteStatement, Result, ScalarValue, Scan, ScanRequest, Snapshot,
-    TableDef, async_trait,
+    BatchStream, ColumnDef, Error, QueryRequest, ReadContext, RemoteStatement, Result, ScalarValue, Scan, ScanRequest,
+    Snapshot, TableDef, async_trait,
 };
 use tokio_postgres::types::{Oid, Type};
 
 use super::answer::Fault;
 use super::bind::Parameter;
-use super::connect::{Connections, Lease};
+use super::connect::{Connections, Lease, Purpose};
 use super::decode::{BadValue, Decoder, Unreadable};
 use super::dialect::{Postgres, Reads};
 use super::discover::{described, failed};
@@ -30,6 +30,7 @@ use super::known::{Description, State};
 use super::rows::{More, Trouble, read};
 use super::snapshot::{self, Exported};
 use super::split::split;
+use super::tag::TAG;
 use super::types::{is_sent_as, wire_type};
 use super::wire::Wire;
 use crate::sql::{render, render_relation};
@@ -64,6 +65,12 @@ struct Asked {
     tables: Vec<(Arc<TableDef>, Vec<usize>)>,
     /// The tables' names, for messages.
     names: String,
+}
+
+/// Which state a statement reads, and what its connection calls itself meanwhile.
+struct Of {
+    state: Option<Arc<Exported>>,
+    name: Option<String>,
 }
 
 impl std::fmt::Debug for PostgresScan {
@@ -134,14 +141,14 @@ impl PostgresScan {
         Ok(Self { connections, asked, statement, parts })
     }
 
-    async fn read(&self, partition: usize, at: Option<&Exported>) -> Result<BatchStream> {
+    async fn read(&self, partition: usize, of: &Of) -> Result<BatchStream> {
         let place = &self.connections.place;
         let values = self.parts.get(partition);
         let values = values.ok_or_else(|| place.unsupported(format!("part {partition} of {}", self.parts.len())))?;
         for _ in 0..TRIES {
             let mut lease = self.connections.lease().await?;
             let started = Instant::now();
-            match within_limit(place, started, self.start(&mut lease, values, at, started)).await? {
+            match within_limit(place, started, self.start(&mut lease, values, of, started)).await? {
                 Ok(Start::Reading) => return Ok(self.stream(lease, started)),
                 Ok(Start::Stale) => self.forget(),
                 Ok(Start::StaleStatement) => {
@@ -155,6 +162,14 @@ impl PostgresScan {
             }
         }
         Err(place.changed(&self.asked.names, "it keeps changing".to_owned()))
+    }
+
+    fn of(&self, context: &ReadContext) -> Result<Of> {
+        let foreign = || self.connections.place.unsupported("a snapshot of another kind of source");
+        let exported = |snapshot: &Snapshot| snapshot.get::<Exported>().ok_or_else(foreign);
+        let state = context.snapshot.as_ref().map(exported).transpose()?;
+        let name = context.query.and_then(|query| self.connections.name_for(Purpose::Statement, query));
+        Ok(Of { state, name })
     }
 
     fn forget(&self) {
@@ -173,16 +188,10 @@ impl PostgresScan {
     }
 
     /// Asks for rows, and reads up to the first of them.
-    async fn start(
-        &self,
-        lease: &mut Lease,
-        values: &[Parameter],
-        at: Option<&Exported>,
-        started: Instant,
-    ) -> Result<Start> {
+    async fn start(&self, lease: &mut Lease, values: &[Parameter], of: &Of, started: Instant) -> Result<Start> {
         let tables = self.expected(lease).await?;
         let (mut phase, mut kept) = (Phase::Preparing, false);
-        match self.begin(lease, values, at, &tables, &mut phase, &mut kept).await {
+        match self.begin(lease, values, of, &tables, &mut phase, &mut kept).await {
             Ok(start) => Ok(start),
             Err(Begun::Misfit(change)) => Err(self.connections.place.changed(&self.asked.names, change)),
             Err(Begun::Fault(Fault::Server(error))) if phase == Phase::Preparing && kept && error.is_of_prepared() => {
@@ -225,18 +234,21 @@ impl PostgresScan {
         &self,
         wire: &mut Wire,
         values: &[Parameter],
-        at: Option<&Exported>,
+        of: &Of,
         tables: &[Arc<Description>],
         phase: &mut Phase,
         kept: &mut bool,
     ) -> Result<Start, Begun> {
         let text = &self.statement.text;
+        let at = of.state.as_deref();
         let begin = if at.is_some() { snapshot::BEGIN } else { BEGIN };
         wire.settle().await?;
         let begun = wire.run(begin)?;
         if let Some(at) = at {
             wire.run_once(&at.import())?;
         }
+        // It reads nothing, and so may only come once the transaction has the state that it reads.
+        let tag = of.name.as_deref().map(|name| wire.run_with(TAG, &[name])).transpose()?;
         let named = wire.prepare(text)?;
         *kept = named.columns.is_some();
         wire.bind(ROWS, &named, values)?;
@@ -253,6 +265,9 @@ impl PostgresScan {
         wire.ran(begin, begun).await?;
         if at.is_some() {
             wire.ran_once().await?;
+        }
+        if let Some(tag) = tag {
+            wire.ran(TAG, tag).await?;
         }
         let columns = wire.described(text, named).await?;
         wire.bound().await?;
@@ -355,17 +370,15 @@ impl Scan for PostgresScan {
     }
 
     async fn open(&self, partition: usize) -> Result<BatchStream> {
-        if self.parts.len() > 1 {
-            return Err(self.connections.place.unsupported("parts of a table that are not read in one snapshot"));
-        }
-        self.read(partition, None).await
+        self.open_for(partition, &ReadContext::default()).await
     }
 
-    async fn open_at(&self, partition: usize, snapshot: &Snapshot) -> Result<BatchStream> {
-        match snapshot.get::<Exported>() {
-            Some(exported) => self.read(partition, Some(&exported)).await,
-            None => Err(self.connections.place.unsupported("a snapshot of another kind of source")),
+    async fn open_for(&self, partition: usize, context: &ReadContext) -> Result<BatchStream> {
+        let of = &self.of(context)?;
+        if of.state.is_none() && self.parts.len() > 1 {
+            return Err(self.connections.place.unsupported("parts of a table that are not read in one snapshot"));
         }
+        self.read(partition, of).await
     }
 }
 

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use headwater_source::{Result, Snapshot};
+use headwater_source::{QueryId, Result, Snapshot};
 
 use super::answer::Fault;
 use super::connect::{Connections, Lease, Purpose};
 use super::error::Phase;
+use super::tag::TAG;
 use super::wire::Wire;
 
 /// What begins a transaction that reads an older state.
@@ -24,10 +25,11 @@ pub(super) struct Exported {
 }
 
 /// Exports a snapshot of now, on a connection that only snapshots use.
-pub(super) async fn export(connections: &Connections) -> Result<Snapshot> {
+pub(super) async fn export(connections: &Connections, query: Option<QueryId>) -> Result<Snapshot> {
     let mut lease = connections.lease_for(Purpose::Snapshot).await?;
     let started = Instant::now();
-    match begin(&mut lease).await {
+    let name = query.and_then(|query| connections.name_for(Purpose::Snapshot, query));
+    match begin(&mut lease, name.as_deref()).await {
         Ok(name) => Ok(Snapshot::new(Arc::new(Exported { name, lease: Some(lease), _slot: None }))),
         Err(fault) => {
             lease.recover().await;
@@ -36,15 +38,19 @@ pub(super) async fn export(connections: &Connections) -> Result<Snapshot> {
     }
 }
 
-async fn begin(wire: &mut Wire) -> Result<String, Fault> {
+async fn begin(wire: &mut Wire, name: Option<&str>) -> Result<String, Fault> {
     wire.settle().await?;
     let begin = wire.run(BEGIN)?;
     let export = wire.run(EXPORT)?;
+    let tag = name.map(|name| wire.run_with(TAG, &[name])).transpose()?;
     wire.sync();
     wire.flush().await?;
     wire.ran(BEGIN, begin).await?;
     let columns = wire.described(EXPORT, export).await?;
     let rows = wire.bound_rows(&columns).await?;
+    if let Some(tag) = tag {
+        wire.ran(TAG, tag).await?;
+    }
     wire.settle().await?;
     checked(rows.first().ok_or(Fault::Malformed("no snapshot"))?.get(0)?)
 }

@@ -268,6 +268,14 @@ impl Wire {
         Ok(named)
     }
 
+    /// The same of a statement with parameters, which are text.
+    pub(super) fn run_with(&mut self, text: &str, parameters: &[&str]) -> Result<Named, Fault> {
+        let named = self.prepare(text)?;
+        self.bind_text("", &named, parameters)?;
+        self.execute("")?;
+        Ok(named)
+    }
+
     /// Runs a statement of which there will be no second, without results.
     pub(super) fn run_once(&mut self, text: &str) -> Result<(), Fault> {
         frontend::parse("", text, [], &mut self.output)?;

@@ -23,7 +23,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use headwater_source::{Error, ServiceName, Source};
+use headwater_source::{Error, QueryId, ServiceName, Source};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -122,6 +122,11 @@ impl Gates {
 }
 
 impl Admission {
+    /// The query whose leave it is.
+    pub fn query(&self) -> QueryId {
+        QueryId::new(self.query)
+    }
+
     /// Waits until a statement of this query may run.
     ///
     /// # Errors

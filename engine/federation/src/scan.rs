@@ -9,7 +9,7 @@
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime};
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -25,20 +25,23 @@ use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, Sched
 use datafusion::physical_plan::filter_pushdown::{
     ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation, PushedDown,
 };
-use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet, Time};
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use futures::stream::{self, StreamExt, TryStreamExt};
-use headwater_source::{BatchStream, Error, Scan, Snapshot, Source};
+use headwater_source::{Error, ReadContext, Scan, Source};
 use tokio::sync::OnceCell;
 use tracing::debug;
 
 use crate::keys::{KeyFilter, key_filter};
 use crate::narrow::{Narrowed, Planned};
 use crate::once::ReadOnce;
+use crate::reading::{BYTES, ELAPSED, Meter, Opening, ROWS, Reading, STATEMENTS};
 use crate::region::TableName;
 use crate::snapshot::SharedSnapshot;
-use crate::{Admission, Permit, Pushdown, RemoteStatementReport, to_datafusion};
+use crate::{
+    Admission, Pushdown, RemoteStatementReport, StatementOutcome, StatementTrace, StatementTraces, to_datafusion,
+};
 
 /// Reads a service's table by one remote statement for each partition.
 #[derive(Debug, Clone)]
@@ -101,7 +104,7 @@ impl RemoteScanExec {
         };
         RemoteStatementReport {
             service: self.planned.service.name().to_string(),
-            table: self.planned.tables.iter().map(|table| table.name.as_str()).collect::<Vec<_>>().join(", "),
+            table: self.tables(),
             statement: scan.statement().to_string(),
             statements: value(STATEMENTS),
             rows: value(ROWS),
@@ -111,8 +114,10 @@ impl RemoteScanExec {
     }
 
     /// Waits for the keys and starts one partition.
-    async fn read(self, partition: usize, admission: Option<Arc<Admission>>) -> Result<Option<Reading>> {
-        let meter = self.meter(partition);
+    async fn read(self, partition: usize, of: OfQuery) -> Result<Option<Reading>> {
+        let OfQuery { admission, traces } = of;
+        let meter = Meter::new(&self.metrics, partition);
+        let query = admission.as_ref().map(|admission| admission.query());
         let narrowed = self.narrowed.get_or_try_init(|| self.narrow()).await?;
         match narrowed {
             // Fewer parts may be worth while once the keys are known.
@@ -124,7 +129,7 @@ impl RemoteScanExec {
                     Some(shared) => {
                         // Before the permit: a query that holds a state waits for permits, and must get one from who has its own.
                         let _paused = admission.as_ref().map(|admission| admission.pause());
-                        shared.get().await.map_err(|error| failed(&self.planned.tables, error))?
+                        shared.get(query).await.map_err(|error| failed(&self.planned.tables, error))?
                     }
                     None => None,
                 };
@@ -135,7 +140,9 @@ impl RemoteScanExec {
                     }
                     None => None,
                 };
-                let opening = Opening { scan: Arc::clone(scan), partition, snapshot, permit };
+                let context = ReadContext { query, snapshot };
+                let traced = traces.and_then(|traces| traces.begin(|| self.trace(scan.as_ref())));
+                let opening = Opening { scan: Arc::clone(scan), partition, context, permit, traced };
                 Reading::start(self.planned.tables, opening, meter).await.map(Some)
             }
             Narrowed::Empty | Narrowed::To { .. } => {
@@ -224,8 +231,9 @@ impl RemoteScanExec {
         partition: usize,
         context: &Arc<TaskContext>,
     ) -> stream::BoxStream<'static, Result<RecordBatch>> {
-        let admission = context.session_config().get_extension::<Admission>();
-        stream::once(self.read(partition, admission))
+        let config = context.session_config();
+        let of = OfQuery { admission: config.get_extension(), traces: config.get_extension() };
+        stream::once(self.read(partition, of))
             .map_ok(|reading| match reading {
                 Some(reading) => stream::try_unfold(reading, Reading::next).boxed(),
                 None => stream::empty().boxed(),
@@ -277,21 +285,29 @@ impl RemoteScanExec {
         scan
     }
 
-    fn meter(&self, partition: usize) -> Meter {
-        let builder = || MetricBuilder::new(&self.metrics);
-        Meter {
-            rows: builder().counter(ROWS, partition),
-            bytes: builder().counter(BYTES, partition),
-            elapsed: builder().subset_time(ELAPSED, partition),
-            statements: builder().counter(STATEMENTS, partition),
+    /// The trace of a statement that is sent now.
+    fn trace(&self, scan: &dyn Scan) -> StatementTrace {
+        let source = self.source();
+        StatementTrace {
+            service: self.planned.service.name().to_string(),
+            system: source.capabilities().source(),
+            location: source.location(),
+            tables: self.tables(),
+            text: scan.statement().text.clone(),
+            started: SystemTime::now(),
+            took: Duration::ZERO,
+            rows: 0,
+            bytes: 0,
+            outcome: StatementOutcome::Cancelled,
         }
+    }
+
+    /// The tables' names in SQL.
+    fn tables(&self) -> String {
+        self.planned.tables.iter().map(|table| table.name.as_str()).collect::<Vec<_>>().join(", ")
     }
 }
 
-const ROWS: &str = "rows";
-const BYTES: &str = "bytes";
-const ELAPSED: &str = "elapsed";
-const STATEMENTS: &str = "statements";
 const KEYS: &str = "keys";
 
 /// Whether every dynamic filter is a join's. Those of a top-k or an aggregate look the same and are never complete: where a
@@ -309,61 +325,10 @@ async fn is_complete(join: &Arc<dyn PhysicalExpr>) -> bool {
     }
 }
 
-/// Counts what one partition reads.
-struct Meter {
-    rows: Count,
-    bytes: Count,
-    elapsed: Time,
-    statements: Count,
-}
-
-/// What is to be read: a partition of a scan, of a state of the source where one is held, in its turn.
-struct Opening {
-    scan: Arc<dyn Scan>,
-    partition: usize,
-    snapshot: Option<Snapshot>,
-    permit: Option<Permit>,
-}
-
-/// A partition while it is read.
-struct Reading {
-    tables: Vec<TableName>,
-    batches: BatchStream,
-    meter: Meter,
-    /// Held while the statement runs.
-    _permit: Option<Permit>,
-}
-
-impl Reading {
-    async fn start(tables: Vec<TableName>, opening: Opening, meter: Meter) -> Result<Self> {
-        let Opening { scan, partition, snapshot, permit } = opening;
-        let started = Instant::now();
-        meter.statements.add(1);
-        let opened = match snapshot {
-            Some(snapshot) => scan.open_at(partition, &snapshot).await,
-            None => scan.open(partition).await,
-        };
-        meter.elapsed.add_elapsed(started);
-        match opened {
-            Ok(batches) => Ok(Self { tables, batches, meter, _permit: permit }),
-            Err(error) => Err(failed(&tables, error)),
-        }
-    }
-
-    async fn next(mut self) -> Result<Option<(RecordBatch, Self)>> {
-        let started = Instant::now();
-        let next = self.batches.next().await;
-        self.meter.elapsed.add_elapsed(started);
-        match next {
-            Some(Ok(batch)) => {
-                self.meter.rows.add(batch.num_rows());
-                self.meter.bytes.add(batch.get_array_memory_size());
-                Ok(Some((batch, self)))
-            }
-            Some(Err(error)) => Err(failed(&self.tables, error)),
-            None => Ok(None),
-        }
-    }
+/// What a query's task context holds for its statements.
+struct OfQuery {
+    admission: Option<Arc<Admission>>,
+    traces: Option<Arc<StatementTraces>>,
 }
 
 /// Every scan of a plan, in the plan's order.

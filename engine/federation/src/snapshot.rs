@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use datafusion::physical_plan::ExecutionPlan;
-use headwater_source::{Result, Snapshot, Source};
+use headwater_source::{QueryId, Result, Snapshot, Source};
 use tokio::sync::Mutex;
 
 use crate::RemoteScanExec;
@@ -39,11 +39,11 @@ impl SharedSnapshot {
     }
 
     /// The state for one statement, where the source can hold one. It is to be kept until the statement has started.
-    pub(crate) async fn get(&self) -> Result<Option<Snapshot>> {
+    pub(crate) async fn get(&self, query: Option<QueryId>) -> Result<Option<Snapshot>> {
         let mut held = self.held.lock().await;
         let snapshot = match &held.asked {
             Some(snapshot) => snapshot.clone(),
-            None => self.source.snapshot(self.statements).await?,
+            None => self.source.snapshot(self.statements, query).await?,
         };
         held.asked = Some(snapshot.clone());
         held.serve(self.statements);

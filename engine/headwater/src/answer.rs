@@ -10,13 +10,14 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::ExecutionPlan;
 use futures::TryStreamExt;
-use headwater_federation::RemoteLog;
+use headwater_federation::{RemoteLog, StatementTraces};
 
 use crate::access::Leave;
 use crate::audit::Entry;
 use crate::error::Passed;
 use crate::governor::Governor;
 use crate::running::Start;
+use crate::trace::Tracing;
 use crate::{Error, Result, Stamp};
 
 /// A planned query. Nothing is asked of a source for rows before it is read; dropping the stream stops what runs there.
@@ -30,6 +31,10 @@ pub struct Answer {
     stamp: Option<Stamp>,
     leave: Option<Leave>,
     entry: Option<Entry>,
+    /// What kind of statement it is the answer of.
+    of: &'static str,
+    statements: Option<Arc<StatementTraces>>,
+    tracing: Option<Tracing>,
 }
 
 /// Whether an answer ends.
@@ -78,10 +83,11 @@ impl Answer {
         deadline: Option<Duration>,
     ) -> Self {
         let query = governor.next_query();
-        let context = governor.admitted(query, context);
+        let (context, statements) = governor.admitted(query, context);
         let governor = Arc::clone(governor);
         let (kind, stamp, leave, entry) = (Kind::Query, None, None, None);
-        Self { query, plan, context, governor, deadline, kind, stamp, leave, entry }
+        let (of, tracing) = ("statement", None);
+        Self { query, plan, context, governor, deadline, kind, stamp, leave, entry, of, statements, tracing }
     }
 
     /// An answer without an end.
@@ -92,6 +98,17 @@ impl Answer {
     /// The same, for somebody whose rights were these, and as this entry of the audit log.
     pub(crate) fn decided(self, leave: Option<Leave>, entry: Option<Entry>) -> Self {
         Self { leave, entry, ..self }
+    }
+
+    /// The same, of a statement of this kind.
+    pub(crate) fn of(self, of: &'static str) -> Self {
+        Self { of, ..self }
+    }
+
+    /// The same, of a statement that is traced: it is planned now.
+    pub(crate) fn traced(self, tracing: Option<Tracing>) -> Self {
+        let tracing = tracing.map(|tracing| tracing.planned(self.of, self.statements.clone()));
+        Self { tracing, ..self }
     }
 
     /// The same, of this state of the views that it reads.
@@ -146,18 +163,24 @@ impl Answer {
     /// What its caller may read has changed since it was planned; the audit log can't be written.
     pub fn into_stream(self) -> Result<SendableRecordBatchStream> {
         let deadline = self.deadline();
-        let Self { query, plan, context, governor, kind, leave, entry, .. } = self;
-        if leave.as_ref().is_some_and(|leave| !leave.holds()) {
-            let error = Passed::Rights.into_error();
-            if let Some(entry) = &entry {
-                entry.refused(query, &error, vec![]);
+        let Self { query, plan, context, governor, kind, leave, entry, tracing, .. } = self;
+        let tracing = tracing.map(Tracing::began);
+        let begun = || {
+            if leave.as_ref().is_some_and(|leave| !leave.holds()) {
+                let error = Passed::Rights.into_error();
+                if let Some(entry) = &entry {
+                    entry.refused(query, &error, vec![]);
+                }
+                return Err(error);
             }
-            return Err(error);
-        }
-        if let Some(entry) = &entry {
-            entry.start(query)?;
-        }
-        Start { query, plan, context, governor, deadline, kind, leave, entry }.run()
+            entry.as_ref().map_or(Ok(()), |entry| entry.start(query))
+        };
+        begun().inspect_err(|error| {
+            if let Some(tracing) = &tracing {
+                tracing.failed(query, error);
+            }
+        })?;
+        Start { query, plan, context, governor, deadline, kind, leave, entry, tracing }.run()
     }
 
     /// Runs the query to its end and returns all of it.

@@ -20,7 +20,7 @@ use crate::opaque::Opaque;
 use crate::session::Asker;
 use crate::template::Template;
 use crate::views::{Begin, SYSTEM_SCHEMA, Subscription, ViewFiles, ViewName, ViewOptions, ViewPlan, ViewStep, Views};
-use crate::{Answer, AuditLog, Caller, Error, Limits, Metrics, Result, Session};
+use crate::{Answer, AuditLog, Caller, Error, Limits, Metrics, QueryObserver, Result, Session};
 
 /// Services, opened and ready to be asked. Cheap to clone; clones share everything.
 #[derive(Debug, Clone)]
@@ -77,6 +77,7 @@ pub struct EngineBuilder {
     access_file: Option<PathBuf>,
     otherwise: Otherwise,
     audit: Option<Arc<AuditLog>>,
+    observer: Option<Arc<dyn QueryObserver>>,
 }
 
 /// A table as the catalog lists it.
@@ -158,6 +159,12 @@ impl EngineBuilder {
         self
     }
 
+    /// Tells this observer of each statement once it is over.
+    pub fn observer(mut self, observer: Arc<dyn QueryObserver>) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
     /// Opens everything. Nothing is connected yet: a service that is down fails the queries that need it, and no others.
     ///
     /// # Errors
@@ -186,7 +193,7 @@ impl EngineBuilder {
         let engine = Engine {
             views: Opaque::new(Views::open(Arc::clone(&catalog), views, self.limits.view_memory_bytes)?),
             catalog: Opaque::new(catalog),
-            template: Opaque::new(Arc::new(Template::new(Governor::new(&self.limits)?))),
+            template: Opaque::new(Arc::new(Template::new(Governor::new(&self.limits, self.observer)?))),
             search_path: self.search_path,
             deadline: QueryDeadline(self.limits.query_deadline),
             view_files: self.view_files,

@@ -10,13 +10,13 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::TrackConsumersPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::SessionConfig;
-use headwater_federation::Gates;
+use headwater_federation::{Gates, StatementTraces};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::Passed;
 use crate::memory::QueryMemory;
 use crate::metrics::{Counters, Metrics};
-use crate::{Limits, Result};
+use crate::{Limits, QueryObserver, Result};
 
 /// How many consumers of memory an error names.
 const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::new(5).expect("Invariant: five is not zero");
@@ -42,6 +42,7 @@ pub(crate) struct Governor {
     query_wait: Duration,
     last_query: AtomicU64,
     counters: Counters,
+    observer: Option<Arc<dyn QueryObserver>>,
 }
 
 /// A query's right to run. Dropping it lets the next one in.
@@ -49,7 +50,7 @@ pub(crate) type Turn = OwnedSemaphorePermit;
 
 impl Governor {
     /// Puts limits in force.
-    pub(crate) fn new(limits: &Limits) -> Result<Arc<Self>> {
+    pub(crate) fn new(limits: &Limits, observer: Option<Arc<dyn QueryObserver>>) -> Result<Arc<Self>> {
         limits.check()?;
         let memory_bytes = usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX);
         let mode = match limits.spill_bytes {
@@ -73,6 +74,7 @@ impl Governor {
             query_wait: limits.query_wait,
             last_query: AtomicU64::new(0),
             counters: Counters::default(),
+            observer,
         }))
     }
 
@@ -108,10 +110,23 @@ impl Governor {
         self.last_query.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// The context of a query's tasks, with its leave to send statements.
-    pub(crate) fn admitted(&self, query: u64, context: TaskContext) -> Arc<TaskContext> {
-        let config = context.session_config().clone().with_extension(Arc::new(self.gates.admission(query)));
-        Arc::new(context.with_session_config(config))
+    /// Who is told of each statement once it is over.
+    pub(crate) fn observer(&self) -> Option<&Arc<dyn QueryObserver>> {
+        self.observer.as_ref()
+    }
+
+    /// The context of a query's tasks, with its leave to send statements; and what those that are sent are told to, where somebody wants to know.
+    pub(crate) fn admitted(
+        &self,
+        query: u64,
+        context: TaskContext,
+    ) -> (Arc<TaskContext>, Option<Arc<StatementTraces>>) {
+        let mut config = context.session_config().clone().with_extension(Arc::new(self.gates.admission(query)));
+        let traces = self.observer.as_ref().map(|_| Arc::<StatementTraces>::default());
+        if let Some(traces) = &traces {
+            config.set_extension(Arc::clone(traces));
+        }
+        (Arc::new(context.with_session_config(config)), traces)
     }
 
     /// The right to run, where nobody need be waited for.

@@ -57,6 +57,7 @@ mod running;
 mod session;
 mod session_rights;
 mod template;
+mod trace;
 mod views;
 
 pub use access::{ACCESS_FILE, Caller, access_schema};
@@ -65,7 +66,9 @@ pub use audit::AuditLog;
 pub use check::{check, open_feed};
 pub use engine::{Engine, EngineBuilder, TableInfo};
 pub use error::{Error, ErrorKind, Result};
-pub use headwater_federation::{Published, RemoteLog, RemoteStatementReport, RemoteTotals, Tables};
+pub use headwater_federation::{
+    Published, RemoteLog, RemoteStatementReport, RemoteTotals, StatementOutcome, StatementTrace, Tables,
+};
 pub use headwater_source::{Connector, Feed, ServiceName, Source, nearest};
 pub use limits::Limits;
 pub use manifest::{
@@ -76,6 +79,7 @@ pub use metrics::{FeedMetrics, Histogram, Metrics, QUERY_SECONDS, ServiceMetrics
 pub use prepared::Prepared;
 pub use session::Session;
 pub use statement::defines_view;
+pub use trace::{QueryObserver, QueryOutcome, QueryTrace, TraceParent};
 pub use views::{
     Begin, KnownView, SourceStamp, Stamp, StateStore, Subscription, ViewAction, ViewDelta, ViewFiles, ViewOptions,
     ViewPlan, ViewStep,

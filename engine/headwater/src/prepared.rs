@@ -31,7 +31,7 @@ use crate::opaque::Opaque;
 use crate::session::{Admitted, Decided, is_stale};
 use crate::statement::{Request, parse};
 use crate::views::{Begin, ViewName, ViewStatement, reads_views};
-use crate::{Answer, Error, Result, Session};
+use crate::{Answer, Error, Result, Session, TraceParent};
 
 /// A statement that was planned once and runs with values for its parameters.
 #[derive(Clone)]
@@ -66,12 +66,13 @@ struct Plan {
     /// Held, so that a session that changes its options changes a copy of these.
     options: Arc<ConfigOptions>,
     tables: Vec<(TableReference, Arc<dyn TableProvider>)>,
+    /// What further executions are planned from, and since when it is there.
+    draft: Arc<Mutex<Option<(Draft, Instant)>>>,
 }
 
 struct Planned {
     plan: Plan,
     first: Option<(Answer, Instant)>,
-    draft: Option<(Draft, Instant)>,
 }
 
 /// How long the plan of the first execution is kept for it. Drivers execute what they prepare at once.
@@ -88,10 +89,11 @@ impl fmt::Debug for Prepared {
 
 impl Prepared {
     pub(crate) async fn new(session: &Session, text: &str) -> Result<Self> {
-        let entry = session.entry(text);
-        match Self::planned(session, text, entry.clone()).await {
+        let (entry, tracing) = (session.entry(text), session.tracing(text));
+        // Each execution says by itself which trace it is part of.
+        match Self::planned(&session.under(None), text, entry.clone()).await {
             Ok(prepared) => Ok(prepared),
-            Err(error) => Err(session.recorded(text, error, entry).await),
+            Err(error) => Err(session.recorded(text, error, entry, tracing).await),
         }
     }
 
@@ -113,24 +115,19 @@ impl Prepared {
         let state = session.context().state();
         let mut plan = Plan::new(session, &state, &statement, entry.clone()).await?;
         let parameters = parameters(&plan.logical)?;
-        let (mut first, mut draft) = (None, None);
+        let mut first = None;
         if parameters.fields().is_empty() && can_wait(&plan.logical) {
-            let now = Instant::now();
-            let (answer, left) = match session.answer_leaving_draft(&state, plan.admitted()).await {
+            first = match plan.answer(session, &state).await {
                 // The table's description was older than the table: it is forgotten by now, so this plans with the new one.
                 Err(error) if is_stale(&error) => {
                     plan = Plan::new(session, &state, &statement, entry).await?;
-                    session.answer_leaving_draft(&state, plan.admitted()).await?
+                    Some(plan.answer(session, &state).await?)
                 }
-                answer => answer?,
+                answer => Some(answer?),
             };
-            first = Some((answer, now));
-            draft = left.map(|draft| (draft, now));
         }
-        let schema = first
-            .as_ref()
-            .map_or_else(|| result_schema(&state, &plan.logical, &parameters), |(answer, _)| answer.schema());
-        let planned = Planned { plan, first, draft };
+        let schema = first.as_ref().map_or_else(|| result_schema(&state, &plan.logical, &parameters), Answer::schema);
+        let planned = Planned { plan, first: first.map(|answer| (answer, Instant::now())) };
         let planned = Arc::new(Mutex::new(planned));
         let run = Opaque::new(Run::Query { statement: Arc::new(*statement), planned });
         Ok(Self { session: session.clone(), text: whole_text, schema, parameters, run })
@@ -146,12 +143,17 @@ impl Prepared {
         Arc::clone(&self.parameters)
     }
 
+    /// The same statement in a step of its caller's own trace: see [`Session::under`].
+    pub fn under(&self, parent: Option<TraceParent>) -> Self {
+        Self { session: self.session.under(parent), ..self.clone() }
+    }
+
     /// Plans the query with these values, one for each parameter. They become typed literals of the plan, never text.
     pub async fn execute(&self, values: Vec<ScalarValue>) -> Result<Answer> {
-        let entry = self.session.entry(&self.text);
+        let (entry, tracing) = (self.session.entry(&self.text), self.session.tracing(&self.text));
         match self.executed(values, entry.clone()).await {
-            Ok(answer) => Ok(answer),
-            Err(error) => Err(self.session.recorded(&self.text, error, entry).await),
+            Ok(answer) => Ok(answer.traced(tracing)),
+            Err(error) => Err(self.session.recorded(&self.text, error, entry, tracing).await),
         }
     }
 
@@ -165,32 +167,28 @@ impl Prepared {
             Run::Query { statement, planned } => (statement, planned),
             Run::Subscribe { view, begin } => return self.session.subscribe(view, *begin, entry).await,
         };
-        let (mut plan, first, draft) = {
+        let (mut plan, first) = {
             let mut planned = planned.lock();
-            (planned.plan.clone(), planned.first.take(), planned.draft.clone())
+            (planned.plan.clone(), planned.first.take())
         };
         let state = self.session.context().state();
         if plan.holds(&self.session, &state).await {
             if let Some((answer, _)) = first.filter(|(_, at)| at.elapsed() < FIRST_LIFE) {
                 return Ok(answer);
             }
+            let draft = plan.draft.lock().clone();
             if let Some((draft, _)) = draft.filter(|(_, at)| at.elapsed() < DRAFT_LIFE) {
                 return self.session.answer_draft(&state, &draft, plan.decided);
             }
         } else {
             plan = Plan::new(&self.session, &state, statement, entry).await?;
-            let mut planned = planned.lock();
-            planned.plan = plan.clone();
-            planned.draft = None;
+            planned.lock().plan = plan.clone();
         }
         if !values.is_empty() || !can_wait(&plan.logical) {
             let bound = plan.logical.with_param_values(ParamValues::from(values))?;
             return self.session.answer(&state, Admitted { plan: bound, decided: plan.decided }).await;
         }
-        let now = Instant::now();
-        let (answer, draft) = self.session.answer_leaving_draft(&state, plan.admitted()).await?;
-        planned.lock().draft = draft.map(|draft| (draft, now));
-        Ok(answer)
+        plan.answer(&self.session, &state).await
     }
 }
 
@@ -198,11 +196,17 @@ impl Plan {
     async fn new(session: &Session, state: &SessionState, statement: &Statement, entry: Option<Entry>) -> Result<Self> {
         let Admitted { plan: logical, decided } = session.admit(state, statement, entry).await?;
         let tables = tables(&logical)?;
-        Ok(Self { logical, decided, options: Arc::clone(state.config().options()), tables })
+        let options = Arc::clone(state.config().options());
+        Ok(Self { logical, decided, options, tables, draft: Arc::default() })
     }
 
-    fn admitted(&self) -> Admitted {
-        Admitted { plan: self.logical.clone(), decided: self.decided.clone() }
+    /// An answer of a statement without parameters, whose draft is kept.
+    async fn answer(&self, session: &Session, state: &SessionState) -> Result<Answer> {
+        let now = Instant::now();
+        let admitted = Admitted { plan: self.logical.clone(), decided: self.decided.clone() };
+        let (answer, draft) = session.answer_leaving_draft(state, admitted).await?;
+        *self.draft.lock() = draft.map(|draft| (draft, now));
+        Ok(answer)
     }
 
     /// Whether planning anew would give the same. Descriptions that are old are asked for again.

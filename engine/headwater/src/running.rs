@@ -29,7 +29,8 @@ use crate::answer::Kind;
 use crate::audit::{End, Entry};
 use crate::error::Passed;
 use crate::governor::{Governor, Turn};
-use crate::{Deadline, Error, Result};
+use crate::trace::Tracing;
+use crate::{Deadline, Error, QueryOutcome, Result};
 
 /// A query that may begin.
 pub(crate) struct Start {
@@ -41,6 +42,7 @@ pub(crate) struct Start {
     pub(crate) kind: Kind,
     pub(crate) leave: Option<Leave>,
     pub(crate) entry: Option<Entry>,
+    pub(crate) tracing: Option<Tracing>,
 }
 
 /// The stream of a running query.
@@ -72,6 +74,7 @@ struct Tally {
     log: RemoteLog,
     governor: Arc<Governor>,
     entry: Option<Entry>,
+    tracing: Option<Tracing>,
 }
 
 /// How a query ended.
@@ -85,8 +88,11 @@ enum Outcome<'a> {
 impl Start {
     /// Starts the query. Where too many run already, it begins when it is read and its turn has come.
     pub(crate) fn run(self) -> Result<SendableRecordBatchStream> {
-        let (query, entry) = (self.query, self.entry.clone());
+        let (query, entry, tracing) = (self.query, self.entry.clone(), self.tracing.clone());
         self.begun().inspect_err(|error| {
+            if let Some(tracing) = tracing {
+                tracing.failed(query, error);
+            }
             if let Some(entry) = entry {
                 entry.end(query, 0, End::Failed(error.kind()));
             }
@@ -96,7 +102,7 @@ impl Start {
     fn begun(mut self) -> Result<SendableRecordBatchStream> {
         let schema = self.plan.schema();
         let (query, deadline) = (self.query, self.deadline);
-        let entry = self.entry.take();
+        let (entry, tracing) = (self.entry.take(), self.tracing.take());
         let leave = self.leave.take().filter(|_| self.kind == Kind::Subscription);
         let log = RemoteLog::new(Arc::clone(&self.plan));
         // A subscription has no end, and others would wait for its turn for ever.
@@ -111,7 +117,7 @@ impl Start {
         };
         let shared =
             Shared { batches: Mutex::new(Some(batches)), is_late: AtomicBool::new(false), reader: AtomicWaker::new() };
-        let tally = Tally { query, started: Instant::now(), first_row: None, rows: 0, log, governor, entry };
+        let tally = Tally { query, started: Instant::now(), first_row: None, rows: 0, log, governor, entry, tracing };
         let shared = Arc::new(shared);
         let mut running = Running { schema, leave, shared, deadline, timer: None, tally, is_over: false };
         running.set_timer();
@@ -253,6 +259,9 @@ impl Tally {
         if let Some(entry) = &self.entry {
             entry.end(self.query, self.rows, outcome.end());
         }
+        if let Some(tracing) = &self.tracing {
+            tracing.ended(self.query, self.rows, outcome.traced());
+        }
         if !enabled!(Level::DEBUG) {
             return;
         }
@@ -277,6 +286,14 @@ impl Outcome<'_> {
             Self::Complete => End::Complete,
             Self::Failed(error) => End::Failed(Error::kind_of(error)),
             Self::Cancelled => End::Cancelled,
+        }
+    }
+
+    fn traced(&self) -> QueryOutcome {
+        match self.end() {
+            End::Complete => QueryOutcome::Complete,
+            End::Failed(kind) => QueryOutcome::Failed(kind),
+            End::Cancelled => QueryOutcome::Cancelled,
         }
     }
 

@@ -29,11 +29,12 @@ use crate::opaque::Opaque;
 use crate::session_rights::{explanation, kind_of, may_explain, shown};
 use crate::statement::{Request, guard_plan, parse};
 use crate::template::Template;
+use crate::trace::Tracing;
 use crate::views::{
     Begin, Demand, Found, Pin, ViewName, ViewStatement, Views, explained, inline_views, parse_query, reads_views,
     subscription_columns, subscription_plan,
 };
-use crate::{Answer, AuditLog, Caller, Error, Prepared, Result, Stamp};
+use crate::{Answer, AuditLog, Caller, Error, Prepared, Result, Stamp, TraceParent};
 
 /// Who asks in a session.
 #[derive(Debug, Clone)]
@@ -51,6 +52,8 @@ pub(crate) struct Decided {
     pub(crate) entry: Option<Entry>,
     /// What EXPLAIN shows of a plan over such tables.
     shown: Option<Arc<str>>,
+    /// What kind of statement it is.
+    kind: &'static str,
 }
 
 /// A plan that may run.
@@ -69,6 +72,8 @@ pub struct Session {
     governor: Opaque<Arc<Governor>>,
     views: Opaque<Arc<Views>>,
     settings: SharedSettings,
+    /// The step of its caller's own trace in which it asks.
+    parent: Option<TraceParent>,
     /// The statements of PREPARE, by name.
     named: Opaque<Mutex<HashMap<String, Statement>>>,
 }
@@ -99,8 +104,15 @@ impl Session {
             governor: Opaque::new(Arc::clone(&template.governor)),
             views: Opaque::new(Arc::clone(views)),
             settings: shared,
+            parent: None,
             named: Opaque::new(Mutex::default()),
         }
+    }
+
+    /// The same session in a step of its caller's own trace, where the engine has an observer: what is asked in it is part of that. A statement whose text carries one is part of
+    /// that of its text.
+    pub fn under(&self, parent: Option<TraceParent>) -> Self {
+        Self { parent, ..self.clone() }
     }
 
     /// The DataFusion context behind the session, for what a program wants to add: functions, rules. A plan that is made with it over tables of which the session's
@@ -111,10 +123,10 @@ impl Session {
 
     /// Plans one statement. SET takes effect at once; a query runs when its answer is read.
     pub async fn sql(&self, text: &str) -> Result<Answer> {
-        let entry = self.entry(text);
+        let (entry, tracing) = (self.entry(text), self.tracing(text));
         match self.sql_as(text, entry.clone()).await {
-            Ok(answer) => Ok(answer),
-            Err(error) => Err(self.recorded(text, error, entry).await),
+            Ok(answer) => Ok(answer.traced(tracing)),
+            Err(error) => Err(self.recorded(text, error, entry, tracing).await),
         }
     }
 
@@ -122,7 +134,8 @@ impl Session {
         match parse(text)? {
             Request::SearchPath(path) => {
                 self.set_search_path(path)?;
-                let nothing = Admitted { plan: LogicalPlan::EmptyRelation(nothing()), decided: Decided::default() };
+                let decided = Decided { kind: "set", ..Decided::default() };
+                let nothing = Admitted { plan: LogicalPlan::EmptyRelation(nothing()), decided };
                 self.answer(&self.context.state(), nothing).await
             }
             Request::View(ViewStatement::Subscribe { name, begin }) => self.subscribe(&name, begin, entry).await,
@@ -148,7 +161,7 @@ impl Session {
         let read = Read { schema: name.schema.clone(), table: name.name.clone(), columns };
         let entry = entry.map(|entry| entry.reading("subscribe", vec![read]));
         let answer = Answer::endless(plan, TaskContext::from(&self.context.state()), &self.governor);
-        Ok(answer.decided(leave, entry))
+        Ok(answer.decided(leave, entry).of("subscribe"))
     }
 
     /// The columns of such an answer.
@@ -182,6 +195,12 @@ impl Session {
 
     pub(crate) fn next_query(&self) -> u64 {
         self.governor.next_query()
+    }
+
+    /// A statement of this text, asked now, on its way to the engine's observer; `None` where there is none.
+    pub(crate) fn tracing(&self, text: &str) -> Option<Tracing> {
+        let observer = self.governor.observer()?;
+        Some(Tracing::new(observer, &self.asker.caller, TraceParent::of_statement(text).or(self.parent)))
     }
 
     /// A session with the same settings that sees everything, for what the engine does by itself.
@@ -249,12 +268,13 @@ impl Session {
     ) -> Result<Admitted> {
         let leave = self.leave();
         let plan = self.plan(state, statement).await?;
+        let kind = kind_of(&plan);
         let entry = match entry {
-            Some(entry) => Some(entry.reading(kind_of(&plan), reads(&plan)?)),
+            Some(entry) => Some(entry.reading(kind, reads(&plan)?)),
             None => None,
         };
         let Some(leave) = leave else {
-            return Ok(Admitted { plan, decided: Decided { entry, ..Decided::default() } });
+            return Ok(Admitted { plan, decided: Decided { entry, kind, ..Decided::default() } });
         };
         let sight = self.sight(&leave);
         let written = matches!(plan, LogicalPlan::Explain(_)).then(|| plan.clone());
@@ -264,7 +284,7 @@ impl Session {
             Some(written) => shown(&written, &limited, state)?,
             None => may_explain(&plan, &limited).map(|()| None)?,
         };
-        Ok(Admitted { plan, decided: Decided { leave: Some(leave), entry, shown } })
+        Ok(Admitted { plan, decided: Decided { leave: Some(leave), entry, shown, kind } })
     }
 
     /// The logical plan. A name that is not found may be newer than what is remembered: then the tables of the statement
@@ -298,7 +318,7 @@ impl Session {
         let Admitted { plan, decided } = admitted;
         if let Some(text) = &decided.shown {
             let answer = self.answer_rows(explanation(text)?)?;
-            return Ok(answer.decided(decided.leave, decided.entry));
+            return Ok(answer.decided(decided.leave, decided.entry).of(decided.kind));
         }
         let (plan, context, stamp) = if matches!(plan, LogicalPlan::Statement(_)) {
             let frame = self.context.execute_logical_plan(plan).await?;
@@ -313,7 +333,7 @@ impl Session {
         };
         let deadline = self.settings.read().deadline();
         let answer = Answer::new(plan, context, &self.governor, deadline).stamped(stamp);
-        Ok(answer.decided(decided.leave, decided.entry))
+        Ok(answer.decided(decided.leave, decided.entry).of(decided.kind))
     }
 
     /// The same; and the draft that further executions can run from, where the plan leaves one.
@@ -337,7 +357,7 @@ impl Session {
     pub(crate) fn answer_draft(&self, state: &SessionState, draft: &Draft, decided: Decided) -> Result<Answer> {
         let (plan, deadline) = (draft.plan(state)?, self.settings.read().deadline());
         let answer = Answer::new(plan, TaskContext::from(state), &self.governor, deadline);
-        Ok(answer.decided(decided.leave, decided.entry))
+        Ok(answer.decided(decided.leave, decided.entry).of(decided.kind))
     }
 
     /// The physical plan, with what views hold read from them where the session bounds how old an answer may be.
@@ -432,6 +452,7 @@ impl Session {
             settings: shared,
             governor: self.governor.clone(),
             views: self.views.clone(),
+            parent: None,
             named: Opaque::new(Mutex::default()),
         }
     }

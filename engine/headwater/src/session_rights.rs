@@ -20,6 +20,7 @@ use crate::audit::{End, Entry};
 use crate::engine::listed;
 use crate::session::Session;
 use crate::statement::{Request, parse};
+use crate::trace::Tracing;
 use crate::views::{Done, ViewName, ViewStatement, parse_query};
 use crate::{Error, Result, TableInfo};
 
@@ -176,12 +177,25 @@ impl Session {
         Some(Entry::new(log, &self.asker().caller, text))
     }
 
-    /// The error of a statement that was not run, once it is in the audit log.
-    pub(crate) async fn recorded(&self, text: &str, error: Error, entry: Option<Entry>) -> Error {
+    /// The error of a statement that was not run, once it is in the audit log and in the trace.
+    pub(crate) async fn recorded(
+        &self,
+        text: &str,
+        error: Error,
+        entry: Option<Entry>,
+        tracing: Option<Tracing>,
+    ) -> Error {
+        if entry.is_none() && tracing.is_none() {
+            return error;
+        }
+        let query = self.next_query();
+        if let Some(tracing) = tracing {
+            tracing.failed(query, &error);
+        }
         // What the log itself could not take is told by the next statement too.
         if let Some(entry) = entry.filter(|_| !matches!(error, Error::Unaudited(_))) {
             let hidden = self.hidden(text, &error).await.unwrap_or_default();
-            entry.refused(self.next_query(), &error, hidden);
+            entry.refused(query, &error, hidden);
         }
         error
     }

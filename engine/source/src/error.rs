@@ -157,6 +157,24 @@ impl Error {
         Self::Config { reason: reason.into() }
     }
 
+    /// What kind of error it is, in one word for counters and traces.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Config { .. } => "config",
+            Self::Unavailable { .. } => "unavailable",
+            Self::AccessDenied { .. } => "access_denied",
+            Self::TableNotFound { .. } => "table_not_found",
+            Self::SchemaChanged { .. } => "schema_changed",
+            Self::Value { .. } => "value",
+            Self::Timeout { .. } => "timeout",
+            Self::Busy { .. } => "busy",
+            Self::Interrupted { .. } => "interrupted",
+            Self::Remote { .. } => "remote",
+            Self::HistoryGone { .. } => "history_gone",
+            Self::Unsupported { .. } => "unsupported",
+        }
+    }
+
     /// The service that the error names, where it names one.
     pub fn service(&self) -> Option<&ServiceName> {
         match self {

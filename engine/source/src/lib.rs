@@ -40,6 +40,7 @@ mod expr;
 mod feed;
 mod name;
 mod query;
+mod read;
 mod relation;
 mod request;
 mod source;
@@ -60,8 +61,9 @@ pub use feed::{
 pub use futures;
 pub use name::{ServiceName, nearest};
 pub use query::{Conditions, Queries};
+pub use read::{QueryId, ReadContext, Snapshot};
 pub use relation::{Aggregate, AggregateFunction, Groups, JoinKind, Node, QueryRequest, Relation};
 pub use request::{Bind, RemoteStatement, ScanRequest, SortKey};
-pub use source::{BatchStream, Scan, Snapshot, Source};
+pub use source::{BatchStream, Scan, Source};
 pub use statistics::{ColumnStatistics, Index, TableStatistics};
 pub use table::{ColumnDef, TableDef, TableKind, ValueClass};

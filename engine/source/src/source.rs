@@ -1,6 +1,5 @@
 //! The traits that a connector implements to be read.
 
-use std::any::Any;
 use std::fmt::Debug;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,7 +8,10 @@ use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use futures::Stream;
 
-use crate::{Capabilities, Error, Feed, QueryRequest, RemoteStatement, Result, ScanRequest, TableDef, TableStatistics};
+use crate::{
+    Capabilities, Error, Feed, QueryId, QueryRequest, ReadContext, RemoteStatement, Result, ScanRequest, Snapshot,
+    TableDef, TableStatistics,
+};
 
 /// Record batches as they come. Dropping it stops the work at the source.
 pub type BatchStream = Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>;
@@ -55,36 +57,14 @@ pub trait Source: Debug + Send + Sync {
     }
 
     /// A state of the source that several statements of one query can read, held until it is dropped; `None` where the source has no
-    /// such thing. `statements` is how many will read it.
-    async fn snapshot(&self, _statements: usize) -> Result<Option<Snapshot>> {
+    /// such thing. `statements` is how many will read it, `query` whose they are.
+    async fn snapshot(&self, _statements: usize, _query: Option<QueryId>) -> Result<Option<Snapshot>> {
         Ok(None)
     }
 
     /// The source's changes, where the manifest switched its feed on.
     fn feed(&self) -> Option<Arc<dyn Feed>> {
         None
-    }
-}
-
-/// A state of a source, as [`Source::snapshot`] holds it for the statements of one query. Only its own connector looks inside.
-#[derive(Clone)]
-pub struct Snapshot(Arc<dyn Any + Send + Sync>);
-
-impl Snapshot {
-    /// Wraps what the connector holds.
-    pub fn new(held: Arc<dyn Any + Send + Sync>) -> Self {
-        Self(held)
-    }
-
-    /// What the connector holds, if it is of this type.
-    pub fn get<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
-        Arc::clone(&self.0).downcast().ok()
-    }
-}
-
-impl Debug for Snapshot {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Snapshot")
     }
 }
 
@@ -110,8 +90,8 @@ pub trait Scan: Debug + Send + Sync {
     /// Starts reading a partition. May be called again: each call reads anew.
     async fn open(&self, partition: usize) -> Result<BatchStream>;
 
-    /// The same, of the state that a snapshot of this source holds.
-    async fn open_at(&self, partition: usize, _snapshot: &Snapshot) -> Result<BatchStream> {
+    /// The same for a query, of the state that a snapshot of this source holds.
+    async fn open_for(&self, partition: usize, _context: &ReadContext) -> Result<BatchStream> {
         self.open(partition).await
     }
 }

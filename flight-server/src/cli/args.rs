@@ -185,6 +185,9 @@ pub(crate) struct ServeArgs {
     /// Record in this file who reads what, a line of JSON a statement; docs/security.md says what is in it
     #[arg(long, value_name = "FILE")]
     pub(crate) audit_log: Option<PathBuf>,
+    /// Send traces to this collector of OpenTelemetry, over gRPC: http://127.0.0.1:4317 for example; OTEL_EXPORTER_OTLP_ENDPOINT says so too
+    #[arg(long, value_name = "URL")]
+    pub(crate) otlp_endpoint: Option<String>,
     #[command(flatten)]
     pub(crate) tls: ServeTlsArgs,
     /// Allow addresses that other machines can reach without users or without encryption

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::args::ServeArgs;
 use super::failure::Failure;
 use crate::auth::Gate;
+use crate::telemetry::Telemetry;
 use crate::tls::{Tls, TlsFiles};
 use crate::{Security, flight, http, pg};
 
@@ -22,7 +23,11 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let pg = listen_where("--pg-addr", args.pg_addr.as_deref(), &security, args.insecure).await?;
     let http = listen_where("--http-addr", args.http_addr.as_deref(), &security, args.insecure).await?;
     let audit = audit(args.audit_log.as_deref(), &security)?;
+    let telemetry = telemetry(args.otlp_endpoint.as_deref())?;
     let mut builder = Engine::builder();
+    if let Some(telemetry) = &telemetry {
+        builder = builder.observer(telemetry.observer());
+    }
     if !security.gate.is_open() {
         builder = builder.deny_by_default();
         let file = args.services.join(ACCESS_FILE);
@@ -65,6 +70,9 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
     // What was applied since the last checkpoint need not be read again.
     if let Err(error) = state.checkpoint().await {
         warn!(error = error.report(), "views' state could not be stored");
+    }
+    if let Some(telemetry) = telemetry {
+        telemetry.stop().await;
     }
     result?;
     info!("stopped");
@@ -152,6 +160,14 @@ fn audit(file: Option<&Path>, security: &Security) -> Result<Option<Arc<AuditLog
         .map_err(|error| Failure::failed(format!("--audit-log {} can't be opened: {error}", file.display())))?;
     security.gate.record_to(Arc::clone(&log));
     Ok(Some(log))
+}
+
+/// Where traces are sent, where they are.
+fn telemetry(endpoint: Option<&str>) -> Result<Option<Telemetry>, Failure> {
+    Telemetry::start(endpoint, &|name| std::env::var(name).ok()).map_err(|error| {
+        let hint = "give --otlp-endpoint or OTEL_EXPORTER_OTLP_ENDPOINT as a url, for example http://127.0.0.1:4317";
+        Failure::usage(format!("traces can't be sent: {error}"), hint)
+    })
 }
 
 /// What the file of `--config` says, or else the defaults.

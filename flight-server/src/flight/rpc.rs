@@ -15,6 +15,7 @@ use arrow_flight::{
     HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
 };
 use futures::{FutureExt, Stream};
+use headwater::TraceParent;
 use prost::Message;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
@@ -23,7 +24,7 @@ use super::error::{denied, internal, panicked};
 use super::service::{CANCEL_FLIGHT_INFO, CLOSE_SESSION, GET_SESSION_OPTIONS, SET_SESSION_OPTIONS, Service};
 use super::session::SessionKey;
 use super::stream::FlightStream;
-use crate::auth::current::as_principal;
+use crate::auth::current::{as_principal, in_trace};
 use crate::auth::{Gate, Peer, Principal};
 use crate::tls::{Door, Origin};
 
@@ -60,9 +61,12 @@ impl Rpc {
     {
         let principal = self.admit(&request).await?;
         let key = SessionKey::of(request.metadata());
+        let parent = request.metadata().get("traceparent").and_then(|value| value.to_str().ok());
+        let parent = parent.and_then(TraceParent::parse);
         request.extensions_mut().insert(key);
         let answer = AssertUnwindSafe(async { handle(request).await }).catch_unwind();
-        let mut result = as_principal(principal, answer).await.unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
+        let answer = in_trace(parent, as_principal(principal, answer));
+        let mut result = answer.await.unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
         match &mut result {
             Ok(response) => key.offer(response.metadata_mut()),
             Err(status) => key.offer(status.metadata_mut()),

@@ -193,6 +193,7 @@ impl Statements {
         let Some(plan) = &statement.plan else { return self.plan(key, &statement.text).await };
         let mut rows = statement.rows()?;
         let (schema, run) = if rows.len() == 1 {
+            let plan = plan.under(current::parent());
             let answer = plan.execute(rows.swap_remove(0)).await.map_err(|error| status(&error))?;
             (answer.stamped_schema(), Run::Once(Box::new(answer)))
         } else {
@@ -327,7 +328,7 @@ impl Statements {
 
     /// The session with the client's settings, or one without any.
     fn session(&self, key: SessionKey) -> Session {
-        self.kept_session(key).unwrap_or_else(|| self.new_session())
+        self.kept_session(key).unwrap_or_else(|| self.new_session()).under(current::parent())
     }
 
     /// A session of whoever asks now.
@@ -398,11 +399,12 @@ fn batches_of(answer: Answer, threads: &Handle) -> Result<Batches, Status> {
 
 /// The results for each row of parameters, one after the other. An execution begins when the one before has ended.
 fn per_row(statement: Arc<PreparedStatement>, rows: Vec<Row>, schema: SchemaRef, threads: Handle) -> Batches {
+    let parent = current::parent();
     let runs = futures::stream::iter(rows).then(move |row| {
         let (statement, schema, threads) = (Arc::clone(&statement), Arc::clone(&schema), threads.clone());
         async move {
             let plan = statement.plan.as_ref().ok_or_else(|| Status::internal("a SET has no rows of parameters"))?;
-            let answer = plan.execute(row).await.map_err(|error| status(&error))?;
+            let answer = plan.under(parent).execute(row).await.map_err(|error| status(&error))?;
             let types = |schema: &SchemaRef| schema.fields().iter().map(|f| f.data_type().clone()).collect::<Vec<_>>();
             if types(&answer.schema()) != types(&schema) {
                 let message = "the bound values change the result's types; give the parameters types with CAST";

@@ -25,9 +25,9 @@ const ACCESS: &str =
     "roles:\n  all:\n    members: [\"*\"]\n    monitors: true\n    grants: [{service: pg}, {service: lite}]\n";
 
 /// What the log said, so far.
-type Log = Arc<Mutex<Vec<String>>>;
+pub(crate) type Log = Arc<Mutex<Vec<String>>>;
 
-async fn address(log: &Log, scheme: &str) -> String {
+pub(crate) async fn address(log: &Log, scheme: &str) -> String {
     let mut found = None;
     wait::until("the server listens", DEADLINE, async || {
         let lines = log.lock().await;

@@ -15,6 +15,7 @@ mod fuzz;
 mod limits;
 mod postgres;
 mod security;
+mod traces;
 mod views;
 
 use std::time::Duration;

@@ -11,7 +11,7 @@ use futures::{FutureExt, StreamExt, stream};
 use headwater::{Engine, ViewOptions};
 use headwater_source::{
     Capabilities, Connector, Feed, FeedClass, FeedDef, FeedOptions, FeedStatus, Lack, OpenContext, OptionDef, Options,
-    Position, QueryRequest, Result, Scan, ScanRequest, Snapshot, Source, TableDef, TableStatistics, TablesAt,
+    Position, QueryId, QueryRequest, Result, Scan, ScanRequest, Snapshot, Source, TableDef, TableStatistics, TablesAt,
     Transaction, TransactionStream, async_trait,
 };
 use headwater_sql_tests::services::Services;
@@ -112,8 +112,8 @@ impl Source for FaultySource {
         self.0.prepare_query(request).await
     }
 
-    async fn snapshot(&self, statements: usize) -> Result<Option<Snapshot>> {
-        self.0.snapshot(statements).await
+    async fn snapshot(&self, statements: usize, query: Option<QueryId>) -> Result<Option<Snapshot>> {
+        self.0.snapshot(statements, query).await
     }
 
     fn feed(&self) -> Option<Arc<dyn Feed>> {

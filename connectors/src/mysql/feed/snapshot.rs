@@ -27,7 +27,7 @@ pub(super) async fn take(pool: &Pool, tables: &[TableDef]) -> Result<TablesOf> {
         let (file, offset) = place(pool, &held).await?;
         let mut streams = Vec::with_capacity(tables.len());
         for table in tables {
-            streams.push(scan(pool, table)?.open_at(0, &Snapshot::new(Arc::clone(&held) as _)).await?);
+            streams.push(scan(pool, table)?.open_for(0, &Snapshot::new(Arc::clone(&held) as _).into()).await?);
         }
         return Ok(TablesOf { file, offset, tables: streams });
     }

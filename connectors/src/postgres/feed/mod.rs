@@ -303,7 +303,7 @@ impl PostgresFeed {
 
 /// A table's rows at an exported snapshot, which is held until they are asked for.
 fn at(scan: PostgresScan, exported: Arc<Exported>) -> BatchStream {
-    let opened = async move { scan.open_at(0, &Snapshot::new(exported)).await };
+    let opened = async move { scan.open_for(0, &Snapshot::new(exported).into()).await };
     Box::pin(stream::once(opened).try_flatten())
 }
 

@@ -33,7 +33,7 @@ fn request(table: &Arc<TableDef>) -> ScanRequest {
 async fn snapshot(source: &Arc<dyn Source>, statements: usize) -> Snapshot {
     let start = Instant::now();
     loop {
-        if let Some(snapshot) = source.snapshot(statements).await.unwrap() {
+        if let Some(snapshot) = source.snapshot(statements, None).await.unwrap() {
             return snapshot;
         }
         assert!(start.elapsed() < DEADLINE, "there is no snapshot");
@@ -44,7 +44,7 @@ async fn snapshot(source: &Arc<dyn Source>, statements: usize) -> Snapshot {
 async fn sums(scan: &Arc<dyn Scan>, snapshot: Option<&Snapshot>) -> Vec<(usize, i64)> {
     let part = |part| async move {
         let stream = match snapshot {
-            Some(snapshot) => scan.open_at(part, snapshot).await?,
+            Some(snapshot) => scan.open_for(part, &snapshot.clone().into()).await?,
             None => scan.open(part).await?,
         };
         let add = |(rows, sum): (usize, i64), batch: arrow::record_batch::RecordBatch| {
@@ -148,7 +148,7 @@ async fn queries_that_each_want_several_connections_take_turns() {
     let described = table(&source, "ledger").await;
     let query = || async {
         let scan = source.prepare(ScanRequest { partitions_max: 3, ..request(&described) }).await.unwrap();
-        let snapshot = source.snapshot(3).await.unwrap();
+        let snapshot = source.snapshot(3, None).await.unwrap();
         assert_eq!(total(&sums(&scan, snapshot.as_ref()).await), WHOLE);
     };
     try_join_all((0..6).map(|_| async {
@@ -157,7 +157,7 @@ async fn queries_that_each_want_several_connections_take_turns() {
     }))
     .await
     .unwrap();
-    assert!(source.snapshot(5).await.unwrap().is_none(), "more than there are connections");
+    assert!(source.snapshot(5, None).await.unwrap().is_none(), "more than there are connections");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -170,8 +170,8 @@ async fn snapshot_that_is_dropped_gives_its_connections_back() {
     for _ in 0..3 {
         let snapshot = snapshot(&source, 2).await;
         // One part is read whole, of the other a batch.
-        assert!(scan.open_at(0, &snapshot).await.unwrap().count().await > 1);
-        assert!(scan.open_at(1, &snapshot).await.unwrap().next().await.unwrap().is_ok());
+        assert!(scan.open_for(0, &snapshot.clone().into()).await.unwrap().count().await > 1);
+        assert!(scan.open_for(1, &snapshot.into()).await.unwrap().next().await.unwrap().is_ok());
     }
     // A transaction that has read the table and is still open would be in the way of this.
     database.run("SET SESSION lock_wait_timeout = 10").await;

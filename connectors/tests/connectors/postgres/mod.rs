@@ -14,6 +14,7 @@ mod pushdown;
 mod split;
 mod statistics;
 mod stop;
+mod tag;
 mod types;
 
 use std::collections::BTreeMap;

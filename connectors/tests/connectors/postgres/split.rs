@@ -44,11 +44,11 @@ async fn parts(source: &Arc<dyn Source>, request: ScanRequest) -> Arc<dyn Scan> 
 }
 
 async fn snapshot(source: &Arc<dyn Source>) -> Snapshot {
-    source.snapshot(1).await.unwrap_or_else(|error| panic!("{}", error.report())).expect("Postgres has snapshots")
+    source.snapshot(1, None).await.unwrap_or_else(|error| panic!("{}", error.report())).expect("Postgres has snapshots")
 }
 
 async fn read_part(scan: &dyn Scan, part: usize, snapshot: &Snapshot) -> Result<Vec<RecordBatch>> {
-    scan.open_at(part, snapshot).await?.try_collect().await
+    scan.open_for(part, &snapshot.clone().into()).await?.try_collect().await
 }
 
 /// How often each id came, and the sum of all balances.
@@ -148,7 +148,7 @@ async fn filtered_parts_hold_what_the_whole_holds() {
     let mut ids = batch.column(0).as_primitive::<Int32Type>().values().to_vec();
     ids.sort_unstable();
     assert_eq!(ids, (1..=45_000).collect::<Vec<_>>());
-    assert!(failure(scan.open_at(2, &one).await.map(|_| ())).to_string().contains("part 2 of 2"));
+    assert!(failure(scan.open_for(2, &one.into()).await.map(|_| ())).to_string().contains("part 2 of 2"));
     assert!(
         matches!(failure(scan.open(0).await.map(|_| ())), Error::Unsupported { .. }),
         "parts are read in one snapshot"

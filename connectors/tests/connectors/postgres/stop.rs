@@ -209,10 +209,10 @@ async fn dropped_parts_stop_their_statements() {
     request.partitions_max = 4;
     let scan = source.prepare(request).await.unwrap();
     assert_eq!(scan.partitions(), 4);
-    let one = source.snapshot(4).await.unwrap().unwrap();
+    let one = source.snapshot(4, None).await.unwrap().unwrap();
     let mut streams = vec![];
     for part in 0..4 {
-        let mut stream = scan.open_at(part, &one).await.unwrap();
+        let mut stream = scan.open_for(part, &one.clone().into()).await.unwrap();
         assert!(stream.next().await.unwrap().unwrap().num_rows() > 0);
         streams.push(stream);
     }

@@ -11,7 +11,8 @@ use arrow::datatypes::DataType;
 use async_trait::async_trait;
 use datafusion::common::ScalarValue;
 use headwater_source::{
-    BatchStream, CompareOp, Expr, Groups, Node, Parallel, Relation, RemoteStatement, Result, Scan, Snapshot, TableDef,
+    BatchStream, CompareOp, Expr, Groups, Node, Parallel, ReadContext, Relation, RemoteStatement, Result, Scan,
+    TableDef,
 };
 
 use super::grown::TableName;
@@ -189,18 +190,16 @@ impl Scan for Parted {
         self.whole.is_timeless() && self.parts.iter().all(|part| part.is_timeless())
     }
 
-    /// Without a common state the first part is the whole.
     async fn open(&self, partition: usize) -> Result<BatchStream> {
-        match partition {
-            0 => self.whole.open(0).await,
-            _ => Ok(Box::pin(futures::stream::empty())),
-        }
+        self.open_for(partition, &ReadContext::default()).await
     }
 
-    async fn open_at(&self, partition: usize, snapshot: &Snapshot) -> Result<BatchStream> {
-        match self.parts.get(partition) {
-            Some(part) => part.open_at(0, snapshot).await,
-            None => self.open(partition).await,
+    /// Without a common state the first part is the whole.
+    async fn open_for(&self, partition: usize, context: &ReadContext) -> Result<BatchStream> {
+        match (self.parts.get(partition).filter(|_| context.snapshot.is_some()), partition) {
+            (Some(part), _) => part.open_for(0, context).await,
+            (None, 0) => self.whole.open_for(0, context).await,
+            (None, _) => Ok(Box::pin(futures::stream::empty())),
         }
     }
 }

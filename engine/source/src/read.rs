@@ -1,0 +1,70 @@
+//! For whom a partition is read, and of which state.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+/// The number of a query, as the engine's log and its audit log tell it (`query_id`).
+///
+/// It names the query at its sources too, for whoever looks at their lists of running statements. A number that the engine counted and nobody wrote, it may stand in
+/// a comment of a statement's text, where no value may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct QueryId(u64);
+
+impl QueryId {
+    /// The query that the engine counted so.
+    pub fn new(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+/// The number, in digits.
+impl fmt::Display for QueryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What [`Scan::open_for`](crate::Scan::open_for) is told beside the partition. The default is nobody's query, of the state that is met.
+#[derive(Debug, Clone, Default)]
+pub struct ReadContext {
+    /// The query that the statement belongs to. A source that can show it to its operators does, at the cost of no round trip; once the statement has ended, a
+    /// connection shows it no more.
+    pub query: Option<QueryId>,
+    /// The state to read.
+    pub snapshot: Option<Snapshot>,
+}
+
+impl From<Snapshot> for ReadContext {
+    fn from(snapshot: Snapshot) -> Self {
+        Self { query: None, snapshot: Some(snapshot) }
+    }
+}
+
+impl From<QueryId> for ReadContext {
+    fn from(query: QueryId) -> Self {
+        Self { query: Some(query), snapshot: None }
+    }
+}
+
+/// A state of a source, as [`Source::snapshot`](crate::Source::snapshot) holds it for the statements of one query. Only its own connector looks inside.
+#[derive(Clone)]
+pub struct Snapshot(Arc<dyn Any + Send + Sync>);
+
+impl Snapshot {
+    /// Wraps what the connector holds.
+    pub fn new(held: Arc<dyn Any + Send + Sync>) -> Self {
+        Self(held)
+    }
+
+    /// What the connector holds, if it is of this type.
+    pub fn get<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        Arc::clone(&self.0).downcast().ok()
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Snapshot")
+    }
+}
