@@ -19,8 +19,9 @@ use prost::Message;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::actions::{CANCEL_FLIGHT_INFO, CLOSE_SESSION, GET_SESSION_OPTIONS, SET_SESSION_OPTIONS};
 use super::error::{denied, internal, panicked};
-use super::service::{CANCEL_FLIGHT_INFO, CLOSE_SESSION, GET_SESSION_OPTIONS, SET_SESSION_OPTIONS, Service};
+use super::service::Service;
 use super::session::SessionKey;
 use super::stream::FlightStream;
 use crate::auth::current::as_principal;

@@ -11,6 +11,7 @@ mod cancel;
 mod clients;
 mod documented;
 mod doors;
+mod endpoints;
 mod fuzz;
 mod limits;
 mod postgres;
