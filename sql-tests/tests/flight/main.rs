@@ -39,6 +39,7 @@ struct Server {
 
 impl Server {
     async fn over(engine: Engine) -> Self {
+        headwater_sql_tests::logs::begin();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
