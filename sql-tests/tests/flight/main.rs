@@ -14,6 +14,7 @@ mod doors;
 mod endpoints;
 mod fuzz;
 mod limits;
+mod matrix;
 mod postgres;
 mod security;
 mod views;
