@@ -61,6 +61,8 @@ use service::Service;
 pub struct Limits {
     /// How long running statements may go on once the server is to stop. Default 10 s.
     pub drain: Duration,
+    /// Connections at a time, at most; requests on one more are refused with RESOURCE_EXHAUSTED. Default 5,000.
+    pub connections: usize,
     /// Tickets that wait to be fetched, at most. Default 10,000.
     pub tickets: usize,
     /// How long a ticket waits to be fetched. Default 5 minutes.
@@ -93,6 +95,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             drain: Duration::from_secs(10),
+            connections: 5_000,
             tickets: 10_000,
             ticket_life: Duration::from_secs(5 * 60),
             prepared: 10_000,
@@ -173,16 +176,16 @@ pub async fn serve_secured(
     limits: Limits,
     security: Security,
 ) -> Result<(), ServeError> {
-    let Limits { drain, message_bytes, .. } = limits;
+    let Limits { drain, message_bytes, connections, .. } = limits;
     let queries = Queries::start().map_err(ServeError::Threads)?;
     let (cut, cut_off) = watch::channel(false);
     let (stopping, is_stopping) = watch::channel(false);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let service = Service::new(engine, &limits, queries.handle().clone(), is_stopping, cut_off);
-    let flight = FlightServiceServer::new(Rpc::new(service.clone(), security.gate))
+    let flight = FlightServiceServer::new(Rpc::new(service.clone(), security.gate, connections))
         .max_decoding_message_size(message_bytes)
         .max_encoding_message_size(usize::MAX);
-    let incoming = secured(listener, Door::Flight, security.tls);
+    let incoming = secured(listener, Door::Flight, security.tls, connections);
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))

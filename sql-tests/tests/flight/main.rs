@@ -17,6 +17,7 @@ mod limits;
 mod matrix;
 mod postgres;
 mod security;
+mod staying_up;
 mod views;
 
 use std::time::Duration;
