@@ -60,8 +60,40 @@ def with_adbc(postgres):
             cursor.execute("SELECT id FROM orders.orders WHERE customer = $1", parameters=["a'da"])
             assert cursor.fetchall() == [(3,)]
         assert connection.adbc_get_table_schema("orders", db_schema_filter="orders").names == ["id", "customer", "total"]
-        objects = connection.adbc_get_objects(depth="db_schemas", db_schema_filter="orders").read_all().to_pylist()
-        assert [schema["db_schema_name"] for catalog in objects for schema in catalog["catalog_db_schemas"]] == ["orders"], objects
+        listings_of_adbc(connection)
+
+
+def listings_of_adbc(connection):
+    """The driver lists what it finds in pg_catalog; without a filter it asks for kinds of relations by a list with spaces in it."""
+    found = schemas(connection, depth="db_schemas", db_schema_filter="orders")
+    assert [schema["db_schema_name"] for schema in found] == ["orders"], found
+    assert {"orders", "customers"} <= {schema["db_schema_name"] for schema in schemas(connection, depth="db_schemas")}
+    assert tables(connection, depth="tables", db_schema_filter="orders") == {"orders": None, "lines": None}
+    assert tables(connection, depth="tables", db_schema_filter="orders", table_name_filter="ord%") == {"orders": None}
+    assert tables(connection, depth="tables", db_schema_filter="orders", table_types_filter=["table"]).keys() == {"orders", "lines"}
+    assert tables(connection, depth="tables", db_schema_filter="orders", table_types_filter=["view"]) == {}
+    columns = {"orders": [("id", 1), ("customer", 2), ("total", 3)], "lines": [("order_id", 1), ("line", 2)]}
+    assert tables(connection, depth="all", db_schema_filter="orders") == columns
+    assert tables(connection, depth="columns", db_schema_filter="orders", column_name_filter="cust%")["orders"] == [("customer", 2)]
+    (schema,) = schemas(connection, depth="all", db_schema_filter="orders")
+    keys = {table["table_name"]: table["table_constraints"] for table in schema["db_schema_tables"]}
+    assert [(key["constraint_type"], key["constraint_column_names"]) for key in keys["lines"]] == [("PRIMARY KEY", ["order_id", "line"])], keys
+
+
+def schemas(connection, **asked):
+    (catalog,) = connection.adbc_get_objects(**asked).read_all().to_pylist()
+    return catalog["catalog_db_schemas"]
+
+
+def tables(connection, **asked):
+    """The tables that are listed, each with its columns and their places where they are listed too."""
+    found = {}
+    for schema in schemas(connection, **asked):
+        for table in schema["db_schema_tables"]:
+            columns = table["table_columns"]
+            places = columns and [(column["column_name"], column["ordinal_position"]) for column in columns]
+            found[table["table_name"]] = places
+    return found
 
 
 def main():

@@ -9,6 +9,7 @@
 pub mod certificates;
 pub mod dice;
 pub mod everywhere;
+pub mod logs;
 pub mod mysql;
 pub mod own;
 pub mod postgres;
@@ -26,6 +27,18 @@ pub fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| {
         panic!("{name} is not set: run ./test, or ./test --servers-only COMMAND, which start the servers that this test needs")
     })
+}
+
+/// The password of every server and every user of this run, which nothing may print: `./test` looks for it in all that was.
+pub fn canary() -> String {
+    variable("HEADWATER_TEST_CANARY")
+}
+
+/// A URL with another user and password.
+pub fn as_user(url: &str, user: &str, password: &str) -> String {
+    let (scheme, rest) = url.split_once("//").expect("a URL has a scheme");
+    let (_, host) = rest.split_once('@').expect("the URL names a user");
+    format!("{scheme}//{user}:{password}@{host}")
 }
 
 /// A name that no other test of this run has.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use mysql_async::prelude::Queryable;
 use tempfile::TempDir;
 
-use crate::{variable, wait};
+use crate::{canary, variable, wait};
 
 /// How long a server may take to be made, and to answer.
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -53,8 +53,11 @@ impl OwnServer {
             ["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"];
         let directory = format!("--datadir={}", server.data().display());
         finished(as_server(Path::new("mariadb-install-db")).args(arguments).arg(directory));
-        let sql = "CREATE DATABASE test CHARACTER SET utf8mb4;\nCREATE USER 'headwater'@'%' IDENTIFIED BY 'headwater';\n\
-                   GRANT ALL PRIVILEGES ON *.* TO 'headwater'@'%';\n";
+        let sql = format!(
+            "CREATE DATABASE test CHARACTER SET utf8mb4;\nCREATE USER 'headwater'@'%' IDENTIFIED BY '{}';\n\
+             GRANT ALL PRIVILEGES ON *.* TO 'headwater'@'%';\n",
+            canary()
+        );
         let file = server.directory.path().join("init.sql");
         std::fs::write(&file, sql).expect("a file can be written");
         let mut server = server;
@@ -87,7 +90,7 @@ impl OwnServer {
     pub fn url(&self) -> String {
         match self.kind {
             Kind::Postgres => format!("postgres://headwater@127.0.0.1:{}/postgres", self.port),
-            Kind::Mariadb => format!("mysql://headwater:headwater@127.0.0.1:{}/test", self.port),
+            Kind::Mariadb => format!("mysql://headwater:{}@127.0.0.1:{}/test", canary(), self.port),
         }
     }
 

@@ -13,18 +13,18 @@ use tokio::process::{Child, Command};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::rows::Rows;
-use crate::wait;
+use crate::{logs, wait};
 
 /// How long the command may take to listen, and to be gone.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// The command, as the workspace's build left it beside the tests.
+/// The command, as the workspace's build left it beside the tests. Its log is kept ([`crate::logs`]).
 pub fn headwater() -> PathBuf {
     let tests = std::env::current_exe().expect("the test has a path");
     let folder = tests.ancestors().nth(2).expect("tests stand below the folder of the build");
     let binary = folder.join("headwater");
     assert!(binary.is_file(), "{} is not there; build the workspace first: cargo build", binary.display());
-    binary
+    logs::kept(&binary)
 }
 
 /// `headwater serve`, which ends with this value at the latest.

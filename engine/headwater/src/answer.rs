@@ -8,7 +8,8 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::TryStreamExt;
 use headwater_federation::{RemoteLog, StatementTraces};
 
@@ -142,6 +143,17 @@ impl Answer {
     /// The columns of the answer.
     pub fn schema(&self) -> SchemaRef {
         self.plan.schema()
+    }
+
+    /// In how many parts the rows are computed side by side. It is one where they are in an order.
+    pub fn partitions(&self) -> usize {
+        self.plan.output_partitioning().partition_count()
+    }
+
+    /// How many rows there are, as the planner estimates it from what the sources tell; `None` where they tell too little.
+    pub fn estimated_rows(&self) -> Option<usize> {
+        let statistics = StatisticsContext::new().compute(self.plan.as_ref(), &StatisticsArgs::new());
+        statistics.ok()?.num_rows.get_value().copied()
     }
 
     /// The query's deadline. The stream keeps it wherever the query pauses, and one that computes without a pause goes on beyond it; who runs

@@ -3,9 +3,11 @@
 //! Everything that only reads is let through to DataFusion. Whatever writes, defines or copies is refused by name before it is
 //! planned; but for materialized views, which are the engine's own. `SET search_path` takes a list, as in Postgres; `?` placeholders become `$1`, `$2`, ... in the order of the text.
 
+use std::ops::ControlFlow;
+
 use datafusion::logical_expr::{DdlStatement, LogicalPlan, Statement as Named};
 use datafusion::sql::parser::{DFParser, Statement};
-use sqlparser::ast::{Expr, Ident, ObjectName, Set, Statement as Sql, Value};
+use sqlparser::ast::{Expr, Ident, ObjectName, Query, Set, Statement as Sql, Value, Visit, Visitor};
 use sqlparser::dialect::GenericDialect;
 use sqlparser::tokenizer::{Token, Tokenizer};
 
@@ -116,13 +118,8 @@ fn guard(statement: &Statement) -> Result<()> {
 
 fn guard_sql(sql: &Sql) -> Result<()> {
     match sql {
-        Sql::Query(query) if !query.locks.is_empty() => {
-            let reason =
-                "Headwater reads services and locks nothing in them; leave FOR UPDATE or FOR SHARE out".to_owned();
-            Err(Error::Refused { what: "a query that locks rows".to_owned(), reason })
-        }
-        Sql::Query(_)
-        | Sql::ExplainTable { .. }
+        Sql::Query(query) => refuse_locks(query),
+        Sql::ExplainTable { .. }
         | Sql::Set(_)
         | Sql::ShowVariable { .. }
         | Sql::ShowVariables { .. }
@@ -146,6 +143,26 @@ fn guard_sql(sql: &Sql) -> Result<()> {
             Err(written(&format!("DROP {object_type}"), names.first().map(ToString::to_string)))
         }
         other => Err(written(&first_words(&other.to_string()), None)),
+    }
+}
+
+/// Refuses what has a query that locks rows, however deep it stands: no lock would be taken at a source.
+pub(crate) fn refuse_locks(sql: &impl Visit) -> Result<()> {
+    if sql.visit(&mut Locks).is_continue() {
+        return Ok(());
+    }
+    let reason = "Headwater reads services and locks nothing in them; leave FOR UPDATE or FOR SHARE out".to_owned();
+    Err(Error::Refused { what: "a query that locks rows".to_owned(), reason })
+}
+
+/// Stops at the first query that locks rows.
+struct Locks;
+
+impl Visitor for Locks {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        if query.locks.is_empty() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 }
 
@@ -275,6 +292,33 @@ mod tests {
         }
         assert!(refusal("SELECT 1; SELECT 2").contains("one statement at a time"));
         assert!(refusal(" ;").contains("empty"), "{}", refusal(" ;"));
+    }
+
+    #[test]
+    fn query_that_locks_rows_is_refused_wherever_it_stands() {
+        for text in [
+            "SELECT * FROM a FOR UPDATE",
+            "SELECT * FROM a FOR SHARE OF a NOWAIT",
+            "SELECT * FROM (SELECT * FROM a FOR UPDATE) AS locked",
+            "SELECT * FROM a JOIN LATERAL (SELECT 1 FROM b FOR UPDATE SKIP LOCKED) AS b ON true",
+            "SELECT * FROM a WHERE id IN (SELECT id FROM b FOR SHARE)",
+            "SELECT (SELECT max(id) FROM b FOR UPDATE) FROM a",
+            "SELECT * FROM a WHERE EXISTS (SELECT 1 FROM b FOR UPDATE) ORDER BY 1",
+            "SELECT id FROM a ORDER BY (SELECT 1 FROM b FOR UPDATE)",
+            "WITH locked AS (SELECT * FROM a FOR UPDATE) SELECT * FROM locked",
+            "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL (SELECT n FROM r FOR UPDATE)) SELECT * FROM r",
+            "SELECT 1 UNION ALL (SELECT 2 FROM b FOR UPDATE)",
+            "(SELECT 1 FROM a FOR UPDATE) EXCEPT SELECT 2",
+            "SELECT 1 UNION SELECT 2 FROM b FOR UPDATE",
+            "EXPLAIN ANALYZE SELECT * FROM (SELECT * FROM a FOR UPDATE) AS locked",
+            "PREPARE p AS SELECT * FROM (SELECT * FROM a FOR UPDATE) AS locked",
+            "CREATE MATERIALIZED VIEW v.w AS SELECT * FROM (SELECT * FROM a FOR UPDATE) AS locked",
+            "CREATE OR REPLACE MATERIALIZED VIEW v.w AS SELECT * FROM a FOR SHARE",
+        ] {
+            let message = refusal(text);
+            assert!(message.starts_with("a query that locks rows is refused"), "{text}: {message}");
+        }
+        assert!(parse("SELECT 'FOR UPDATE' AS \"for update\" FROM (SELECT 1) AS a -- FOR UPDATE").is_ok());
     }
 
     #[test]

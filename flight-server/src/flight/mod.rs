@@ -1,7 +1,7 @@
 //! The Flight SQL server: gRPC in, record batches out.
 //!
 //! A statement is planned when its [`FlightInfo`](arrow_flight::FlightInfo) is asked for and runs when its ticket is fetched, as fast as the
-//! client reads, on threads that serve no connection; a client that leaves stops it at the sources. A ticket is good for one fetch. Everything that the server keeps for
+//! client reads, on threads that serve no connection; a client that leaves stops it at the sources. A ticket is good for one fetch; a large answer in no order has several, which share its rows. Everything that the server keeps for
 //! a client (tickets, prepared statements, sessions) has a random name of 122 bits, a bound on how many there may be, and an end:
 //! see [`Limits`].
 //!
@@ -21,16 +21,21 @@
 //! Rejected: arrow-flight's own dispatch alone (it leaves GetSchema out and advertises actions that we do not have), and executing
 //! at planning time (the rows of a client that never fetches would fill the memory).
 
+mod actions;
+mod answers;
 mod error;
 mod info;
 mod metadata;
 mod options;
 pub(crate) mod parameters;
 mod polled;
+mod prepared;
+mod queries;
 mod rpc;
 mod running;
 mod service;
 pub(crate) mod session;
+mod spread;
 mod statements;
 mod store;
 mod stream;
@@ -56,6 +61,8 @@ use service::Service;
 pub struct Limits {
     /// How long running statements may go on once the server is to stop. Default 10 s.
     pub drain: Duration,
+    /// Connections at a time, at most; requests on one more are refused with RESOURCE_EXHAUSTED. Default 5,000.
+    pub connections: usize,
     /// Tickets that wait to be fetched, at most. Default 10,000.
     pub tickets: usize,
     /// How long a ticket waits to be fetched. Default 5 minutes.
@@ -72,6 +79,8 @@ pub struct Limits {
     pub parameter_rows: usize,
     /// Bytes of one message of a client, at most. Default 16 MiB.
     pub message_bytes: usize,
+    /// From how many rows, as the planner estimates them, GetFlightInfo gives several endpoints where they are in no order. Default 1,000,000.
+    pub spread_rows: usize,
     /// Statements that are polled, at most. Default 1,000.
     pub polled: usize,
     /// Rows of an endpoint of a statement that is polled, at most. Default 1,000,000.
@@ -86,6 +95,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             drain: Duration::from_secs(10),
+            connections: 5_000,
             tickets: 10_000,
             ticket_life: Duration::from_secs(5 * 60),
             prepared: 10_000,
@@ -94,6 +104,7 @@ impl Default for Limits {
             session_idle: Duration::from_secs(60 * 60),
             parameter_rows: 10_000,
             message_bytes: 16 << 20,
+            spread_rows: 1_000_000,
             polled: 1_000,
             endpoint_rows: 1_000_000,
             endpoint_bytes: 16 << 20,
@@ -165,16 +176,16 @@ pub async fn serve_secured(
     limits: Limits,
     security: Security,
 ) -> Result<(), ServeError> {
-    let Limits { drain, message_bytes, .. } = limits;
+    let Limits { drain, message_bytes, connections, .. } = limits;
     let queries = Queries::start().map_err(ServeError::Threads)?;
     let (cut, cut_off) = watch::channel(false);
     let (stopping, is_stopping) = watch::channel(false);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let service = Service::new(engine, &limits, queries.handle().clone(), is_stopping, cut_off);
-    let flight = FlightServiceServer::new(Rpc::new(service.clone(), security.gate))
+    let flight = FlightServiceServer::new(Rpc::new(service.clone(), security.gate, connections))
         .max_decoding_message_size(message_bytes)
         .max_encoding_message_size(usize::MAX);
-    let incoming = secured(listener, Door::Flight, security.tls);
+    let incoming = secured(listener, Door::Flight, security.tls, connections);
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))

@@ -20,8 +20,9 @@ use prost::Message;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::actions::{CANCEL_FLIGHT_INFO, CLOSE_SESSION, GET_SESSION_OPTIONS, SET_SESSION_OPTIONS};
 use super::error::{denied, internal, panicked};
-use super::service::{CANCEL_FLIGHT_INFO, CLOSE_SESSION, GET_SESSION_OPTIONS, SET_SESSION_OPTIONS, Service};
+use super::service::Service;
 use super::session::SessionKey;
 use super::stream::FlightStream;
 use crate::auth::current::{as_principal, in_trace};
@@ -35,18 +36,30 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Rpc {
     service: Service,
     gate: Gate,
+    connections_max: usize,
 }
 
 type Results<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl Rpc {
-    pub(super) fn new(service: Service, gate: Gate) -> Self {
-        Self { service, gate }
+    pub(super) fn new(service: Service, gate: Gate, connections_max: usize) -> Self {
+        Self { service, gate, connections_max }
+    }
+
+    /// Where a request comes from. One that came on a connection beyond those that there may be is refused.
+    fn peer_of<M>(&self, request: &Request<M>) -> Result<Peer, Status> {
+        let origin = request.extensions().get::<Origin>().cloned().unwrap_or_default();
+        if origin.is_beyond() {
+            let message =
+                format!("the server has {} connections and takes no more now; try again later", self.connections_max);
+            return Err(Status::resource_exhausted(message));
+        }
+        Ok(origin.peer(Door::Flight))
     }
 
     /// Who a request is from, or why nobody may come in.
     async fn admit<M>(&self, request: &Request<M>) -> Result<Principal, Status> {
-        let peer = peer_of(request);
+        let peer = self.peer_of(request)?;
         self.gate.header(authorization(request), &peer).await.map(|principal| principal.at(&peer)).map_err(denied)
     }
 
@@ -79,10 +92,10 @@ impl Rpc {
         &self,
         request: Request<Streaming<HandshakeRequest>>,
     ) -> Result<Response<Results<HandshakeResponse>>, Status> {
+        let peer = self.peer_of(&request)?;
         if self.gate.is_open() {
             return Err(Status::unimplemented("this server has no users; connect without a user and password"));
         }
-        let peer = peer_of(&request);
         let principal = match authorization(&request) {
             Some(header) => self.gate.header(Some(header), &peer).await,
             None => {
@@ -102,10 +115,6 @@ impl Rpc {
         response.metadata_mut().insert("authorization", header);
         Ok(response)
     }
-}
-
-fn peer_of<M>(request: &Request<M>) -> Peer {
-    request.extensions().get::<Origin>().cloned().unwrap_or_default().peer(Door::Flight)
 }
 
 fn authorization<M>(request: &Request<M>) -> Option<&str> {

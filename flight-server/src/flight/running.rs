@@ -1,6 +1,6 @@
 //! Statements that are being streamed, by the names of their tickets, so that another call can cancel them.
 //!
-//! Invariant: an entry goes with its stream. It is there for the principal alone whose ticket it was.
+//! Invariant: an entry goes with its stream. It is there for the principal alone whose ticket it was. Where a statement has several tickets, each of them cancels it.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -26,11 +26,12 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// The batches of a statement, which end with CANCELLED once it is cancelled. The source is let go at that moment, also where nobody reads.
-    pub(super) fn enter(&self, name: Uuid, batches: Batches) -> Batches {
-        let name = owned(name);
+    /// The batches of a statement with these tickets, which end with CANCELLED once it is cancelled. The source is let go at that moment, also where nobody reads.
+    pub(super) fn enter(&self, tickets: &[Uuid], batches: Batches) -> Batches {
+        let names: Vec<Name> = tickets.iter().copied().map(owned).collect();
         let (cancel, mut cancelled) = watch::channel(false);
-        self.entries.lock().insert(name.clone(), cancel);
+        self.entries.lock().extend(names.iter().map(|name| (name.clone(), cancel.clone())));
+        drop(cancel);
         let source = Arc::new(Mutex::new(Some(batches)));
         let held = Arc::clone(&source);
         let watching = tokio::spawn(async move {
@@ -42,7 +43,7 @@ impl Running {
                 false
             }
         });
-        Box::pin(Cancellable { source, watching, entry: Entry { running: self.clone(), name }, is_over: false })
+        Box::pin(Cancellable { source, watching, entries: Entries { running: self.clone(), names }, is_over: false })
     }
 
     /// Cancels a statement of whoever asks now; whether there was one.
@@ -58,15 +59,16 @@ fn owned(name: Uuid) -> Name {
     (current::principal().name().map(Arc::from), name)
 }
 
-/// An entry, which goes with the stream.
-struct Entry {
+/// Entries, which go with the stream.
+struct Entries {
     running: Running,
-    name: Name,
+    names: Vec<Name>,
 }
 
-impl Drop for Entry {
+impl Drop for Entries {
     fn drop(&mut self) {
-        self.running.entries.lock().remove(&self.name);
+        let mut entries = self.running.entries.lock();
+        self.names.iter().for_each(|name| drop(entries.remove(name)));
     }
 }
 
@@ -75,7 +77,7 @@ struct Cancellable {
     source: Arc<Mutex<Option<Batches>>>,
     watching: tokio::task::JoinHandle<bool>,
     #[expect(dead_code, reason = "held to be dropped with the stream")]
-    entry: Entry,
+    entries: Entries,
     is_over: bool,
 }
 
@@ -124,17 +126,18 @@ mod tests {
 
     #[tokio::test]
     async fn cancelled_statement_ends_and_lets_its_source_go() {
-        let (running, name) = (Running::default(), Uuid::new_v4());
+        let (running, name, other) = (Running::default(), Uuid::new_v4(), Uuid::new_v4());
         let alive = Arc::new(());
         let held = Arc::clone(&alive);
         let source: Batches = Box::pin(futures::stream::pending().map(move |item: Result<RecordBatch, Status>| {
             let _held = &held;
             item
         }));
-        let mut stream = running.enter(name, source);
+        let mut stream = running.enter(&[name, other], source);
         let stranger = as_principal(test_principal("bob"), async { running.cancel(name) }).await;
         assert!(!stranger, "a statement is its user's alone");
-        assert!(running.cancel(name));
+        assert!(running.cancel(other));
+        assert!(!running.cancel(name), "each of its tickets cancels it, once");
         let error = stream.next().await.unwrap().unwrap_err();
         assert_eq!(error.code(), tonic::Code::Cancelled);
         assert!(stream.next().await.is_none());

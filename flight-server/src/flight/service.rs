@@ -1,71 +1,57 @@
-//! The Flight SQL commands.
+//! The Flight SQL service: which command, update and action is answered by what.
+//!
+//! Statements are in `queries`, what is asked of the catalog in `metadata`, actions in `actions`; here they meet arrow-flight's dispatch.
 //!
 //! Invariant: a ticket is taken out of the store by the one request that fetches it, so a statement runs at most once for it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
-use arrow::error::ArrowError;
-use arrow::ipc::writer::IpcWriteOptions;
+use arrow::datatypes::SchemaRef;
 use arrow_flight::sql::metadata::{SqlInfoData, XdbcTypeInfoData};
 use arrow_flight::sql::server::{FlightSqlService, PeekableFlightDataStream};
 use arrow_flight::sql::{
     ActionBeginSavepointRequest, ActionBeginSavepointResult, ActionBeginTransactionRequest,
     ActionBeginTransactionResult, ActionCancelQueryRequest, ActionCancelQueryResult,
     ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
-    ActionCreatePreparedSubstraitPlanRequest, ActionEndSavepointRequest, ActionEndTransactionRequest, Any, Command,
+    ActionCreatePreparedSubstraitPlanRequest, ActionEndSavepointRequest, ActionEndTransactionRequest, Command,
     CommandGetCatalogs, CommandGetCrossReference, CommandGetDbSchemas, CommandGetExportedKeys, CommandGetImportedKeys,
     CommandGetPrimaryKeys, CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables, CommandGetXdbcTypeInfo,
     CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementIngest, CommandStatementQuery,
-    CommandStatementSubstraitPlan, CommandStatementUpdate, DoPutPreparedStatementResult, ProstMessageExt, SqlInfo,
-    TicketStatementQuery,
+    CommandStatementSubstraitPlan, CommandStatementUpdate, DoPutPreparedStatementResult, SqlInfo, TicketStatementQuery,
 };
-use arrow_flight::{
-    Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightDescriptor, FlightEndpoint,
-    FlightInfo, IpcMessage, PollInfo, SchemaAsIpc, SchemaResult, Ticket,
-};
+use arrow_flight::{Action, FlightDescriptor, FlightInfo, Ticket};
 use headwater::{Engine, Session};
 use prost::Message;
-use prost::bytes::Bytes;
-use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 use tracing::debug;
-use uuid::Uuid;
 
-use super::error::internal;
+use super::answers::{InfoResult, info_of_command};
+use super::queries::{no_transaction, no_transactions};
 use super::rpc::Rpc;
 use super::session::SessionKey;
-use super::statements::{End, Fetched, Statements, handle_of};
-use super::stream::{FlightStream, encoded, encoded_batch, plain_schema};
-use super::{Limits, info, metadata, options, parameters};
+use super::statements::Statements;
+use super::stream::FlightStream;
+use super::{Limits, info, metadata, parameters};
 use crate::auth::current;
-
-/// The actions that arrow-flight's dispatch does not know.
-pub(super) const CLOSE_SESSION: &str = "CloseSession";
-pub(super) const SET_SESSION_OPTIONS: &str = "SetSessionOptions";
-pub(super) const GET_SESSION_OPTIONS: &str = "GetSessionOptions";
-pub(super) const CANCEL_FLIGHT_INFO: &str = "CancelFlightInfo";
 
 /// Flight SQL over an engine. Clones share everything.
 #[derive(Clone)]
 pub(super) struct Service {
     engine: Engine,
-    statements: Arc<Statements>,
+    pub(super) statements: Arc<Statements>,
     sql_info: Arc<SqlInfoData>,
     type_info: Arc<XdbcTypeInfoData>,
     parameter_rows: usize,
-    ticket_life: Duration,
-    cut_off: watch::Receiver<bool>,
-    stopping: watch::Receiver<bool>,
+    pub(super) ticket_life: Duration,
+    pub(super) cut_off: watch::Receiver<bool>,
+    pub(super) stopping: watch::Receiver<bool>,
 }
 
-type GetResult = Result<Response<FlightStream>, Status>;
-type InfoResult = Result<Response<FlightInfo>, Status>;
+/// What DoGet answers.
+pub(super) type GetResult = Result<Response<FlightStream>, Status>;
 
 impl Service {
     /// `stopping` turns true when the server begins to stop, `cut_off` when what still runs then must end.
@@ -96,24 +82,8 @@ impl Service {
         self.statements.sweep(now);
     }
 
-    /// GetSchema: the schema of what a command would yield. Runs nothing and sets nothing.
-    pub(super) async fn schema_of(&self, request: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
-        let schema = match command_of(request.get_ref())? {
-            Command::CommandStatementQuery(query) => {
-                no_transaction(query.transaction_id.as_ref())?;
-                self.statements.describe(key_of(&request), &query.query).await?
-            }
-            Command::CommandPreparedStatementQuery(query) => {
-                self.statements.prepared(&query.prepared_statement_handle)?.schema()
-            }
-            other => self.metadata_schema(other)?,
-        };
-        let options = IpcWriteOptions::default();
-        let schema = plain_schema(&schema);
-        Ok(Response::new(SchemaAsIpc::new(&schema, &options).try_into().map_err(|error: ArrowError| internal(error))?))
-    }
-
-    fn metadata_schema(&self, command: Command) -> Result<SchemaRef, Status> {
+    /// The schema of a metadata command.
+    pub(super) fn metadata_schema(&self, command: Command) -> Result<SchemaRef, Status> {
         Ok(match command {
             Command::CommandGetCatalogs(command) => command.into_builder().schema(),
             Command::CommandGetDbSchemas(command) => command.into_builder().schema(),
@@ -133,217 +103,11 @@ impl Service {
     fn seen(&self) -> Session {
         self.engine.session_as(&current::principal().caller())
     }
-
-    /// PollFlightInfo: starts a statement, or tells what has become of it.
-    pub(super) async fn poll(&self, request: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
-        let key = key_of(&request);
-        let descriptor = request.into_inner();
-        let (name, known) = match polled(&descriptor.cmd) {
-            Some(known) => known,
-            None => (self.start(key, descriptor).await?, 0),
-        };
-        let (statement, state) = self.statements.poll(name, known).await?;
-        let is_over = match state.end {
-            Some(Err(status)) => return Err(status),
-            Some(Ok(())) => true,
-            None if statement.is_over() => return Err(Status::cancelled("the statement was cancelled")),
-            None => false,
-        };
-        let mut info = info_of(&statement.schema, statement.descriptor.clone(), Some((name, state.rows)))?;
-        for part in &state.parts {
-            info = info.with_endpoint(FlightEndpoint::new().with_ticket(ticket_of(*part)));
-        }
-        let mut poll = PollInfo { info: Some(info), ..PollInfo::default() };
-        if is_over {
-            poll.progress = Some(1.0);
-        } else {
-            poll.flight_descriptor = Some(FlightDescriptor::new_cmd(poll_command(name, state.parts.len())));
-            let ends = SystemTime::now() + self.ticket_life;
-            let since = ends.duration_since(UNIX_EPOCH).unwrap_or_default();
-            let time = poll.expiration_time.get_or_insert_default();
-            time.seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
-        }
-        Ok(Response::new(poll))
-    }
-
-    async fn start(&self, key: SessionKey, descriptor: FlightDescriptor) -> Result<Uuid, Status> {
-        let (_, ticket) = match command_of(&descriptor)? {
-            Command::CommandStatementQuery(query) => {
-                no_transaction(query.transaction_id.as_ref())?;
-                self.statements.plan(key, &query.query).await?
-            }
-            Command::CommandPreparedStatementQuery(query) => {
-                self.statements.execute(key, &query.prepared_statement_handle).await?
-            }
-            other => {
-                let message = format!("PollFlightInfo of {}: it takes no time; use GetFlightInfo", other.type_url());
-                return Err(Status::unimplemented(message));
-            }
-        };
-        self.statements.start(key, ticket, descriptor)
-    }
-
-    /// Cancels what a FlightInfo is of.
-    fn cancelled(&self, info: &FlightInfo) -> CancelStatus {
-        let tickets = info.endpoint.iter().filter_map(|endpoint| endpoint.ticket.as_ref());
-        let handles = tickets.filter_map(|ticket| {
-            let any = Any::decode(&*ticket.ticket).ok()?;
-            any.unpack::<TicketStatementQuery>().ok().flatten().map(|ticket| ticket.statement_handle)
-        });
-        let mut found: Vec<CancelStatus> = handles.map(|handle| self.statements.cancel(&handle)).collect();
-        let metadata = serde_json::from_slice::<Value>(&info.app_metadata).ok();
-        let name = metadata.as_ref().and_then(|metadata| metadata.get(POLL_KEY)?.as_str());
-        found.extend(name.and_then(|name| Uuid::try_parse(name).ok()).map(|name| self.statements.cancel_polled(name)));
-        let is_cancelled = found.contains(&CancelStatus::Cancelled);
-        if is_cancelled { CancelStatus::Cancelled } else { CancelStatus::NotCancellable }
-    }
-
-    /// An action that arrow-flight's dispatch does not know.
-    async fn own_action(&self, key: SessionKey, name: &str, body: Bytes) -> Result<Vec<u8>, Status> {
-        let unreadable = |_| Status::invalid_argument(format!("the body of {name} can't be read"));
-        Ok(match name {
-            CLOSE_SESSION => {
-                self.statements.close_session(key);
-                options::closed()
-            }
-            SET_SESSION_OPTIONS => {
-                let request = options::SetRequest::decode(body).map_err(unreadable)?;
-                let mut errors = HashMap::new();
-                for (name, value) in &request.options {
-                    let set = match options::statement(name, value) {
-                        Ok(None) => Ok(()),
-                        Ok(Some(statement)) => match self.statements.set_option(key, &statement).await {
-                            Ok(()) => Ok(()),
-                            Err(status) if status.code() == tonic::Code::InvalidArgument => Err(options::Wrong::Value),
-                            Err(_) => Err(options::Wrong::Error),
-                        },
-                        Err(wrong) => Err(wrong),
-                    };
-                    if let Err(wrong) = set {
-                        errors.insert(name.clone(), options::SetError { value: wrong as i32 });
-                    }
-                }
-                options::SetResult { errors }.encode_to_vec()
-            }
-            GET_SESSION_OPTIONS => {
-                let found = self.statements.options(key).await?.into_iter();
-                let value = |text| options::OptionValue { given: Some(options::Given::Text(text)) };
-                options::GetResult { options: found.map(|(name, text)| (name, value(text))).collect() }.encode_to_vec()
-            }
-            CANCEL_FLIGHT_INFO => {
-                let request = CancelFlightInfoRequest::decode(body).map_err(unreadable)?;
-                let info =
-                    request.info.ok_or_else(|| Status::invalid_argument("CancelFlightInfo needs a FlightInfo"))?;
-                CancelFlightInfoResult::new(self.cancelled(&info)).encode_to_vec()
-            }
-            _ => return Err(Status::unimplemented(format!("there is no action \"{name}\""))),
-        })
-    }
-
-    fn stream(&self, fetched: Fetched) -> Response<FlightStream> {
-        let Fetched { schema, batches, end } = fetched;
-        let cut_off = if end == End::Never { &self.stopping } else { &self.cut_off };
-        Response::new(encoded(&schema, batches, cut_off.clone()))
-    }
-
-    fn batch(&self, batch: arrow_flight::error::Result<RecordBatch>) -> GetResult {
-        Ok(Response::new(encoded_batch(batch.map_err(internal)?, self.cut_off.clone())))
-    }
 }
 
-fn key_of<M>(request: &Request<M>) -> SessionKey {
+/// Whose session a request is of.
+pub(super) fn key_of<M>(request: &Request<M>) -> SessionKey {
     request.extensions().get().copied().unwrap_or_else(|| SessionKey::of(request.metadata()))
-}
-
-/// A FlightInfo whose ticket is the command itself.
-fn info_of_command(schema: &SchemaRef, request: Request<FlightDescriptor>) -> InfoResult {
-    let descriptor = request.into_inner();
-    let ticket = descriptor.cmd.clone();
-    info(schema, ticket, descriptor)
-}
-
-/// A FlightInfo whose ticket names a statement that waits.
-fn info_of_ticket(schema: &SchemaRef, ticket: Uuid, request: Request<FlightDescriptor>) -> InfoResult {
-    info(schema, ticket_of(ticket).ticket, request.into_inner())
-}
-
-fn info(schema: &SchemaRef, ticket: Bytes, descriptor: FlightDescriptor) -> InfoResult {
-    let endpoint = FlightEndpoint::new().with_ticket(Ticket { ticket });
-    Ok(Response::new(info_of(schema, descriptor, None)?.with_endpoint(endpoint)))
-}
-
-/// A FlightInfo without endpoints. `polled` is the name of a statement that is polled, and its rows so far.
-fn info_of(
-    schema: &SchemaRef,
-    descriptor: FlightDescriptor,
-    polled: Option<(Uuid, u64)>,
-) -> Result<FlightInfo, Status> {
-    let info = FlightInfo::new().try_with_schema(&plain_schema(schema)).map_err(internal)?;
-    Ok(info
-        .with_descriptor(descriptor)
-        .with_total_records(-1)
-        .with_total_bytes(-1)
-        .with_ordered(true)
-        .with_app_metadata(app_metadata(schema, polled)))
-}
-
-/// A ticket that names a statement that waits.
-fn ticket_of(name: Uuid) -> Ticket {
-    let ticket = TicketStatementQuery { statement_handle: handle_of(name) };
-    Ticket { ticket: ticket.as_any().encode_to_vec().into() }
-}
-
-/// What app_metadata calls the name of a statement that is polled.
-const POLL_KEY: &str = "headwater.poll";
-
-/// What the descriptor of a later poll begins with.
-const POLL_COMMAND: &[u8] = b"headwater.poll:";
-
-/// The descriptor's command of a later poll: the statement, and how many parts the client knows.
-fn poll_command(name: Uuid, known: usize) -> Vec<u8> {
-    let known = u32::try_from(known).unwrap_or(u32::MAX).to_be_bytes();
-    [POLL_COMMAND, name.as_bytes().as_slice(), known.as_slice()].concat()
-}
-
-/// The statement that a later poll names.
-fn polled(command: &[u8]) -> Option<(Uuid, usize)> {
-    let (name, known) = command.strip_prefix(POLL_COMMAND)?.split_at_checked(16)?;
-    let known = u32::from_be_bytes(known.try_into().ok()?);
-    Some((Uuid::from_slice(name).ok()?, usize::try_from(known).ok()?))
-}
-
-fn command_of(descriptor: &FlightDescriptor) -> Result<Command, Status> {
-    let any = Any::decode(&*descriptor.cmd).map_err(|error| Status::invalid_argument(error.to_string()))?;
-    Command::try_from(any).map_err(|error| Status::invalid_argument(error.to_string()))
-}
-
-/// The metadata of a schema as one JSON object, for clients that read a FlightInfo and no schema; nothing where there is none.
-fn app_metadata(schema: &Schema, polled: Option<(Uuid, u64)>) -> Bytes {
-    let entries = schema.metadata().iter().map(|(key, value)| (key.clone(), Value::from(value.as_str())));
-    let mut entries: serde_json::Map<String, Value> = entries.collect();
-    if let Some((name, rows)) = polled {
-        entries.insert(POLL_KEY.to_owned(), Value::from(name.to_string()));
-        entries.insert("headwater.rows".to_owned(), Value::from(rows));
-    }
-    if entries.is_empty() { Bytes::new() } else { Value::Object(entries).to_string().into() }
-}
-
-fn ipc(schema: &Schema) -> Result<Bytes, Status> {
-    let options = IpcWriteOptions::default();
-    let IpcMessage(bytes) =
-        SchemaAsIpc::new(schema, &options).try_into().map_err(|error: ArrowError| internal(error))?;
-    Ok(bytes)
-}
-
-fn no_transaction(id: Option<&Bytes>) -> Result<(), Status> {
-    match id {
-        Some(id) if !id.is_empty() => Err(no_transactions()),
-        _ => Ok(()),
-    }
-}
-
-fn no_transactions() -> Status {
-    Status::unimplemented("transactions are not supported; each statement stands alone (autocommit)")
 }
 
 fn no_writes(what: &str) -> Status {
@@ -363,9 +127,7 @@ impl FlightSqlService for Service {
         query: CommandStatementQuery,
         request: Request<FlightDescriptor>,
     ) -> InfoResult {
-        no_transaction(query.transaction_id.as_ref())?;
-        let (schema, ticket) = self.statements.plan(key_of(&request), &query.query).await?;
-        info_of_ticket(&schema, ticket, request)
+        self.statement_info(&query, request).await
     }
 
     async fn get_flight_info_substrait_plan(
@@ -381,8 +143,7 @@ impl FlightSqlService for Service {
         query: CommandPreparedStatementQuery,
         request: Request<FlightDescriptor>,
     ) -> InfoResult {
-        let (schema, ticket) = self.statements.execute(key_of(&request), &query.prepared_statement_handle).await?;
-        info_of_ticket(&schema, ticket, request)
+        self.prepared_info(&query, request).await
     }
 
     async fn get_flight_info_catalogs(
@@ -470,9 +231,7 @@ impl FlightSqlService for Service {
         query: CommandPreparedStatementQuery,
         request: Request<Ticket>,
     ) -> GetResult {
-        let key = key_of(&request);
-        let (_, ticket) = self.statements.execute(key, &query.prepared_statement_handle).await?;
-        Ok(self.stream(self.statements.fetch(key, &handle_of(ticket))?))
+        Ok(self.stream(self.statements.execute_now(key_of(&request), &query.prepared_statement_handle).await?))
     }
 
     async fn do_get_catalogs(&self, command: CommandGetCatalogs, _: Request<Ticket>) -> GetResult {
@@ -568,13 +327,7 @@ impl FlightSqlService for Service {
         command: ActionCreatePreparedStatementRequest,
         request: Request<Action>,
     ) -> Result<ActionCreatePreparedStatementResult, Status> {
-        no_transaction(command.transaction_id.as_ref())?;
-        let (name, prepared) = self.statements.prepare(key_of(&request), &command.query).await?;
-        Ok(ActionCreatePreparedStatementResult {
-            prepared_statement_handle: handle_of(name),
-            dataset_schema: ipc(&plain_schema(&prepared.schema()))?,
-            parameter_schema: ipc(&parameters::schema(&prepared.parameters()))?,
-        })
+        self.prepared_statement(&command, &request).await
     }
 
     async fn do_action_close_prepared_statement(

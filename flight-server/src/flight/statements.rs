@@ -3,11 +3,10 @@
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use arrow_flight::{CancelStatus, FlightDescriptor};
-use futures::{StreamExt, TryStreamExt};
-use headwater::{Answer, Engine, Prepared, Session};
-use parking_lot::Mutex;
+use futures::TryStreamExt;
+use headwater::{Answer, Engine, Session};
 use prost::bytes::Bytes;
 use tokio::runtime::Handle;
 use tonic::Status;
@@ -17,8 +16,10 @@ use super::Limits;
 use super::error::status;
 use super::parameters::Row;
 use super::polled::{Part, Polled, Sizes, State};
+use super::prepared::{PreparedStatement, per_row};
 use super::running::Running;
 use super::session::SessionKey;
+use super::spread::Share;
 use super::store::Store;
 use super::stream::Batches;
 use crate::auth::current;
@@ -33,6 +34,8 @@ pub(super) struct Statements {
     prepared: Store<Arc<PreparedStatement>>,
     polled: Store<Arc<Polled>>,
     sizes: Sizes,
+    /// From how many rows, as they are estimated, an answer has several endpoints.
+    spread_rows: usize,
     running: Running,
     /// Where queries run.
     threads: Handle,
@@ -48,10 +51,37 @@ struct Waiting {
 
 enum Run {
     Once(Box<Answer>),
+    /// A share of an answer that has several tickets.
+    Share(Share),
     /// A prepared statement, run for each row of parameters in turn.
     PerRow(Arc<PreparedStatement>, Vec<Row>),
     /// Rows that are there already.
     Part(Part),
+}
+
+/// The most endpoints of an answer. More than a client reads at once are of no use.
+const ENDPOINTS_MAX: usize = 64;
+
+/// How many endpoints an answer may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Endpoints {
+    One,
+    /// One for each partition, where the answer is large and in no order.
+    OfPartitions,
+}
+
+/// A planned statement whose tickets were given out.
+pub(super) struct Ticketed {
+    pub(super) schema: SchemaRef,
+    /// One, or several that share the rows.
+    pub(super) tickets: Vec<Uuid>,
+}
+
+impl Ticketed {
+    /// The first, with which every row comes where no other is fetched.
+    fn first(&self) -> Result<Uuid, Status> {
+        self.tickets.first().copied().ok_or_else(|| Status::internal("a statement has no ticket"))
+    }
 }
 
 /// A statement that runs.
@@ -68,49 +98,6 @@ pub(super) enum End {
     ByItself,
     /// When the client leaves: a server that stops does not wait for it.
     Never,
-}
-
-/// A prepared statement and the parameters that are bound to it.
-pub(super) struct PreparedStatement {
-    text: String,
-    /// None for a SET, which is not planned but run when it is executed.
-    plan: Option<Prepared>,
-    bound: Mutex<Option<Vec<Row>>>,
-}
-
-impl PreparedStatement {
-    pub(super) fn text(&self) -> &str {
-        &self.text
-    }
-
-    /// The schema of the result.
-    pub(super) fn schema(&self) -> SchemaRef {
-        self.plan.as_ref().map_or_else(no_columns, Prepared::schema)
-    }
-
-    /// The parameters: their names and types.
-    pub(super) fn parameters(&self) -> SchemaRef {
-        self.plan.as_ref().map_or_else(no_columns, Prepared::parameters)
-    }
-
-    /// Binds rows of parameters to the executions that follow.
-    pub(super) fn bind(&self, rows: Vec<Row>) {
-        *self.bound.lock() = Some(rows);
-    }
-
-    fn rows(&self) -> Result<Vec<Row>, Status> {
-        match (self.bound.lock().clone(), self.parameters().fields().len()) {
-            (Some(rows), _) => Ok(rows),
-            (None, 0) => Ok(vec![vec![]]),
-            (None, count) => {
-                Err(Status::invalid_argument(format!("the statement has {count} parameters and none is bound")))
-            }
-        }
-    }
-}
-
-fn no_columns() -> SchemaRef {
-    Arc::new(Schema::empty())
 }
 
 /// A name as clients get it: opaque bytes.
@@ -136,6 +123,7 @@ impl Statements {
                 part_bytes: limits.endpoint_bytes,
                 held_bytes: limits.polled_bytes,
             },
+            spread_rows: limits.spread_rows,
             running: Running::default(),
         }
     }
@@ -152,13 +140,13 @@ impl Statements {
         Ok(self.planned(key, text).await?.schema())
     }
 
-    /// Plans a statement and gives out its ticket.
-    pub(super) async fn plan(&self, key: SessionKey, text: &str) -> Result<(SchemaRef, Uuid), Status> {
+    /// Plans a statement and gives out its tickets.
+    pub(super) async fn plan(&self, key: SessionKey, text: &str, endpoints: Endpoints) -> Result<Ticketed, Status> {
         if text::is_set(text) {
             return self.set(key, text).await;
         }
         let answer = self.session(key).sql(text).await.map_err(|error| status(&error))?;
-        self.ticket(Waiting { schema: answer.stamped_schema(), run: Run::Once(Box::new(answer)), made_session: None })
+        self.tickets_of(answer, endpoints)
     }
 
     /// Prepares a statement.
@@ -187,19 +175,29 @@ impl Statements {
         let _gone = self.sessions.take(key.id(), Instant::now());
     }
 
-    /// Gives out a ticket for a prepared statement with what is bound to it now.
-    pub(super) async fn execute(&self, key: SessionKey, handle: &[u8]) -> Result<(SchemaRef, Uuid), Status> {
+    /// Gives out tickets for a prepared statement with what is bound to it now.
+    pub(super) async fn execute(
+        &self,
+        key: SessionKey,
+        handle: &[u8],
+        endpoints: Endpoints,
+    ) -> Result<Ticketed, Status> {
         let statement = self.prepared(handle)?;
-        let Some(plan) = &statement.plan else { return self.plan(key, &statement.text).await };
+        let Some(plan) = &statement.plan else { return self.plan(key, statement.text(), endpoints).await };
         let mut rows = statement.rows()?;
-        let (schema, run) = if rows.len() == 1 {
+        if rows.len() == 1 {
             let plan = plan.under(current::parent());
             let answer = plan.execute(rows.swap_remove(0)).await.map_err(|error| status(&error))?;
-            (answer.stamped_schema(), Run::Once(Box::new(answer)))
-        } else {
-            (plan.schema(), Run::PerRow(Arc::clone(&statement), rows))
-        };
+            return self.tickets_of(answer, endpoints);
+        }
+        let (schema, run) = (plan.schema(), Run::PerRow(Arc::clone(&statement), rows));
         self.ticket(Waiting { schema, run, made_session: None })
+    }
+
+    /// Executes a prepared statement and starts it at once.
+    pub(super) async fn execute_now(&self, key: SessionKey, handle: &[u8]) -> Result<Fetched, Status> {
+        let ticket = self.execute(key, handle, Endpoints::One).await?.first()?;
+        self.fetch(key, &handle_of(ticket))
     }
 
     /// Runs a statement that a client takes for an update. Only `SET` is.
@@ -243,14 +241,20 @@ impl Statements {
                 (per_row(statement, rows, Arc::clone(&schema), self.threads.clone()), End::ByItself)
             }
             Run::Part(part) => (part.into_batches(), End::ByItself),
+            // The statement was entered under all of its tickets when it began.
+            Run::Share(share) => return Ok(Fetched { schema, batches: share.into_batches()?, end: End::ByItself }),
         };
-        Ok(Fetched { schema, batches: self.running.enter(name, batches), end })
+        Ok(Fetched { schema, batches: self.running.enter(&[name], batches), end })
     }
 
     /// Cancels what a ticket names: it is let go where it waits, and ended where it runs.
     pub(super) fn cancel(&self, handle: &[u8]) -> CancelStatus {
         let Ok(name) = name_of(handle, "ticket") else { return CancelStatus::NotCancellable };
-        let waited = self.tickets.take(name, Instant::now()).is_some();
+        let waited = match self.tickets.take(name, Instant::now()).map(|waiting| waiting.run) {
+            Some(Run::Share(share)) => share.cancel(),
+            Some(_) => true,
+            None => false,
+        };
         match waited || self.running.cancel(name) {
             true => CancelStatus::Cancelled,
             false => CancelStatus::NotCancellable,
@@ -261,10 +265,10 @@ impl Statements {
     pub(super) fn start(
         self: &Arc<Self>,
         key: SessionKey,
-        ticket: Uuid,
+        statement: &Ticketed,
         descriptor: FlightDescriptor,
     ) -> Result<Uuid, Status> {
-        let Fetched { schema, batches, end } = self.fetch(key, ticket.as_bytes())?;
+        let Fetched { schema, batches, end } = self.fetch(key, &handle_of(statement.first()?))?;
         if end == End::Never {
             return Err(Status::unimplemented("a subscription has no end to poll for; use GetFlightInfo"));
         }
@@ -313,9 +317,42 @@ impl Statements {
         Ok(found)
     }
 
-    fn ticket(&self, waiting: Waiting) -> Result<(SchemaRef, Uuid), Status> {
+    fn ticket(&self, waiting: Waiting) -> Result<Ticketed, Status> {
         let schema = Arc::clone(&waiting.schema);
-        Ok((schema, self.tickets.insert(waiting, Instant::now())?))
+        Ok(Ticketed { schema, tickets: vec![self.tickets.insert(waiting, Instant::now())?] })
+    }
+
+    fn tickets_of(&self, answer: Answer, endpoints: Endpoints) -> Result<Ticketed, Status> {
+        let schema = answer.stamped_schema();
+        match self.shares_of(&answer, endpoints) {
+            1 => self.ticket(Waiting { schema, run: Run::Once(Box::new(answer)), made_session: None }),
+            count => self.shared(schema, answer, count),
+        }
+    }
+
+    /// Into how many shares an answer is split. One with few partitions is not looked at any further: most are.
+    fn shares_of(&self, answer: &Answer, endpoints: Endpoints) -> usize {
+        let partitions = if endpoints == Endpoints::One || answer.is_endless() { 1 } else { answer.partitions() };
+        match partitions {
+            0 | 1 => 1,
+            _ if answer.estimated_rows().is_some_and(|rows| rows >= self.spread_rows) => partitions.min(ENDPOINTS_MAX),
+            _ => 1,
+        }
+    }
+
+    fn shared(&self, schema: SchemaRef, answer: Answer, count: usize) -> Result<Ticketed, Status> {
+        let tickets: Vec<Uuid> = (0..count).map(|_| Uuid::new_v4()).collect();
+        let (running, threads, names) = (self.running.clone(), self.threads.clone(), tickets.clone());
+        let begin = Box::new(move || Ok(running.enter(&names, batches_of(answer, &threads)?)));
+        let now = Instant::now();
+        for (ticket, share) in tickets.iter().zip(Share::of(begin, count)) {
+            let waiting = Waiting { schema: Arc::clone(&schema), run: Run::Share(share), made_session: None };
+            if let Err(status) = self.tickets.insert_as(*ticket, waiting, now) {
+                tickets.iter().for_each(|ticket| drop(self.tickets.take(*ticket, now)));
+                return Err(status);
+            }
+        }
+        Ok(Ticketed { schema, tickets })
     }
 
     async fn planned(&self, key: SessionKey, text: &str) -> Result<PreparedStatement, Status> {
@@ -323,7 +360,7 @@ impl Statements {
             true => None,
             false => Some(self.session(key).prepare(text).await.map_err(|error| status(&error))?),
         };
-        Ok(PreparedStatement { text: text.to_owned(), plan, bound: Mutex::new(None) })
+        Ok(PreparedStatement::new(text, plan))
     }
 
     /// The session with the client's settings, or one without any.
@@ -343,7 +380,7 @@ impl Statements {
         }
     }
 
-    async fn set(&self, key: SessionKey, text: &str) -> Result<(SchemaRef, Uuid), Status> {
+    async fn set(&self, key: SessionKey, text: &str) -> Result<Ticketed, Status> {
         let answer = self.run_set(key, text).await?;
         let made_session = matches!(key, SessionKey::Offered(_)).then(|| key.id());
         self.ticket(Waiting { schema: answer.schema(), run: Run::Once(Box::new(answer)), made_session })
@@ -384,7 +421,8 @@ fn no_cookie() -> Status {
     )
 }
 
-fn batches_of(answer: Answer, threads: &Handle) -> Result<Batches, Status> {
+/// Starts an answer on the threads of queries.
+pub(super) fn batches_of(answer: Answer, threads: &Handle) -> Result<Batches, Status> {
     // Operators may spawn as soon as they are executed.
     let _entered = threads.enter();
     let deadline = answer.deadline();
@@ -395,23 +433,4 @@ fn batches_of(answer: Answer, threads: &Handle) -> Result<Batches, Status> {
         Some(deadline) => Box::pin(batches.until(deadline.limit(), Err(status(&deadline.error())))),
         None => Box::pin(batches),
     })
-}
-
-/// The results for each row of parameters, one after the other. An execution begins when the one before has ended.
-fn per_row(statement: Arc<PreparedStatement>, rows: Vec<Row>, schema: SchemaRef, threads: Handle) -> Batches {
-    let parent = current::parent();
-    let runs = futures::stream::iter(rows).then(move |row| {
-        let (statement, schema, threads) = (Arc::clone(&statement), Arc::clone(&schema), threads.clone());
-        async move {
-            let plan = statement.plan.as_ref().ok_or_else(|| Status::internal("a SET has no rows of parameters"))?;
-            let answer = plan.under(parent).execute(row).await.map_err(|error| status(&error))?;
-            let types = |schema: &SchemaRef| schema.fields().iter().map(|f| f.data_type().clone()).collect::<Vec<_>>();
-            if types(&answer.schema()) != types(&schema) {
-                let message = "the bound values change the result's types; give the parameters types with CAST";
-                return Err(Status::invalid_argument(message));
-            }
-            batches_of(answer, &threads)
-        }
-    });
-    Box::pin(runs.try_flatten())
 }

@@ -27,7 +27,7 @@ use tracing::debug;
 
 use crate::Security;
 use crate::auth::{Denied, Gate, Peer};
-use crate::tls::{Door, secured};
+use crate::tls::{CONNECTIONS_MAX, Door, secured};
 
 /// How long the head of a request may take to come, and a connection may wait for its next one.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,7 +49,7 @@ pub async fn serve(
     security: Security,
 ) {
     let (stop, stopped) = watch::channel(false);
-    let mut connections = secured(listener, Door::Http, security.tls);
+    let mut connections = secured(listener, Door::Http, security.tls, CONNECTIONS_MAX);
     tokio::pin!(shutdown);
     loop {
         let next = tokio::select! {

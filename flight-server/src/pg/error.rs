@@ -128,6 +128,7 @@ fn code(kind: ErrorKind, report: &str) -> &'static str {
         ErrorKind::ResourcesExhausted if lower.contains("queries already") => "53300",
         ErrorKind::ResourcesExhausted => "53200",
         ErrorKind::Execution if lower.contains("divide by zero") => "22012",
+        ErrorKind::Execution if lower.contains("prepared statement") && lower.contains("does not exist") => "26000",
         ErrorKind::Execution => "22000",
         ErrorKind::Changed => "40001",
         ErrorKind::Unsupported => UNSUPPORTED,

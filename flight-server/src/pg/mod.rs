@@ -46,7 +46,7 @@ use tracing::{debug, info};
 use crate::Security;
 use crate::auth::Gate;
 use crate::detached::{FAREWELL, Queries};
-use crate::tls::{Connection, Door, Tls, accept};
+use crate::tls::{CONNECTIONS_MAX, Connection, Door, Tls, accept};
 use cancel::Cancels;
 use session::Session;
 use wire::Wire;
@@ -111,7 +111,7 @@ pub async fn serve(
         threads: queries.handle().clone(),
     });
     let (stop, stopped) = watch::channel(Stage::Serving);
-    let mut accepted = accept(listener, Door::Postgres);
+    let mut accepted = accept(listener, Door::Postgres, CONNECTIONS_MAX);
     tokio::pin!(shutdown);
     loop {
         let connection = tokio::select! {

@@ -1,6 +1,7 @@
 //! Accepts connections.
 //!
-//! A client that opens a connection and says nothing costs a place among those of its door and no more: handshakes run beside one another, each with an end.
+//! A client that opens a connection and says nothing costs a place among those of its door and no more: handshakes run beside one another, each with an end, and so does what
+//! a client says first. Beyond the places that a door has, a few more clients come in for a moment to be told so: nobody waits for a place without a word.
 
 use std::io;
 use std::sync::Arc;
@@ -15,11 +16,20 @@ use tracing::{debug, warn};
 
 use super::{Connection, Door, Tls};
 
-/// How many connections a door has at a time, at most. The next waits in the system's queue.
-const CONNECTIONS_MAX: usize = 10_000;
+/// How many connections a door has at a time that counts none itself. The next waits in the system's queue.
+pub(crate) const CONNECTIONS_MAX: usize = 10_000;
 
-/// How long a handshake may take.
+/// How many more there are for a moment, to be told that there is no place.
+const BEYOND_MAX: usize = 1_000;
+
+/// How long a handshake may take, and what a client says first.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection without a place may last.
+const BEYOND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a client of HTTP/2 says first, in bytes.
+const PREFACE_BYTES: usize = 24;
 
 /// How many connections whose handshake is done wait to be served.
 const WAITING_MAX: usize = 16;
@@ -30,13 +40,15 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// After how long the system asks a silent connection whether it still lives.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// Accepts connections as they come, without TLS. Ends when its reader does.
-pub(crate) fn accept(listener: TcpListener, door: Door) -> mpsc::Receiver<Connection> {
+/// Accepts connections as they come, without TLS; those beyond the limit are marked, and end by themselves. Ends when its reader does.
+pub(crate) fn accept(listener: TcpListener, door: Door, connections_max: usize) -> mpsc::Receiver<Connection> {
     let (sender, connections) = mpsc::channel(WAITING_MAX);
     tokio::spawn(async move {
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let sockets = connections_max.saturating_add(BEYOND_MAX).min(Semaphore::MAX_PERMITS);
+        let sockets = Arc::new(Semaphore::new(sockets));
+        let places = Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS)));
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let Ok(socket) = Arc::clone(&sockets).acquire_owned().await else { return };
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = sender.closed() => return,
@@ -44,7 +56,12 @@ pub(crate) fn accept(listener: TcpListener, door: Door) -> mpsc::Receiver<Connec
             match accepted {
                 Ok((stream, address)) => {
                     prepare(&stream);
-                    if sender.send(Connection::plain(stream, address, place)).await.is_err() {
+                    let place = Arc::clone(&places).try_acquire_owned().ok();
+                    let mut connection = Connection::plain(stream, address, socket, place);
+                    if connection.origin().is_beyond() {
+                        connection.ends_in(BEYOND_TIMEOUT);
+                    }
+                    if sender.send(connection).await.is_err() {
                         return;
                     }
                 }
@@ -63,8 +80,9 @@ pub(crate) fn secured(
     listener: TcpListener,
     door: Door,
     tls: Option<Arc<Tls>>,
+    connections_max: usize,
 ) -> impl Stream<Item = io::Result<Connection>> + Send + 'static {
-    let mut plain = accept(listener, door);
+    let mut plain = accept(listener, door, connections_max);
     let (sender, mut connections) = mpsc::channel(WAITING_MAX);
     tokio::spawn(async move {
         loop {
@@ -72,7 +90,10 @@ pub(crate) fn secured(
                 next = plain.recv() => next,
                 () = sender.closed() => None,
             };
-            let Some(connection) = next else { return };
+            let Some(mut connection) = next else { return };
+            if door == Door::Flight {
+                connection.says_within(PREFACE_BYTES, HANDSHAKE_TIMEOUT);
+            }
             let Some(tls) = &tls else {
                 if sender.send(connection).await.is_err() {
                     return;

@@ -19,7 +19,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tracing::{info, warn};
 
-pub(crate) use accept::{accept, handshake, secured};
+pub(crate) use accept::{CONNECTIONS_MAX, accept, handshake, secured};
 pub(crate) use connection::{Connection, Origin};
 
 use crate::auth::reload::{Reload, digest_of};

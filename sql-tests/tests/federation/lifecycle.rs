@@ -55,7 +55,7 @@ async fn service_that_is_down_at_start_works_when_it_comes_back() {
     for service in ["pg", "my"] {
         let message = error(&engine, &format!("SELECT * FROM {service}.t")).await;
         assert!(message.contains(&format!("\"{service}\"")) && message.contains("unavailable"), "{message}");
-        assert!(!message.contains("headwater:headwater"), "{message}");
+        assert!(!message.contains(&headwater_sql_tests::canary()), "the message has the password");
         let message = error(&engine, &format!("SELECT count(*) FROM lite.l JOIN {service}.t USING (id)")).await;
         assert!(message.contains(&format!("\"{service}\"")), "{message}");
     }
@@ -336,7 +336,7 @@ async fn column_whose_type_changed_is_never_read_as_the_old_type() {
 async fn wrong_password_is_refused_access_and_not_shown() {
     let postgres = PostgresDatabase::with("CREATE TABLE t (id int)").await;
     let mysql = MysqlDatabase::with("CREATE TABLE t (id int)").await;
-    let wrong = |url: String| url.replace("headwater:headwater@", "headwater:canary@");
+    let wrong = |url: String| headwater_sql_tests::as_user(&url, "headwater", "canary");
     let services = Services::new().with_postgres("pg", &wrong(postgres.url())).with_mysql("my", &wrong(mysql.url()));
     let engine = services.engine().await;
     for service in ["pg", "my"] {

@@ -61,7 +61,7 @@ async fn role_that_may_only_read_is_enough() {
         everywhere.mysql.name()
     );
     everywhere.mysql.execute(&statements).await;
-    let as_reader = |url: String| url.replace("headwater:headwater@", &format!("{role}:only@"));
+    let as_reader = |url: String| headwater_sql_tests::as_user(&url, &role, "only");
     let services = headwater_sql_tests::services::Services::new()
         .with_postgres("pg", &as_reader(everywhere.postgres.url()))
         .with_mysql("my", &as_reader(everywhere.mysql.url()));

@@ -10,6 +10,7 @@ use arrow_flight::sql::{CommandGetDbSchemas, CommandGetPrimaryKeys, CommandGetTa
 use futures::TryStreamExt;
 use headwater::{AuditLog, Engine};
 use headwater_server::Security;
+use headwater_sql_tests::canary;
 use headwater_sql_tests::process::{Serving, headwater};
 use headwater_sql_tests::rows::Rows;
 use headwater_sql_tests::services::Services;
@@ -58,7 +59,7 @@ impl World {
             .with_sqlite("staff", "CREATE TABLE people (id INTEGER PRIMARY KEY, salary INTEGER); INSERT INTO people VALUES (1, 100)");
         std::fs::write(services.manifests().join("access.yaml"), ACCESS).unwrap();
         let (users, _) = UsersFile::new();
-        let hashes = made(&["user", "hash"], PASSWORD);
+        let hashes = made(&["user", "hash"], &canary());
         let mut text = "users:\n".to_owned();
         let mut tokens = Vec::new();
         for user in USERS {
@@ -104,8 +105,9 @@ impl World {
 
     async fn postgres(&self, user: &str) -> tokio_postgres::Client {
         let config = format!(
-            "host=127.0.0.1 port={} user={user} password={PASSWORD} dbname=headwater",
-            self.doors.postgres.port()
+            "host=127.0.0.1 port={} user={user} password={} dbname=headwater",
+            self.doors.postgres.port(),
+            canary()
         );
         let (client, connection) = tokio_postgres::connect(&config, NoTls).await.unwrap();
         tokio::spawn(async {
@@ -114,8 +116,6 @@ impl World {
         client
     }
 }
-
-const PASSWORD: &str = "pass-of-the-tests";
 
 fn made(arguments: &[&str], input: &str) -> String {
     use std::io::Write;

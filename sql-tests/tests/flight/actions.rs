@@ -224,6 +224,8 @@ async fn what_the_server_says_of_itself_is_what_it_does() {
         "INSERT INTO pg.t VALUES (1, 'x')",
         "CREATE TABLE pg.x (id INT)",
         "SELECT * FROM pg.t FOR UPDATE",
+        "WITH locked AS (SELECT * FROM pg.t FOR SHARE) SELECT * FROM locked",
+        "CREATE MATERIALIZED VIEW v.locked AS SELECT id FROM (SELECT id FROM pg.t FOR UPDATE) AS t",
         "SELECT s FROM pg.t WHERE s LIKE 'a!%' ESCAPE '!'",
     ] {
         assert!(ask(&mut client, query).await.is_err(), "{query}");

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use headwater::Engine;
@@ -12,7 +12,7 @@ use headwater_server::auth::Gate;
 use headwater_server::tls::{Tls, TlsFiles};
 use headwater_server::{Security, flight, http, pg};
 use headwater_sql_tests::certificates::Identity;
-use headwater_sql_tests::{variable, wait};
+use headwater_sql_tests::{canary, logs, variable, wait};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -20,8 +20,8 @@ use tokio::task::JoinHandle;
 
 use headwater_sql_tests::process::headwater;
 
-/// What no log, error or metric may ever hold.
-pub(crate) const CANARY: &str = "canary: pass\"word'";
+/// Ada's password, which no log, error or metric may ever hold: that of this run, and what quoting gets wrong.
+pub(crate) static CANARY: LazyLock<String> = LazyLock::new(|| format!("{}: pass\"word'", canary()));
 
 /// Flight SQL, the Postgres protocol and HTTP over one engine.
 pub(crate) struct Doors {
@@ -31,10 +31,22 @@ pub(crate) struct Doors {
     stop: watch::Sender<bool>,
     serving: Vec<JoinHandle<()>>,
     watching: JoinHandle<()>,
+    engine: Engine,
 }
 
 impl Doors {
     pub(crate) async fn open(engine: Engine, security: Security) -> Self {
+        Self::open_with(engine, security, flight::Limits::default(), pg::Limits::default()).await
+    }
+
+    /// The doors, with limits of their own.
+    pub(crate) async fn open_with(
+        engine: Engine,
+        security: Security,
+        flight_limits: flight::Limits,
+        pg_limits: pg::Limits,
+    ) -> Self {
+        logs::begin();
         let (stop, stopped) = watch::channel(false);
         let until = || {
             let mut stopped = stopped.clone();
@@ -48,22 +60,23 @@ impl Doors {
         let serving = vec![
             tokio::spawn({
                 let (engine, security, until) = (engine.clone(), security.clone(), until());
-                async move { flight::serve_secured(engine, one, until, flight::Limits::default(), security).await.unwrap() }
+                async move { flight::serve_secured(engine, one, until, flight_limits, security).await.unwrap() }
             }),
             tokio::spawn({
                 let (engine, security, until) = (engine.clone(), security.clone(), until());
-                async move { pg::serve(engine, two, until, pg::Limits::default(), security).await.unwrap() }
+                async move { pg::serve(engine, two, until, pg_limits, security).await.unwrap() }
             }),
             tokio::spawn({
-                let (security, until, stopped) = (security.clone(), until(), stopped.clone());
+                let (engine, security, until, stopped) = (engine.clone(), security.clone(), until(), stopped.clone());
                 async move { http::serve(engine, three, stopped, until, security).await }
             }),
         ];
         let watching = tokio::spawn(security.watch());
-        Self { flight, postgres, http, stop, serving, watching }
+        Self { flight, postgres, http, stop, serving, watching, engine }
     }
 
     pub(crate) async fn close(self) {
+        println!("{:?}", self.engine.metrics().await);
         self.stop.send_replace(true);
         self.watching.abort();
         for door in self.serving {
@@ -84,11 +97,9 @@ impl UsersFile {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("users.yaml");
         let file = Self { _directory: directory, path };
-        let made = command(&["user", "token"], "");
-        let token = made.lines().find_map(|line| line.strip_prefix("token: ")).unwrap().to_owned();
-        let digest = made.lines().find_map(|line| line.strip_prefix("sha256: ")).unwrap();
+        let (token, digest) = made_token();
         let tokens = format!("    certificate: ada.example.com\n    tokens:\n      ci: {{sha256: {digest}}}\n");
-        file.write("ada", CANARY, &tokens);
+        file.write("ada", &CANARY, &tokens);
         (file, token)
     }
 
@@ -101,6 +112,13 @@ impl UsersFile {
     pub(crate) fn gate(&self) -> Gate {
         Gate::of_file(&self.path).unwrap()
     }
+}
+
+/// A token and the digest of it that a users file has.
+pub(crate) fn made_token() -> (String, String) {
+    let made = command(&["user", "token"], "");
+    let line = |start: &str| made.lines().find_map(|line| line.strip_prefix(start)).unwrap().to_owned();
+    (line("token: "), line("sha256: "))
 }
 
 /// What `headwater` prints, given this on stdin.
@@ -127,6 +145,8 @@ pub(crate) async fn run(program: &Path, arguments: &[&str], variables: &[(&str, 
         .output();
     let output = wait::within("the program ends", Duration::from_secs(120), running).await.unwrap();
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    // Kept with the test's output, which is searched.
+    println!("{text}");
     (output.status.success(), text)
 }
 

@@ -11,10 +11,13 @@ mod cancel;
 mod clients;
 mod documented;
 mod doors;
+mod endpoints;
 mod fuzz;
 mod limits;
+mod matrix;
 mod postgres;
 mod security;
+mod staying_up;
 mod traces;
 mod views;
 
@@ -39,6 +42,7 @@ struct Server {
 
 impl Server {
     async fn over(engine: Engine) -> Self {
+        headwater_sql_tests::logs::begin();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();

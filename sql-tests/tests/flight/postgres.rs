@@ -119,19 +119,19 @@ async fn password_is_proven_by_scram_over_tls_and_never_shown() {
         )
         .await
     };
-    assert_eq!(ask("ada", CANARY, "verify-full").await, (true, "3\n".to_owned()));
+    assert_eq!(ask("ada", &CANARY, "verify-full").await, (true, "3\n".to_owned()));
     for (user, password, mode, part) in [
         ("ada", "wrong", "verify-full", "password authentication failed"),
-        ("eve", CANARY, "verify-full", "password authentication failed"),
-        ("ada", CANARY, "disable", "TLS"),
+        ("eve", CANARY.as_str(), "verify-full", "password authentication failed"),
+        ("ada", CANARY.as_str(), "disable", "TLS"),
     ] {
         let (is_content, text) = ask(user, password, mode).await;
-        assert!(!is_content && text.contains(part) && !text.contains(CANARY), "{text}");
+        assert!(!is_content && text.contains(part) && !text.contains(CANARY.as_str()), "{text}");
     }
     for _ in 0..5 {
         ask("ada", "guess", "require").await;
     }
-    let (is_content, text) = ask("ada", CANARY, "require").await;
+    let (is_content, text) = ask("ada", &CANARY, "require").await;
     assert!(!is_content && text.contains("too many failed logins"), "{text}");
     doors.close().await;
 }
@@ -142,7 +142,7 @@ async fn user_who_is_taken_out_is_out_with_the_next_message() {
     let (users, _) = UsersFile::new();
     let doors = Doors::open(services.engine().await, Security { gate: users.gate(), tls: None }).await;
     let mut config = tokio_postgres::Config::new();
-    config.host("127.0.0.1").port(doors.postgres.port()).user("ada").password(CANARY).dbname("headwater");
+    config.host("127.0.0.1").port(doors.postgres.port()).user("ada").password(CANARY.as_str()).dbname("headwater");
     let (client, connection) = config.connect(NoTls).await.unwrap();
     tokio::spawn(connection);
     client.simple_query("SELECT 1").await.unwrap();
@@ -199,6 +199,13 @@ async fn error_has_its_sqlstate_and_the_connection_goes_on() {
         ("SELECT * FROM orders.nothing", SqlState::UNDEFINED_TABLE),
         ("SELECT nothing FROM orders.orders", SqlState::UNDEFINED_COLUMN),
         ("DELETE FROM orders.orders", SqlState::READ_ONLY_SQL_TRANSACTION),
+        ("SELECT id FROM orders.orders FOR UPDATE", SqlState::READ_ONLY_SQL_TRANSACTION),
+        ("SELECT 1 UNION (SELECT id FROM orders.orders FOR SHARE)", SqlState::READ_ONLY_SQL_TRANSACTION),
+        (
+            "CREATE MATERIALIZED VIEW v.x AS SELECT id FROM (SELECT id FROM orders.orders FOR UPDATE) AS o",
+            SqlState::READ_ONLY_SQL_TRANSACTION,
+        ),
+        ("SELECT (SELECT max(oid) FROM pg_class FOR UPDATE)", SqlState::READ_ONLY_SQL_TRANSACTION),
         ("SELECT 1 / (id - id) FROM orders.orders", SqlState::DIVISION_BY_ZERO),
         ("SET nonsense = 1", SqlState::UNDEFINED_OBJECT),
         ("BEGIN ISOLATION LEVEL SERIALIZABLE", SqlState::FEATURE_NOT_SUPPORTED),

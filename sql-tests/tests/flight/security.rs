@@ -212,14 +212,14 @@ async fn adbc_and_the_command_line_log_in_over_tls() {
     let (is_content, text) = python(
         "login_client.py",
         &[&uri, ca.to_str().unwrap()],
-        &[("HEADWATER_PASSWORD", CANARY), ("HEADWATER_TOKEN", &token)],
+        &[("HEADWATER_PASSWORD", CANARY.as_str()), ("HEADWATER_TOKEN", &token)],
     )
     .await;
     assert!(is_content && text.contains("every check passed"), "{text}");
-    assert!(!text.contains(CANARY), "{text}");
+    assert!(!text.contains(CANARY.as_str()), "{text}");
     let ask = ["sql", "--connect", &uri, "--tls-ca", ca.to_str().unwrap(), "--format", "csv"];
     let with_user = [&ask[..], &["--user", "ada", "SELECT count(*) AS n FROM lite.t"]].concat();
-    let (is_content, text) = run(&headwater(), &with_user, &[("HEADWATER_PASSWORD", CANARY)]).await;
+    let (is_content, text) = run(&headwater(), &with_user, &[("HEADWATER_PASSWORD", CANARY.as_str())]).await;
     assert!(is_content && text.contains("n\n2\n"), "{text}");
     let with_token = [&ask[..], &["SELECT count(*) AS n FROM lite.t"]].concat();
     let (is_content, text) = run(&headwater(), &with_token, &[("HEADWATER_TOKEN", &token)]).await;

@@ -8,6 +8,7 @@ use sqlparser::dialect::GenericDialect;
 use sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::Begin;
+use crate::statement::refuse_locks;
 use crate::{Error, Result};
 
 /// `schema.name` of a view.
@@ -125,6 +126,7 @@ fn create_view(create: &CreateView) -> Result<ViewStatement> {
     if create.or_replace && create.if_not_exists {
         return Err(refused(&what, "write OR REPLACE or IF NOT EXISTS, not both"));
     }
+    refuse_locks(&create.query)?;
     Ok(ViewStatement::Create {
         name,
         sql: create.query.to_string(),

@@ -183,6 +183,7 @@ impl Session {
     }
 
     async fn answer(&mut self, message: Message, stopped: &mut watch::Receiver<Stage>) -> Done {
+        self.check()?;
         // The simple protocol has no Sync: its error is followed by ReadyForQuery at once.
         let is_extended = !matches!(message, Message::Query(_));
         match message {
@@ -196,7 +197,6 @@ impl Session {
             _ if self.passing_over => return Ok(()),
             _ => {}
         }
-        self.check()?;
         self.passing_over = is_extended;
         match message {
             Message::Query(text) => self.query(&text, stopped).await?,

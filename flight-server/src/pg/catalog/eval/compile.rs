@@ -9,7 +9,7 @@ use super::Tables;
 use super::names::{Scope, folded};
 use super::plan::{Aggregate, Asks, Body, By, Call, Column, Cte, Expr, Key, Query, SetHow, Window};
 use super::value::Kind;
-use crate::pg::error::{PgError, SYNTAX, UNSUPPORTED};
+use crate::pg::error::{PgError, READ_ONLY, SYNTAX, UNSUPPORTED};
 
 /// How deep queries and expressions may stand in one another.
 const DEPTH_MAX: usize = 200;
@@ -117,6 +117,7 @@ impl<'a> Compiler<'a> {
     }
 
     fn whole_query(&mut self, query: &AstQuery) -> Result<Query, PgError> {
+        refuse_locks(query)?;
         let id = self.id();
         let level = self.scopes.len() + 1;
         let before = std::mem::replace(&mut self.lowest, usize::MAX);
@@ -170,6 +171,7 @@ impl<'a> Compiler<'a> {
             self.with.push(Named { name, id, columns, level });
             return Ok(Cte { id, query, is_recursive: false });
         };
+        refuse_locks(&cte.query)?;
         let query_id = self.id();
         let (left, columns) = self.body(left)?;
         let columns = renamed(columns);
@@ -291,6 +293,15 @@ impl<'a> Compiler<'a> {
         self.scopes.pop();
         both
     }
+}
+
+/// Refuses a query that locks rows.
+fn refuse_locks(query: &AstQuery) -> Result<(), PgError> {
+    if query.locks.is_empty() {
+        return Ok(());
+    }
+    let error = PgError::new(READ_ONLY, "a query that locks rows is refused: nothing is locked in the catalog");
+    Err(error.with_hint("leave FOR UPDATE or FOR SHARE out"))
 }
 
 /// The rows of a body as other types.

@@ -206,3 +206,17 @@ fn statement_that_is_no_longer_wanted_ends() {
     let compiled = Compiled::new(&query, tables, relations, 0).unwrap();
     assert_eq!(compiled.run(&[], &AtomicBool::new(true)).unwrap_err().code, crate::pg::error::CANCELED);
 }
+
+#[test]
+fn question_that_locks_rows_is_refused_wherever_it_stands() {
+    for text in [
+        "SELECT relname FROM pg_class FOR UPDATE",
+        "SELECT * FROM (SELECT relname FROM pg_class FOR SHARE) AS c",
+        "WITH c AS (SELECT relname FROM pg_class FOR UPDATE) SELECT * FROM c",
+        "WITH RECURSIVE c AS (SELECT 1 AS n UNION SELECT n FROM c FOR UPDATE) SELECT * FROM c",
+        "SELECT 'a' UNION (SELECT relname FROM pg_class FOR UPDATE)",
+    ] {
+        let error = ask(text).unwrap_err();
+        assert!(error.message.contains("locks rows"), "{text}: {error}");
+    }
+}

@@ -5,6 +5,8 @@
 
 use std::cmp::Ordering;
 use std::fmt::Write;
+use std::iter::Peekable;
+use std::str::Chars;
 use std::sync::Arc;
 
 use postgres_types::Type;
@@ -302,45 +304,80 @@ fn listed(items: &[Value], open: char, close: char, null: &str) -> String {
     out
 }
 
-/// The items of a list that is written as PostgreSQL writes them; `None` where it is no list.
+/// The items of a list that is written as PostgreSQL reads them; `None` where it is no list. A list within the list is an item as it is written.
 pub(in crate::pg) fn split_list(text: &str) -> Option<Vec<Option<String>>> {
     let inner = text.trim().strip_prefix('{')?.strip_suffix('}')?;
     let mut items = Vec::new();
-    let mut chars = inner.chars().peekable();
-    while chars.peek().is_some() {
-        let mut item = String::new();
-        let mut is_quoted = false;
-        let mut in_quotes = false;
-        let mut depth = 0_usize;
-        while let Some(next) = chars.peek().copied() {
-            match next {
-                ',' if !in_quotes && depth == 0 => break,
-                '"' if depth == 0 => {
-                    in_quotes = !in_quotes;
-                    is_quoted = true;
-                }
-                '\\' if depth == 0 => {
-                    chars.next();
-                    item.extend(chars.peek());
-                }
-                other => {
-                    match other {
-                        '{' if !in_quotes => depth += 1,
-                        '}' if !in_quotes => depth = depth.checked_sub(1)?,
-                        _ => {}
-                    }
-                    item.push(other);
-                }
-            }
-            chars.next();
-        }
-        let item = if is_quoted { item } else { item.trim().to_owned() };
-        items.push((is_quoted || !item.eq_ignore_ascii_case("null")).then_some(item));
-        if chars.next().is_some() && chars.peek().is_none() {
-            items.push(Some(String::new()));
+    if inner.trim().is_empty() {
+        return Some(items);
+    }
+    let mut rest = inner.chars().peekable();
+    loop {
+        items.push(item(&mut rest)?);
+        // An item ends at a comma or with the list.
+        if rest.next().is_none() {
+            return Some(items);
         }
     }
-    Some(items)
+}
+
+/// An item, up to the comma behind it. Space around it is not part of it, space in quotes is.
+fn item(rest: &mut Peekable<Chars<'_>>) -> Option<Option<String>> {
+    while rest.next_if(|c| c.is_whitespace()).is_some() {}
+    let mut item = String::new();
+    // How long the item is without the space behind it, and how deep in lists its end is.
+    let (mut length, mut depth, mut is_quoted) = (0, 0_usize, false);
+    while let Some(next) = rest.next_if(|c| *c != ',' || depth > 0) {
+        match next {
+            '"' => {
+                is_quoted |= depth == 0;
+                quoted(rest, depth > 0, &mut item)?;
+                length = item.len();
+                continue;
+            }
+            '\\' if depth == 0 => item.push(rest.next()?),
+            other => item.push(other),
+        }
+        match next {
+            '{' => depth += 1,
+            '}' => depth = depth.checked_sub(1)?,
+            _ => {}
+        }
+        if !next.is_whitespace() {
+            length = item.len();
+        }
+    }
+    item.truncate(length);
+    match (is_quoted, depth) {
+        (_, 1..) => None,
+        (false, _) if item.is_empty() => None,
+        (false, _) if item.eq_ignore_ascii_case("null") => Some(None),
+        _ => Some(Some(item)),
+    }
+}
+
+/// What stands in quotes, up to the one that ends it; with its quotes and backslashes where it is of a list within the list.
+fn quoted(rest: &mut Peekable<Chars<'_>>, as_written: bool, item: &mut String) -> Option<()> {
+    if as_written {
+        item.push('"');
+    }
+    loop {
+        let next = rest.next()?;
+        match next {
+            '"' => break,
+            '\\' => {
+                if as_written {
+                    item.push('\\');
+                }
+                item.push(rest.next()?);
+            }
+            other => item.push(other),
+        }
+    }
+    if as_written {
+        item.push('"');
+    }
+    Some(())
 }
 
 #[cfg(test)]
@@ -357,7 +394,21 @@ mod tests {
             vec![Some("a"), Some(""), Some("null"), Some("a b"), Some("a\"b"), Some("a\\b"), Some("{x}"), None];
         assert_eq!(read.iter().map(|item| item.as_deref()).collect::<Vec<_>>(), expected, "{text}");
         assert_eq!(split_list("{}"), Some(vec![]));
-        assert_eq!(split_list("x"), None);
+        for text in ["x", "{a", "{a,}", "{,a}", "{\"a}", "{{a}", "{a\\"] {
+            assert_eq!(split_list(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn space_around_items_of_a_list_is_none_of_theirs() {
+        let read =
+            |text| split_list(text).map(|items| items.into_iter().map(Option::unwrap_or_default).collect::<Vec<_>>());
+        let list = |items: &[&str]| Some(items.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>());
+        // As ADBC's driver for PostgreSQL writes the kinds of relations that it lists.
+        assert_eq!(read("{\"p\", \"m\", \"r\"}"), list(&["p", "m", "r"]));
+        assert_eq!(read(" { a b , \" c \" ,\td } "), list(&["a b", " c ", "d"]));
+        assert_eq!(read("{ }"), list(&[]));
+        assert_eq!(read("{{a, \"b, }\"}, {c}}"), list(&["{a, \"b, }\"}", "{c}"]));
     }
 
     #[test]
