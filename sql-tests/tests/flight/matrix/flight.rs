@@ -50,6 +50,8 @@ enum Ask {
 enum Bobs {
     /// It is not there, or what it asks of is not.
     NotFound,
+    /// He may not do this.
+    Denied,
     /// The answer says that nothing was cancelled.
     NotCancellable,
     /// An answer of his own, in which nothing is hers.
@@ -85,9 +87,16 @@ fn plain(name: &str, body: impl Into<Bytes>) -> Ask {
     Ask::Act(Action { r#type: name.to_owned(), body: body.into() })
 }
 
-fn query() -> CommandStatementQuery {
-    CommandStatementQuery { query: "SELECT id FROM vault.t".to_owned(), transaction_id: None }
+fn statement(text: &str) -> CommandStatementQuery {
+    CommandStatementQuery { query: text.to_owned(), transaction_id: None }
 }
+
+fn query() -> CommandStatementQuery {
+    statement("SELECT id FROM vault.t")
+}
+
+/// What only a role that defines views may do.
+const DEFINING: &str = "CREATE MATERIALIZED VIEW reports.made AS SELECT 1 AS n";
 
 fn prepared(hers: &Hers) -> CommandPreparedStatementQuery {
     CommandPreparedStatementQuery { prepared_statement_handle: hers.prepared.clone() }
@@ -112,6 +121,7 @@ const CALLS: &[Call] = &[
     // GetFlightInfo
     ("get_flight_info", |_| Ask::Info(FlightDescriptor::new_path(vec!["vault".to_owned()])), Bobs::Unimplemented),
     ("get_flight_info_statement", |_| info(&query()), Bobs::NotFound),
+    ("get_flight_info_statement", |_| info(&statement(DEFINING)), Bobs::Denied),
     ("get_flight_info_substrait_plan", |_| info(&CommandStatementSubstraitPlan::default()), Bobs::Unimplemented),
     ("get_flight_info_prepared_statement", |hers| info(&prepared(hers)), Bobs::NotFound),
     ("get_flight_info_catalogs", |_| info(&CommandGetCatalogs {}), Bobs::Own),
@@ -148,6 +158,11 @@ const CALLS: &[Call] = &[
         "do_put_statement_update",
         |_| put(&CommandStatementUpdate { query: "SELECT id FROM vault.t".to_owned(), ..Default::default() }),
         Bobs::NotFound,
+    ),
+    (
+        "do_put_statement_update",
+        |_| put(&CommandStatementUpdate { query: DEFINING.to_owned(), ..Default::default() }),
+        Bobs::Denied,
     ),
     ("do_put_statement_ingest", |_| put(&CommandStatementIngest::default()), Bobs::Unimplemented),
     ("do_put_prepared_statement_query", |hers| put(&prepared(hers)), Bobs::NotFound),
@@ -351,6 +366,7 @@ async fn what_is_one_users_is_not_there_for_another_by_any_call() {
                 Code::NotFound => Bobs::NotFound,
                 Code::InvalidArgument if status.message().contains("not found") => Bobs::NotFound,
                 Code::Unimplemented => Bobs::Unimplemented,
+                Code::PermissionDenied => Bobs::Denied,
                 code => panic!("{name}: {code:?} {}", status.message()),
             },
         };
@@ -372,6 +388,5 @@ async fn still_hers(world: &World, hers: &Hers) {
     assert!(ask(Ask::Get(hers.info.endpoint[0].ticket.clone().unwrap())).await.len() > 1, "her ticket");
     assert!(ask(get(&prepared(hers))).await.len() > 1, "her prepared statement");
     ask(Ask::Poll(hers.polling.clone())).await;
-    let unqualified = CommandStatementQuery { query: "SELECT id FROM t".to_owned(), transaction_id: None };
-    ask(info(&unqualified)).await;
+    ask(info(&statement("SELECT id FROM t"))).await;
 }

@@ -1,8 +1,9 @@
-//! Every call of Flight SQL and every message of the Postgres protocol, with no, a wrong, an expired and another user's credential.
+//! Every call of Flight SQL, every message of the Postgres protocol and every page of HTTP, with no, a wrong, an expired and another user's credential.
 //!
 //! Each door has one list of all that it can be sent. What the sources of the door know and its list has not fails the test, and so does a list that names what is not there.
 
 mod flight;
+mod http;
 mod postgres;
 
 use std::net::{IpAddr, Ipv4Addr};

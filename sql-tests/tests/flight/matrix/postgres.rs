@@ -33,6 +33,7 @@ const MESSAGES: &[Sent] = &[
     (b'Q', b"SELECT id FROM vault.t\0", Bobs::Error("42P01")),
     (b'Q', b"COPY vault.t TO STDOUT\0", Bobs::Error("42P01")),
     (b'Q', b"EXECUTE hers\0", Bobs::Error("26000")),
+    (b'Q', b"CREATE MATERIALIZED VIEW reports.made AS SELECT 1 AS n\0", Bobs::Error("42501")),
     (b'P', b"\0SELECT id FROM vault.t\0\0\0", Bobs::Error("42P01")),
     (b'B', b"\0hers\0\0\0\0\0\0\0", Bobs::Error("26000")),
     (b'D', b"Shers\0", Bobs::Error("26000")),
