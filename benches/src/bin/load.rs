@@ -4,7 +4,7 @@
 //!
 //! The server is a process of its own, with the memory that `POOL_BYTES` says. 1,000,000 orders are in Postgres and in a Parquet file, 200,000 customers in SQLite. A client asks,
 //! reads the whole answer, pauses for a second, give or take half, and asks again, for a minute. Nine of ten questions look one row up by its key, in Postgres or in SQLite by
-//! turns; the tenth is a scan: 100,000 rows of Postgres sent to the client, or a million rows of Parquet grouped. A lookup is text over Flight and a prepared statement over the
+//! turns; the tenth is a scan: 20,000 rows of Postgres sent to the client, or a million rows of Parquet grouped. A lookup is text over Flight and a prepared statement over the
 //! Postgres protocol, as their drivers send it. What a lookup takes is from its question to its last row.
 //!
 //! *Unloaded* is the same lookup by one client, the only one there is, a thousand times at each door and source with 1 ms between.
@@ -33,6 +33,8 @@ use tonic::transport::{Channel, Endpoint};
 
 const ORDERS: u64 = 1_000_000;
 const CUSTOMERS: u64 = 200_000;
+/// The rows of a scan that sends them.
+const SENT: u64 = 20_000;
 const POOL_BYTES: u64 = 512 << 20;
 const UNLOADED: usize = 1_000;
 /// One question of so many is a scan.
@@ -162,7 +164,7 @@ impl Question {
         match self {
             Self::OrderById => format!("SELECT * FROM shop.orders WHERE id = {id}"),
             Self::CustomerById => format!("SELECT * FROM people.customers WHERE id = {id}"),
-            Self::OrdersSent => format!("SELECT * FROM shop.orders WHERE id BETWEEN {id} AND {}", id + 99_999),
+            Self::OrdersSent => format!("SELECT * FROM shop.orders WHERE id BETWEEN {id} AND {}", id + SENT - 1),
             Self::OrdersGrouped => {
                 "SELECT customer, count(*), sum(amount) FROM files.orders GROUP BY customer".to_owned()
             }
@@ -175,7 +177,7 @@ impl Question {
         match self {
             Self::OrderById => (below(dice, ORDERS), 1),
             Self::CustomerById => (below(dice, CUSTOMERS), 1),
-            Self::OrdersSent => (below(dice, ORDERS - 100_000), 100_000),
+            Self::OrdersSent => (below(dice, ORDERS - SENT), SENT),
             Self::OrdersGrouped => (0, 1_000),
         }
     }
@@ -193,13 +195,13 @@ impl Client {
     async fn ask(&mut self, question: Question, id: u64) -> Result<u64, String> {
         match self {
             Self::Flight(client) => {
-                let failed = |error: arrow::error::ArrowError| error.to_string();
+                let failed = |error: arrow_flight::error::FlightError| error.to_string();
                 let info = client.execute(question.sql(id), None).await.map_err(failed)?;
                 let mut rows = 0;
                 for endpoint in info.endpoint {
                     let ticket = endpoint.ticket.ok_or("an endpoint without a ticket")?;
                     let mut batches = client.do_get(ticket).await.map_err(failed)?;
-                    while let Some(batch) = batches.try_next().await.map_err(|error| error.to_string())? {
+                    while let Some(batch) = batches.try_next().await.map_err(failed)? {
                         rows += batch.num_rows() as u64;
                     }
                 }

@@ -4,7 +4,8 @@
 //!
 //! A table of 100,000 rows, in Postgres and in MariaDB, is asked for one row at a time, by its primary key, over warm connections of one process. The bare driver runs
 //! a statement that it has prepared. `connector` prepares and opens a scan of the connector and reads its batches: the table is checked against its description each time.
-//! `connector, tagged` does so for a query, which the source can name to its operators. `engine` plans SQL and answers it, tagged too.
+//! `connector, tagged` does so for a query, which the source can name to its operators. `engine` plans SQL and answers it, tagged too; `engine, observed` is told of each query
+//! besides, as where traces are sent.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
-use headwater::Engine;
+use headwater::{Engine, QueryObserver, QueryTrace};
 use headwater_connectors::{MysqlConnector, PostgresConnector};
 use headwater_source::{
     CompareOp, Connector, Expr, OpenContext, OptionValue, Options, QueryId, ReadContext, ScalarValue, ScanRequest,
@@ -31,6 +32,21 @@ const ASKED: i64 = 2_000;
 enum Driver {
     Postgres(tokio_postgres::Client, tokio_postgres::Statement),
     Mysql(Box<mysql_async::Conn>, mysql_async::Statement),
+}
+
+/// Whether an engine is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Watch {
+    Off,
+    Observed,
+}
+
+/// Is told of each query, and makes nothing of it.
+#[derive(Debug)]
+struct Ignoring;
+
+impl QueryObserver for Ignoring {
+    fn ended(&self, _: QueryTrace) {}
 }
 
 #[tokio::main]
@@ -60,20 +76,28 @@ async fn measure(name: &str, mut driver: Driver, connector: &dyn Connector, kind
     let source = source(connector, url);
     let table = Arc::new(source.table("orders").await.expect("the table is described"));
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let engine = engine(directory.path(), kind, url).await;
-    let [mut bare, mut scanned, mut tagged, mut planned] = [const { vec![] }; 4];
+    let (plain, watched) = (
+        engine(directory.path(), kind, url, Watch::Off).await,
+        engine(directory.path(), kind, url, Watch::Observed).await,
+    );
+    let [mut bare, mut scanned, mut tagged, mut planned, mut observed] = [const { vec![] }; 5];
     for turn in 0..ASKED {
         let id = turn * 7_919 % ROWS + 1;
         let query = ReadContext::from(QueryId::new(turn.unsigned_abs()));
         bare.push(timed(async || driver.ask(id).await).await);
         scanned.push(timed(async || by_connector(&source, &table, id, &ReadContext::default()).await).await);
         tagged.push(timed(async || by_connector(&source, &table, id, &query).await).await);
-        planned.push(timed(async || by_engine(&engine, id).await).await);
+        planned.push(timed(async || by_engine(&plain, id).await).await);
+        observed.push(timed(async || by_engine(&watched, id).await).await);
     }
     let floor = share(&bare, 0.5);
-    for (side, times) in
-        [("driver", &bare), ("connector", &scanned), ("connector, tagged", &tagged), ("engine", &planned)]
-    {
+    for (side, times) in [
+        ("driver", &bare),
+        ("connector", &scanned),
+        ("connector, tagged", &tagged),
+        ("engine", &planned),
+        ("engine, observed", &observed),
+    ] {
         let median = share(times, 0.5);
         println!(
             "| {name} | {side} | {} | {} | {} |",
@@ -141,11 +165,14 @@ fn source(connector: &dyn Connector, url: &str) -> Arc<dyn Source> {
     connector.open(context, &options).expect("the source opens")
 }
 
-async fn engine(directory: &Path, kind: &str, url: &str) -> Engine {
+async fn engine(directory: &Path, kind: &str, url: &str, watch: Watch) -> Engine {
     let manifest = format!(
         "service: shop\nsource: {{connector: {kind}, url: \"{url}\"}}\npublishes: {{orders: {{from: orders}}}}\n"
     );
     std::fs::write(directory.join("shop.yaml"), manifest).expect("a manifest is written");
-    let connectors = headwater_connectors::all();
-    Engine::builder().services_dir(directory).connectors(connectors).build().await.expect("the engine opens")
+    let mut builder = Engine::builder().services_dir(directory).connectors(headwater_connectors::all());
+    if watch == Watch::Observed {
+        builder = builder.observer(Arc::new(Ignoring));
+    }
+    builder.build().await.expect("the engine opens")
 }

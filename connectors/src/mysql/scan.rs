@@ -23,7 +23,7 @@ use headwater_source::{
 use mysql_async::prelude::Queryable;
 use mysql_async::{BinaryProtocol, Params, QueryResult, Statement, Value};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::connect::{Lease, Pool};
 use super::decode::{Decoder, Fault};
@@ -187,14 +187,18 @@ impl MysqlScan {
 
     /// Whether the tables are as they were planned. A connection that is found dead here was so before anything of the query was asked, and another takes its place.
     async fn check(&self, lease: &mut Lease) -> Result<()> {
-        let lost = |error: &Error| matches!(error, Error::Interrupted { .. } | Error::Unavailable { .. });
-        match self.check_tables(lease).await {
-            Err(error) if lease.may_be_dead() && lost(&error) => {
-                lease.renew().await?;
-                self.check_tables(lease).await
-            }
-            other => other,
+        if !lease.may_be_dead() {
+            return self.check_tables(lease).await;
         }
+        let lost = |error: &Error| matches!(error, Error::Interrupted { .. } | Error::Unavailable { .. });
+        // One that was lost on the way says nothing at all.
+        match timeout(self.pool.config().connect_timeout, self.check_tables(lease)).await {
+            Ok(Err(error)) if lost(&error) => {}
+            Ok(checked) => return checked,
+            Err(_) => {}
+        }
+        lease.renew().await?;
+        self.check_tables(lease).await
     }
 
     async fn check_tables(&self, lease: &mut Lease) -> Result<()> {
