@@ -270,7 +270,7 @@ impl Serving {
     }
 
     async fn client(&self, number: u64) -> Client {
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             let endpoint = Endpoint::from_shared(format!("http://{}", self.flight)).expect("an address");
             let channel = endpoint.tcp_nodelay(true).connect().await.expect("it listens");
             return Client::Flight(Box::new(FlightSqlServiceClient::new(channel)));

@@ -116,7 +116,7 @@ pub(crate) fn secured(
 
 /// Begins TLS on a connection, with the certificate that is in force now.
 pub(crate) async fn handshake(connection: Connection, door: Door, tls: &Tls) -> io::Result<Connection> {
-    let Ok((stream, again)) = connection.into_plain() else {
+    let Some((stream, again)) = connection.into_plain() else {
         return Err(io::Error::other("the connection speaks TLS already"));
     };
     let acceptor = TlsAcceptor::from(tls.config(door));

@@ -109,8 +109,8 @@ impl Connection {
         &self.origin
     }
 
-    /// Takes the plain connection out, to begin TLS on it; the connection itself where it has begun already.
-    pub(crate) fn into_plain(self) -> Result<(TcpStream, impl FnOnce(TlsStream<TcpStream>) -> Self), Self> {
+    /// Takes the plain connection out, to begin TLS on it; `None` where it has begun already.
+    pub(crate) fn into_plain(self) -> Option<(TcpStream, impl FnOnce(TlsStream<TcpStream>) -> Self)> {
         let Self { stream, origin, patience, held } = self;
         match stream {
             Stream::Plain(stream) => {
@@ -120,9 +120,9 @@ impl Connection {
                     let origin = Origin { certificate, ..origin };
                     Self { stream: Stream::Secured(Box::new(secured)), origin, patience, held }
                 };
-                Ok((stream, again))
+                Some((stream, again))
             }
-            stream @ Stream::Secured(_) => Err(Self { stream, origin, patience, held }),
+            Stream::Secured(_) => None,
         }
     }
 }

@@ -6,7 +6,7 @@ use headwater_connectors::conformance::feed::Replica;
 use headwater_source::{Error, FeedClass, ScalarValue};
 
 use super::Followed;
-use crate::following::{Following, ids, next};
+use crate::following::{Following, next};
 use crate::postgres::{eventually, failure};
 
 #[tokio::test]
