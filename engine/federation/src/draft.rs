@@ -10,7 +10,7 @@
 //! a part keeps more than its operators show, as one that hands keys from one side to the other, leaves none.
 
 use std::any::Any;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -19,6 +19,7 @@ use datafusion::execution::SessionState;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
+use parking_lot::Mutex;
 
 use crate::RemoteScanExec;
 use crate::region::tie;
@@ -29,7 +30,7 @@ pub struct Draft(Arc<dyn ExecutionPlan>);
 
 /// Where planning leaves the draft of a plan.
 #[derive(Debug, Clone, Default)]
-pub struct DraftSlot(Arc<OnceLock<Draft>>);
+pub struct DraftSlot(Arc<Mutex<Option<Draft>>>);
 
 /// The physical optimizer rule that leaves the draft. What comes after it is done again for each run.
 #[derive(Debug, Default)]
@@ -66,7 +67,7 @@ const RESETTABLE: [&str; 21] = [
 impl DraftSlot {
     /// The draft that planning left, if it left one.
     pub fn take(&self) -> Option<Draft> {
-        self.0.get().cloned()
+        self.0.lock().take()
     }
 }
 
@@ -100,13 +101,14 @@ impl LeaveDraft {
 impl PhysicalOptimizerRule for LeaveDraft {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         let Some(slot) = config.extensions.get::<DraftSlot>() else { return Ok(plan) };
+        // A statement's own plan comes after any that was planned on the way to it.
+        *slot.0.lock() = None;
         if !is_resettable(&plan)? {
             return Ok(plan);
         }
         // What runs must not be the draft: operators that the rules to come leave as they are would keep in it what they built.
         let runs = afresh(&plan)?;
-        // The first plan of a statement is the statement's; DataFusion plans none within.
-        let _ = slot.0.set(Draft(plan));
+        *slot.0.lock() = Some(Draft(plan));
         Ok(runs)
     }
 
