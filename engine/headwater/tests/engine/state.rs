@@ -1,6 +1,7 @@
 //! Views' state in an object store: it comes back, and only the engine that came last writes it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::TryStreamExt;
 use headwater::{StateStore, ViewOptions};
@@ -13,7 +14,9 @@ use crate::views::{accounts, ask, number, quick, text, until};
 
 fn kept_in(store: &Arc<InMemory>) -> ViewOptions {
     let store = Arc::clone(store) as Arc<dyn ObjectStore>;
-    ViewOptions { state: Some(StateStore::Objects { store, prefix: Path::from("team/state") }), ..quick() }
+    let state = Some(StateStore::Objects { store, prefix: Path::from("team/state") });
+    // Each checkpoint is the test's own.
+    ViewOptions { state, checkpoint_interval: Duration::from_secs(3_600), ..quick() }
 }
 
 async fn names(store: &InMemory) -> Vec<String> {
