@@ -2,33 +2,61 @@
 //!
 //! A query may compute for seconds without a pause. Polled where the terminal or a connection is served, it would hold up Ctrl-C, and
 //! every other request; on threads of its own it does not, and it computes the next batch while the last one travels.
+//!
+//! Queries that read little have threads for themselves, and the operating system runs them before those of the others: a row that is
+//! looked up by its key does not wait for a scan. A query whose reading was guessed to be little goes on among the others once it has
+//! computed for longer than a small one does.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures::{Stream, StreamExt};
+use arrow::record_batch::RecordBatch;
+use cpu_time::ThreadTime;
+use futures::{Stream, StreamExt, TryStreamExt};
+use headwater::Answer;
+use thread_priority::{ThreadPriority, ThreadPriorityValue};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::mpsc;
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, Sleep};
 
 /// How long a cancelled statement may take to tell its sources so. A source tells nothing when it has heard.
 pub(crate) const FAREWELL: Duration = Duration::from_secs(1);
 
-/// The threads that queries run on, one for each core. Dropping it cuts off what runs at its next pause, without waiting.
+/// How long a query computes before it counts as none that reads little, without the time that it waits.
+const LITTLE: Duration = Duration::from_millis(5);
+
+/// The priority of threads of queries that read much, of 99, where other threads have 49. On Linux it is a nice value of 9: where both want the time of a core, another thread gets
+/// seven times of theirs, and theirs is enough to go on.
+const MUCH: u8 = 25;
+
+/// The threads that queries run on, twice one for each core. Dropping it cuts off what runs at its next pause, without waiting.
 pub(crate) struct Queries {
-    /// None only while it is dropped.
-    runtime: Option<Runtime>,
-    handle: Handle,
+    threads: Threads,
+    /// Empty only while it is dropped.
+    runtimes: Vec<Runtime>,
+}
+
+/// Where queries are started.
+#[derive(Debug, Clone)]
+pub(crate) struct Threads {
+    /// For queries that read little.
+    little: Handle,
+    /// For all others.
+    much: Handle,
 }
 
 impl Queries {
     /// Starts the threads.
     pub(crate) fn start() -> io::Result<Self> {
-        let runtime = Builder::new_multi_thread().enable_all().thread_name("query").build()?;
-        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
+        let little = Builder::new_multi_thread().enable_all().thread_name("query").build()?;
+        let much =
+            Builder::new_multi_thread().enable_all().thread_name("scan").on_thread_start(let_others_pass).build()?;
+        let threads = Threads { little: little.handle().clone(), much: much.handle().clone() };
+        Ok(Self { threads, runtimes: vec![little, much] })
     }
 
     /// Lets what was cancelled tell its sources so, for as long as that may take, and then drops the threads. Does not wait for it.
@@ -39,17 +67,54 @@ impl Queries {
         });
     }
 
-    /// What streams are started on.
-    pub(crate) fn handle(&self) -> &Handle {
-        &self.handle
+    /// Where queries are started.
+    pub(crate) fn threads(&self) -> &Threads {
+        &self.threads
     }
 }
 
 impl Drop for Queries {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
+        for runtime in std::mem::take(&mut self.runtimes) {
             runtime.shutdown_background();
         }
+    }
+}
+
+/// Lets the operating system run other threads before this one.
+fn let_others_pass() {
+    let Ok(priority) = ThreadPriorityValue::try_from(MUCH) else { return };
+    if let Err(error) = ThreadPriority::Crossplatform(priority).set_for_current() {
+        tracing::warn!(?error, "queries that read much have the priority of those that read little");
+    }
+}
+
+impl Threads {
+    /// Starts an answer on the threads for it. It ends a moment after its deadline, also where it computes without a pause. `error` is how an error is told.
+    pub(crate) fn run<E, F>(&self, answer: Answer, error: F) -> Result<Detached<Result<RecordBatch, E>>, E>
+    where
+        E: Send + Unpin + 'static,
+        F: Fn(headwater::Error) -> E + Send + 'static,
+    {
+        let little = answer.reads_little();
+        // Operators may spawn as soon as they are executed.
+        let _entered = if little { self.little.enter() } else { self.much.enter() };
+        let late = answer.deadline().map(|deadline| (deadline.limit(), error(deadline.error())));
+        let batches = answer.into_stream().map_err(&error)?;
+        let batches = batches.map_err(move |failed| error(failed.into()));
+        let detached = match little {
+            true => Detached::start_little(self, batches),
+            false => Detached::start(&self.much, batches),
+        };
+        Ok(match late {
+            Some((limit, late)) => detached.until(limit, Err(late)),
+            None => detached,
+        })
+    }
+
+    /// Computes a value on the threads of queries that read little.
+    pub(crate) fn compute<T: Send + 'static>(&self, value: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+        self.little.spawn(async move { value() })
     }
 }
 
@@ -78,13 +143,24 @@ struct Overdue<T> {
 
 impl<T: Send + 'static> Detached<T> {
     /// Starts a stream.
-    pub(crate) fn start(on: &Handle, mut stream: impl Stream<Item = T> + Send + Unpin + 'static) -> Self {
+    fn start(on: &Handle, stream: impl Stream<Item = T> + Send + Unpin + 'static) -> Self {
         let (sender, items) = mpsc::channel(WAITING_MAX);
-        let task = on.spawn(async move {
-            while let Some(item) = stream.next().await {
-                if sender.send(item).await.is_err() {
-                    return;
-                }
+        Self { items, overdue: None, task: Some(on.spawn(send(stream, sender))) }
+    }
+
+    /// Starts a stream that should soon be at its end. Where it is not, it goes on among those that read much.
+    fn start_little(threads: &Threads, stream: impl Stream<Item = T> + Send + Unpin + 'static) -> Self {
+        let (sender, items) = mpsc::channel(WAITING_MAX);
+        let much = threads.much.clone();
+        let task = threads.little.spawn(async move {
+            let mut sending = Box::pin(send(stream, sender));
+            if is_little(sending.as_mut()).await {
+                return;
+            }
+            let mut rest = JoinSet::new();
+            rest.spawn_on(sending, &much);
+            if let Some(Err(Ok(panic))) = rest.join_next().await.map(|ended| ended.map_err(JoinError::try_into_panic)) {
+                std::panic::resume_unwind(panic);
             }
         });
         Self { items, overdue: None, task: Some(task) }
@@ -97,6 +173,32 @@ impl<T: Send + 'static> Detached<T> {
         self.overdue = at.map(|at| Overdue { at, sleep: None, last });
         self
     }
+}
+
+/// Sends the items to whoever reads them, until nobody does.
+async fn send<T>(mut stream: impl Stream<Item = T> + Unpin, sender: mpsc::Sender<T>) {
+    while let Some(item) = stream.next().await {
+        if sender.send(item).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Runs it to its end or until it has computed for longer than a query does that reads little; whether it is over.
+async fn is_little(mut sending: Pin<&mut impl Future>) -> bool {
+    let mut computed = Duration::ZERO;
+    poll_fn(|cx| {
+        // The time on a clock goes on while others run.
+        let before = ThreadTime::now();
+        let polled = sending.as_mut().poll(cx);
+        computed += before.elapsed();
+        match polled {
+            Poll::Ready(_) => Poll::Ready(true),
+            Poll::Pending if computed > LITTLE => Poll::Ready(false),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
 }
 
 impl<T: Unpin> Stream for Detached<T> {
@@ -168,7 +270,7 @@ mod tests {
         let queries = Queries::start().unwrap();
         let (stop, stopped) = std::sync::mpsc::channel::<()>();
         let stream = futures::stream::once(async move { stopped.recv().is_err() }).boxed();
-        let mut busy = Detached::start(queries.handle(), stream);
+        let mut busy = Detached::start_little(queries.threads(), stream);
         // On this runtime's one thread, this would never be reached if the stream ran here.
         tokio::task::yield_now().await;
         drop(stop);
@@ -184,11 +286,64 @@ mod tests {
             "late"
         })
         .boxed();
-        let busy = Detached::start(queries.handle(), stream).until(Duration::from_millis(1), "given up");
+        let busy = Detached::start(&queries.threads().much, stream).until(Duration::from_millis(1), "given up");
         assert_eq!(busy.collect::<Vec<_>>().await, ["given up"]);
         drop(stop);
-        let quick = Detached::start(queries.handle(), futures::stream::iter([1, 2])).until(Duration::ZERO, 3);
+        let quick = Detached::start_little(queries.threads(), futures::stream::iter([1, 2])).until(Duration::ZERO, 3);
         assert_eq!(quick.collect::<Vec<_>>().await, [1, 2]);
+    }
+
+    fn spin(time: Duration) {
+        let before = ThreadTime::now();
+        while before.elapsed() < time {
+            std::hint::spin_loop();
+        }
+    }
+
+    fn thread() -> String {
+        std::thread::current().name().unwrap_or_default().to_owned()
+    }
+
+    #[tokio::test]
+    async fn query_that_computes_long_goes_on_among_the_scans_and_loses_nothing() {
+        let queries = Queries::start().unwrap();
+        let stream = futures::stream::iter(0..100).then(|item| async move {
+            spin(LITTLE / 10);
+            tokio::task::yield_now().await;
+            (item, thread())
+        });
+        let sent: Vec<(i32, String)> = Detached::start_little(queries.threads(), stream.boxed()).collect().await;
+        assert_eq!(sent.iter().map(|(item, _)| *item).collect::<Vec<_>>(), (0..100).collect::<Vec<_>>());
+        assert_eq!((sent[0].1.as_str(), sent[99].1.as_str()), ("query", "scan"));
+    }
+
+    #[tokio::test]
+    async fn panic_of_a_query_that_went_on_among_the_scans_is_passed_on() {
+        let queries = Queries::start().unwrap();
+        let stream = futures::stream::iter(0..100).then(|_| async {
+            spin(LITTLE / 10);
+            tokio::task::yield_now().await;
+            assert_eq!(thread(), "query", "boom");
+        });
+        let sent = Detached::start_little(queries.threads(), stream.boxed()).collect::<Vec<_>>();
+        assert!(AssertUnwindSafe(sent).catch_unwind().await.is_err());
+    }
+
+    /// By how much this thread lets others pass: the seventeenth of the values behind its name.
+    #[cfg(target_os = "linux")]
+    fn nice() -> i32 {
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+        let (_, values) = stat.rsplit_once(')').unwrap();
+        values.split_whitespace().nth(16).unwrap().parse().unwrap()
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn lookups_go_before_scans() {
+        let queries = Queries::start().unwrap();
+        let of = |handle: &Handle| handle.block_on(handle.spawn(async { nice() })).unwrap();
+        assert_eq!(of(&queries.threads().little), nice());
+        assert_eq!(of(&queries.threads().much), 9);
     }
 
     #[tokio::test]

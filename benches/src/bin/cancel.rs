@@ -22,6 +22,7 @@ use mysql_async::prelude::Queryable;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_postgres::NoTls;
+use tokio_postgres::error::SqlState;
 use tonic::transport::Endpoint;
 
 const CANCELS: usize = 100;
@@ -129,7 +130,8 @@ async fn by_postgres(address: SocketAddr, query: &str, looking: &mut Looking) ->
     tokio::spawn(connection);
     let (token, query) = (client.cancel_token(), query.to_owned());
     let reading = tokio::spawn(async move {
-        client.query(&query, &[]).await.expect_err("the query is cancelled");
+        let error = client.query(&query, &[]).await.expect_err("the query is cancelled");
+        assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED), "{error}");
         Instant::now()
     });
     looking.until(true).await;
@@ -159,11 +161,11 @@ impl Looking {
         match self {
             Self::Postgres(client) => {
                 let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' \
-                     AND pid <> pg_backend_pid() AND query LIKE '%endless%'";
+                     AND pid <> pg_backend_pid() AND query LIKE 'SELECT \"id\"%endless%'";
                 client.query_one(sql, &[]).await.expect("it is told").get::<_, i64>(0) > 0
             }
             Self::Mysql(conn) => {
-                let sql = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID() AND COMMAND <> 'Sleep' AND INFO LIKE '%endless%'";
+                let sql = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID() AND COMMAND <> 'Sleep' AND INFO LIKE '%SELECT `id`%endless%'";
                 conn.query_first::<i64, _>(sql).await.expect("it is told").unwrap_or_default() > 0
             }
         }

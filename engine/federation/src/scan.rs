@@ -33,6 +33,7 @@ use headwater_source::{Error, ReadContext, Scan, Source};
 use tokio::sync::OnceCell;
 use tracing::debug;
 
+use crate::connections::{ConnectionsOn, On};
 use crate::keys::{KeyFilter, key_filter};
 use crate::narrow::{Narrowed, Planned};
 use crate::once::ReadOnce;
@@ -233,7 +234,8 @@ impl RemoteScanExec {
     ) -> stream::BoxStream<'static, Result<RecordBatch>> {
         let config = context.session_config();
         let of = OfQuery { admission: config.get_extension(), traces: config.get_extension() };
-        stream::once(self.read(partition, of))
+        let connections = config.get_extension::<ConnectionsOn>();
+        stream::once(On::new(connections.as_deref(), self.read(partition, of)))
             .map_ok(|reading| match reading {
                 Some(reading) => stream::try_unfold(reading, Reading::next).boxed(),
                 None => stream::empty().boxed(),

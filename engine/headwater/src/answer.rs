@@ -11,7 +11,7 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::TryStreamExt;
-use headwater_federation::{RemoteLog, StatementTraces};
+use headwater_federation::{RemoteLog, StatementTraces, reads_little};
 
 use crate::access::Leave;
 use crate::audit::Entry;
@@ -154,6 +154,12 @@ impl Answer {
     pub fn estimated_rows(&self) -> Option<usize> {
         let statistics = StatisticsContext::new().compute(self.plan.as_ref(), &StatisticsArgs::new());
         statistics.ok()?.num_rows.get_value().copied()
+    }
+
+    /// Whether the query reads few rows, as the planner estimates it: no source is guessed to send more than a thousand, and nothing makes
+    /// many of them. Such a query ends soon, or the guess was wrong.
+    pub fn reads_little(&self) -> bool {
+        reads_little(&self.plan)
     }
 
     /// The query's deadline. The stream keeps it wherever the query pauses, and one that computes without a pause goes on beyond it; who runs

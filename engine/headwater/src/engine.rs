@@ -9,8 +9,9 @@ use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::logical_expr::TableType;
 use futures::future::join_all;
-use headwater_federation::{Catalog, Published, QueryDeadline, Service, Settings, Tables};
+use headwater_federation::{Catalog, ConnectionsOn, Published, QueryDeadline, Service, Settings, Tables};
 use headwater_source::{Connector, Error as SourceError, OpenContext, ServiceName, Source, TableDef, TableKind};
+use tokio::runtime::Handle;
 use tracing::warn;
 
 use crate::access::{ACCESS_FILE, Access, Otherwise, SessionGuard, is_there};
@@ -78,6 +79,7 @@ pub struct EngineBuilder {
     otherwise: Otherwise,
     audit: Option<Arc<AuditLog>>,
     observer: Option<Arc<dyn QueryObserver>>,
+    connections: Option<ConnectionsOn>,
 }
 
 /// A table as the catalog lists it.
@@ -165,6 +167,14 @@ impl EngineBuilder {
         self
     }
 
+    /// Opens the connections of queries to their sources on this runtime, which must live as long as the engine; otherwise each is opened on
+    /// the runtime of the query that needs it first. Whoever runs queries on several runtimes wants this: a source's connections serve one
+    /// query after the other, and a socket is told of what came by the runtime that it was opened on.
+    pub fn connections_on(mut self, runtime: Handle) -> Self {
+        self.connections = Some(ConnectionsOn(runtime));
+        self
+    }
+
     /// Opens everything. Nothing is connected yet: a service that is down fails the queries that need it, and no others.
     ///
     /// # Errors
@@ -193,7 +203,11 @@ impl EngineBuilder {
         let engine = Engine {
             views: Opaque::new(Views::open(Arc::clone(&catalog), views, self.limits.view_memory_bytes)?),
             catalog: Opaque::new(catalog),
-            template: Opaque::new(Arc::new(Template::new(Governor::new(&self.limits, self.observer)?))),
+            template: Opaque::new(Arc::new(Template::new(Governor::new(
+                &self.limits,
+                self.observer,
+                self.connections,
+            )?))),
             search_path: self.search_path,
             deadline: QueryDeadline(self.limits.query_deadline),
             view_files: self.view_files,

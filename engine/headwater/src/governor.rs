@@ -10,7 +10,7 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::TrackConsumersPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::SessionConfig;
-use headwater_federation::{Gates, StatementTraces};
+use headwater_federation::{ConnectionsOn, Gates, StatementTraces};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::Passed;
@@ -43,6 +43,7 @@ pub(crate) struct Governor {
     last_query: AtomicU64,
     counters: Counters,
     observer: Option<Arc<dyn QueryObserver>>,
+    connections: Option<Arc<ConnectionsOn>>,
 }
 
 /// A query's right to run. Dropping it lets the next one in.
@@ -50,7 +51,11 @@ pub(crate) type Turn = OwnedSemaphorePermit;
 
 impl Governor {
     /// Puts limits in force.
-    pub(crate) fn new(limits: &Limits, observer: Option<Arc<dyn QueryObserver>>) -> Result<Arc<Self>> {
+    pub(crate) fn new(
+        limits: &Limits,
+        observer: Option<Arc<dyn QueryObserver>>,
+        connections: Option<ConnectionsOn>,
+    ) -> Result<Arc<Self>> {
         limits.check()?;
         let memory_bytes = usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX);
         let mode = match limits.spill_bytes {
@@ -75,6 +80,7 @@ impl Governor {
             last_query: AtomicU64::new(0),
             counters: Counters::default(),
             observer,
+            connections: connections.map(Arc::new),
         }))
     }
 
@@ -122,6 +128,9 @@ impl Governor {
         context: TaskContext,
     ) -> (Arc<TaskContext>, Option<Arc<StatementTraces>>) {
         let mut config = context.session_config().clone().with_extension(Arc::new(self.gates.admission(query)));
+        if let Some(connections) = &self.connections {
+            config.set_extension(Arc::clone(connections));
+        }
         let traces = self.observer.as_ref().map(|_| Arc::<StatementTraces>::default());
         if let Some(traces) = &traces {
             config.set_extension(Arc::clone(traces));

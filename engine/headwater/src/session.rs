@@ -1,5 +1,6 @@
 //! A session: what one user SETs, and the way from a statement's text to its answer.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -363,7 +364,7 @@ impl Session {
     /// The physical plan, with what views hold read from them where the session bounds how old an answer may be.
     async fn planned(
         &self,
-        mut state: SessionState,
+        mut state: Cow<'_, SessionState>,
         mut plan: LogicalPlan,
         sight: Option<&Sight>,
     ) -> Result<(Arc<dyn ExecutionPlan>, TaskContext, Option<Stamp>)> {
@@ -373,29 +374,29 @@ impl Session {
         }
         let demand = Demand::of(&self.settings.read());
         let pinned = state.config().get_extension::<Pin>().and_then(|pin| pin.pinned());
-        let answered = self.views.shared().answer_from_views(plan, &state, &demand, pinned, sight).await?;
+        let answered = self.views.shared().answer_from_views(plan, state.as_ref(), &demand, pinned, sight).await?;
         let mut stamp = None;
         if let Some(epoch) = answered.epoch {
             let views = reads_views(&answered.plan)?;
             stamp = Some(self.views.shared().stamp(&epoch, views.iter().map(|(_, view)| *view)));
-            state.config_mut().set_extension(Arc::new(Pin::to(epoch)));
+            state.to_mut().config_mut().set_extension(Arc::new(Pin::to(epoch)));
         }
         let plan = state.create_physical_plan(&answered.plan).await?;
-        let context = TaskContext::from(&state);
+        let context = TaskContext::from(state.as_ref());
         if answered.notes.is_empty() || !matches!(answered.plan, LogicalPlan::Explain(_)) {
             return Ok((plan, context, stamp));
         }
-        let plan = explained(plan, Arc::new(TaskContext::from(&state)), &answered.notes).await?;
+        let plan = explained(plan, Arc::new(TaskContext::from(state.as_ref())), &answered.notes).await?;
         Ok((plan, context, stamp))
     }
 
     /// Pins one epoch for all the views that a query reads, as fresh as the session demands; or puts the views' own queries in their place.
-    async fn pinned(
+    async fn pinned<'s>(
         &self,
-        state: &SessionState,
+        state: &'s SessionState,
         plan: LogicalPlan,
-    ) -> Result<(SessionState, LogicalPlan, Option<Stamp>)> {
-        let mut state = state.clone();
+    ) -> Result<(Cow<'s, SessionState>, LogicalPlan, Option<Stamp>)> {
+        let mut state = Cow::Borrowed(state);
         let views = reads_views(&plan)?;
         if views.is_empty() {
             return Ok((state, plan, None));
@@ -404,7 +405,7 @@ impl Session {
         match self.views.shared().fresh(&views, &demand).await? {
             Found::Epoch(epoch) => {
                 let stamp = self.views.shared().stamp(&epoch, views.iter().map(|(_, view)| *view));
-                state.config_mut().set_extension(Arc::new(Pin::to(epoch)));
+                state.to_mut().config_mut().set_extension(Arc::new(Pin::to(epoch)));
                 Ok((state, plan, Some(stamp)))
             }
             Found::Live => {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use headwater::{ACCESS_FILE, AuditLog, Config, Engine, StateStore, ViewAction, ViewOptions};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -44,6 +45,7 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
         .connectors(headwater_connectors::all())
         .search_path(args.search_path)
         .limits(config(args.config.as_deref())?.limits)
+        .connections_on(Handle::current())
         .views(ViewOptions {
             state: args.state.as_deref().map(StateStore::parse).transpose()?,
             checkpoint_interval: Duration::from_millis(args.checkpoint_interval_ms),

@@ -24,7 +24,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use super::args::{ConnectArgs, TargetArgs};
 use super::failure::Failure;
 use super::serve::{config, with_causes};
-use crate::detached::{Detached, Queries};
+use crate::detached::Queries;
 use crate::flight::session::new_cookie;
 
 /// How long a server may take to accept a connection.
@@ -96,15 +96,8 @@ impl Target {
         match self {
             Self::Embedded { session, queries, .. } => {
                 let answer = session.sql(text).await?;
-                let (schema, log, deadline) = (answer.stamped_schema(), answer.remote_statements(), answer.deadline());
-                // Operators may spawn as soon as they are executed.
-                let queries = queries.lock();
-                let _entered = queries.handle().enter();
-                let batches = answer.into_stream()?.map_err(|error| Failure::from(headwater::Error::from(error)));
-                let mut batches = Detached::start(queries.handle(), batches);
-                if let Some(deadline) = deadline {
-                    batches = batches.until(deadline.limit(), Err(Failure::from(deadline.error())));
-                }
+                let (schema, log) = (answer.stamped_schema(), answer.remote_statements());
+                let batches = queries.lock().threads().run(answer, Failure::from)?;
                 Ok(Running { schema, batches: Box::pin(batches), log: Some(log) })
             }
             Self::Remote(client) => {

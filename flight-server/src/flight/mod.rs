@@ -181,7 +181,7 @@ pub async fn serve_secured(
     let (cut, cut_off) = watch::channel(false);
     let (stopping, is_stopping) = watch::channel(false);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let service = Service::new(engine, &limits, queries.handle().clone(), is_stopping, cut_off);
+    let service = Service::new(engine, &limits, queries.threads().clone(), is_stopping, cut_off);
     let flight = FlightServiceServer::new(Rpc::new(service.clone(), security.gate, connections))
         .max_decoding_message_size(message_bytes)
         .max_encoding_message_size(usize::MAX);

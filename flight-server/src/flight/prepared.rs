@@ -6,7 +6,6 @@ use arrow::datatypes::{Schema, SchemaRef};
 use futures::{StreamExt, TryStreamExt};
 use headwater::Prepared;
 use parking_lot::Mutex;
-use tokio::runtime::Handle;
 use tonic::Status;
 
 use super::error::status;
@@ -14,6 +13,7 @@ use super::parameters::Row;
 use super::statements::batches_of;
 use super::stream::Batches;
 use crate::auth::current;
+use crate::detached::Threads;
 
 /// A prepared statement and the parameters that are bound to it.
 pub(super) struct PreparedStatement {
@@ -68,7 +68,7 @@ pub(super) fn per_row(
     statement: Arc<PreparedStatement>,
     rows: Vec<Row>,
     schema: SchemaRef,
-    threads: Handle,
+    threads: Threads,
 ) -> Batches {
     let parent = current::parent();
     let runs = futures::stream::iter(rows).then(move |row| {

@@ -23,7 +23,6 @@ use arrow_flight::sql::{
 use arrow_flight::{Action, FlightDescriptor, FlightInfo, Ticket};
 use headwater::{Engine, Session};
 use prost::Message;
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 use tracing::debug;
@@ -36,6 +35,7 @@ use super::statements::Statements;
 use super::stream::FlightStream;
 use super::{Limits, info, metadata, parameters};
 use crate::auth::current;
+use crate::detached::Threads;
 
 /// Flight SQL over an engine. Clones share everything.
 #[derive(Clone)]
@@ -58,7 +58,7 @@ impl Service {
     pub(super) fn new(
         engine: Engine,
         limits: &Limits,
-        threads: Handle,
+        threads: Threads,
         stopping: watch::Receiver<bool>,
         cut_off: watch::Receiver<bool>,
     ) -> Self {

@@ -5,10 +5,8 @@ use std::time::Instant;
 
 use arrow::datatypes::SchemaRef;
 use arrow_flight::{CancelStatus, FlightDescriptor};
-use futures::TryStreamExt;
 use headwater::{Answer, Engine, Session};
 use prost::bytes::Bytes;
-use tokio::runtime::Handle;
 use tonic::Status;
 use uuid::Uuid;
 
@@ -23,7 +21,7 @@ use super::spread::Share;
 use super::store::Store;
 use super::stream::Batches;
 use crate::auth::current;
-use crate::detached::Detached;
+use crate::detached::Threads;
 use crate::text;
 
 /// Everything that the server keeps for its clients.
@@ -38,7 +36,7 @@ pub(super) struct Statements {
     spread_rows: usize,
     running: Running,
     /// Where queries run.
-    threads: Handle,
+    threads: Threads,
 }
 
 /// A planned statement that waits for its ticket to be fetched.
@@ -110,7 +108,7 @@ fn name_of(handle: &[u8], what: &str) -> Result<Uuid, Status> {
 }
 
 impl Statements {
-    pub(super) fn new(engine: Engine, limits: &Limits, threads: Handle) -> Self {
+    pub(super) fn new(engine: Engine, limits: &Limits, threads: Threads) -> Self {
         Self {
             engine,
             threads,
@@ -421,16 +419,7 @@ fn no_cookie() -> Status {
     )
 }
 
-/// Starts an answer on the threads of queries.
-pub(super) fn batches_of(answer: Answer, threads: &Handle) -> Result<Batches, Status> {
-    // Operators may spawn as soon as they are executed.
-    let _entered = threads.enter();
-    let deadline = answer.deadline();
-    let stream = answer.into_stream().map_err(|error| status(&error))?;
-    let stream = stream.map_err(|error| status(&headwater::Error::from(error)));
-    let batches = Detached::start(threads, stream);
-    Ok(match deadline {
-        Some(deadline) => Box::pin(batches.until(deadline.limit(), Err(status(&deadline.error())))),
-        None => Box::pin(batches),
-    })
+/// Starts an answer on the threads for it.
+pub(super) fn batches_of(answer: Answer, threads: &Threads) -> Result<Batches, Status> {
+    Ok(Box::pin(threads.run(answer, |error| status(&error))?))
 }

@@ -52,7 +52,7 @@ impl Cancels {
 }
 
 impl Cancel {
-    /// Tells of the next time that it is cancelled, from now on: what comes between two statements is for neither.
+    /// Tells of the next time that it is cancelled, from now on. Whoever serves statements begins with each anew: what comes between two is for neither.
     pub(super) fn watch(&self) -> watch::Receiver<()> {
         self.sender.subscribe()
     }

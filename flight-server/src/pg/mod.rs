@@ -45,7 +45,7 @@ use tracing::{debug, info};
 
 use crate::Security;
 use crate::auth::Gate;
-use crate::detached::{FAREWELL, Queries};
+use crate::detached::{FAREWELL, Queries, Threads};
 use crate::tls::{CONNECTIONS_MAX, Connection, Door, Tls, accept};
 use cancel::Cancels;
 use session::Session;
@@ -85,7 +85,7 @@ struct Server {
     tls: Option<Arc<Tls>>,
     limits: Limits,
     cancels: Cancels,
-    threads: tokio::runtime::Handle,
+    threads: Threads,
 }
 
 /// Serves an engine on a listener until `shutdown` completes. Then running statements may finish within [`Limits::drain`].
@@ -108,7 +108,7 @@ pub async fn serve(
         tls: security.tls,
         limits,
         cancels: Cancels::default(),
-        threads: queries.handle().clone(),
+        threads: queries.threads().clone(),
     });
     let (stop, stopped) = watch::channel(Stage::Serving);
     let mut accepted = accept(listener, Door::Postgres, CONNECTIONS_MAX);

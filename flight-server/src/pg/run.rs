@@ -6,15 +6,14 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt};
 use headwater::{Answer, Prepared};
-use tokio::runtime::Handle;
 
 use super::catalog;
 use super::encode::Encoder;
 use super::error::PgError;
 use super::types::settled;
-use crate::detached::Detached;
+use crate::detached::Threads;
 
 pub(super) type Batches = Pin<Box<dyn Stream<Item = Result<RecordBatch, PgError>> + Send>>;
 
@@ -55,7 +54,7 @@ impl Planned {
         &self,
         values: Vec<ScalarValue>,
         text: &Arc<str>,
-        threads: &Handle,
+        threads: &Threads,
     ) -> Result<Rows, PgError> {
         match self {
             Self::Engine(prepared) => {
@@ -82,14 +81,14 @@ pub(super) struct Rows {
 }
 
 enum Source {
-    Waiting(Box<Answer>, Arc<str>, Handle),
+    Waiting(Box<Answer>, Arc<str>, Threads),
     Running(Batches),
     Ended,
 }
 
 impl Rows {
     /// The rows of an answer, which starts when the first is read.
-    pub(super) fn waiting(answer: Answer, text: &Arc<str>, threads: &Handle) -> Self {
+    pub(super) fn waiting(answer: Answer, text: &Arc<str>, threads: &Threads) -> Self {
         let told = settled(&answer.schema());
         Self { told, source: Source::Waiting(Box::new(answer), Arc::clone(text), threads.clone()), begun: None }
     }
@@ -134,25 +133,11 @@ impl Rows {
             return Ok(());
         }
         if let Source::Waiting(answer, text, threads) = std::mem::replace(&mut self.source, Source::Ended) {
-            self.source = Source::Running(batches(*answer, &text, &threads)?);
+            let batches = threads.run(*answer, move |error| PgError::of(&error, &text))?;
+            self.source = Source::Running(Box::pin(batches));
         }
         Ok(())
     }
-}
-
-/// Starts an answer on the threads of queries.
-fn batches(answer: Answer, text: &Arc<str>, threads: &Handle) -> Result<Batches, PgError> {
-    // Operators may spawn as soon as they are executed.
-    let _entered = threads.enter();
-    let deadline = answer.deadline();
-    let stream = answer.into_stream().map_err(|error| PgError::of(&error, text))?;
-    let text = Arc::clone(text);
-    let stream = stream.map_err(move |error| PgError::of(&headwater::Error::from(error), &text));
-    let batches = Detached::start(threads, stream);
-    Ok(match deadline {
-        Some(deadline) => Box::pin(batches.until(deadline.limit(), Err(PgError::of(&deadline.error(), "")))),
-        None => Box::pin(batches),
-    })
 }
 
 /// Rows of texts.

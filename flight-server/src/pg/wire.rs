@@ -197,6 +197,8 @@ impl Wire {
         }
         self.connection.write_all(&self.output).await?;
         self.output.clear();
+        // A socket that takes all leaves no pause by itself, and other connections have small answers to send.
+        tokio::task::yield_now().await;
         Ok(())
     }
 

@@ -255,6 +255,51 @@ async fn cancelled_statement_and_client_that_leaves_stop_the_source() {
     doors.close().await;
 }
 
+/// A cancel that comes while the server waits for the next message of a statement is not lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn cancel_between_two_messages_of_a_statement_cancels_it() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let services = services();
+    let doors = Doors::open(services.engine().await, Security::default()).await;
+    let mut socket = tokio::net::TcpStream::connect(doors.postgres).await.unwrap();
+    let message = |kind: &[u8], body: &[u8]| {
+        let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
+        [kind, length.as_slice(), body].concat()
+    };
+    let until = async |socket: &mut tokio::net::TcpStream, wanted: u8| {
+        let mut came = vec![];
+        while came.last().is_none_or(|(kind, _)| *kind != wanted) {
+            let kind = socket.read_u8().await.unwrap();
+            let mut body = vec![0; socket.read_u32().await.unwrap() as usize - 4];
+            socket.read_exact(&mut body).await.unwrap();
+            came.push((kind, body));
+        }
+        came
+    };
+    socket.write_all(&message(b"", b"\0\x03\0\0user\0test\0database\0headwater\0\0")).await.unwrap();
+    let told = wait::within("it is ready", DEADLINE, until(&mut socket, b'Z')).await;
+    let (_, key) = told.iter().find(|(kind, _)| *kind == b'K').expect("it tells how to cancel");
+    let run = [message(b"B", b"\0\0\0\0\0\0\0\0"), message(b"E", b"\0\0\0\0\0"), message(b"S", b"")].concat();
+    let ask = [message(b"P", b"\0SELECT count(*) FROM orders.orders\0\0\0"), message(b"H", b"")].concat();
+    for (is_cancelled, ends) in [(true, Some(b"C57014".as_slice())), (false, None)] {
+        socket.write_all(&ask).await.unwrap();
+        wait::within("it is parsed", DEADLINE, until(&mut socket, b'1')).await;
+        if is_cancelled {
+            let mut other = tokio::net::TcpStream::connect(doors.postgres).await.unwrap();
+            other.write_all(&message(b"", &[&80_877_102_u32.to_be_bytes(), key.as_slice()].concat())).await.unwrap();
+            // The server closes it once it has done so.
+            let closed = wait::within("it is taken", DEADLINE, other.read_u8()).await;
+            assert!(closed.is_err(), "{closed:?}");
+        }
+        socket.write_all(&run).await.unwrap();
+        let came = wait::within("it ends", DEADLINE, until(&mut socket, b'Z')).await;
+        let error = came.iter().find(|(kind, _)| *kind == b'E').map(|(_, body)| body.split(|byte| *byte == 0));
+        let code = error.and_then(|mut fields| fields.find(|field| field.starts_with(b"C")));
+        assert_eq!(code, ends, "{came:?}");
+    }
+    doors.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn broken_messages_end_their_own_connection_and_no_other() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -23,6 +23,7 @@ mod planner;
 mod remote;
 mod replay;
 mod selectivity;
+mod small;
 
 pub(crate) use estimate::rows_of_scan;
 pub(crate) use grown::TableName;
@@ -31,3 +32,4 @@ pub use order::JoinOrder;
 pub use planner::Federation;
 pub(crate) use planner::tie;
 pub(crate) use remote::{Asked, Parts};
+pub use small::reads_little;

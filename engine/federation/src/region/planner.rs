@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::catalog::Session;
-use datafusion::catalog::default_table_source::source_as_provider;
 use datafusion::common::Result;
 use datafusion::execution::SessionState;
 use datafusion::execution::context::QueryPlanner;
@@ -13,12 +12,11 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 
 use super::eager::aggregate_early;
-use super::estimate::estimate;
 use super::grow::Grower;
 use super::keyed::{Tries, aggregate_by_keys};
 use super::keyed_cut::cut_when_keyed;
 use super::keyed_exec::KeyedPlanner;
-use super::remote::RemoteQuery;
+use super::small::plans_little;
 use crate::barrier::BarrierPlanner;
 use crate::once::read_once;
 use crate::snapshot::share_snapshots;
@@ -38,7 +36,7 @@ impl QueryPlanner for Federation {
         let planner =
             DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(KeyedPlanner), Arc::new(BarrierPlanner)]);
         let plan = match session.as_any().downcast_ref::<SessionState>() {
-            Some(state) if reads_little(&plan) => {
+            Some(state) if state.config().target_partitions() > 1 && plans_little(&plan) => {
                 let mut alone = state.clone();
                 alone.config_mut().options_mut().execution.target_partitions = 1;
                 planner.create_physical_plan(&plan, &alone).await?
@@ -54,26 +52,6 @@ impl QueryPlanner for Federation {
 pub(crate) fn tie(plan: &Arc<dyn ExecutionPlan>) {
     read_once(plan);
     share_snapshots(plan);
-}
-
-/// How many rows a scan is guessed to have, at most, that is not worth a second thread.
-const FEW_ROWS: f64 = 1_000.0;
-
-/// Whether every scan is guessed to have so few rows, and no join to make many of them, that handing rows between threads would cost more
-/// than it saves.
-fn reads_little(plan: &LogicalPlan) -> bool {
-    match plan {
-        LogicalPlan::TableScan(scan) => {
-            let provider = source_as_provider(&scan.source).ok();
-            let rows = match provider.as_ref().and_then(|provider| provider.downcast_ref::<RemoteQuery>()) {
-                Some(query) => query.rows,
-                None => estimate(plan).rows,
-            };
-            rows <= FEW_ROWS
-        }
-        LogicalPlan::Join(join) if join.on.is_empty() => false,
-        other => other.inputs().into_iter().all(reads_little),
-    }
 }
 
 /// The plan with its regions: aggregates by keys first, then those beneath joins, then whatever one source answers whole.

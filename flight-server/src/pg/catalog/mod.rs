@@ -27,10 +27,10 @@ use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
-use tokio::runtime::Handle;
 
 use super::error::{INTERNAL, PgError, SYNTAX, UNSUPPORTED};
 use super::settings::Settings;
+use crate::detached::Threads;
 use crate::text::words;
 pub(super) use eval::value::split_list;
 use relations::Relations;
@@ -149,10 +149,10 @@ impl Statement {
     }
 
     /// Runs it to its end on the threads of queries; it ends early where nobody waits for it any more.
-    pub(in crate::pg) async fn run(&self, values: Vec<ScalarValue>, threads: &Handle) -> Result<RecordBatch, PgError> {
+    pub(in crate::pg) async fn run(&self, values: Vec<ScalarValue>, threads: &Threads) -> Result<RecordBatch, PgError> {
         let (compiled, unwanted) = (Arc::clone(&self.compiled), Unwanted::default());
         let flag = Arc::clone(&unwanted.0);
-        let running = threads.spawn(async move { compiled.run(&values, &flag) });
+        let running = threads.compute(move || compiled.run(&values, &flag));
         running
             .await
             .map_err(|_| PgError::new(INTERNAL, "the server failed in an unexpected way; its log says more"))?

@@ -82,6 +82,10 @@ pub(super) struct Session {
     user: String,
     settings: Settings,
     cancel: Cancel,
+    /// Tells where what runs is cancelled, since the client last was told that the server is ready.
+    cancelled: watch::Receiver<()>,
+    /// Whether nothing has come since then.
+    at_rest: bool,
     engine: headwater::Session,
     wanted: Vec<(String, String)>,
     transaction: Transaction,
@@ -112,7 +116,9 @@ impl Session {
             principal,
             user,
             settings,
+            cancelled: cancel.watch(),
             cancel,
+            at_rest: true,
             wanted,
             transaction: Transaction::None,
             statements: HashMap::new(),
@@ -170,6 +176,7 @@ impl Session {
     }
 
     async fn ready(&mut self) -> io::Result<()> {
+        self.at_rest = true;
         self.wire.ready(self.transaction.status());
         self.wire.flush().await
     }
@@ -196,6 +203,9 @@ impl Session {
             }
             _ if self.passing_over => return Ok(()),
             _ => {}
+        }
+        if std::mem::take(&mut self.at_rest) {
+            self.cancelled = self.cancel.watch();
         }
         self.passing_over = is_extended;
         match message {
@@ -282,13 +292,18 @@ impl Session {
         self.interruptible(stopped, work).await
     }
 
+    /// Whether what the client asked since it was told that the server is ready has been cancelled.
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.has_changed().unwrap_or(false)
+    }
+
     /// Does work that ends early where it is cancelled, the client leaves, or the server is cut off.
     async fn interruptible<T>(
         &mut self,
         stopped: &mut watch::Receiver<Stage>,
         work: impl Future<Output = Result<T, PgError>>,
     ) -> Done<T> {
-        let mut cancelled = self.cancel.watch();
+        let cancelled = &mut self.cancelled;
         tokio::select! {
             biased;
             done = work => Ok(done?),

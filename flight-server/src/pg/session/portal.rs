@@ -92,7 +92,6 @@ impl Session {
         rows_max: usize,
         stopped: &mut watch::Receiver<Stage>,
     ) -> Done<(usize, bool)> {
-        let cancelled = self.cancel.watch();
         let mut sent = 0;
         while let Some((encoder, first)) = self.interruptible(stopped, rows.next()).await? {
             let mut row = first;
@@ -110,7 +109,7 @@ impl Session {
                 (row, sent) = (row + 1, sent + 1);
             }
             // A client that reads as fast as rows come leaves no pause in which to notice.
-            if cancelled.has_changed().unwrap_or(false) {
+            if self.is_cancelled() {
                 return Err(cancelled_error().into());
             }
         }
@@ -118,7 +117,6 @@ impl Session {
     }
 
     async fn copy(&mut self, copy: &Copy, rows: &mut Rows, stopped: &mut watch::Receiver<Stage>) -> Done {
-        let cancelled = self.cancel.watch();
         let names: Vec<String> = rows.told.fields().iter().map(|field| field.name().clone()).collect();
         // The first batch is there before anything is said, so that a query that fails at once fails plainly.
         let mut next = self.interruptible(stopped, rows.next()).await?;
@@ -137,7 +135,7 @@ impl Session {
                 self.wire.flush_much().await?;
                 sent += 1;
             }
-            if cancelled.has_changed().unwrap_or(false) {
+            if self.is_cancelled() {
                 return Err(cancelled_error().into());
             }
             next = self.interruptible(stopped, rows.next()).await?;
