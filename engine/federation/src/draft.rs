@@ -26,7 +26,7 @@ use crate::region::tie;
 
 /// A physical plan but for what ties its operators together.
 #[derive(Debug, Clone)]
-pub struct Draft(Arc<dyn ExecutionPlan>);
+pub struct Draft(pub(crate) Arc<dyn ExecutionPlan>);
 
 /// Where planning leaves the draft of a plan.
 #[derive(Debug, Clone, Default)]

@@ -22,6 +22,7 @@ mod keys;
 mod narrow;
 mod once;
 mod reading;
+mod rebind;
 mod region;
 mod report;
 mod scan;

@@ -244,6 +244,16 @@ impl RemoteScanExec {
             .boxed()
     }
 
+    /// The scan as it was planned.
+    pub(crate) fn planned(&self) -> &Planned {
+        &self.planned
+    }
+
+    /// The same scan, planned so.
+    pub(crate) fn with(&self, planned: Planned) -> Self {
+        Self { planned, ..self.clone() }
+    }
+
     /// The scan as it is before its plan is tied together and run.
     pub(crate) fn afresh(&self) -> Self {
         Self {

@@ -47,6 +47,7 @@ mod audit;
 mod check;
 mod engine;
 mod error;
+mod generic;
 mod governor;
 mod limits;
 mod memory;

@@ -27,6 +27,7 @@ use parking_lot::Mutex;
 
 use crate::access::guard::unguarded;
 use crate::audit::Entry;
+use crate::generic::{are_distinct, is_generic};
 use crate::opaque::Opaque;
 use crate::session::{Admitted, Decided, is_stale};
 use crate::statement::{Request, parse};
@@ -66,8 +67,18 @@ struct Plan {
     /// Held, so that a session that changes its options changes a copy of these.
     options: Arc<ConfigOptions>,
     tables: Vec<(TableReference, Arc<dyn TableProvider>)>,
-    /// What further executions are planned from, and since when it is there.
-    draft: Arc<Mutex<Option<(Draft, Instant)>>>,
+    /// What further executions are planned from.
+    draft: Arc<Mutex<Option<Kept>>>,
+    /// Whether a draft serves other values than those that it was planned with.
+    is_generic: bool,
+}
+
+/// A draft, the values that it was planned with, and when.
+#[derive(Clone)]
+struct Kept {
+    draft: Draft,
+    values: Vec<ScalarValue>,
+    since: Instant,
 }
 
 struct Planned {
@@ -83,7 +94,11 @@ const DRAFT_LIFE: Duration = Duration::from_secs(60);
 
 impl fmt::Debug for Prepared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Prepared").field("parameters", &self.parameters).finish_non_exhaustive()
+        let draft = match &*self.run {
+            Run::Query { planned, .. } => planned.lock().plan.draft.lock().is_some(),
+            Run::Subscribe { .. } => false,
+        };
+        f.debug_struct("Prepared").field("parameters", &self.parameters).field("draft", &draft).finish_non_exhaustive()
     }
 }
 
@@ -117,11 +132,11 @@ impl Prepared {
         let parameters = parameters(&plan.logical)?;
         let mut first = None;
         if parameters.fields().is_empty() && can_wait(&plan.logical) {
-            first = match plan.answer(session, &state).await {
+            first = match plan.answer_with(session, &state, vec![]).await {
                 // The table's description was older than the table: it is forgotten by now, so this plans with the new one.
                 Err(error) if is_stale(&error) => {
                     plan = Plan::new(session, &state, &statement, entry).await?;
-                    Some(plan.answer(session, &state).await?)
+                    Some(plan.answer_with(session, &state, vec![]).await?)
                 }
                 answer => Some(answer?),
             };
@@ -176,19 +191,20 @@ impl Prepared {
             if let Some((answer, _)) = first.filter(|(_, at)| at.elapsed() < FIRST_LIFE) {
                 return Ok(answer);
             }
-            let draft = plan.draft.lock().clone();
-            if let Some((draft, _)) = draft.filter(|(_, at)| at.elapsed() < DRAFT_LIFE) {
-                return self.session.answer_draft(&state, &draft, plan.decided);
+            if let Some(answer) = plan.answer_from_draft(&self.session, &state, &values).await? {
+                return Ok(answer);
             }
         } else {
             plan = Plan::new(&self.session, &state, statement, entry).await?;
             planned.lock().plan = plan.clone();
         }
-        if !values.is_empty() || !can_wait(&plan.logical) {
-            let bound = plan.logical.with_param_values(ParamValues::from(values))?;
-            return self.session.answer(&state, Admitted { plan: bound, decided: plan.decided }).await;
+        let leaves_draft =
+            if values.is_empty() { can_wait(&plan.logical) } else { plan.is_generic && are_distinct(&values) };
+        if leaves_draft {
+            return plan.answer_with(&self.session, &state, values).await;
         }
-        plan.answer(&self.session, &state).await
+        let bound = plan.logical.with_param_values(ParamValues::from(values))?;
+        self.session.answer(&state, Admitted { plan: bound, decided: plan.decided }).await
     }
 }
 
@@ -197,16 +213,47 @@ impl Plan {
         let Admitted { plan: logical, decided } = session.admit(state, statement, entry).await?;
         let tables = tables(&logical)?;
         let options = Arc::clone(state.config().options());
-        Ok(Self { logical, decided, options, tables, draft: Arc::default() })
+        let is_generic = can_wait(&logical) && is_generic(&logical)?;
+        Ok(Self { logical, decided, options, tables, draft: Arc::default(), is_generic })
     }
 
-    /// An answer of a statement without parameters, whose draft is kept.
-    async fn answer(&self, session: &Session, state: &SessionState) -> Result<Answer> {
-        let now = Instant::now();
-        let admitted = Admitted { plan: self.logical.clone(), decided: self.decided.clone() };
-        let (answer, draft) = session.answer_leaving_draft(state, admitted).await?;
-        *self.draft.lock() = draft.map(|draft| (draft, now));
+    /// An answer, whose draft is kept.
+    async fn answer_with(&self, session: &Session, state: &SessionState, values: Vec<ScalarValue>) -> Result<Answer> {
+        let since = Instant::now();
+        let plan = match values.is_empty() {
+            true => self.logical.clone(),
+            false => self.logical.clone().with_param_values(ParamValues::from(values.clone()))?,
+        };
+        let (answer, draft) =
+            session.answer_leaving_draft(state, Admitted { plan, decided: self.decided.clone() }).await?;
+        let draft = match draft {
+            Some(draft) if values.is_empty() || draft.takes(&values)? => Some(draft),
+            _ => None,
+        };
+        *self.draft.lock() = draft.map(|draft| Kept { draft, values, since });
         Ok(answer)
+    }
+
+    /// An answer that is planned from the draft, where there is one that serves these values.
+    async fn answer_from_draft(
+        &self,
+        session: &Session,
+        state: &SessionState,
+        values: &[ScalarValue],
+    ) -> Result<Option<Answer>> {
+        let kept = self.draft.lock().clone();
+        let Some(Kept { draft, values: planned, .. }) = kept.filter(|kept| kept.since.elapsed() < DRAFT_LIFE) else {
+            return Ok(None);
+        };
+        let types = |values: &[ScalarValue]| values.iter().map(ScalarValue::data_type).collect::<Vec<_>>();
+        if values.iter().any(ScalarValue::is_null) || types(values) != types(&planned) {
+            return Ok(None);
+        }
+        let plan = match values.is_empty() {
+            true => Some(draft.plan(state)?),
+            false => draft.plan_with(state, &planned, values).await?,
+        };
+        Ok(plan.map(|plan| session.answer_planned(state, plan, self.decided.clone())))
     }
 
     /// Whether planning anew would give the same. Descriptions that are old are asked for again.

@@ -354,11 +354,16 @@ impl Session {
         Ok((answer, slot.take()))
     }
 
-    /// An answer that is planned from a draft.
-    pub(crate) fn answer_draft(&self, state: &SessionState, draft: &Draft, decided: Decided) -> Result<Answer> {
-        let (plan, deadline) = (draft.plan(state)?, self.settings.read().deadline());
+    /// The answer of a plan that was made from a draft.
+    pub(crate) fn answer_planned(
+        &self,
+        state: &SessionState,
+        plan: Arc<dyn ExecutionPlan>,
+        decided: Decided,
+    ) -> Answer {
+        let deadline = self.settings.read().deadline();
         let answer = Answer::new(plan, TaskContext::from(state), &self.governor, deadline);
-        Ok(answer.decided(decided.leave, decided.entry).of(decided.kind))
+        answer.decided(decided.leave, decided.entry).of(decided.kind)
     }
 
     /// The physical plan, with what views hold read from them where the session bounds how old an answer may be.

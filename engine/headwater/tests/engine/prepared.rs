@@ -1,9 +1,13 @@
 //! Prepared statements: what is planned once, and when it is planned anew.
 
-use headwater::{Prepared, Session};
+use arrow::util::pretty::pretty_format_batches;
+use headwater::{Caller, Engine, Prepared, Session};
 use headwater_source::ScalarValue;
+use tempfile::TempDir;
 
-use crate::sheet::Sheet;
+use std::sync::Arc;
+
+use crate::sheet::{Sheet, items};
 
 async fn rows(prepared: &Prepared, values: Vec<ScalarValue>) -> usize {
     let batches = prepared.execute(values).await.unwrap().collect().await.unwrap();
@@ -104,5 +108,74 @@ async fn values_differ_between_executions_of_one_plan() {
     assert_eq!(shop.times_asked(), 0);
     for (value, count) in [(2_i64, 1), (4, 3), (2, 1)] {
         assert_eq!(rows(&prepared, vec![ScalarValue::from(value)]).await, count);
+    }
+}
+
+/// Statements whose plan serves whatever values are bound, and statements whose plan only seems to: each execution gives what its text with the values gives.
+#[tokio::test]
+async fn draft_with_other_values_gives_what_planning_with_them_gives() {
+    let (left, right) = (Sheet::new("left"), Sheet::new("right"));
+    let session = Sheet::engine(&[&left, &right]).await.session();
+    let join = "SELECT l.id, r.id FROM left.items l JOIN right.items r ON l.id = r.id WHERE l.id = $1 ORDER BY 1";
+    for (sql, has_draft) in [
+        ("SELECT * FROM left.items WHERE id = $1", true),
+        ("SELECT id + 1, 3 FROM left.items WHERE $1 = id LIMIT 3", true),
+        (join, true),
+        (
+            "SELECT r.id, count(*) FROM left.items l LEFT JOIN right.items r ON l.id = r.id WHERE l.id = $1 GROUP BY r.id",
+            true,
+        ),
+        ("SELECT l.id FROM left.items l, right.items r WHERE l.id = $1 AND r.id = $2", true),
+        // The values are two of one column, one of a constant's, or a number of rows.
+        ("SELECT id FROM left.items WHERE id = $1 AND id = $2", false),
+        ("SELECT id FROM left.items WHERE id = $1 OR id = $2", false),
+        ("SELECT id FROM left.items WHERE id IN ($1, $2)", false),
+        ("SELECT id FROM left.items WHERE id = $1 AND id > 1", false),
+        ("SELECT id FROM left.items WHERE id > $1", false),
+        ("SELECT id FROM left.items WHERE id = $1 + 1", false),
+        ("SELECT id, $1 AS n FROM left.items WHERE id = $2", false),
+        ("SELECT id FROM left.items WHERE id = $1 ORDER BY id LIMIT $2", false),
+        ("SELECT id FROM left.items WHERE id = $1 AND EXISTS (SELECT 1 FROM right.items r WHERE r.id = 2)", false),
+        ("SELECT id FROM left.items WHERE id = (SELECT max(id) FROM right.items WHERE id = $1)", false),
+        ("SELECT id, CASE WHEN id = $1 THEN 1 ELSE 0 END AS n FROM left.items ORDER BY id", false),
+        // Text is compared without case at the source, and again here.
+        ("SELECT * FROM left.items WHERE name = $1", false),
+    ] {
+        let prepared = session.prepare(sql).await.unwrap();
+        let is_text = sql.contains("name = ");
+        let value = |number: i64| match is_text {
+            true => (ScalarValue::from("b"), "'b'".to_owned()),
+            false => (ScalarValue::from(number), number.to_string()),
+        };
+        let null = (ScalarValue::Int64(None), "NULL".to_owned());
+        let pairs = [(2, 3), (3, 2), (1, 1), (4, 1), (i64::MAX, 0), (2, 2)].map(|(one, two)| (value(one), value(two)));
+        for ((one, one_text), (two, two_text)) in pairs.into_iter().chain((!is_text).then(|| (null, value(1)))) {
+            let written = sql.replace("$1", &one_text).replace("$2", &two_text);
+            let expected = session.sql(&written).await.unwrap().collect().await.unwrap();
+            let values = [one, two].into_iter().take(prepared.parameters().fields().len()).collect();
+            // A NULL number of rows is all of them in the one and none of them in the other: that is not what is tested here.
+            let answer = prepared.execute(values).await.unwrap().collect().await.unwrap();
+            let shown = |batches: &[_]| {
+                pretty_format_batches(batches).unwrap().to_string().lines().skip(3).collect::<Vec<_>>().join("\n")
+            };
+            assert_eq!(shown(&answer), shown(&expected), "{written}");
+        }
+        assert_eq!(format!("{prepared:?}").contains("draft: true"), has_draft, "{sql}");
+    }
+}
+
+/// A rule that says what the first value says must not go with it.
+#[tokio::test]
+async fn row_filter_is_never_taken_for_a_parameter() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("access.yaml");
+    let rules = "roles:\n  r: {members: [ada], grants: [{service: s, tables: [items], rows: \"id = 2\"}]}\n";
+    std::fs::write(&file, rules).unwrap();
+    let sheet = Sheet::new("s");
+    let builder = Engine::builder().source("s", Arc::new(sheet.clone()), items()).access_file(&file);
+    let session = builder.build().await.unwrap().session_as(&Caller::user("ada"));
+    let prepared = session.prepare("SELECT id FROM s.items WHERE id = $1").await.unwrap();
+    for (value, count) in [(2_i64, 1), (3, 0), (1, 0), (2, 1)] {
+        assert_eq!(rows(&prepared, vec![ScalarValue::from(value)]).await, count, "{value}");
     }
 }
