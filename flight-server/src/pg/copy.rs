@@ -151,14 +151,14 @@ fn one_character(text: &str) -> Result<char, PgError> {
 
 impl Copy {
     /// What stands before the first row.
-    pub(super) fn begin(&self, names: &[String]) -> Vec<u8> {
+    pub(super) fn begin(&self, names: &[String]) -> BytesMut {
         match self.style {
-            Style::Binary => b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0".to_vec(),
+            Style::Binary => BytesMut::from(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0".as_slice()),
             Style::Csv | Style::Text if self.header => {
                 let names: Vec<String> = names.iter().map(|name| self.written(name)).collect();
-                format!("{}\n", names.join(&self.delimiter.to_string())).into_bytes()
+                BytesMut::from(format!("{}\n", names.join(&self.delimiter.to_string())).as_bytes())
             }
-            Style::Csv | Style::Text => Vec::new(),
+            Style::Csv | Style::Text => BytesMut::new(),
         }
     }
 
@@ -167,29 +167,39 @@ impl Copy {
         if self.style == Style::Binary { &[0xff, 0xff] } else { &[] }
     }
 
-    /// One row.
-    pub(super) fn row(&self, encoder: &Encoder, row: usize) -> Result<Vec<u8>, PgError> {
+    /// Writes one row.
+    pub(super) fn row(&self, out: &mut BytesMut, encoder: &Encoder, row: usize) -> Result<(), PgError> {
         if self.style == Style::Binary {
-            let mut out = BytesMut::new();
             out.put_i16(i16::try_from(encoder.width()).unwrap_or(i16::MAX));
-            for column in 0..encoder.width() {
-                encoder.put(&mut out, column, row, Format::Binary)?;
-            }
-            return Ok(out.to_vec());
+            return (0..encoder.width()).try_for_each(|column| encoder.put(out, column, row, Format::Binary));
         }
-        let (mut line, mut text) = (String::new(), String::new());
         for column in 0..encoder.width() {
             if column > 0 {
-                line.push(self.delimiter);
+                out.put_slice(self.delimiter.encode_utf8(&mut [0; 4]).as_bytes());
             }
-            text.clear();
-            match encoder.text(&mut text, column, row)? {
-                true => line.push_str(&self.written(&text)),
-                false => line.push_str(&self.null),
+            let start = out.len();
+            match encoder.text(out, column, row)? {
+                true => self.mark(out, start),
+                false => out.put_slice(self.null.as_bytes()),
             }
         }
-        line.push('\n');
-        Ok(line.into_bytes())
+        out.put_u8(b'\n');
+        Ok(())
+    }
+
+    /// Marks what is special in the value that begins there. Most values have nothing to mark.
+    fn mark(&self, out: &mut BytesMut, start: usize) {
+        let value = &out[start..];
+        // Every special character is of one byte, and no byte of a longer one is like it.
+        let is_special = |byte: &u8| {
+            *byte < b' ' || *byte == b'\\' || char::from(*byte) == self.delimiter || char::from(*byte) == self.quote
+        };
+        if value != self.null.as_bytes() && !value.iter().any(is_special) {
+            return;
+        }
+        let written = self.written(&String::from_utf8_lossy(value));
+        out.truncate(start);
+        out.put_slice(written.as_bytes());
     }
 
     /// A value, so that it is told from what stands around it and from NULL.
@@ -262,7 +272,14 @@ mod tests {
             RecordBatch::try_from_iter_with_nullable([("x", Arc::clone(&texts), true), ("y", texts, true)]).unwrap();
         let encoder = Encoder::new(&batch, &batch.schema()).unwrap();
         let lines = |copy: &Copy| -> Vec<String> {
-            (0..3).map(|row| String::from_utf8(copy.row(&encoder, row).unwrap()).unwrap()).collect()
+            {
+                let row = |row| {
+                    let mut out = BytesMut::new();
+                    copy.row(&mut out, &encoder, row).unwrap();
+                    String::from_utf8(out.to_vec()).unwrap()
+                };
+                (0..3).map(row).collect()
+            }
         };
         let plain = read("COPY t TO STDOUT").unwrap();
         assert_eq!(lines(&plain), ["a\\tb\\\\\ta\\tb\\\\\n", "\\N\t\\N\n", "\t\n"]);

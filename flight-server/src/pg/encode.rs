@@ -108,7 +108,7 @@ impl Encoder {
     }
 
     /// Writes a value as text; whether it is one, and not NULL.
-    pub(super) fn text(&self, out: &mut String, column: usize, row: usize) -> Result<bool, PgError> {
+    pub(super) fn text(&self, out: &mut impl Write, column: usize, row: usize) -> Result<bool, PgError> {
         match self.columns.get(column) {
             Some(values) if !values.is_null(row) => values.text(out, row).map(|()| true),
             _ => Ok(false),
@@ -198,11 +198,7 @@ impl Values {
         match (format, self) {
             // The text of a text needs no detour.
             (_, Self::Text(array)) => out.put_slice(array.value(row).as_bytes()),
-            (Format::Text, _) => {
-                let mut text = String::new();
-                self.text(&mut text, row)?;
-                out.put_slice(text.as_bytes());
-            }
+            (Format::Text, _) => self.text(out, row)?,
             (Format::Binary, _) => self.binary(out, row)?,
         }
         let length = i32::try_from(out.len() - start - 4);
@@ -252,31 +248,37 @@ impl Values {
                     items.put(out, item, Format::Binary)?;
                 }
             }
-            Self::Text(_) | Self::Shown(_) | Self::Json(_) => {
-                let mut text = String::new();
-                self.text(&mut text, row)?;
-                out.put_slice(text.as_bytes());
-            }
+            Self::Text(_) | Self::Shown(_) | Self::Json(_) => self.text(out, row)?,
         }
         Ok(())
     }
 
-    fn text(&self, out: &mut String, row: usize) -> Result<(), PgError> {
+    fn text(&self, out: &mut impl Write, row: usize) -> Result<(), PgError> {
         let written = match self {
             Self::Bool(array) => out.write_str(if array.value(row) { "t" } else { "f" }),
             Self::Int2(array) => write!(out, "{}", array.value(row)),
             Self::Int4(array) => write!(out, "{}", array.value(row)),
             Self::Int8(array) => write!(out, "{}", array.value(row)),
             Self::Float4(array) => {
-                out.write_str(&float(&format!("{:e}", array.value(row)), f64::from(array.value(row)), 6))
+                let value = array.value(row);
+                match value == 0.0 || (1e-4..1e6).contains(&value.abs()) {
+                    true => write!(out, "{value}"),
+                    false => out.write_str(&float(&format!("{value:e}"), f64::from(value))),
+                }
             }
-            Self::Float8(array) => out.write_str(&float(&format!("{:e}", array.value(row)), array.value(row), 15)),
+            Self::Float8(array) => {
+                let value = array.value(row);
+                match value == 0.0 || (1e-4..1e15).contains(&value.abs()) {
+                    true => write!(out, "{value}"),
+                    false => out.write_str(&float(&format!("{value:e}"), value)),
+                }
+            }
             Self::Numeric(array) => out.write_str(&array.value_as_string(row)),
             Self::BigNumeric(array) => out.write_str(&array.value_as_string(row)),
             Self::Text(array) => out.write_str(array.value(row)),
             Self::Bytes(array) => {
-                out.push_str("\\x");
-                array.value(row).iter().try_for_each(|byte| write!(out, "{byte:02x}"))
+                let bytes = array.value(row);
+                out.write_str("\\x").and_then(|()| bytes.iter().try_for_each(|byte| write!(out, "{byte:02x}")))
             }
             Self::Date(array) => time::date(out, i64::from(array.value(row))),
             Self::Time(array) => time::time(out, array.value(row)),
@@ -289,13 +291,17 @@ impl Values {
                 let (first, end) = bounds(lists, row);
                 for item in first..end {
                     if item > first {
-                        out.push(' ');
+                        out.write_char(' ').map_err(unwritten)?;
                     }
                     items.text(out, item)?;
                 }
                 Ok(())
             }
-            Self::List { lists, items, .. } => return list_text(out, items, bounds(lists, row)),
+            Self::List { lists, items, .. } => {
+                let mut text = String::new();
+                list_text(&mut text, items, bounds(lists, row))?;
+                out.write_str(&text)
+            }
             Self::Shown(array) => {
                 let options = FormatOptions::default();
                 let shown = ArrayFormatter::try_new(array, &options).map_err(unfit)?;
@@ -303,8 +309,12 @@ impl Values {
             }
             Self::Json(array) => out.write_str(&json(array, row)?),
         };
-        written.map_err(|_| PgError::new(INTERNAL, "a value can't be written"))
+        written.map_err(unwritten)
     }
+}
+
+fn unwritten(_: std::fmt::Error) -> PgError {
+    PgError::new(INTERNAL, "a value can't be written")
 }
 
 fn bounds(lists: &ListArray, row: usize) -> (usize, usize) {
@@ -339,8 +349,8 @@ fn list_text(out: &mut String, items: &Values, (first, end): (usize, usize)) -> 
     Ok(())
 }
 
-/// A float by its shortest digits, with an exponent where PostgreSQL has one.
-fn float(shortest: &str, value: f64, digits: i32) -> String {
+/// A float that PostgreSQL writes with an exponent, or as a word. `shortest` are its digits as Rust writes them.
+fn float(shortest: &str, value: f64) -> String {
     if value.is_nan() {
         return "NaN".to_owned();
     }
@@ -349,23 +359,7 @@ fn float(shortest: &str, value: f64, digits: i32) -> String {
     }
     let (mantissa, exponent) = shortest.split_once('e').unwrap_or((shortest, "0"));
     let exponent: i32 = exponent.parse().unwrap_or_default();
-    if !(-4..digits).contains(&exponent) {
-        return format!("{mantissa}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs());
-    }
-    let (sign, mantissa) = match mantissa.strip_prefix('-') {
-        Some(mantissa) => ("-", mantissa),
-        None => ("", mantissa),
-    };
-    let all: String = mantissa.chars().filter(|c| *c != '.').collect();
-    let point = 1 + exponent;
-    match usize::try_from(point) {
-        Ok(point) if point > 0 => {
-            let padded = format!("{all:0<point$}");
-            let (whole, fraction) = padded.split_at(point);
-            if fraction.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") }
-        }
-        _ => format!("{sign}0.{}{all}", "0".repeat(usize::try_from(-point).unwrap_or_default())),
-    }
+    format!("{mantissa}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
 }
 
 /// A record as JSON.
@@ -389,7 +383,7 @@ fn json(array: &ArrayRef, row: usize) -> Result<String, PgError> {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{Float64Array, Int32Array, UInt64Array};
+    use arrow::array::{Float32Array, Float64Array, Int32Array, UInt64Array};
     use arrow::datatypes::Int32Type;
 
     use super::*;
@@ -442,6 +436,30 @@ mod tests {
                 "5e-324"
             ]
         );
+    }
+
+    #[test]
+    fn floats_have_an_exponent_from_where_postgres_writes_one() {
+        let wide = |value: f64| texts(Arc::new(Float64Array::from(vec![value])))[0].clone().unwrap();
+        let narrow = |value: f32| texts(Arc::new(Float32Array::from(vec![value])))[0].clone().unwrap();
+        for (value, text) in [
+            (1e15_f64.next_down(), "999999999999999.9"),
+            (1e-4_f64.next_down(), "9.999999999999999e-05"),
+            (-123_456.789, "-123456.789"),
+            (f64::MAX, "1.7976931348623157e+308"),
+        ] {
+            assert_eq!(wide(value), text);
+        }
+        for (value, text) in [
+            (1e6_f32.next_down(), "999999.94"),
+            (1e6, "1e+06"),
+            (1e-4, "0.0001"),
+            (1e-4_f32.next_down(), "9.999999e-05"),
+            (0.1, "0.1"),
+            (f32::MIN_POSITIVE, "1.1754944e-38"),
+        ] {
+            assert_eq!(narrow(value), text);
+        }
     }
 
     #[test]

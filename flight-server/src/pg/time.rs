@@ -14,25 +14,59 @@ pub(super) const POSTGRES_EPOCH_MICROSECONDS: i64 = POSTGRES_EPOCH_DAYS as i64 *
 
 /// Writes a day: `2024-02-29`, `0044-03-15 BC`.
 pub(super) fn date(out: &mut impl Write, days: i64) -> fmt::Result {
-    let (year, month, day) = civil(days);
-    let shown = if year > 0 { year } else { 1 - year };
-    write!(out, "{shown:04}-{month:02}-{day:02}")?;
+    let year = day(out, days)?;
     if year > 0 { Ok(()) } else { out.write_str(" BC") }
+}
+
+/// Writes a day, before what says whether it is BC; and tells the year.
+fn day(out: &mut impl Write, days: i64) -> Result<i64, fmt::Error> {
+    let (year, month, day) = civil(days);
+    match year {
+        1..10_000 => {
+            two(out, year / 100)?;
+            two(out, year % 100)?;
+        }
+        10_000.. => write!(out, "{year}")?,
+        _ => write!(out, "{:04}", 1 - year)?,
+    }
+    out.write_char('-')?;
+    two(out, month)?;
+    out.write_char('-')?;
+    two(out, day)?;
+    Ok(year)
+}
+
+/// Writes two digits. The formatter of the standard library takes several times as long.
+fn two(out: &mut impl Write, number: i64) -> fmt::Result {
+    let digit = |number: i64| char::from(b'0' + u8::try_from(number % 10).unwrap_or_default());
+    out.write_char(digit(number / 10))?;
+    out.write_char(digit(number))
+}
+
+/// Writes hours, minutes and seconds.
+fn clock(out: &mut impl Write, seconds: i64) -> fmt::Result {
+    match seconds / 3600 {
+        hours @ 0..100 => two(out, hours)?,
+        hours => write!(out, "{hours}")?,
+    }
+    out.write_char(':')?;
+    two(out, seconds / 60 % 60)?;
+    out.write_char(':')?;
+    two(out, seconds % 60)
 }
 
 /// Writes a time of the day: `13:05:00.25`.
 pub(super) fn time(out: &mut impl Write, microseconds: i64) -> fmt::Result {
     let (seconds, fraction) = (microseconds / 1_000_000, microseconds % 1_000_000);
-    write!(out, "{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)?;
+    clock(out, seconds)?;
     fraction_of(out, fraction)
 }
 
 /// Writes a point in time: `2024-02-29 13:05:00+00`. The zone, where it has one, is UTC.
 pub(super) fn timestamp(out: &mut impl Write, microseconds: i64, zone: &str) -> fmt::Result {
     let days = microseconds.div_euclid(MICROSECONDS_PER_DAY);
-    let (year, month, day) = civil(days);
-    let shown = if year > 0 { year } else { 1 - year };
-    write!(out, "{shown:04}-{month:02}-{day:02} ")?;
+    let year = day(out, days)?;
+    out.write_char(' ')?;
     time(out, microseconds.rem_euclid(MICROSECONDS_PER_DAY))?;
     out.write_str(zone)?;
     if year > 0 { Ok(()) } else { out.write_str(" BC") }

@@ -129,7 +129,7 @@ impl Session {
         let mut sent = 0_u64;
         while let Some((encoder, first)) = next {
             for row in first..encoder.rows {
-                data.extend(copy.row(&encoder, row)?);
+                copy.row(&mut data, &encoder, row)?;
                 self.wire.copy_data(&data);
                 data.clear();
                 self.wire.flush_much().await?;
