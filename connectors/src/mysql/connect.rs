@@ -26,6 +26,7 @@ use super::config::{Config, SslMode};
 use super::dialect::{Lists, MysqlDialect};
 use super::error::Site;
 use super::tls;
+use super::unchanged::Known;
 
 /// What a session is set to before its first statement, so that no server default can change an answer.
 const SESSION: &[&str] = &[
@@ -66,6 +67,8 @@ struct Inner {
     json_tables: AtomicBool,
     /// Whether that server may tell which state a snapshot is of (`snapshot`); false once it did not.
     tells_states: AtomicBool,
+    /// The tables that were as they were planned.
+    known: Known,
 }
 
 /// A connection that nobody else uses.
@@ -98,6 +101,7 @@ impl Pool {
                 options: OnceLock::new(),
                 json_tables: AtomicBool::new(false),
                 tells_states: AtomicBool::new(true),
+                known: Known::default(),
             }),
         }
     }
@@ -108,6 +112,10 @@ impl Pool {
 
     pub(super) fn site(&self) -> &Site {
         &self.inner.site
+    }
+
+    pub(super) fn known(&self) -> &Known {
+        &self.inner.known
     }
 
     /// How statements for this server are written, as far as is known: before the first connection, as any server understands them.

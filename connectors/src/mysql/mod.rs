@@ -30,6 +30,7 @@ mod split;
 mod statistics;
 mod tls;
 mod types;
+mod unchanged;
 mod value;
 
 use std::sync::Arc;
@@ -195,6 +196,11 @@ fn readings<'a>(database: Option<&'a str>, from: &'a str) -> Vec<(&'a str, &'a s
     let own = database.map(|database| (database, from));
     let dotted = from.match_indices('.').map(|(dot, _)| (&from[..dot], &from[dot + 1..]));
     own.into_iter().chain(dotted).filter(|(database, table)| !database.is_empty() && !table.is_empty()).collect()
+}
+
+/// A name as a statement has it.
+fn quoted(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
 }
 
 #[cfg(test)]

@@ -25,10 +25,10 @@ use mysql_async::{BinaryProtocol, Params, QueryResult, Statement, Value};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::bind;
 use super::connect::{Lease, Pool};
 use super::decode::{Decoder, Fault};
 use super::snapshot::{self, Held};
-use super::{bind, discover};
 use crate::sql;
 
 /// A batch is cut where its text and binary strings pass this many bytes, however few its rows.
@@ -203,7 +203,7 @@ impl MysqlScan {
 
     async fn check_tables(&self, lease: &mut Lease) -> Result<()> {
         for (table, used) in &self.asked.tables {
-            self.check_catalog(lease, table, used).await?;
+            self.pool.check_table(lease, table, used).await?;
         }
         Ok(())
     }
@@ -235,27 +235,6 @@ impl MysqlScan {
         let result = result.map_err(failed)?;
         decoder.check(result.columns_ref()).map_err(|change| self.pool.site().schema_changed(names, change))?;
         Ok(tagged)
-    }
-
-    /// Compares the columns that the request uses with what the catalog says now.
-    async fn check_catalog(&self, lease: &mut Lease, table: &TableDef, used: &BTreeSet<usize>) -> Result<()> {
-        let changed = |change: String| self.pool.site().schema_changed(&table.full_name(), change);
-        let [database, name] = table.path.as_slice() else {
-            return Err(changed("its path is not database and table".to_owned()));
-        };
-        let now = discover::columns(lease.conn(), database, name)
-            .await
-            .map_err(|error| self.pool.site().scanning(&table.full_name(), error))?;
-        if now.is_empty() {
-            return Err(changed("it is gone, or its columns may no longer be read".to_owned()));
-        }
-        for planned in used.iter().filter_map(|index| table.columns.get(*index)) {
-            match now.iter().find(|column| column.name == planned.name) {
-                None => return Err(changed(format!("column \"{}\" is gone", planned.name))),
-                Some(now) => difference(planned, now).map_or(Ok(()), |change| Err(changed(change)))?,
-            }
-        }
-        Ok(())
     }
 }
 
@@ -289,18 +268,6 @@ fn columns_used(request: &ScanRequest) -> BTreeSet<usize> {
     }
     used.extend(request.sort.iter().map(|key| key.column));
     used
-}
-
-/// What about a column would change what a scan yields or what a filter means.
-fn difference(planned: &ColumnDef, now: &ColumnDef) -> Option<String> {
-    let name = &planned.name;
-    if planned.data_type != now.data_type || planned.class != now.class {
-        return Some(format!("column \"{name}\" was {} and is {}", planned.remote_type, now.remote_type));
-    }
-    if planned.collation != now.collation {
-        return Some(format!("column \"{name}\" has another collation"));
-    }
-    (!planned.nullable && now.nullable).then(|| format!("column \"{name}\" may be NULL now"))
 }
 
 #[async_trait]

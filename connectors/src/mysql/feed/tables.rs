@@ -4,8 +4,8 @@ use headwater_source::{Lack, Result, TableDef, TableKind};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 
-use super::super::discover;
 use super::super::error::Site;
+use super::super::{discover, quoted};
 use super::row::Form;
 
 /// A table that is followed.
@@ -210,8 +210,4 @@ pub(super) async fn server_lacks(conn: &mut Conn, databases: &[&str]) -> mysql_a
         Err(error) => return Err(error),
     }
     Ok(lacks)
-}
-
-pub(super) fn quoted(name: &str) -> String {
-    format!("`{}`", name.replace('`', "``"))
 }

@@ -1,0 +1,98 @@
+//! Whether a table is still as it was planned.
+//!
+//! What counts are its columns as the catalog has them, and those take the server longer than many a whole query: it makes a table of them each time. The statement that would make the
+//! table anew says the same and more, and is there at once. So the columns are compared once, and while the statement reads as it did then, they are what they were.
+//!
+//! A view's statement does not say what has become of its tables: its columns are compared each time. So are a table's of which the role may not see the statement.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use headwater_source::{ColumnDef, Result, TableDef, TableKind};
+use mysql_async::Row;
+use mysql_async::prelude::Queryable;
+use parking_lot::Mutex;
+
+use super::connect::{Lease, Pool};
+use super::{discover, quoted};
+
+/// The tables that were as planned, each with the statement that it had then, by database and name.
+#[derive(Default)]
+pub(super) struct Known(Mutex<HashMap<[String; 2], (String, Arc<TableDef>)>>);
+
+impl Pool {
+    /// Compares the columns that a request uses with what the catalog says now.
+    ///
+    /// # Errors
+    /// That the table has changed, by what; that the connection failed.
+    pub(super) async fn check_table(
+        &self,
+        lease: &mut Lease,
+        table: &Arc<TableDef>,
+        used: &BTreeSet<usize>,
+    ) -> Result<()> {
+        let changed = |change: String| self.site().schema_changed(&table.full_name(), change);
+        let [database, name] = table.path.as_slice() else {
+            return Err(changed("its path is not database and table".to_owned()));
+        };
+        let path = [database.clone(), name.clone()];
+        let statement = match table.kind {
+            TableKind::Table => statement(lease, &path).await,
+            TableKind::View => None,
+        };
+        if let Some(statement) = &statement
+            && let Some((known, planned)) = self.known().0.lock().get(&path)
+            && known == statement
+            && (Arc::ptr_eq(planned, table) || planned == table)
+        {
+            return Ok(());
+        }
+        let now = discover::columns(lease.conn(), database, name)
+            .await
+            .map_err(|error| self.site().scanning(&table.full_name(), error))?;
+        if now.is_empty() {
+            return Err(changed("it is gone, or its columns may no longer be read".to_owned()));
+        }
+        for planned in used.iter().filter_map(|index| table.columns.get(*index)) {
+            compare(planned, &now).map_or(Ok(()), |change| Err(changed(change)))?;
+        }
+        let is_whole = table.columns.iter().all(|planned| compare(planned, &now).is_none());
+        // A statement that is the same afterwards was so while the columns were looked up.
+        if let Some(before) = statement.filter(|_| is_whole)
+            && self::statement(lease, &path).await.as_ref() == Some(&before)
+        {
+            self.known().0.lock().insert(path, (before, Arc::clone(table)));
+        }
+        Ok(())
+    }
+}
+
+/// The statement that would make the table, without the number that its next row gets; `None` where the server does not tell it.
+async fn statement(lease: &mut Lease, [database, name]: &[String; 2]) -> Option<String> {
+    const COUNTER: &str = " AUTO_INCREMENT=";
+    let show = format!("SHOW CREATE TABLE {}.{}", quoted(database), quoted(name));
+    // Whatever is wrong is told by what is asked next.
+    let mut row: Row = lease.conn().query_first(show).await.ok().flatten()?;
+    let text: String = row.take_opt(1)?.ok()?;
+    let Some((before, after)) = text.split_once(COUNTER) else { return Some(text) };
+    Some(format!("{before}{}", after.trim_start_matches(|c: char| c.is_ascii_digit())))
+}
+
+/// What has become of a planned column, where that would change what a scan yields or what a filter means.
+fn compare(planned: &ColumnDef, now: &[ColumnDef]) -> Option<String> {
+    match now.iter().find(|column| column.name == planned.name) {
+        None => Some(format!("column \"{}\" is gone", planned.name)),
+        Some(now) => difference(planned, now),
+    }
+}
+
+fn difference(planned: &ColumnDef, now: &ColumnDef) -> Option<String> {
+    let name = &planned.name;
+    if planned.data_type != now.data_type || planned.class != now.class {
+        return Some(format!("column \"{name}\" was {} and is {}", planned.remote_type, now.remote_type));
+    }
+    if planned.collation != now.collation {
+        return Some(format!("column \"{name}\" has another collation"));
+    }
+    (!planned.nullable && now.nullable).then(|| format!("column \"{name}\" may be NULL now"))
+}
