@@ -7,6 +7,7 @@
 //! turns; the tenth is a scan: 20,000 rows of Postgres sent to the client, or a million rows of Parquet grouped. A lookup is text over Flight and a prepared statement over the
 //! Postgres protocol, as their drivers send it. What a lookup takes is from its question to its last row.
 //!
+//! Each client has a thread of its own, so that what one makes of its rows holds no other up but by the time of the cores, as another program would.
 //! *Unloaded* is the same lookup by one client, the only one there is, a thousand times at each door and source with 1 ms between.
 //! `HEADWATER_LOAD_PAUSE_MS` is another pause, `HEADWATER_LOAD_SECONDS` another time, `HEADWATER_LOAD_CLIENTS` other clients.
 
@@ -14,14 +15,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{ExitCode, Stdio};
-use std::sync::Arc;
+use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use datafusion::dataframe::DataFrameWriteOptions;
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
-use futures::future::join_all;
 use headwater::Engine;
 use headwater_benches::percentile;
 use headwater_sql_tests::dice::Dice;
@@ -78,19 +78,24 @@ fn main() -> ExitCode {
         return headwater_server::cli::main();
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(measure());
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (database, serving) = runtime.block_on(async {
+        let database = fill(directory.path()).await;
+        (database, Serving::start(directory.path()).await)
+    });
+    measure(&serving);
+    // Both say goodbye to what runs.
+    let _entered = runtime.enter();
+    drop((serving, database));
     ExitCode::SUCCESS
 }
 
-async fn measure() {
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let database = fill(directory.path()).await;
-    let serving = Serving::start(directory.path()).await;
-    let unloaded = serving.unloaded().await;
+fn measure(serving: &Serving) {
+    let unloaded = serving.unloaded();
     let clients = setting("HEADWATER_LOAD_CLIENTS", 200);
     let pause = Duration::from_millis(setting("HEADWATER_LOAD_PAUSE_MS", 1_000));
     let time = Duration::from_secs(setting("HEADWATER_LOAD_SECONDS", 60));
-    let loaded = serving.loaded(clients, pause, time).await;
+    let loaded = serving.loaded(clients, pause, time);
     let resident = serving.resident_max_bytes();
     println!("| lookup | unloaded p50, ms | p99, ms | loaded p50, ms | p99, ms | loaded p99 / unloaded p99 | asked |");
     println!("|---|---:|---:|---:|---:|---:|---:|");
@@ -134,7 +139,6 @@ async fn measure() {
     for error in loaded.errors.iter().take(5) {
         eprintln!("error: {error}");
     }
-    drop((serving, database));
 }
 
 fn named((door, question): (&str, Question)) -> String {
@@ -144,6 +148,19 @@ fn named((door, question): (&str, Question)) -> String {
 
 fn setting(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |value| value.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+impl Told {
+    fn of(all: impl IntoIterator<Item = Self>) -> Self {
+        let mut whole = Self::default();
+        for told in all {
+            whole.errors.extend(told.errors);
+            for (key, times) in told.took {
+                whole.took.entry(key).or_default().extend(times);
+            }
+        }
+        whole
+    }
 }
 
 impl Question {
@@ -283,35 +300,38 @@ impl Serving {
         Client::Postgres { client, order, customer }
     }
 
-    async fn unloaded(&self) -> Told {
-        let mut told = Told::default();
-        for number in [0, 1] {
-            let mut client = self.client(number).await;
-            let mut dice = Dice::new(number);
-            for question in [Question::OrderById, Question::CustomerById] {
-                // The first connect, and describe the tables.
-                let mut first = Told::default();
-                for _ in 0..UNLOADED / 10 {
-                    client.told(question, &mut dice, &mut first).await;
+    fn unloaded(&self) -> Told {
+        let asking = [0, 1].map(|number| {
+            // One after the other: each is alone.
+            alone(async {
+                let (mut client, mut told) = (self.client(number).await, Told::default());
+                let mut dice = Dice::new(number);
+                for question in [Question::OrderById, Question::CustomerById] {
+                    // The first connect, and describe the tables.
+                    let mut first = Told::default();
+                    for _ in 0..UNLOADED / 10 {
+                        client.told(question, &mut dice, &mut first).await;
+                    }
+                    for _ in 0..UNLOADED {
+                        client.told(question, &mut dice, &mut told).await;
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
                 }
-                for _ in 0..UNLOADED {
-                    client.told(question, &mut dice, &mut told).await;
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
-            }
-        }
+                told
+            })
+        });
+        let told = Told::of(asking);
         assert!(told.errors.is_empty(), "{:?}", told.errors);
         told
     }
 
-    async fn loaded(&self, clients: u64, pause: Duration, time: Duration) -> Told {
-        let begun = Arc::new(tokio::sync::Barrier::new(clients as usize));
-        let mut asking = vec![];
-        for number in 0..clients {
-            let (mut client, begun) = (self.client(number).await, Arc::clone(&begun));
-            asking.push(tokio::spawn(async move {
-                let (mut told, mut dice) = (Told::default(), Dice::new(1_000 + number));
-                begun.wait().await;
+    fn loaded(&self, clients: u64, pause: Duration, time: Duration) -> Told {
+        let begun = Barrier::new(clients as usize);
+        let asking = |number: u64| {
+            alone(async {
+                let (mut client, mut told) = (self.client(number).await, Told::default());
+                let mut dice = Dice::new(1_000 + number);
+                begun.wait();
                 let started = Instant::now();
                 let some = |dice: &mut Dice, most: Duration| {
                     Duration::from_micros(dice.below(most.as_micros() as usize + 1) as u64)
@@ -326,17 +346,13 @@ impl Serving {
                     tokio::time::sleep(pause / 2 + some(&mut dice, pause)).await;
                 }
                 told
-            }));
-        }
-        let mut all = Told::default();
-        for told in join_all(asking).await {
-            let told = told.expect("a client goes on");
-            all.errors.extend(told.errors);
-            for (key, times) in told.took {
-                all.took.entry(key).or_default().extend(times);
-            }
-        }
-        all
+            })
+        };
+        std::thread::scope(|scope| {
+            let asking = &asking;
+            let clients: Vec<_> = (0..clients).map(|number| scope.spawn(move || asking(number))).collect();
+            Told::of(clients.into_iter().map(|client| client.join().expect("a client goes on")))
+        })
     }
 
     /// The most that was resident since the server started, as Linux tells it.
@@ -348,6 +364,11 @@ impl Serving {
             .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
         kilobytes.expect("it tells of memory") << 10
     }
+}
+
+/// Runs a client on this thread, and nothing else.
+fn alone<T>(client: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(client)
 }
 
 /// The stores and their manifests.
