@@ -148,7 +148,8 @@ async fn ended(started: Instant, reading: JoinHandle<Instant>, looking: &mut Loo
 }
 
 impl Looking {
-    /// Waits until the statement runs, or runs no more.
+    /// Waits until the statement runs, or runs no more. It runs once it has done so for 20 ms: its text is there for a moment when it is planned too, and a cancel that comes
+    /// between a client's Parse and its Bind is for no statement.
     async fn until(&mut self, runs: bool) {
         let started = Instant::now();
         while self.runs().await != runs {
@@ -161,11 +162,12 @@ impl Looking {
         match self {
             Self::Postgres(client) => {
                 let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' \
-                     AND pid <> pg_backend_pid() AND query LIKE 'SELECT \"id\"%endless%'";
+                     AND pid <> pg_backend_pid() AND query LIKE 'SELECT \"id\"%endless%' \
+                     AND clock_timestamp() - query_start > interval '20 ms'";
                 client.query_one(sql, &[]).await.expect("it is told").get::<_, i64>(0) > 0
             }
             Self::Mysql(conn) => {
-                let sql = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID() AND COMMAND <> 'Sleep' AND INFO LIKE '%SELECT `id`%endless%'";
+                let sql = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID() AND COMMAND <> 'Sleep' AND INFO LIKE '%SELECT `id`%endless%' AND TIME_MS > 20";
                 conn.query_first::<i64, _>(sql).await.expect("it is told").unwrap_or_default() > 0
             }
         }
