@@ -16,9 +16,18 @@ use parking_lot::Mutex;
 use super::connect::{Lease, Pool};
 use super::{discover, quoted};
 
-/// The tables that were as planned, each with the statement that it had then, by database and name.
+/// The tables that were as planned.
 #[derive(Default)]
-pub(super) struct Known(Mutex<HashMap<[String; 2], (String, Arc<TableDef>)>>);
+pub(super) struct Known(Mutex<HashMap<Path, Seen>>);
+
+/// A table's database and name.
+type Path = [String; 2];
+
+/// A table that was as planned, and the statement that would have made it then.
+struct Seen {
+    statement: String,
+    planned: Arc<TableDef>,
+}
 
 impl Pool {
     /// Compares the columns that a request uses with what the catalog says now.
@@ -41,9 +50,9 @@ impl Pool {
             TableKind::View => None,
         };
         if let Some(statement) = &statement
-            && let Some((known, planned)) = self.known().0.lock().get(&path)
-            && known == statement
-            && (Arc::ptr_eq(planned, table) || planned == table)
+            && let Some(seen) = self.known().0.lock().get(&path)
+            && seen.statement == *statement
+            && (Arc::ptr_eq(&seen.planned, table) || seen.planned == *table)
         {
             return Ok(());
         }
@@ -61,14 +70,14 @@ impl Pool {
         if let Some(before) = statement.filter(|_| is_whole)
             && self::statement(lease, &path).await.as_ref() == Some(&before)
         {
-            self.known().0.lock().insert(path, (before, Arc::clone(table)));
+            self.known().0.lock().insert(path, Seen { statement: before, planned: Arc::clone(table) });
         }
         Ok(())
     }
 }
 
 /// The statement that would make the table, without the number that its next row gets; `None` where the server does not tell it.
-async fn statement(lease: &mut Lease, [database, name]: &[String; 2]) -> Option<String> {
+async fn statement(lease: &mut Lease, [database, name]: &Path) -> Option<String> {
     const COUNTER: &str = " AUTO_INCREMENT=";
     let show = format!("SHOW CREATE TABLE {}.{}", quoted(database), quoted(name));
     // Whatever is wrong is told by what is asked next.
