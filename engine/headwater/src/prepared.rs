@@ -4,7 +4,7 @@
 //! plan reads is still described as it was. A statement without parameters is planned to the end when it is prepared, and its first
 //! execution runs that very plan; a client that prepares whatever it runs, as most drivers do, pays for one plan. Later executions run
 //! plans that are made from the first one's draft ([`headwater_federation::Draft`]), until it is so old that the sources' statistics may be
-//! others. A plan is of one session and so of one caller, and is made anew once their rights are others.
+//! others; where the statement allows it, with other values too (`generic.rs`). A plan is of one session and so of one caller, and is made anew once their rights are others.
 //!
 //! Invariant: a physical plan runs once. A plan in which the time of the query is folded in (`now()`) is not kept: each execution has
 //! a time of its own.

@@ -1,11 +1,11 @@
 //! Prepared statements: what is planned once, and when it is planned anew.
 
+use std::sync::Arc;
+
 use arrow::util::pretty::pretty_format_batches;
 use headwater::{Caller, Engine, Prepared, Session};
 use headwater_source::ScalarValue;
 use tempfile::TempDir;
-
-use std::sync::Arc;
 
 use crate::sheet::{Sheet, items};
 
@@ -153,7 +153,6 @@ async fn draft_with_other_values_gives_what_planning_with_them_gives() {
             let written = sql.replace("$1", &one_text).replace("$2", &two_text);
             let expected = session.sql(&written).await.unwrap().collect().await.unwrap();
             let values = [one, two].into_iter().take(prepared.parameters().fields().len()).collect();
-            // A NULL number of rows is all of them in the one and none of them in the other: that is not what is tested here.
             let answer = prepared.execute(values).await.unwrap().collect().await.unwrap();
             let shown = |batches: &[_]| {
                 pretty_format_batches(batches).unwrap().to_string().lines().skip(3).collect::<Vec<_>>().join("\n")
