@@ -1,37 +1,28 @@
 //! Statements that are planned once and run with values for their parameters.
 //!
-//! What was planned is kept while it is what planning anew would give: the session's options are the same, and every table that the
-//! plan reads is still described as it was. A statement without parameters is planned to the end when it is prepared, and its first
-//! execution runs that very plan; a client that prepares whatever it runs, as most drivers do, pays for one plan. Later executions run
-//! plans that are made from the first one's draft ([`headwater_federation::Draft`]), until it is so old that the sources' statistics may be
-//! others; where the statement allows it, with other values too (`generic.rs`). A plan is of one session and so of one caller, and is made anew once their rights are others.
-//!
-//! Invariant: a physical plan runs once. A plan in which the time of the query is folded in (`now()`) is not kept: each execution has
-//! a time of its own.
+//! What was planned is kept while it is what planning anew would give (`plan.rs`). A statement without parameters is planned to the end when it is prepared, and its first
+//! execution runs that very plan; a client that prepares whatever it runs, as most drivers do, pays for one plan. Later executions run plans that are made from the first one's
+//! draft. What an engine's sessions prepared is shared (`drafts.rs`), so a client that prepares the same again, as a pool of connections does, pays for less. A plan is of one user, and is made
+//! anew once their rights are others.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::catalog::TableProvider;
-use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{ParamValues, ScalarValue, TableReference};
-use datafusion::datasource::source_as_provider;
+use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement;
-use headwater_federation::{Draft, RemoteTable};
 use parking_lot::Mutex;
 
-use crate::access::guard::unguarded;
 use crate::audit::Entry;
-use crate::generic::{are_distinct, is_generic};
+use crate::drafts::Shape;
 use crate::opaque::Opaque;
-use crate::session::{Admitted, Decided, is_stale};
+use crate::plan::Plan;
+use crate::session::is_stale;
 use crate::statement::{Request, parse};
-use crate::views::{Begin, ViewName, ViewStatement, reads_views};
+use crate::views::{Begin, ViewName, ViewStatement};
 use crate::{Answer, Error, Result, Session, TraceParent};
 
 /// A statement that was planned once and runs with values for its parameters.
@@ -58,44 +49,20 @@ enum Run {
     },
 }
 
-/// What planning gave, and what it depends on.
-#[derive(Clone)]
-struct Plan {
-    logical: LogicalPlan,
-    /// For whom it was planned, and what they may read.
-    decided: Decided,
-    /// Held, so that a session that changes its options changes a copy of these.
-    options: Arc<ConfigOptions>,
-    tables: Vec<(TableReference, Arc<dyn TableProvider>)>,
-    /// What further executions are planned from.
-    draft: Arc<Mutex<Option<Kept>>>,
-    /// Whether a draft serves other values than those that it was planned with.
-    is_generic: bool,
-}
-
-/// A draft, the values that it was planned with, and when.
-#[derive(Clone)]
-struct Kept {
-    draft: Draft,
-    values: Vec<ScalarValue>,
-    since: Instant,
-}
-
 struct Planned {
     plan: Plan,
+    /// The statement's constants, where the plan is of another one with others and only its draft serves this one.
+    instead: Option<Vec<ScalarValue>>,
     first: Option<(Answer, Instant)>,
 }
 
 /// How long the plan of the first execution is kept for it. Drivers execute what they prepare at once.
 const FIRST_LIFE: Duration = Duration::from_secs(30);
 
-/// How long a draft is used: what it was chosen by, as the number of a table's rows, changes slowly.
-const DRAFT_LIFE: Duration = Duration::from_secs(60);
-
 impl fmt::Debug for Prepared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let draft = match &*self.run {
-            Run::Query { planned, .. } => planned.lock().plan.draft.lock().is_some(),
+            Run::Query { planned, .. } => planned.lock().plan.has_draft(),
             Run::Subscribe { .. } => false,
         };
         f.debug_struct("Prepared").field("parameters", &self.parameters).field("draft", &draft).finish_non_exhaustive()
@@ -127,22 +94,24 @@ impl Prepared {
                 return Err(Error::Refused { what: "preparing SET or a definition".to_owned(), reason });
             }
         };
-        let state = session.context().state();
-        let mut plan = Plan::new(session, &state, &statement, entry.clone()).await?;
-        let parameters = parameters(&plan.logical)?;
-        let mut first = None;
-        if parameters.fields().is_empty() && can_wait(&plan.logical) {
-            first = match plan.answer_with(session, &state, vec![]).await {
-                // The table's description was older than the table: it is forgotten by now, so this plans with the new one.
-                Err(error) if is_stale(&error) => {
-                    plan = Plan::new(session, &state, &statement, entry).await?;
-                    Some(plan.answer_with(session, &state, vec![]).await?)
-                }
-                answer => Some(answer?),
-            };
-        }
-        let schema = first.as_ref().map_or_else(|| result_schema(&state, &plan.logical, &parameters), Answer::schema);
-        let planned = Planned { plan, first: first.map(|answer| (answer, Instant::now())) };
+        let state = session.own_context().state();
+        let shape = Shape::of(session, &state, &statement);
+        let planned = match &shape {
+            Some(shape) => Planned::kept(session, &state, shape, entry.clone()).await?,
+            None => None,
+        };
+        let planned = match planned {
+            Some(planned) => planned,
+            None => Planned::new(session, &state, &statement, shape.as_ref(), entry).await?,
+        };
+        let parameters = match &planned.first {
+            Some(_) => Arc::new(Schema::empty()),
+            None => parameters(&planned.plan.logical)?,
+        };
+        let schema = match &planned.first {
+            Some((answer, _)) => answer.schema(),
+            None => result_schema(&state, &planned.plan.logical, &parameters),
+        };
         let planned = Arc::new(Mutex::new(planned));
         let run = Opaque::new(Run::Query { statement: Arc::new(*statement), planned });
         Ok(Self { session: session.clone(), text: whole_text, schema, parameters, run })
@@ -182,141 +151,78 @@ impl Prepared {
             Run::Query { statement, planned } => (statement, planned),
             Run::Subscribe { view, begin } => return self.session.subscribe(view, *begin, entry).await,
         };
-        let (mut plan, first) = {
+        let (mut plan, instead, first) = {
             let mut planned = planned.lock();
-            (planned.plan.clone(), planned.first.take())
+            (planned.plan.clone(), planned.instead.clone(), planned.first.take())
         };
-        let state = self.session.context().state();
-        if plan.holds(&self.session, &state).await {
+        let state = self.session.own_context().state();
+        let holds = plan.holds(&self.session, &state).await;
+        if holds {
             if let Some((answer, _)) = first.filter(|(_, at)| at.elapsed() < FIRST_LIFE) {
                 return Ok(answer);
             }
-            if let Some(answer) = plan.answer_from_draft(&self.session, &state, &values).await? {
+            let values = instead.clone().or_else(|| plan.drafted_constants()).unwrap_or_else(|| values.clone());
+            if let Some(answer) = plan.answer_from_draft(&self.session, &state, &values, entry.clone()).await? {
                 return Ok(answer);
             }
-        } else {
-            plan = Plan::new(&self.session, &state, statement, entry).await?;
-            planned.lock().plan = plan.clone();
         }
-        let leaves_draft =
-            if values.is_empty() { can_wait(&plan.logical) } else { plan.is_generic && are_distinct(&values) };
-        if leaves_draft {
-            return plan.answer_with(&self.session, &state, values).await;
+        if !holds || instead.is_some() {
+            plan = Plan::new(&self.session, &state, statement, vec![], entry.clone()).await?;
+            *planned.lock() = Planned { plan: plan.clone(), instead: None, first: None };
         }
-        let bound = plan.logical.with_param_values(ParamValues::from(values))?;
-        self.session.answer(&state, Admitted { plan: bound, decided: plan.decided }).await
+        match plan.may_leave_draft(&values) {
+            true => plan.answer_leaving_draft(&self.session, &state, values, entry).await,
+            false => plan.answer(&self.session, &state, values, entry).await,
+        }
     }
 }
 
-impl Plan {
-    async fn new(session: &Session, state: &SessionState, statement: &Statement, entry: Option<Entry>) -> Result<Self> {
-        let Admitted { plan: logical, decided } = session.admit(state, statement, entry).await?;
-        let tables = tables(&logical)?;
-        let options = Arc::clone(state.config().options());
-        let is_generic = can_wait(&logical) && is_generic(&logical)?;
-        Ok(Self { logical, decided, options, tables, draft: Arc::default(), is_generic })
-    }
-
-    /// An answer, whose draft is kept.
-    async fn answer_with(&self, session: &Session, state: &SessionState, values: Vec<ScalarValue>) -> Result<Answer> {
-        let since = Instant::now();
-        let plan = match values.is_empty() {
-            true => self.logical.clone(),
-            false => self.logical.clone().with_param_values(ParamValues::from(values.clone()))?,
-        };
-        let (answer, draft) =
-            session.answer_leaving_draft(state, Admitted { plan, decided: self.decided.clone() }).await?;
-        let draft = match draft {
-            Some(draft) if values.is_empty() || draft.takes(&values)? => Some(draft),
-            _ => None,
-        };
-        *self.draft.lock() = draft.map(|draft| Kept { draft, values, since });
-        Ok(answer)
-    }
-
-    /// An answer that is planned from the draft, where there is one that serves these values.
-    async fn answer_from_draft(
-        &self,
+impl Planned {
+    /// What is kept of a statement like this one, where it serves it.
+    async fn kept(
         session: &Session,
         state: &SessionState,
-        values: &[ScalarValue],
-    ) -> Result<Option<Answer>> {
-        let kept = self.draft.lock().clone();
-        let Some(Kept { draft, values: planned, .. }) = kept.filter(|kept| kept.since.elapsed() < DRAFT_LIFE) else {
-            return Ok(None);
-        };
-        let types = |values: &[ScalarValue]| values.iter().map(ScalarValue::data_type).collect::<Vec<_>>();
-        if values.iter().any(ScalarValue::is_null) || types(values) != types(&planned) {
-            return Ok(None);
+        shape: &Shape,
+        entry: Option<Entry>,
+    ) -> Result<Option<Self>> {
+        if shape.has_parameters() {
+            let plan = session.drafts().plan(session, state, shape).await;
+            return Ok(plan.map(|plan| Self { plan, instead: None, first: None }));
         }
-        let plan = match values.is_empty() {
-            true => Some(draft.plan(state)?),
-            false => draft.plan_with(state, &planned, values).await?,
-        };
-        Ok(plan.map(|plan| session.answer_planned(state, plan, self.decided.clone())))
+        let kept = session.drafts().answer(session, state, shape, entry).await?;
+        Ok(kept.map(|(answer, plan, constants)| Self {
+            plan,
+            instead: Some(constants),
+            first: Some((answer, Instant::now())),
+        }))
     }
 
-    /// Whether planning anew would give the same. Descriptions that are old are asked for again.
-    async fn holds(&self, session: &Session, state: &SessionState) -> bool {
-        if !Arc::ptr_eq(&self.options, state.config().options()) {
-            return false;
-        }
-        // What was decided for rights that were taken back serves nobody.
-        if self.decided.leave.as_ref().is_some_and(|leave| !leave.holds()) {
-            return false;
-        }
-        for (name, planned) in &self.tables {
-            match session.context().table_provider(name.clone()).await {
-                Ok(now) if is_same(planned, &now) => {}
-                // What is wrong is told by the plan that is made now.
-                _ => return false,
-            }
-        }
-        true
-    }
-}
-
-fn is_same(planned: &Arc<dyn TableProvider>, now: &Arc<dyn TableProvider>) -> bool {
-    let now = unguarded(now);
-    match (planned.downcast_ref::<RemoteTable>(), now.downcast_ref::<RemoteTable>()) {
-        (Some(planned), Some(now)) => {
-            Arc::ptr_eq(planned.service(), now.service())
-                && (Arc::ptr_eq(planned.definition(), now.definition()) || planned.definition() == now.definition())
-        }
-        _ => Arc::ptr_eq(planned, now),
-    }
-}
-
-/// The tables that the plan reads, as it names them.
-fn tables(plan: &LogicalPlan) -> Result<Vec<(TableReference, Arc<dyn TableProvider>)>> {
-    let mut tables = Vec::new();
-    plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::TableScan(scan) = node {
-            tables.push((scan.table_name.clone(), source_as_provider(&scan.source)?));
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    Ok(tables)
-}
-
-/// Whether the plan means the same a little later: it holds nothing that depends on when it was made, and changes nothing in the session.
-fn can_wait(plan: &LogicalPlan) -> bool {
-    // An answer over views is of the epoch at which it was planned, and the session may have written since.
-    let views = reads_views(plan).is_ok_and(|views| views.is_empty());
-    let mut can = views && !matches!(plan, LogicalPlan::Statement(_));
-    let looked = plan.apply_with_subqueries(|node| {
-        node.apply_expressions(|expr| {
-            expr.apply(|part| {
-                if matches!(part, Expr::ScalarFunction(call) if call.func.signature().volatility == Volatility::Stable)
-                {
-                    can = false;
-                    return Ok(TreeNodeRecursion::Stop);
+    async fn new(
+        session: &Session,
+        state: &SessionState,
+        statement: &Statement,
+        shape: Option<&Shape>,
+        entry: Option<Entry>,
+    ) -> Result<Self> {
+        let constants = shape.map_or_else(Vec::new, |shape| shape.constants().to_vec());
+        let mut plan = Plan::new(session, state, statement, constants.clone(), entry.clone()).await?;
+        let mut first = None;
+        if parameters(&plan.logical)?.fields().is_empty() && plan.may_leave_draft(&[]) {
+            let answer = match plan.answer_leaving_draft(session, state, vec![], entry.clone()).await {
+                // The table's description was older than the table: it is forgotten by now, so this plans with the new one.
+                Err(error) if is_stale(&error) => {
+                    plan = Plan::new(session, state, statement, constants, entry.clone()).await?;
+                    plan.answer_leaving_draft(session, state, vec![], entry).await?
                 }
-                Ok(TreeNodeRecursion::Continue)
-            })
-        })
-    });
-    looked.is_ok() && can
+                answer => answer?,
+            };
+            first = Some((answer, Instant::now()));
+        }
+        if let Some(shape) = shape {
+            session.drafts().keep(shape, &plan);
+        }
+        Ok(Self { plan, instead: None, first })
+    }
 }
 
 fn result_schema(state: &SessionState, plan: &LogicalPlan, parameters: &SchemaRef) -> SchemaRef {

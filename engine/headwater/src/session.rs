@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -25,6 +26,7 @@ use crate::access::enforce::enforce;
 use crate::access::reads::reads;
 use crate::access::{Enforced, Leave, Read, SessionGuard, Sight};
 use crate::audit::Entry;
+use crate::drafts::{Drafts, Shape};
 use crate::governor::Governor;
 use crate::opaque::Opaque;
 use crate::session_rights::{explanation, kind_of, may_explain, shown};
@@ -57,6 +59,17 @@ pub(crate) struct Decided {
     kind: &'static str,
 }
 
+impl Decided {
+    /// The same, of another statement that reads the same.
+    pub(crate) fn of(&self, entry: Option<Entry>) -> Self {
+        let entry = match (entry, &self.entry) {
+            (Some(entry), Some(known)) => Some(entry.reading_as(known)),
+            (entry, _) => entry,
+        };
+        Self { entry, ..self.clone() }
+    }
+}
+
 /// A plan that may run.
 #[derive(Debug, Clone)]
 pub(crate) struct Admitted {
@@ -77,6 +90,9 @@ pub struct Session {
     parent: Option<TraceParent>,
     /// The statements of PREPARE, by name.
     named: Opaque<Mutex<HashMap<String, Statement>>>,
+    drafts: Arc<Drafts>,
+    /// Whether what it plans is what any session of its options and its caller would plan.
+    is_plain: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Session {
@@ -95,8 +111,7 @@ impl Session {
     ) -> Self {
         let shared = SharedSettings::new(settings.clone().into());
         let catalog = SessionCatalog::new(catalog, Arc::clone(&shared), asker.guard.clone().map(|guard| guard as _));
-        let mut state = template.state.clone();
-        state.config_mut().options_mut().extensions.insert(settings);
+        let mut state = template.state(&settings);
         state.register_catalog_list(Arc::clone(&catalog) as _);
         Self {
             context: Opaque::new(SessionContext::new_with_state(state)),
@@ -107,6 +122,8 @@ impl Session {
             settings: shared,
             parent: None,
             named: Opaque::new(Mutex::default()),
+            drafts: Arc::clone(&template.drafts),
+            is_plain: Arc::new(AtomicBool::new(true)),
         }
     }
 
@@ -119,7 +136,22 @@ impl Session {
     /// The DataFusion context behind the session, for what a program wants to add: functions, rules. A plan that is made with it over tables of which the session's
     /// caller may read a part does not run: what may be read is decided by [`Session::sql`].
     pub fn context(&self) -> &SessionContext {
+        self.is_plain.store(false, Ordering::Relaxed);
         &self.context
+    }
+
+    pub(crate) fn own_context(&self) -> &SessionContext {
+        &self.context
+    }
+
+    /// What the engine's sessions share of what they planned.
+    pub(crate) fn drafts(&self) -> &Drafts {
+        &self.drafts
+    }
+
+    /// Whether it shares what it plans.
+    pub(crate) fn shares_drafts(&self) -> bool {
+        self.is_plain.load(Ordering::Relaxed)
     }
 
     /// Plans one statement. SET takes effect at once; a query runs when its answer is read.
@@ -225,6 +257,17 @@ impl Session {
 
     async fn run(&self, statement: Statement, entry: Option<Entry>) -> Result<Answer> {
         let state = self.context.state();
+        if let Some(shape) = Shape::of(self, &state, &statement) {
+            if let Some((answer, ..)) = self.drafts.answer(self, &state, &shape, entry.clone()).await? {
+                return Ok(answer);
+            }
+            if self.drafts.wants(&shape) {
+                return match self.drafts.learn(self, &state, &statement, &shape, entry.clone()).await {
+                    Err(error) if is_stale(&error) => self.drafts.learn(self, &state, &statement, &shape, entry).await,
+                    other => other,
+                };
+            }
+        }
         let mut admitted = self.admit(&state, &statement, entry.clone()).await?;
         match &admitted.plan {
             LogicalPlan::Statement(Named::Prepare(prepare)) => {
@@ -460,6 +503,9 @@ impl Session {
             views: self.views.clone(),
             parent: None,
             named: Opaque::new(Mutex::default()),
+            drafts: Arc::clone(&self.drafts),
+            // It plans once.
+            is_plain: Arc::new(AtomicBool::new(false)),
         }
     }
 

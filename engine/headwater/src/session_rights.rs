@@ -151,7 +151,7 @@ impl Session {
     /// Whether the caller may show others what a query reads: all of it is theirs to read, whole and as it is.
     async fn may_show(&self, name: &ViewName, sql: &str) -> Result<Vec<Read>> {
         let statement = parse_query(sql)?;
-        let seen = self.plan(&self.context().state(), &statement).await?;
+        let seen = self.plan(&self.own_context().state(), &statement).await?;
         let denied = |tables: &str| {
             Error::Denied(format!(
                 "permission denied to define \"{name}\": a view shows its inputs to others, and you may not read all of {tables}"
@@ -163,7 +163,7 @@ impl Session {
         }
         // Planned for nobody, an unqualified name may mean a table that the caller does not see.
         let trusted = self.trusted();
-        let meant = trusted.plan(&trusted.context().state(), &statement).await.map_err(|_| denied("its inputs"))?;
+        let meant = trusted.plan(&trusted.own_context().state(), &statement).await.map_err(|_| denied("its inputs"))?;
         let (seen, meant) = (reads(&seen)?, reads(&meant)?);
         match seen == meant {
             true => Ok(meant),
@@ -203,7 +203,7 @@ impl Session {
     /// What a statement named that is there, and that the caller may not know of. Of what is not there nothing is told: a name may be anything.
     async fn hidden(&self, text: &str, error: &Error) -> Option<Vec<Read>> {
         let sight = self.sight_now()?;
-        let state = self.context().state();
+        let state = self.own_context().state();
         let names = match parse(text).ok()? {
             Request::Plan(statement) => state.resolve_table_references(&statement).ok()?,
             Request::View(ViewStatement::Create { sql, .. }) => {

@@ -6,17 +6,22 @@ use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::prelude::SessionConfig;
 use headwater_federation::{
-    CATALOG, Federation, JoinOrder, LeaveDraft, SEARCH_PATH_SCHEMA, ThroughBarriers, TopN, UnambiguousKeys,
+    CATALOG, Federation, JoinOrder, LeaveDraft, SEARCH_PATH_SCHEMA, Settings, ThroughBarriers, TopN, UnambiguousKeys,
     UncoupledJoins, YieldingJoins,
 };
+use parking_lot::Mutex;
 
+use crate::drafts::Drafts;
 use crate::governor::Governor;
 
 /// What the sessions of an engine begin with. Functions and rules are looked up and put together once and not for each session.
 #[derive(Debug)]
 pub(crate) struct Template {
-    pub(crate) state: SessionState,
+    state: SessionState,
+    /// States of sessions as they begin, by their settings, so that sessions with the same have the same options and share what they plan.
+    begun: Mutex<Vec<(Settings, SessionState)>>,
     pub(crate) governor: Arc<Governor>,
+    pub(crate) drafts: Arc<Drafts>,
 }
 
 impl Template {
@@ -32,13 +37,30 @@ impl Template {
             .with_physical_optimizer_rule(Arc::new(UncoupledJoins))
             .with_physical_optimizer_rule(Arc::new(YieldingJoins))
             .build();
-        Self { state, governor }
+        Self { state, begun: Mutex::default(), governor, drafts: Arc::default() }
+    }
+
+    /// What a session with these settings begins with.
+    pub(crate) fn state(&self, settings: &Settings) -> SessionState {
+        let mut begun = self.begun.lock();
+        if let Some((_, state)) = begun.iter().find(|(known, _)| known == settings) {
+            return state.clone();
+        }
+        let mut state = self.state.clone();
+        state.config_mut().options_mut().extensions.insert(settings.clone());
+        if begun.len() < BEGUN_MAX {
+            begun.push((settings.clone(), state.clone()));
+        }
+        state
     }
 
     pub(crate) fn governor(&self) -> &Arc<Governor> {
         &self.governor
     }
 }
+
+/// How many states of sessions are kept: sessions begin with the engine's settings, and a part of its search path.
+const BEGUN_MAX: usize = 16;
 
 /// How many sorts in all of their partitions may have set aside their part for merging before no memory is left.
 const SORT_RESERVATIONS_MAX: usize = 8;

@@ -62,6 +62,11 @@ impl Entry {
         Self { kind, reads: reads.into(), ..self }
     }
 
+    /// The same, of a statement that reads what another one does.
+    pub(crate) fn reading_as(self, other: &Self) -> Self {
+        Self { kind: other.kind, reads: Arc::clone(&other.reads), ..self }
+    }
+
     /// The same, of what defines or changes something.
     pub(crate) fn changing(self, kind: &'static str, reads: Vec<Read>) -> Self {
         Self { kind, reads: reads.into(), changes: true, ..self }

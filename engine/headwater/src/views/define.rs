@@ -104,7 +104,7 @@ impl Shared {
     ) -> Result<String> {
         self.check_name(name, replace)?;
         let search_path = session.search_path();
-        let plan = session.plan(&session.context().state(), &parse_query(sql)?).await?;
+        let plan = session.plan(&session.own_context().state(), &parse_query(sql)?).await?;
         let new = New { name: name.clone(), sql: sql.to_owned(), search_path, file };
         self.add(&new, plan, replace).await?;
         let view = self.definition(name)?.view;

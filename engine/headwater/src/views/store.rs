@@ -225,7 +225,7 @@ impl Shared {
         let session = engine.session();
         session.use_search_path(new.search_path.clone());
         let statement = super::ask::parse_query(&new.sql)?;
-        let plan = session.plan_now(&session.context().state(), &statement).await?;
+        let plan = session.plan_now(&session.own_context().state(), &statement).await?;
         let _one_at_a_time = self.defining.lock().await;
         // It may have been dropped or made anew meanwhile.
         if self.definitions.read().contains_key(&new.name) || !self.returning.borrow().contains(new) {

@@ -8,6 +8,7 @@ mod audit;
 mod availability;
 mod catalog;
 mod covering;
+mod drafts;
 mod feed;
 mod joins;
 mod ledger;
