@@ -10,11 +10,13 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::Once;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
 use cpu_time::ThreadTime;
+use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt};
 use headwater::Answer;
 use thread_priority::{ThreadPriority, ThreadPriorityValue};
@@ -83,9 +85,12 @@ impl Drop for Queries {
 
 /// Lets the operating system run other threads before this one.
 fn let_others_pass() {
+    static SAID: Once = Once::new();
     let Ok(priority) = ThreadPriorityValue::try_from(MUCH) else { return };
     if let Err(error) = ThreadPriority::Crossplatform(priority).set_for_current() {
-        tracing::warn!(?error, "queries that read much have the priority of those that read little");
+        SAID.call_once(|| {
+            tracing::warn!(?error, "queries that read much have the priority of those that read little");
+        });
     }
 }
 
@@ -96,15 +101,31 @@ impl Threads {
         E: Send + Unpin + 'static,
         F: Fn(headwater::Error) -> E + Send + 'static,
     {
+        self.run_written(answer, error, |batches| batches)
+    }
+
+    /// The same, of what is made of the batches on those threads.
+    pub(crate) fn run_written<T, E, F, S>(
+        &self,
+        answer: Answer,
+        error: F,
+        written: impl FnOnce(BoxStream<'static, Result<RecordBatch, E>>) -> S,
+    ) -> Result<Detached<Result<T, E>>, E>
+    where
+        T: Send + 'static,
+        E: Send + Unpin + 'static,
+        F: Fn(headwater::Error) -> E + Send + 'static,
+        S: Stream<Item = Result<T, E>> + Send + 'static,
+    {
         let little = answer.reads_little();
         // Operators may spawn as soon as they are executed.
         let _entered = if little { self.little.enter() } else { self.much.enter() };
         let late = answer.deadline().map(|deadline| (deadline.limit(), error(deadline.error())));
         let batches = answer.into_stream().map_err(&error)?;
-        let batches = batches.map_err(move |failed| error(failed.into()));
+        let items = Box::pin(written(batches.map_err(move |failed| error(failed.into())).boxed()));
         let detached = match little {
-            true => Detached::start_little(self, batches),
-            false => Detached::start(&self.much, batches),
+            true => Detached::start_little(self, items),
+            false => Detached::start(&self.much, items),
         };
         Ok(match late {
             Some((limit, late)) => detached.until(limit, Err(late)),

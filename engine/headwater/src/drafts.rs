@@ -158,6 +158,22 @@ impl Drafts {
         shape: &Shape,
         entry: Option<Entry>,
     ) -> Result<Answer> {
+        let learnt = self.learn_now(session, state, statement, shape, entry.clone());
+        match learnt.await {
+            // The table's description was older than the table: it is forgotten by now, so this plans with the new one.
+            Err(error) if is_stale(&error) => self.learn_now(session, state, statement, shape, entry).await,
+            other => other,
+        }
+    }
+
+    async fn learn_now(
+        &self,
+        session: &Session,
+        state: &SessionState,
+        statement: &Statement,
+        shape: &Shape,
+        entry: Option<Entry>,
+    ) -> Result<Answer> {
         let plan = Plan::new(session, state, statement, shape.constants().to_vec(), entry.clone()).await?;
         if !plan.reads_services() || !plan.may_leave_draft(&[]) {
             return plan.answer(session, state, vec![], entry).await;

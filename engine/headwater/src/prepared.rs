@@ -73,7 +73,8 @@ impl Prepared {
     pub(crate) async fn new(session: &Session, text: &str) -> Result<Self> {
         let (entry, tracing) = (session.entry(text), session.tracing(text));
         // Each execution says by itself which trace it is part of.
-        match Self::planned(&session.under(None), text, entry.clone()).await {
+        // Boxed: planning is a large future, which every future that waits for it would hold.
+        match Box::pin(Self::planned(&session.under(None), text, entry.clone())).await {
             Ok(prepared) => Ok(prepared),
             Err(error) => Err(session.recorded(text, error, entry, tracing).await),
         }
@@ -135,7 +136,7 @@ impl Prepared {
     /// Plans the query with these values, one for each parameter. They become typed literals of the plan, never text.
     pub async fn execute(&self, values: Vec<ScalarValue>) -> Result<Answer> {
         let (entry, tracing) = (self.session.entry(&self.text), self.session.tracing(&self.text));
-        match self.executed(values, entry.clone()).await {
+        match Box::pin(self.executed(values, entry.clone())).await {
             Ok(answer) => Ok(answer.traced(tracing)),
             Err(error) => Err(self.session.recorded(&self.text, error, entry, tracing).await),
         }

@@ -157,7 +157,8 @@ impl Session {
     /// Plans one statement. SET takes effect at once; a query runs when its answer is read.
     pub async fn sql(&self, text: &str) -> Result<Answer> {
         let (entry, tracing) = (self.entry(text), self.tracing(text));
-        match self.sql_as(text, entry.clone()).await {
+        // Boxed: planning is a large future, which every future that waits for it would hold.
+        match Box::pin(self.sql_as(text, entry.clone())).await {
             Ok(answer) => Ok(answer.traced(tracing)),
             Err(error) => Err(self.recorded(text, error, entry, tracing).await),
         }
@@ -258,14 +259,12 @@ impl Session {
     async fn run(&self, statement: Statement, entry: Option<Entry>) -> Result<Answer> {
         let state = self.context.state();
         if let Some(shape) = Shape::of(self, &state, &statement) {
-            if let Some((answer, ..)) = self.drafts.answer(self, &state, &shape, entry.clone()).await? {
+            let kept = self.drafts.answer(self, &state, &shape, entry.clone());
+            if let Some((answer, ..)) = kept.await? {
                 return Ok(answer);
             }
             if self.drafts.wants(&shape) {
-                return match self.drafts.learn(self, &state, &statement, &shape, entry.clone()).await {
-                    Err(error) if is_stale(&error) => self.drafts.learn(self, &state, &statement, &shape, entry).await,
-                    other => other,
-                };
+                return self.drafts.learn(self, &state, &statement, &shape, entry).await;
             }
         }
         let mut admitted = self.admit(&state, &statement, entry.clone()).await?;

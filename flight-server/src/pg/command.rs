@@ -2,6 +2,8 @@
 //!
 //! They are told by their first words, from the tokens that the engine's own parser would see.
 
+use std::sync::Arc;
+
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::copy::{Copy, copy};
@@ -31,7 +33,7 @@ pub(super) enum Command {
     ShowAll,
     /// A prepared statement, or all.
     Deallocate(Option<String>),
-    Copy(Copy),
+    Copy(Arc<Copy>),
     /// Nothing to do, by its tag.
     Nothing(&'static str),
     /// The engine runs it and the client gets a tag.
@@ -75,7 +77,7 @@ pub(super) fn of(text: &str) -> Result<Command, PgError> {
         ("EXECUTE", _) => Command::Immediate,
         ("CLOSE", _) => Command::Nothing("CLOSE CURSOR"),
         ("UNLISTEN", _) => Command::Nothing("UNLISTEN"),
-        ("COPY", _) => Command::Copy(copy(text, &tokens)?),
+        ("COPY", _) => Command::Copy(Arc::new(copy(text, &tokens)?)),
         ("EXPLAIN", "MATERIALIZED") => Command::Immediate,
         ("CREATE", _) if headwater::defines_view(text) => Command::Engine("CREATE MATERIALIZED VIEW"),
         ("DROP", _) if headwater::defines_view(text) => Command::Engine("DROP MATERIALIZED VIEW"),

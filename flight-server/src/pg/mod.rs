@@ -33,6 +33,7 @@ mod startup;
 mod time;
 mod types;
 mod wire;
+mod written;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -6,16 +6,14 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream};
 use headwater::{Answer, Prepared};
 
 use super::catalog;
-use super::encode::Encoder;
 use super::error::PgError;
 use super::types::settled;
+use super::written::{Form, Written, written};
 use crate::detached::Threads;
-
-pub(super) type Batches = Pin<Box<dyn Stream<Item = Result<RecordBatch, PgError>> + Send>>;
 
 /// A statement that has rows.
 #[derive(Clone)]
@@ -76,13 +74,14 @@ pub(super) struct Rows {
     /// What the client is told the columns are.
     pub(super) told: SchemaRef,
     source: Source,
-    /// A batch that is half sent, and its next row.
-    begun: Option<(Encoder, usize)>,
+    /// What is written and not sent.
+    begun: Option<Written>,
 }
 
 enum Source {
     Waiting(Box<Answer>, Arc<str>, Threads),
-    Running(Batches),
+    Known(Vec<RecordBatch>),
+    Running(Pin<Box<dyn Stream<Item = Result<Written, PgError>> + Send>>),
     Ended,
 }
 
@@ -94,48 +93,41 @@ impl Rows {
     }
 
     pub(super) fn known(schema: SchemaRef, batches: Vec<RecordBatch>) -> Self {
-        let batches = futures::stream::iter(batches.into_iter().map(Ok)).boxed();
-        Self { told: settled(&schema), source: Source::Running(batches), begun: None }
+        Self { told: settled(&schema), source: Source::Known(batches), begun: None }
     }
 
-    /// The batch that is being sent and its next row; `None` once there is none.
-    pub(super) async fn next(&mut self) -> Result<Option<(Encoder, usize)>, PgError> {
-        if let Some((encoder, row)) = self.begun.take().filter(|(encoder, row)| *row < encoder.rows) {
-            return Ok(Some((encoder, row)));
+    /// The next rows that are to be sent; `None` once there are none. All are written in the form that is asked for first.
+    pub(super) async fn next(&mut self, form: &Form) -> Result<Option<Written>, PgError> {
+        if let Some(written) = self.begun.take().filter(|written| written.rows() > 0) {
+            return Ok(Some(written));
         }
-        loop {
-            self.start()?;
-            let Source::Running(batches) = &mut self.source else { return Ok(None) };
-            match batches.next().await {
-                Some(Ok(batch)) if batch.num_rows() == 0 => {}
-                Some(Ok(batch)) => return Encoder::new(&batch, &self.told).map(|encoder| Some((encoder, 0))),
-                Some(Err(error)) => {
-                    self.source = Source::Ended;
-                    return Err(error);
-                }
-                None => {
-                    self.source = Source::Ended;
-                    return Ok(None);
-                }
+        self.start(form)?;
+        let Source::Running(rows) = &mut self.source else { return Ok(None) };
+        let next = rows.next().await.transpose();
+        if !matches!(next, Ok(Some(_))) {
+            self.source = Source::Ended;
+        }
+        next
+    }
+
+    /// Puts rows back that were not sent.
+    pub(super) fn put_back(&mut self, written: Written) {
+        self.begun = Some(written);
+    }
+
+    fn start(&mut self, form: &Form) -> Result<(), PgError> {
+        let (told, form) = (Arc::clone(&self.told), form.clone());
+        self.source = match std::mem::replace(&mut self.source, Source::Ended) {
+            Source::Waiting(answer, text, threads) => {
+                let error = move |error| PgError::of(&error, &text);
+                let rows = threads.run_written(*answer, error, |batches| written(batches, told, form))?;
+                Source::Running(Box::pin(rows))
             }
-        }
-    }
-
-    /// Puts a batch back of which rows are left.
-    pub(super) fn put_back(&mut self, encoder: Encoder, row: usize) {
-        if row < encoder.rows {
-            self.begun = Some((encoder, row));
-        }
-    }
-
-    fn start(&mut self) -> Result<(), PgError> {
-        if !matches!(self.source, Source::Waiting(..)) {
-            return Ok(());
-        }
-        if let Source::Waiting(answer, text, threads) = std::mem::replace(&mut self.source, Source::Ended) {
-            let batches = threads.run(*answer, move |error| PgError::of(&error, &text))?;
-            self.source = Source::Running(Box::pin(batches));
-        }
+            Source::Known(batches) => {
+                Source::Running(Box::pin(written(stream::iter(batches.into_iter().map(Ok)), told, form)))
+            }
+            other => other,
+        };
         Ok(())
     }
 }

@@ -18,7 +18,7 @@ use crate::tls::Connection;
 const STARTUP_BYTES_MAX: usize = 10_000;
 
 /// How much is collected before it is written.
-const OUTPUT_BYTES: usize = 64 * 1024;
+pub(super) const OUTPUT_BYTES: usize = 64 * 1024;
 
 /// How much a client may send ahead while a statement runs.
 const AHEAD_BYTES_MAX: usize = 1 << 20;
@@ -210,12 +210,12 @@ impl Wire {
 
     /// Writes a message whose body the closure writes.
     fn put(&mut self, kind: u8, body: impl FnOnce(&mut BytesMut)) {
-        self.output.put_u8(kind);
-        let start = self.output.len();
-        self.output.put_u32(0);
-        body(&mut self.output);
-        let length = u32::try_from(self.output.len() - start).expect("Invariant: no message of ours has 4 GiB");
-        self.output[start..start + 4].copy_from_slice(&length.to_be_bytes());
+        message(&mut self.output, kind, body);
+    }
+
+    /// Messages that are written already.
+    pub(super) fn messages(&mut self, written: &[u8]) {
+        self.output.put_slice(written);
     }
 
     pub(super) fn authentication(&mut self, code: u32, body: &[u8]) {
@@ -289,25 +289,6 @@ impl Wire {
                 out.put_i16(format(index));
             }
         });
-    }
-
-    /// A row, whose values the closure writes, each with its length before it.
-    pub(super) fn row<E>(
-        &mut self,
-        columns: usize,
-        values: impl FnOnce(&mut BytesMut) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let start = self.output.len();
-        let mut result = Ok(());
-        self.put(b'D', |out| {
-            out.put_u16(u16::try_from(columns).unwrap_or(u16::MAX));
-            result = values(out);
-        });
-        if result.is_err() {
-            // A row that is half there is none.
-            self.output.truncate(start);
-        }
-        result
     }
 
     pub(super) fn copy_out(&mut self, format: u8, columns: usize) {
@@ -420,6 +401,16 @@ impl Fields {
 
 fn broken(message: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, message)
+}
+
+/// Writes a message, whose body the closure writes.
+pub(super) fn message(out: &mut BytesMut, kind: u8, body: impl FnOnce(&mut BytesMut)) {
+    out.put_u8(kind);
+    let start = out.len();
+    out.put_u32(0);
+    body(out);
+    let length = u32::try_from(out.len() - start).expect("Invariant: no message of ours has 4 GiB");
+    out[start..start + 4].copy_from_slice(&length.to_be_bytes());
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use datafusion::common::ScalarValue;
 use tokio::sync::watch;
 
@@ -11,11 +12,12 @@ use super::{Command, Done, PgError, Planned, Session, Stage, Statement, cancelle
 use crate::pg::copy::{Copy, Style};
 use crate::pg::encode::Format;
 use crate::pg::run::Rows;
+use crate::pg::written::Form;
 
 /// A statement with values.
 pub(super) enum Portal {
     Command(Arc<Statement>),
-    Rows { statement: Arc<Statement>, rows: Option<Rows>, formats: Vec<Format>, begun: bool },
+    Rows { statement: Arc<Statement>, rows: Option<Rows>, formats: Arc<[Format]>, begun: bool },
 }
 
 impl Session {
@@ -43,7 +45,7 @@ impl Session {
         if let Some(told) = told.filter(|told| told.fields().len() == rows.told.fields().len()) {
             rows.told = told;
         }
-        let formats = chosen(&formats, &rows.told)?;
+        let formats = chosen(&formats, &rows.told)?.into();
         Ok(Portal::Rows { statement: Arc::clone(statement), rows: Some(rows), formats, begun: false })
     }
 
@@ -67,7 +69,7 @@ impl Session {
                     return Ok(());
                 }
                 *begun = true;
-                let (sent, is_whole) = self.send(taken, formats, rows_max, stopped).await?;
+                let (sent, is_whole) = self.send(taken, &Form::Rows(Arc::clone(formats)), rows_max, stopped).await?;
                 if is_whole {
                     let verb = if matches!(statement.command, Command::Show(_) | Command::ShowAll) {
                         "SHOW".to_owned()
@@ -88,25 +90,19 @@ impl Session {
     async fn send(
         &mut self,
         rows: &mut Rows,
-        formats: &[Format],
+        form: &Form,
         rows_max: usize,
         stopped: &mut watch::Receiver<Stage>,
     ) -> Done<(usize, bool)> {
         let mut sent = 0;
-        while let Some((encoder, first)) = self.interruptible(stopped, rows.next()).await? {
-            let mut row = first;
-            while row < encoder.rows {
-                if sent == rows_max {
-                    rows.put_back(encoder, row);
-                    return Ok((sent, false));
-                }
-                self.wire.row(encoder.width(), |out| {
-                    (0..encoder.width()).try_for_each(|column| {
-                        encoder.put(out, column, row, formats.get(column).copied().unwrap_or(Format::Text))
-                    })
-                })?;
-                self.wire.flush_much().await?;
-                (row, sent) = (row + 1, sent + 1);
+        while let Some(mut written) = self.interruptible(stopped, rows.next(form)).await? {
+            let left = written.rows();
+            self.wire.messages(&written.take(rows_max - sent));
+            sent += left - written.rows();
+            self.wire.flush_much().await?;
+            if written.rows() > 0 {
+                rows.put_back(written);
+                return Ok((sent, false));
             }
             // A client that reads as fast as rows come leaves no pause in which to notice.
             if self.is_cancelled() {
@@ -116,33 +112,33 @@ impl Session {
         Ok((sent, true))
     }
 
-    async fn copy(&mut self, copy: &Copy, rows: &mut Rows, stopped: &mut watch::Receiver<Stage>) -> Done {
+    async fn copy(&mut self, copy: &Arc<Copy>, rows: &mut Rows, stopped: &mut watch::Receiver<Stage>) -> Done {
         let names: Vec<String> = rows.told.fields().iter().map(|field| field.name().clone()).collect();
-        // The first batch is there before anything is said, so that a query that fails at once fails plainly.
-        let mut next = self.interruptible(stopped, rows.next()).await?;
-        self.wire.copy_out(u8::from(copy.style == Style::Binary), names.len());
-        let mut data = copy.begin(&names);
+        let is_binary = copy.style == Style::Binary;
+        let head = copy.begin(&names).freeze();
         // A line of its own in text; in binary it goes with what follows, as in PostgreSQL, and drivers count on that.
-        if copy.style != Style::Binary && !data.is_empty() {
-            self.wire.copy_data(&std::mem::take(&mut data));
+        let (head, before) = if is_binary { (Bytes::new(), head) } else { (head, Bytes::new()) };
+        let form = Form::Copy(Arc::clone(copy), before.clone());
+        // The first rows are there before anything is said, so that a query that fails at once fails plainly.
+        let mut next = self.interruptible(stopped, rows.next(&form)).await?;
+        self.wire.copy_out(u8::from(is_binary), names.len());
+        if !head.is_empty() {
+            self.wire.copy_data(&head);
         }
-        let mut sent = 0_u64;
-        while let Some((encoder, first)) = next {
-            for row in first..encoder.rows {
-                copy.row(&mut data, &encoder, row)?;
-                self.wire.copy_data(&data);
-                data.clear();
-                self.wire.flush_much().await?;
-                sent += 1;
-            }
+        let mut sent = 0_usize;
+        while let Some(mut written) = next {
+            sent += written.rows();
+            self.wire.messages(&written.take(usize::MAX));
+            self.wire.flush_much().await?;
             if self.is_cancelled() {
                 return Err(cancelled_error().into());
             }
-            next = self.interruptible(stopped, rows.next()).await?;
+            next = self.interruptible(stopped, rows.next(&form)).await?;
         }
-        data.extend_from_slice(copy.end());
-        if !data.is_empty() {
-            self.wire.copy_data(&data);
+        let before = if sent == 0 { before } else { Bytes::new() };
+        let end = [&before, copy.end()].concat();
+        if !end.is_empty() {
+            self.wire.copy_data(&end);
         }
         self.wire.sign(b'c');
         self.wire.complete(&format!("COPY {sent}"));
