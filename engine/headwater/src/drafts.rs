@@ -11,6 +11,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use datafusion::common::ScalarValue;
 use datafusion::execution::SessionState;
@@ -47,9 +48,19 @@ struct Kept {
 enum Known {
     /// A plan whose draft may serve all of them.
     Plan(Box<Plan>),
-    /// Each needs a plan of its own.
-    Apart,
+    /// Each needs a plan of its own, as was found then.
+    Apart(Instant),
 }
+
+/// A statement that was planned: its plan, the values for the plan's parameters, and its answer, where that may wait until it is asked for.
+pub(crate) struct Learnt {
+    pub(crate) plan: Plan,
+    pub(crate) values: Vec<ScalarValue>,
+    pub(crate) answer: Option<Answer>,
+}
+
+/// How long statements of a shape are planned apart until it is tried again: constants that happen to be equal may have been why.
+const APART: Duration = Duration::from_secs(60);
 
 /// What statements have in common that may share a draft.
 #[derive(Clone)]
@@ -93,7 +104,7 @@ impl Drafts {
         plan.holds(session, state).await.then_some(plan)
     }
 
-    /// The answer of a statement from the draft of another of its shape; and the plan that has the draft, with the constants that it served.
+    /// The answer of a statement from the draft of another of its shape, where there is one.
     ///
     /// # Errors
     /// What DataFusion's rules and the sources say.
@@ -103,15 +114,15 @@ impl Drafts {
         state: &SessionState,
         shape: &Shape,
         entry: Option<Entry>,
-    ) -> Result<Option<(Answer, Plan, Vec<ScalarValue>)>> {
-        let Some((plan, constants)) = self.found(shape) else { return Ok(None) };
+    ) -> Result<Option<Learnt>> {
+        let Some((plan, values)) = self.found(shape) else { return Ok(None) };
         if !plan.holds(session, state).await {
             return Ok(None);
         }
-        match plan.answer_from_draft(session, state, &constants, entry).await {
+        match plan.answer_from_draft(session, state, &values, entry).await {
             // The table's description was older than the table: it is forgotten by now, so the statement is planned with the new one.
             Err(error) if is_stale(&error) => Ok(None),
-            answer => Ok(answer?.map(|answer| (answer, plan, constants))),
+            answer => Ok(answer?.map(|answer| Learnt { plan, values, answer: Some(answer) })),
         }
     }
 
@@ -121,7 +132,7 @@ impl Drafts {
         let mut kept = self.0.lock();
         let key = match kept.plans.peek(general) {
             Some(Known::Plan(plan)) => return !plan.leaves_no_draft(),
-            Some(Known::Apart) => exact.as_ref().unwrap_or(general),
+            Some(Known::Apart(_)) => exact.as_ref().unwrap_or(general),
             None => general,
         };
         let mut hasher = DefaultHasher::new();
@@ -129,24 +140,14 @@ impl Drafts {
         kept.asked.put(hasher.finish(), ()).is_some()
     }
 
-    /// Keeps the plan of a statement of this shape.
+    /// Keeps the plan of a statement with parameters.
     pub(crate) fn keep(&self, shape: &Shape, plan: &Plan) {
-        let Parts { general, exact, .. } = &*shape.0;
-        if !plan.reads_services() {
-            return;
+        if plan.reads_services() {
+            self.put(&shape.0.general, Known::Plan(Box::new(plan.clone())));
         }
-        let mut kept = self.0.lock();
-        let key = match exact {
-            Some(exact) if plan.drafted_constants().is_none() => {
-                kept.plans.put(general.clone(), Known::Apart);
-                exact
-            }
-            _ => general,
-        };
-        kept.plans.put(key.clone(), Known::Plan(Box::new(plan.clone())));
     }
 
-    /// Plans a statement, such that others like it are planned from its draft.
+    /// Plans a statement without parameters, such that others like it are planned from its draft.
     ///
     /// # Errors
     /// What planning says.
@@ -157,7 +158,7 @@ impl Drafts {
         statement: &Statement,
         shape: &Shape,
         entry: Option<Entry>,
-    ) -> Result<Answer> {
+    ) -> Result<Learnt> {
         let learnt = self.learn_now(session, state, statement, shape, entry.clone());
         match learnt.await {
             // The table's description was older than the table: it is forgotten by now, so this plans with the new one.
@@ -173,23 +174,49 @@ impl Drafts {
         statement: &Statement,
         shape: &Shape,
         entry: Option<Entry>,
-    ) -> Result<Answer> {
-        let plan = Plan::new(session, state, statement, shape.constants().to_vec(), entry.clone()).await?;
-        if !plan.reads_services() || !plan.may_leave_draft(&[]) {
-            return plan.answer(session, state, vec![], entry).await;
+    ) -> Result<Learnt> {
+        let Parts { general, exact, constants, .. } = &*shape.0;
+        if exact.is_some() && !self.is_apart(general) {
+            // With parameters for its constants nothing but those is taken for a parameter, a rule's constant least of all. What does not go so goes as it is.
+            let plan = Plan::new(session, state, &general.statement(), entry.clone()).await.ok();
+            if let Some(plan) = plan.filter(|plan| plan.reads_services() && plan.may_leave_draft(constants)) {
+                let answer = plan.answer_leaving_draft(session, state, constants.clone(), entry).await?;
+                let known = if plan.leaves_no_draft() {
+                    Known::Apart(Instant::now())
+                } else {
+                    Known::Plan(Box::new(plan.clone()))
+                };
+                self.put(general, known);
+                return Ok(Learnt { plan, values: constants.clone(), answer: Some(answer) });
+            }
+            self.put(general, Known::Apart(Instant::now()));
+        }
+        let plan = Plan::new(session, state, statement, entry.clone()).await?;
+        if !plan.may_leave_draft(&[]) {
+            return Ok(Learnt { plan, values: vec![], answer: None });
         }
         let answer = plan.answer_leaving_draft(session, state, vec![], entry).await?;
-        self.keep(shape, &plan);
-        Ok(answer)
+        if plan.reads_services() {
+            self.put(exact.as_ref().unwrap_or(general), Known::Plan(Box::new(plan.clone())));
+        }
+        Ok(Learnt { plan, values: vec![], answer: Some(answer) })
+    }
+
+    fn put(&self, key: &Key, known: Known) {
+        self.0.lock().plans.put(key.clone(), known);
+    }
+
+    fn is_apart(&self, key: &Key) -> bool {
+        matches!(self.0.lock().plans.peek(key), Some(Known::Apart(since)) if since.elapsed() < APART)
     }
 
     fn found(&self, shape: &Shape) -> Option<(Plan, Vec<ScalarValue>)> {
         let mut kept = self.0.lock();
         match kept.plans.get(&shape.0.general)? {
             Known::Plan(plan) => Some((plan.as_ref().clone(), shape.0.constants.clone())),
-            Known::Apart => match kept.plans.get(shape.0.exact.as_ref()?)? {
+            Known::Apart(_) => match kept.plans.get(shape.0.exact.as_ref()?)? {
                 Known::Plan(plan) => Some((plan.as_ref().clone(), vec![])),
-                Known::Apart => None,
+                Known::Apart(_) => None,
             },
         }
     }
@@ -206,38 +233,36 @@ impl Shape {
         let user = session.guard().map(|_| session.asker().caller.name().map(Arc::from));
         let options = Arc::as_ptr(state.config().options()).addr();
         let key = |query: Query| Key { query: Arc::new(query), user: user.clone(), options };
-        let mut general = query.as_ref().clone();
+        let mut lifted = query.as_ref().clone();
         let mut lift = Lift::default();
-        let _ = VisitMut::visit(&mut general, &mut lift);
-        let Lift { constants, has_parameters } = lift;
-        let as_it_is = || key(query.as_ref().clone());
-        let parts = match (has_parameters, constants.is_empty()) {
-            (true, _) => Parts { general: as_it_is(), exact: None, constants: vec![], has_parameters },
-            (false, true) => Parts { general: key(general), exact: None, constants, has_parameters },
-            (false, false) => Parts { general: key(general), exact: Some(as_it_is()), constants, has_parameters },
-        };
-        Some(Self(Opaque::new(parts)))
+        let _ = VisitMut::visit(&mut lifted, &mut lift);
+        let as_it_is = key(query.as_ref().clone());
+        let Lift { constants, has_parameters, .. } = lift;
+        Some(Self(Opaque::new(match has_parameters || constants.is_empty() {
+            true => Parts { general: as_it_is, exact: None, constants: vec![], has_parameters },
+            false => Parts { general: key(lifted), exact: Some(as_it_is), constants, has_parameters },
+        })))
     }
 
-    /// The constants that others may take the place of.
-    pub(crate) fn constants(&self) -> &[ScalarValue] {
-        &self.0.constants
-    }
-
-    /// Whether the statement has parameters; then it counts with all of its constants.
+    /// Whether the statement has parameters of its own.
     pub(crate) fn has_parameters(&self) -> bool {
         self.0.has_parameters
     }
 }
 
-/// What stands in the place of a constant. No parameter is written so.
-const LIFTED: Value = Value::Placeholder(String::new());
+impl Key {
+    fn statement(&self) -> Statement {
+        Statement::Statement(Box::new(Sql::Query(Box::new(self.query.as_ref().clone()))))
+    }
+}
 
 /// Puts parameters in the place of constants that columns are to equal. A statement that has parameters of its own is left as it is.
 #[derive(Default)]
 struct Lift {
     constants: Vec<ScalarValue>,
     has_parameters: bool,
+    /// Of the parameters that were put there, how many are still to be visited.
+    lifted: usize,
 }
 
 impl VisitorMut for Lift {
@@ -252,13 +277,20 @@ impl VisitorMut for Lift {
         };
         if let Some(value) = constant_of(constant) {
             self.constants.push(value);
-            **constant = Expr::value(LIFTED);
+            **constant = Expr::value(Value::Placeholder(format!("${}", self.constants.len())));
+            self.lifted += 1;
         }
         ControlFlow::Continue(())
     }
 
     fn pre_visit_value(&mut self, value: &mut ValueWithSpan) -> ControlFlow<()> {
-        self.has_parameters |= matches!(&value.value, parameter @ Value::Placeholder(_) if *parameter != LIFTED);
+        if matches!(&value.value, Value::Placeholder(_)) {
+            // Those that were put there are visited as well.
+            match self.lifted.checked_sub(1) {
+                Some(left) => self.lifted = left,
+                None => self.has_parameters = true,
+            }
+        }
         ControlFlow::Continue(())
     }
 }

@@ -9,22 +9,17 @@ use headwater_federation::RemoteTable;
 
 use crate::access::guard::unguarded;
 
-/// Whether the statement only compares its parameters, and these constants, with columns, for equality, and none of its conditions holds another constant: then its plan can serve other
-/// values, if what planning makes of it allows it ([`headwater_federation::Draft::takes`]).
+/// Whether the statement only compares its parameters with columns, for equality, and none of its conditions holds a constant: then its plan can serve other values, if what planning
+/// makes of it allows it ([`headwater_federation::Draft::takes`]).
 ///
 /// A constant beside a parameter might be left out of the plan because of the parameter's value, as `id > 5` of `id > 5 AND id = $1`.
-pub(crate) fn is_generic(plan: &LogicalPlan, constants: &[ScalarValue]) -> Result<bool> {
-    let is_value = |part: &Expr| match part {
-        Expr::Placeholder(_) => true,
-        Expr::Literal(value, _) => constants.contains(value),
-        _ => false,
-    };
+pub(crate) fn is_generic(plan: &LogicalPlan) -> Result<bool> {
     let mut is = true;
     plan.apply_with_subqueries(|node| {
         is &= match node {
             LogicalPlan::Filter(filter) => split_conjunction(&filter.predicate)
                 .into_iter()
-                .all(|condition| is_comparison(condition, is_value) || is_bare(condition)),
+                .all(|condition| is_comparison(condition) || is_bare(condition)),
             LogicalPlan::Join(join) => {
                 join.filter.iter().all(is_bare) && join.on.iter().all(|(l, r)| is_bare(l) && is_bare(r))
             }
@@ -36,7 +31,7 @@ pub(crate) fn is_generic(plan: &LogicalPlan, constants: &[ScalarValue]) -> Resul
             other => {
                 let mut bound = false;
                 other.apply_expressions(|expr| {
-                    bound |= expr.exists(|part| Ok(is_value(part) || is_subquery(part)))?;
+                    bound |= expr.exists(|part| Ok(matches!(part, Expr::Placeholder(_)) || is_subquery(part)))?;
                     Ok(TreeNodeRecursion::Continue)
                 })?;
                 !bound
@@ -61,13 +56,13 @@ pub(crate) fn are_distinct(values: &[ScalarValue]) -> bool {
     values.iter().all(plain) && texts.iter().enumerate().all(|(at, text)| !texts[..at].contains(text))
 }
 
-/// A value that a column is to equal.
-fn is_comparison(condition: &Expr, is_value: impl Fn(&Expr) -> bool) -> bool {
+/// A parameter that a column is to equal.
+fn is_comparison(condition: &Expr) -> bool {
     let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = condition else { return false };
-    match (left.as_ref(), right.as_ref()) {
-        (Expr::Column(_), value) | (value, Expr::Column(_)) => is_value(value),
-        _ => false,
-    }
+    matches!(
+        (left.as_ref(), right.as_ref()),
+        (Expr::Column(_), Expr::Placeholder(_)) | (Expr::Placeholder(_), Expr::Column(_))
+    )
 }
 
 /// Neither a parameter nor a constant, nor another query.

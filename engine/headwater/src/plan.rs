@@ -26,7 +26,7 @@ use crate::audit::Entry;
 use crate::generic::{are_distinct, is_generic};
 use crate::session::{Admitted, Decided};
 use crate::views::reads_views;
-use crate::{Answer, Error, Result, Session};
+use crate::{Answer, Result, Session};
 
 /// What planning gave, and what it depends on. Clones share their draft.
 #[derive(Clone)]
@@ -37,8 +37,6 @@ pub(crate) struct Plan {
     /// Held, so that a session that changes its options changes a copy of these.
     options: Arc<ConfigOptions>,
     tables: Vec<(TableReference, Arc<dyn TableProvider>)>,
-    /// Its own constants that others may take the place of, where a draft serves others.
-    constants: Vec<ScalarValue>,
     /// What further executions are planned from.
     draft: Arc<Mutex<Kept>>,
     /// Whether it means the same a little later.
@@ -62,21 +60,20 @@ enum Kept {
 const DRAFT_LIFE: Duration = Duration::from_secs(60);
 
 impl Plan {
-    /// Plans a statement as far as its caller's rights decide it. `constants` are those that a draft should serve others for, beside the statement's parameters.
+    /// Plans a statement as far as its caller's rights decide it.
     pub(crate) async fn new(
         session: &Session,
         state: &SessionState,
         statement: &Statement,
-        constants: Vec<ScalarValue>,
         entry: Option<Entry>,
     ) -> Result<Self> {
         let Admitted { plan: logical, decided } = session.admit(state, statement, entry).await?;
         let tables = tables(&logical)?;
         let options = Arc::clone(state.config().options());
         let can_wait = can_wait(&logical);
-        let is_generic = can_wait && is_generic(&logical, &constants)?;
+        let is_generic = can_wait && is_generic(&logical)?;
         let draft = Arc::new(Mutex::new(Kept::Nothing));
-        Ok(Self { logical, decided, options, tables, constants, draft, can_wait, is_generic })
+        Ok(Self { logical, decided, options, tables, draft, can_wait, is_generic })
     }
 
     /// Whether planning it with these values may leave a draft that serves again.
@@ -88,14 +85,6 @@ impl Plan {
     /// Whether planning left none that serves again, a moment ago.
     pub(crate) fn leaves_no_draft(&self) -> bool {
         matches!(&*self.draft.lock(), Kept::None { since } if since.elapsed() < DRAFT_LIFE)
-    }
-
-    /// Its constants, where its draft serves statements with others.
-    pub(crate) fn drafted_constants(&self) -> Option<Vec<ScalarValue>> {
-        match &*self.draft.lock() {
-            Kept::Draft { values, .. } if !self.constants.is_empty() && !values.is_empty() => Some(values.clone()),
-            _ => None,
-        }
     }
 
     /// Whether it reads tables of services and nothing else.
@@ -120,7 +109,7 @@ impl Plan {
         session.answer(state, Admitted { plan, decided: self.decided.of(entry) }).await
     }
 
-    /// An answer whose draft is kept: for other values, and where there are none for other constants, if it serves them.
+    /// An answer whose draft is kept.
     pub(crate) async fn answer_leaving_draft(
         &self,
         session: &Session,
@@ -135,20 +124,9 @@ impl Plan {
         };
         let admitted = Admitted { plan, decided: self.decided.of(entry) };
         let (answer, draft) = session.answer_leaving_draft(state, admitted).await?;
-        let serves = |values: &[ScalarValue], draft: &Draft| {
-            Ok::<_, Error>(self.is_generic && are_distinct(values) && draft.takes(values)?)
-        };
         *self.draft.lock() = match draft {
-            Some(draft) if !values.is_empty() => match serves(&values, &draft)? {
-                true => Kept::Draft { draft, values, since },
-                false => Kept::None { since },
-            },
-            Some(draft) => {
-                let serves_others = !self.constants.is_empty() && serves(&self.constants, &draft)?;
-                let values = if serves_others { self.constants.clone() } else { vec![] };
-                Kept::Draft { draft, values, since }
-            }
-            None => Kept::None { since },
+            Some(draft) if values.is_empty() || draft.takes(&values)? => Kept::Draft { draft, values, since },
+            _ => Kept::None { since },
         };
         Ok(answer)
     }

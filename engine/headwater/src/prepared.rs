@@ -17,7 +17,7 @@ use datafusion::sql::parser::Statement;
 use parking_lot::Mutex;
 
 use crate::audit::Entry;
-use crate::drafts::Shape;
+use crate::drafts::{Learnt, Shape};
 use crate::opaque::Opaque;
 use crate::plan::Plan;
 use crate::session::is_stale;
@@ -51,8 +51,8 @@ enum Run {
 
 struct Planned {
     plan: Plan,
-    /// The statement's constants, where the plan is of another one with others and only its draft serves this one.
-    instead: Option<Vec<ScalarValue>>,
+    /// The statement's constants that are parameters of the plan. A statement that has parameters itself has none.
+    constants: Vec<ScalarValue>,
     first: Option<(Answer, Instant)>,
 }
 
@@ -97,17 +97,10 @@ impl Prepared {
         };
         let state = session.own_context().state();
         let shape = Shape::of(session, &state, &statement);
-        let planned = match &shape {
-            Some(shape) => Planned::kept(session, &state, shape, entry.clone()).await?,
-            None => None,
-        };
-        let planned = match planned {
-            Some(planned) => planned,
-            None => Planned::new(session, &state, &statement, shape.as_ref(), entry).await?,
-        };
-        let parameters = match &planned.first {
-            Some(_) => Arc::new(Schema::empty()),
-            None => parameters(&planned.plan.logical)?,
+        let planned = Planned::new(session, &state, &statement, shape.as_ref(), entry).await?;
+        let parameters = match planned.constants.is_empty() {
+            true => parameters(&planned.plan.logical)?,
+            false => Arc::new(Schema::empty()),
         };
         let schema = match &planned.first {
             Some((answer, _)) => answer.schema(),
@@ -152,52 +145,32 @@ impl Prepared {
             Run::Query { statement, planned } => (statement, planned),
             Run::Subscribe { view, begin } => return self.session.subscribe(view, *begin, entry).await,
         };
-        let (mut plan, instead, first) = {
+        let (mut plan, constants, first) = {
             let mut planned = planned.lock();
-            (planned.plan.clone(), planned.instead.clone(), planned.first.take())
+            (planned.plan.clone(), planned.constants.clone(), planned.first.take())
         };
         let state = self.session.own_context().state();
-        let holds = plan.holds(&self.session, &state).await;
-        if holds {
+        let mut bound = if constants.is_empty() { values.clone() } else { constants };
+        if plan.holds(&self.session, &state).await {
             if let Some((answer, _)) = first.filter(|(_, at)| at.elapsed() < FIRST_LIFE) {
                 return Ok(answer);
             }
-            let values = instead.clone().or_else(|| plan.drafted_constants()).unwrap_or_else(|| values.clone());
-            if let Some(answer) = plan.answer_from_draft(&self.session, &state, &values, entry.clone()).await? {
+            if let Some(answer) = plan.answer_from_draft(&self.session, &state, &bound, entry.clone()).await? {
                 return Ok(answer);
             }
+        } else {
+            plan = Plan::new(&self.session, &state, statement, entry.clone()).await?;
+            bound = values;
+            *planned.lock() = Planned { plan: plan.clone(), constants: vec![], first: None };
         }
-        if !holds || instead.is_some() {
-            plan = Plan::new(&self.session, &state, statement, vec![], entry.clone()).await?;
-            *planned.lock() = Planned { plan: plan.clone(), instead: None, first: None };
-        }
-        match plan.may_leave_draft(&values) {
-            true => plan.answer_leaving_draft(&self.session, &state, values, entry).await,
-            false => plan.answer(&self.session, &state, values, entry).await,
+        match plan.may_leave_draft(&bound) {
+            true => plan.answer_leaving_draft(&self.session, &state, bound, entry).await,
+            false => plan.answer(&self.session, &state, bound, entry).await,
         }
     }
 }
 
 impl Planned {
-    /// What is kept of a statement like this one, where it serves it.
-    async fn kept(
-        session: &Session,
-        state: &SessionState,
-        shape: &Shape,
-        entry: Option<Entry>,
-    ) -> Result<Option<Self>> {
-        if shape.has_parameters() {
-            let plan = session.drafts().plan(session, state, shape).await;
-            return Ok(plan.map(|plan| Self { plan, instead: None, first: None }));
-        }
-        let kept = session.drafts().answer(session, state, shape, entry).await?;
-        Ok(kept.map(|(answer, plan, constants)| Self {
-            plan,
-            instead: Some(constants),
-            first: Some((answer, Instant::now())),
-        }))
-    }
-
     async fn new(
         session: &Session,
         state: &SessionState,
@@ -205,24 +178,41 @@ impl Planned {
         shape: Option<&Shape>,
         entry: Option<Entry>,
     ) -> Result<Self> {
-        let constants = shape.map_or_else(Vec::new, |shape| shape.constants().to_vec());
-        let mut plan = Plan::new(session, state, statement, constants.clone(), entry.clone()).await?;
+        if let Some(shape) = shape
+            && !shape.has_parameters()
+        {
+            let learnt = match session.drafts().answer(session, state, shape, entry.clone()).await? {
+                Some(learnt) => learnt,
+                None => session.drafts().learn(session, state, statement, shape, entry).await?,
+            };
+            let Learnt { plan, values, answer } = learnt;
+            return Ok(Self { plan, constants: values, first: answer.map(|answer| (answer, Instant::now())) });
+        }
+        if let Some(shape) = shape {
+            let plan = match session.drafts().plan(session, state, shape).await {
+                Some(plan) => plan,
+                None => {
+                    let plan = Plan::new(session, state, statement, entry).await?;
+                    session.drafts().keep(shape, &plan);
+                    plan
+                }
+            };
+            return Ok(Self { plan, constants: vec![], first: None });
+        }
+        let mut plan = Plan::new(session, state, statement, entry.clone()).await?;
         let mut first = None;
         if parameters(&plan.logical)?.fields().is_empty() && plan.may_leave_draft(&[]) {
             let answer = match plan.answer_leaving_draft(session, state, vec![], entry.clone()).await {
                 // The table's description was older than the table: it is forgotten by now, so this plans with the new one.
                 Err(error) if is_stale(&error) => {
-                    plan = Plan::new(session, state, statement, constants, entry.clone()).await?;
+                    plan = Plan::new(session, state, statement, entry.clone()).await?;
                     plan.answer_leaving_draft(session, state, vec![], entry).await?
                 }
                 answer => answer?,
             };
             first = Some((answer, Instant::now()));
         }
-        if let Some(shape) = shape {
-            session.drafts().keep(shape, &plan);
-        }
-        Ok(Self { plan, instead: None, first })
+        Ok(Self { plan, constants: vec![], first })
     }
 }
 

@@ -26,7 +26,7 @@ use crate::access::enforce::enforce;
 use crate::access::reads::reads;
 use crate::access::{Enforced, Leave, Read, SessionGuard, Sight};
 use crate::audit::Entry;
-use crate::drafts::{Drafts, Shape};
+use crate::drafts::{Drafts, Learnt, Shape};
 use crate::governor::Governor;
 use crate::opaque::Opaque;
 use crate::session_rights::{explanation, kind_of, may_explain, shown};
@@ -259,12 +259,16 @@ impl Session {
     async fn run(&self, statement: Statement, entry: Option<Entry>) -> Result<Answer> {
         let state = self.context.state();
         if let Some(shape) = Shape::of(self, &state, &statement) {
-            let kept = self.drafts.answer(self, &state, &shape, entry.clone());
-            if let Some((answer, ..)) = kept.await? {
+            let kept = self.drafts.answer(self, &state, &shape, entry.clone()).await?;
+            if let Some(Learnt { answer: Some(answer), .. }) = kept {
                 return Ok(answer);
             }
             if self.drafts.wants(&shape) {
-                return self.drafts.learn(self, &state, &statement, &shape, entry).await;
+                let learnt = self.drafts.learn(self, &state, &statement, &shape, entry.clone()).await?;
+                return match learnt.answer {
+                    Some(answer) => Ok(answer),
+                    None => learnt.plan.answer(self, &state, learnt.values, entry).await,
+                };
             }
         }
         let mut admitted = self.admit(&state, &statement, entry.clone()).await?;
