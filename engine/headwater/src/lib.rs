@@ -63,7 +63,7 @@ mod template;
 mod trace;
 mod views;
 
-pub use access::{ACCESS_FILE, Caller, access_schema};
+pub use access::{ACCESS_FILE, Caller, CallerRights, access_schema};
 pub use answer::{Answer, Deadline};
 pub use audit::AuditLog;
 pub use check::{check, open_feed};

@@ -15,7 +15,7 @@ use headwater_federation::Guard;
 use crate::access::enforce::parts;
 use crate::access::guard::{may_know, may_read};
 use crate::access::reads::reads;
-use crate::access::{Leave, Read, Sight};
+use crate::access::{CallerRights, Leave, Read, Sight};
 use crate::audit::{End, Entry};
 use crate::engine::listed;
 use crate::session::Session;
@@ -46,6 +46,11 @@ impl Session {
     /// The materialized views that this session's caller may know of: schema, name, and the query that defines each, empty where they may not know it.
     pub fn materialized_views(&self) -> Vec<(String, String, String)> {
         self.shared_views().defined(self.sight_now().as_ref())
+    }
+
+    /// What this session's caller may read now.
+    pub fn rights(&self) -> CallerRights {
+        CallerRights(self.leave())
     }
 
     fn sight_now(&self) -> Option<Sight> {

@@ -293,6 +293,9 @@ async fn right_that_is_taken_back_is_gone_for_tickets_and_prepared_statements() 
     let mut by_flight = flight.prepare("SELECT id FROM shop.orders".to_owned(), None).await.unwrap();
     let by_postgres = postgres.prepare("SELECT id FROM shop.orders").await.unwrap();
     assert_eq!(postgres.query(&by_postgres, &[]).await.unwrap().len(), 2);
+    let of_catalog = "SELECT relname FROM pg_catalog.pg_class WHERE relname = $1";
+    let (first, unused) = (postgres.prepare(of_catalog).await.unwrap(), postgres.prepare(of_catalog).await.unwrap());
+    assert_eq!(postgres.query(&first, &[&"orders"]).await.unwrap().len(), 1);
     std::fs::write(world.access(), "roles:\n  all: {members: [ada], grants: [{service: \"*\"}]}\n").unwrap();
     world.engine.reload_access().unwrap();
     let (code, error) = fetch(&mut flight, ticket).await.unwrap_err();
@@ -301,6 +304,9 @@ async fn right_that_is_taken_back_is_gone_for_tickets_and_prepared_statements() 
     assert!(error.to_string().contains("not found"), "{error}");
     let error = postgres.query(&by_postgres, &[]).await.unwrap_err();
     assert_eq!(error.code(), Some(&SqlState::UNDEFINED_TABLE), "{error}");
+    for of_catalog in [first, unused] {
+        assert_eq!(postgres.query(&of_catalog, &[&"orders"]).await.unwrap().len(), 0, "its name is not told either");
+    }
     world.doors.close().await;
 }
 

@@ -246,6 +246,17 @@ impl Leave {
     }
 }
 
+/// What a session's caller may read at a moment: for a program that keeps what it told them.
+#[derive(Debug, Clone)]
+pub struct CallerRights(pub(crate) Option<Leave>);
+
+impl CallerRights {
+    /// Whether the caller may read just the same now.
+    pub fn hold(&self) -> bool {
+        self.0.as_ref().is_none_or(Leave::holds)
+    }
+}
+
 fn is_same(one: &Option<Arc<Rights>>, other: &Option<Arc<Rights>>) -> bool {
     match (one, other) {
         (None, None) => true,

@@ -19,6 +19,7 @@ mod tables;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -27,6 +28,7 @@ use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
+use headwater::CallerRights;
 
 use super::error::{INTERNAL, PgError, SYNTAX, UNSUPPORTED};
 use super::settings::Settings;
@@ -108,9 +110,14 @@ pub(in crate::pg) fn is_asked(text: &str) -> bool {
     })
 }
 
-/// A statement over the catalog, compiled.
+/// How long what there is counts as what there was. A driver binds at once what it prepares.
+const CURRENT: Duration = Duration::from_secs(1);
+
+/// A statement over the catalog, compiled over what its user might know then.
 pub(in crate::pg) struct Statement {
     compiled: Arc<eval::Compiled>,
+    rights: CallerRights,
+    since: Instant,
 }
 
 impl Statement {
@@ -120,6 +127,7 @@ impl Statement {
         context: Context,
         text: &str,
     ) -> Result<Self, PgError> {
+        let (rights, since) = (session.rights(), Instant::now());
         let search_path = super::session::engine_value(session, "search_path").await.unwrap_or_default();
         let search_path: Vec<String> =
             search_path.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
@@ -136,7 +144,12 @@ impl Statement {
         let (names, parameters) = named(text)?;
         let tables = relations.tables(context, &names);
         let compiled = eval::Compiled::new(&query, tables, relations, parameters)?;
-        Ok(Self { compiled: Arc::new(compiled) })
+        Ok(Self { compiled: Arc::new(compiled), rights, since })
+    }
+
+    /// Whether it knows what its user may know now.
+    pub(in crate::pg) fn is_current(&self) -> bool {
+        self.rights.hold() && self.since.elapsed() < CURRENT
     }
 
     /// The columns, by the names that PostgreSQL would give them.

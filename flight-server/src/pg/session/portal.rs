@@ -28,7 +28,14 @@ impl Session {
         formats: Vec<i16>,
         stopped: &mut watch::Receiver<Stage>,
     ) -> Done<Portal> {
-        let Some(planned) = statement.planned.clone() else { return Ok(Portal::Command(Arc::clone(statement))) };
+        let Some(mut planned) = statement.planned.clone() else { return Ok(Portal::Command(Arc::clone(statement))) };
+        if matches!(&planned, Planned::Catalog(catalog) if !catalog.is_current()) {
+            let text = match &statement.command {
+                Command::Copy(copy) => copy.query.as_str().into(),
+                _ => Arc::clone(&statement.text),
+            };
+            planned = self.plan(&text, stopped).await?;
+        }
         let (text, threads) = (Arc::clone(&statement.text), self.server.threads.clone());
         let engine = self.engine.clone();
         let work = async {
