@@ -4,10 +4,11 @@
 //! again: a [`Draft`] is the plan as it is before joins are tied to the scans beneath them, which is the last thing that planning does and the
 //! cheapest. Each run makes its operators anew from the draft and ties them again.
 //!
-//! Invariant: a draft holds nothing of a source's state, only statements ([`headwater_source::Scan::is_timeless`]).
+//! Invariant: a run holds nothing of a source's state from before it was planned. What is no more than a statement is used again ([`headwater_source::Scan::is_timeless`]); another
+//! scan, as of a list of files, is prepared anew.
 //!
 //! Who wants a draft puts a [`DraftSlot`] into the options of the state that plans, and looks into it afterwards. A plan of which
-//! a part keeps more than its operators show, as one that hands keys from one side to the other, leaves none.
+//! a part keeps more than its operators show leaves none.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use parking_lot::Mutex;
 
 use crate::RemoteScanExec;
-use crate::region::tie;
+use crate::region::{Handed, tie};
 
 /// A physical plan but for what ties its operators together.
 #[derive(Debug, Clone)]
@@ -40,7 +41,7 @@ pub struct LeaveDraft;
 const TIES_JOINS: &str = "FilterPushdown(Post)";
 
 /// Operators that are as new once they were reset, and share nothing with others of their plan.
-const RESETTABLE: [&str; 21] = [
+const RESETTABLE: [&str; 23] = [
     "AggregateExec",
     "BarrierExec",
     "BoundedWindowAggExec",
@@ -52,12 +53,14 @@ const RESETTABLE: [&str; 21] = [
     "FilterExec",
     "GlobalLimitExec",
     "HashJoinExec",
+    "KeyedExec",
     "LocalLimitExec",
     "NestedLoopJoinExec",
     "PlaceholderRowExec",
     "ProjectionExec",
     "RemoteScanExec",
     "RepartitionExec",
+    "ReplayExec",
     "SortExec",
     "SortPreservingMergeExec",
     "UnionExec",
@@ -72,11 +75,8 @@ impl DraftSlot {
 }
 
 impl Draft {
-    /// A plan that has not run yet, as `state` would have planned it.
-    ///
-    /// # Errors
-    /// What DataFusion's rules say.
-    pub fn plan(&self, state: &SessionState) -> Result<Arc<dyn ExecutionPlan>> {
+    /// The plan tied together.
+    pub(crate) fn tied(&self, state: &SessionState) -> Result<Arc<dyn ExecutionPlan>> {
         let rules = state.physical_optimizers();
         let after = rules.iter().position(|rule| rule.name() == LeaveDraft.name()).map_or(0, |place| place + 1);
         let mut plan = afresh(&self.0)?;
@@ -124,8 +124,8 @@ impl PhysicalOptimizerRule for LeaveDraft {
 fn is_resettable(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
     let mut all = true;
     plan.apply(|node| {
-        let timeless = node.downcast_ref::<RemoteScanExec>().is_none_or(RemoteScanExec::is_timeless);
-        all &= timeless && RESETTABLE.contains(&node.name());
+        let again = node.downcast_ref::<RemoteScanExec>().is_none_or(RemoteScanExec::can_be_planned_again);
+        all &= again && RESETTABLE.contains(&node.name());
         Ok(if all { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
     })?;
     Ok(all)
@@ -133,12 +133,8 @@ fn is_resettable(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
 
 /// The same operators as they are before they run.
 fn afresh(plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-    let anew = Arc::clone(plan).transform_up(|node| {
-        Ok(Transformed::yes(match node.downcast_ref::<RemoteScanExec>() {
-            Some(scan) => Arc::new(scan.afresh()),
-            None => node.reset_state()?,
-        }))
-    })?;
+    let mut handed = Handed::default();
+    let anew = Arc::clone(plan).transform_up(|node| Ok(Transformed::yes(handed.afresh(node)?)))?;
     Ok(anew.data)
 }
 

@@ -141,7 +141,7 @@ impl Planned {
         Ok(Narrowed::To { scan, keys: keys.len() })
     }
 
-    async fn prepare(&self, asked: Asked, parts: Option<&Parts>) -> Result<Arc<dyn Scan>> {
+    pub(crate) async fn prepare(&self, asked: Asked, parts: Option<&Parts>) -> Result<Arc<dyn Scan>> {
         asked.prepare_parts(self.service.source().as_ref(), parts).await.map_err(|error| failed(&self.tables, error))
     }
 

@@ -14,13 +14,13 @@ use datafusion::execution::SessionState;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Literal;
 use datafusion::physical_plan::ExecutionPlan;
-use headwater_source::{CompareOp, Expr, ScanRequest, Source, Support};
+use headwater_source::{CompareOp, Expr, QueryRequest, ScanRequest, Source, Support};
 
 use crate::RemoteScanExec;
 use crate::draft::Draft;
 use crate::narrow::Planned;
 use crate::region::Asked;
-use crate::scan::{failed, scans_of};
+use crate::scan::scans_of;
 
 impl Draft {
     /// Whether the draft, which was planned with these values, serves others too: each of them is compared with a column at a source and is nowhere else.
@@ -42,7 +42,14 @@ impl Draft {
                     },
                     None => filter.literals() == 0,
                 }),
-                Asked::Query(request) => request.relation.literals() == 0,
+                Asked::Query(request) => {
+                    let mut found = |value: &ScalarValue| {
+                        let place = place(values, value).filter(|_| is_plain(value))?;
+                        compared[place] = true;
+                        Some(value.clone())
+                    };
+                    request.relation.with_values(&mut found).is_some()
+                }
             };
             if !plain || !known {
                 return Ok(false);
@@ -59,7 +66,8 @@ impl Draft {
         Ok(!elsewhere && compared.into_iter().all(|found| found))
     }
 
-    /// A plan that has not run yet, of the query with these values in the place of those that it [takes](Self::takes); `None` where they have to be planned by themselves.
+    /// A plan that has not run yet, as `state` would have planned it, of the query with the other values in the place of those that it [takes](Self::takes); `None` where it has to be planned by
+    /// itself.
     ///
     /// # Errors
     /// What DataFusion's rules and the sources say.
@@ -69,8 +77,13 @@ impl Draft {
         values: &[ScalarValue],
         others: &[ScalarValue],
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        let are_same = values == others;
         let mut scans = Vec::new();
         for scan in scans_of(&self.0) {
+            if are_same && scan.planned().scan.is_timeless() {
+                scans.push(scan.clone());
+                continue;
+            }
             match rebound(scan, values, others).await? {
                 Some(scan) => scans.push(scan),
                 None => return Ok(None),
@@ -84,7 +97,7 @@ impl Draft {
                 None => Transformed::no(node),
             })
         })?;
-        Self(with.data).plan(state).map(Some)
+        Self(with.data).tied(state).map(Some)
     }
 }
 
@@ -96,7 +109,32 @@ async fn rebound(
 ) -> Result<Option<RemoteScanExec>> {
     let planned = scan.planned();
     let source = planned.service.source();
-    let Asked::Table(request) = &planned.asked else { return Ok(Some(scan.clone())) };
+    let other = |found: &ScalarValue| {
+        let other = place(values, found).and_then(|place| others.get(place))?;
+        as_type_of(found, other)
+    };
+    let asked = match &planned.asked {
+        same if values == others => Some(same.clone()),
+        Asked::Table(request) => exchanged(request, source.as_ref(), other).map(Asked::Table),
+        Asked::Query(request) => {
+            let relation = request.relation.with_values(&mut |found| other(found));
+            relation.map(|relation| Asked::Query(QueryRequest { relation, ..request.clone() }))
+        }
+    };
+    let Some(asked) = asked else { return Ok(None) };
+    let prepared = planned.prepare(asked.clone(), None).await?;
+    if prepared.partitions() != planned.scan.partitions() {
+        return Ok(None);
+    }
+    Ok(Some(scan.with(Planned { asked, scan: prepared, ..planned.clone() })))
+}
+
+/// The request with the other values in its filters, where the source does them as they are.
+fn exchanged(
+    request: &ScanRequest,
+    source: &dyn Source,
+    other: impl Fn(&ScalarValue) -> Option<ScalarValue>,
+) -> Option<ScanRequest> {
     let mut request = request.clone();
     let mut filters = Vec::with_capacity(request.filters.len());
     for filter in &request.filters {
@@ -104,25 +142,15 @@ async fn rebound(
             filters.push(filter.clone());
             continue;
         };
-        let other = place(values, found).and_then(|place| others.get(place)).and_then(|other| as_type_of(found, other));
-        let filter = match (filter, other) {
-            (Expr::Compare { op, left, .. }, Some(other)) => {
-                Expr::compare(*op, left.as_ref().clone(), Expr::Literal(other))
-            }
-            _ => return Ok(None),
-        };
-        if !is_done(source.as_ref(), &request, &filter) {
-            return Ok(None);
+        let (Expr::Compare { op, left, .. }, Some(other)) = (filter, other(found)) else { return None };
+        let filter = Expr::compare(*op, left.as_ref().clone(), Expr::Literal(other));
+        if !is_done(source, &request, &filter) {
+            return None;
         }
         filters.push(filter);
     }
     request.filters = filters;
-    let prepared = source.prepare(request.clone()).await;
-    let prepared = prepared.map_err(|error| failed(&planned.tables, error))?;
-    if prepared.partitions() != planned.scan.partitions() || !prepared.is_timeless() {
-        return Ok(None);
-    }
-    Ok(Some(scan.with(Planned { asked: Asked::Table(request), scan: prepared, ..planned.clone() })))
+    Some(request)
 }
 
 /// What a filter compares a column with for equality.
@@ -140,6 +168,11 @@ fn literal(filter: &Expr) -> Option<&ScalarValue> {
 fn is_done(source: &dyn Source, request: &ScanRequest, filter: &Expr) -> bool {
     let offer = source.capabilities().offer(filter, &request.table);
     offer.support == Support::Exact && offer.filter.as_ref() == Some(filter)
+}
+
+/// Whether what a source does with a value of its type is the same for all of them: of a query that goes down whole the source is not asked again.
+fn is_plain(value: &ScalarValue) -> bool {
+    value.data_type().is_integer()
 }
 
 /// Which of the values the literal is, in a type of its own.

@@ -35,7 +35,7 @@ use tracing::debug;
 
 use crate::connections::{ConnectionsOn, On};
 use crate::keys::{KeyFilter, key_filter};
-use crate::narrow::{Narrowed, Planned};
+use crate::narrow::{BoundKeys, Narrowed, Planned};
 use crate::once::ReadOnce;
 use crate::reading::{BYTES, ELAPSED, Meter, Opening, ROWS, Reading, STATEMENTS};
 use crate::region::TableName;
@@ -254,9 +254,11 @@ impl RemoteScanExec {
         Self { planned, ..self.clone() }
     }
 
-    /// The scan as it is before its plan is tied together and run.
-    pub(crate) fn afresh(&self) -> Self {
+    /// The scan as it is before its plan is tied together and run, with another place for keys that an operator hands to it.
+    pub(crate) fn afresh(&self, keys: impl FnOnce(&Arc<BoundKeys>) -> Arc<BoundKeys>) -> Self {
+        let bound = self.planned.bound.as_ref().map(keys);
         Self {
+            planned: Planned { bound, ..self.planned.clone() },
             joins: vec![],
             narrowed: Arc::default(),
             snapshot: Arc::default(),
@@ -266,9 +268,10 @@ impl RemoteScanExec {
         }
     }
 
-    /// Whether what was prepared may be opened at any later time.
-    pub(crate) fn is_timeless(&self) -> bool {
+    /// Whether what was prepared may be opened at any later time, or is easily prepared again.
+    pub(crate) fn can_be_planned_again(&self) -> bool {
         self.planned.scan.is_timeless()
+            || (matches!(self.planned.asked, Asked::Table(_)) && self.planned.parts.is_none())
     }
 
     /// The same as a scan that takes no keys.

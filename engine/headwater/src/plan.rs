@@ -146,10 +146,7 @@ impl Plan {
         {
             return Ok(None);
         }
-        let plan = match values == planned {
-            true => Some(draft.plan(state)?),
-            false => draft.plan_with(state, &planned, values).await?,
-        };
+        let plan = draft.plan_with(state, &planned, values).await?;
         Ok(plan.map(|plan| session.answer_planned(state, plan, self.decided.of(entry))))
     }
 

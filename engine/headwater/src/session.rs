@@ -264,11 +264,15 @@ impl Session {
                 return Ok(answer);
             }
             if self.drafts.wants(&shape) {
-                let learnt = self.drafts.learn(self, &state, &statement, &shape, entry.clone()).await?;
-                return match learnt.answer {
+                let Learnt { plan, values, answer } =
+                    self.drafts.learn(self, &state, &statement, &shape, entry.clone()).await?;
+                let answered = match answer {
                     Some(answer) => Ok(answer),
-                    None => learnt.plan.answer(self, &state, learnt.values, entry).await,
+                    None => plan.answer(self, &state, values, entry.clone()).await,
                 };
+                if !answered.as_ref().is_err_and(is_stale) {
+                    return answered;
+                }
             }
         }
         let mut admitted = self.admit(&state, &statement, entry.clone()).await?;

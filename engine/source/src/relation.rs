@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_common::ScalarValue;
 
 use crate::bounds::{ROWS_MAX, fits, magnitude};
-use crate::{ColumnDef, Expr, SortKey, TableDef, ValueClass};
+use crate::{ColumnDef, CompareOp, Expr, SortKey, TableDef, ValueClass};
 
 /// A query over tables of one source.
 #[derive(Debug, Clone, PartialEq)]
@@ -249,6 +249,42 @@ impl Relation {
             Node::UnionAll(inputs) => Node::UnionAll(inputs.iter().map(|input| input.with_keys(keys)).collect()),
         };
         Self { node, columns: self.columns.clone() }
+    }
+
+    /// The same with other values: where a filter says that a column equals a value, with the one that `other` has for that. `None` where the query holds a value
+    /// elsewhere, or `other` has none.
+    pub fn with_values(&self, other: &mut dyn FnMut(&ScalarValue) -> Option<ScalarValue>) -> Option<Self> {
+        let (mut with, mut exchanged) = (self.clone(), 0);
+        with.exchange(&mut |value| {
+            exchanged += 1;
+            other(value)
+        })?;
+        (exchanged == self.literals()).then_some(with)
+    }
+
+    fn exchange(&mut self, other: &mut dyn FnMut(&ScalarValue) -> Option<ScalarValue>) -> Option<()> {
+        match &mut self.node {
+            Node::Filter { input, filters } => {
+                for filter in filters {
+                    if let Expr::Compare { op: CompareOp::Equal, left, right } = filter
+                        && let (Expr::Column(_), Expr::Literal(value)) = (left.as_ref(), right.as_mut())
+                    {
+                        *value = other(value)?;
+                    }
+                }
+                input.exchange(other)
+            }
+            Node::Keyed { input, .. }
+            | Node::Project { input, .. }
+            | Node::Aggregate { input, .. }
+            | Node::Top { input, .. } => input.exchange(other),
+            Node::Join { left, right, .. } => {
+                left.exchange(other)?;
+                right.exchange(other)
+            }
+            Node::UnionAll(inputs) => inputs.iter_mut().try_for_each(|input| input.exchange(other)),
+            Node::Table(_) => Some(()),
+        }
     }
 
     /// The same, over only those rows of one of its tables for which the filter (over the table's own columns) is true. The results for

@@ -14,6 +14,9 @@ use super::encode::{Encoder, Format};
 use super::error::PgError;
 use super::wire::{OUTPUT_BYTES, message};
 
+/// What a row takes that nobody has seen yet.
+const ROW_BYTES_GUESSED: usize = 64;
+
 /// How rows are written.
 #[derive(Debug, Clone)]
 pub(super) enum Form {
@@ -49,7 +52,7 @@ impl Written {
     }
 }
 
-/// Writes the rows of batches whose columns the client was told to be of this schema. Each item has at least one row, and rows of no more bytes than go to the connection at once, but for its last.
+/// Writes the rows of batches whose columns the client was told to be of this schema. Each item has at least one row, and ends with the one that fills what goes to the connection at once.
 pub(super) fn written(
     batches: impl Stream<Item = Result<RecordBatch, PgError>> + Send + Unpin + 'static,
     told: SchemaRef,
@@ -86,7 +89,8 @@ impl<S: Stream<Item = Result<RecordBatch, PgError>> + Unpin> Writing<S> {
 impl Form {
     /// Writes the rows from `next` on, which is moved behind the last that is written. A row that can't be written is an error once it is the first.
     fn write(&mut self, encoder: &Encoder, next: &mut usize) -> Result<Written, PgError> {
-        let mut out = BytesMut::with_capacity(OUTPUT_BYTES);
+        let guessed = (encoder.rows - *next).saturating_mul(ROW_BYTES_GUESSED);
+        let mut out = BytesMut::with_capacity(guessed.min(OUTPUT_BYTES));
         let mut ends = Vec::new();
         while *next < encoder.rows && out.len() < OUTPUT_BYTES {
             let start = out.len();

@@ -1,6 +1,7 @@
 //! Questions over two databases of which one is asked with the keys of the other: what is shipped, and that the answer stays that of a
 //! local copy, also where the keys turn out otherwise than the statistics say.
 
+use arrow::util::pretty::pretty_format_batches;
 use headwater_sql_tests::postgres::PostgresDatabase;
 use headwater_sql_tests::services::{Reference, Services};
 
@@ -145,6 +146,82 @@ async fn keys_that_are_not_as_expected_change_no_answer() {
     let shop = shop().await;
     for query in SURPRISES {
         shop.reference.agrees(&shop.engine, query).await.unwrap();
+    }
+}
+
+/// What one run of a plan hands from one side to the other is not another's.
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_of_one_draft_hand_over_keys_of_their_own() {
+    let shop = shop().await;
+    let sorted = |batches: &[_]| {
+        let mut lines: Vec<String> =
+            pretty_format_batches(batches).unwrap().to_string().lines().map(ToOwned::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    for (query, leaves_draft) in
+        QUERIES.iter().map(|(_, query)| (query, true)).chain(SURPRISES.iter().map(|query| (query, false)))
+    {
+        let alone = shop.engine.session();
+        // A session that the program has got at shares no drafts.
+        let _own = alone.context();
+        let expected = sorted(&alone.sql(query).await.unwrap().collect().await.unwrap());
+        let prepared = shop.engine.session().prepare(query).await.unwrap();
+        for _ in 0..2 {
+            let runs = (0..3).map(|_| {
+                let prepared = prepared.clone();
+                tokio::spawn(async move { prepared.execute(vec![]).await.unwrap().collect().await.unwrap() })
+            });
+            for run in runs.collect::<Vec<_>>() {
+                assert_eq!(sorted(&run.await.unwrap()), expected, "{query}");
+            }
+        }
+        assert!(!leaves_draft || format!("{prepared:?}").contains("draft: true"), "{query}");
+    }
+}
+
+/// Whole queries of one source beneath a join with another: each with other keys, as if it were planned by itself.
+#[tokio::test]
+async fn draft_of_a_whole_query_serves_other_keys() {
+    let shop = shop().await;
+    let alone = shop.engine.session();
+    let _own = alone.context();
+    for (query, is_general) in [
+        ("SELECT status, count(*), sum(price) FROM shop.orders WHERE customer = $1 GROUP BY status ORDER BY 1", true),
+        (
+            "SELECT c.name, o.id, p.placed FROM crm.customers c JOIN shop.orders o ON o.customer = c.id \
+             JOIN shop.orders p ON p.id = o.id WHERE c.id = $1 ORDER BY o.id",
+            true,
+        ),
+        (
+            "SELECT c.name, v.page, o.id FROM crm.customers c JOIN crm.visits v ON v.customer = c.id \
+             JOIN shop.orders o ON o.customer = c.id WHERE c.id = $1 ORDER BY o.id",
+            true,
+        ),
+        ("SELECT id, price * 7 FROM shop.orders WHERE customer = $1 AND id = $2", true),
+        // A constant in the query itself, a bound, or a text, of which a source may do one and not another.
+        ("SELECT status, sum(price * 7) FROM shop.orders WHERE customer = $1 GROUP BY status ORDER BY 1", false),
+        ("SELECT count(*) FROM shop.orders WHERE customer = $1 AND id > 100", false),
+        ("SELECT count(*) FROM shop.orders WHERE status = 's' || $1", false),
+    ] {
+        let prepared = shop.engine.session().prepare(query).await.unwrap();
+        for (one, two) in [(7_i64, 1_i64), (7, 1), (14, 2), (2099, 7), (700, 100), (7, 1), (i64::MAX, 1)] {
+            let text = query.replace("$1", &one.to_string()).replace("$2", &two.to_string());
+            let shown = |batches: Vec<_>| pretty_format_batches(&batches).unwrap().to_string();
+            let expected = shown(alone.sql(&text).await.unwrap().collect().await.unwrap());
+            assert_eq!(shown(shop.engine.sql(&text).await.unwrap().collect().await.unwrap()), expected, "{text}");
+            if query.contains("||") {
+                continue;
+            }
+            let values = [one, two].into_iter().take(prepared.parameters().fields().len()).map(Into::into).collect();
+            let answer = shown(prepared.execute(values).await.unwrap().collect().await.unwrap());
+            assert_eq!(
+                answer.lines().skip(3).collect::<Vec<_>>(),
+                expected.lines().skip(3).collect::<Vec<_>>(),
+                "{text}"
+            );
+        }
+        assert_eq!(format!("{prepared:?}").contains("draft: true"), is_general, "{query}");
     }
 }
 

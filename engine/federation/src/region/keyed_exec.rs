@@ -28,6 +28,8 @@ use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::keyed::{KeyedNode, KeyedPlan, Repeated};
+use super::replay::Replay;
+use crate::narrow::BoundKeys;
 
 /// Makes the physical operator of the logical one.
 #[derive(Debug, Default)]
@@ -86,6 +88,16 @@ impl KeyedExec {
             Boundedness::Bounded,
         );
         Self { children, plan, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
+    }
+
+    /// The operator before it runs, with other places for what it hands over.
+    pub(super) fn afresh(
+        &self,
+        keys: impl FnOnce(&Arc<BoundKeys>) -> Arc<BoundKeys>,
+        rows: impl FnOnce(&Arc<Replay>) -> Arc<Replay>,
+    ) -> Self {
+        let (bound, replay) = (keys(&self.plan.bound), rows(&self.plan.replay));
+        Self::new(self.children.clone(), KeyedPlan { bound, replay, ..self.plan.clone() })
     }
 }
 

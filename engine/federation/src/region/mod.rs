@@ -12,6 +12,7 @@ mod eager;
 mod estimate;
 mod grow;
 mod grown;
+mod handed;
 mod join;
 mod keyed;
 mod keyed_cut;
@@ -27,6 +28,7 @@ mod small;
 
 pub(crate) use estimate::rows_of_scan;
 pub(crate) use grown::TableName;
+pub(crate) use handed::Handed;
 pub(crate) use keyed_exec::KeyedExec;
 pub use order::JoinOrder;
 pub use planner::Federation;

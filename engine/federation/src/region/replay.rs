@@ -99,12 +99,25 @@ impl TableProvider for ReplayTable {
 
 /// Yields what a [`Replay`] holds.
 #[derive(Debug)]
-struct ReplayExec {
+pub(super) struct ReplayExec {
     schema: SchemaRef,
     projection: Vec<usize>,
     replay: Arc<Replay>,
     properties: Arc<PlanProperties>,
     statistics: Arc<Statistics>,
+}
+
+impl ReplayExec {
+    /// The operator before it runs, with another place for the rows.
+    pub(super) fn afresh(&self, rows: impl FnOnce(&Arc<Replay>) -> Arc<Replay>) -> Self {
+        Self {
+            schema: Arc::clone(&self.schema),
+            projection: self.projection.clone(),
+            replay: rows(&self.replay),
+            properties: Arc::clone(&self.properties),
+            statistics: Arc::clone(&self.statistics),
+        }
+    }
 }
 
 impl ExecutionPlan for ReplayExec {

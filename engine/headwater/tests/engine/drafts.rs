@@ -240,3 +240,28 @@ async fn table_that_changed_is_read_as_it_is_now() {
     session.sql("SET search_path = ''").await.unwrap();
     assert!(session.sql("SELECT * FROM items WHERE id = 2").await.is_err(), "the name is not found any more");
 }
+
+/// A list of files is of its moment: a plan from a draft reads those that are there now.
+#[tokio::test]
+async fn files_are_listed_anew_for_each_plan_from_a_draft() {
+    let directory = TempDir::new().unwrap();
+    let folder = directory.path().join("sales");
+    std::fs::create_dir(&folder).unwrap();
+    let file = |name: &str, rows: &str| std::fs::write(folder.join(name), format!("id,total\n{rows}")).unwrap();
+    file("a.csv", "1,10\n2,20\n");
+    let manifest = "service: files\nsource: {connector: files, url: ./}\npublishes: {sales: {from: sales/}}\n";
+    std::fs::write(directory.path().join("files.yaml"), manifest).unwrap();
+    let builder = Engine::builder().services_dir(directory.path()).connectors(headwater_connectors::all());
+    let engine = builder.build().await.unwrap();
+    let text = "SELECT sum(total) FROM files.sales";
+    let prepared = engine.session().prepare(text).await.unwrap();
+    for (name, rows, sum) in [("a.csv", "1,10\n2,20\n", "30"), ("b.csv", "3,70\n", "100"), ("a.csv", "1,10\n", "80")] {
+        file(name, rows);
+        for _ in 0..3 {
+            assert_eq!(rows(&engine.session(), text).await, [sum], "{name}");
+            let answer = prepared.execute(vec![]).await.unwrap().collect().await.unwrap();
+            assert!(pretty_format_batches(&answer).unwrap().to_string().contains(&format!("| {sum} ")), "{name}");
+        }
+        assert!(format!("{prepared:?}").contains("draft: true"));
+    }
+}
