@@ -13,6 +13,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::execution::SessionState;
 use datafusion::sql::parser::Statement;
@@ -79,6 +80,8 @@ struct Parts {
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Key {
     query: Arc<Query>,
+    /// Of the constants that others may take the place of: a draft serves one type.
+    types: Vec<DataType>,
     /// `None` where the session reads everything for good; a name, where the user is known by one.
     user: Option<Option<Arc<str>>>,
     /// The address of the options. A plan that is kept holds its own, so that no others have that.
@@ -232,15 +235,18 @@ impl Shape {
         let Sql::Query(query) = statement.as_ref() else { return None };
         let user = session.guard().map(|_| session.asker().caller.name().map(Arc::from));
         let options = Arc::as_ptr(state.config().options()).addr();
-        let key = |query: Query| Key { query: Arc::new(query), user: user.clone(), options };
+        let key = |query: Query, types| Key { query: Arc::new(query), types, user: user.clone(), options };
         let mut lifted = query.as_ref().clone();
         let mut lift = Lift::default();
         let _ = VisitMut::visit(&mut lifted, &mut lift);
-        let as_it_is = key(query.as_ref().clone());
+        let as_it_is = key(query.as_ref().clone(), vec![]);
         let Lift { constants, has_parameters, .. } = lift;
         Some(Self(Opaque::new(match has_parameters || constants.is_empty() {
             true => Parts { general: as_it_is, exact: None, constants: vec![], has_parameters },
-            false => Parts { general: key(lifted), exact: Some(as_it_is), constants, has_parameters },
+            false => {
+                let types = constants.iter().map(ScalarValue::data_type).collect();
+                Parts { general: key(lifted, types), exact: Some(as_it_is), constants, has_parameters }
+            }
         })))
     }
 

@@ -151,14 +151,20 @@ impl Prepared {
         };
         let state = self.session.own_context().state();
         let mut bound = if constants.is_empty() { values.clone() } else { constants };
-        if plan.holds(&self.session, &state).await {
+        let mut holds = plan.holds(&self.session, &state).await;
+        if holds {
             if let Some((answer, _)) = first.filter(|(_, at)| at.elapsed() < FIRST_LIFE) {
                 return Ok(answer);
             }
-            if let Some(answer) = plan.answer_from_draft(&self.session, &state, &bound, entry.clone()).await? {
-                return Ok(answer);
+            match plan.answer_from_draft(&self.session, &state, &bound, entry.clone()).await {
+                Ok(Some(answer)) => return Ok(answer),
+                Ok(None) => {}
+                // The table's description was older than the table: it is forgotten by now, so this plans with the new one.
+                Err(error) if is_stale(&error) => holds = false,
+                Err(error) => return Err(error),
             }
-        } else {
+        }
+        if !holds {
             plan = Plan::new(&self.session, &state, statement, entry.clone()).await?;
             bound = values;
             *planned.lock() = Planned { plan: plan.clone(), constants: vec![], first: None };
