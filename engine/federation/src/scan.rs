@@ -38,7 +38,7 @@ use crate::keys::{KeyFilter, key_filter};
 use crate::narrow::{BoundKeys, Narrowed, Planned};
 use crate::once::ReadOnce;
 use crate::reading::{BYTES, ELAPSED, Meter, Opening, ROWS, Reading, STATEMENTS};
-use crate::region::TableName;
+use crate::region::{Asked, TableName};
 use crate::snapshot::SharedSnapshot;
 use crate::{
     Admission, Pushdown, RemoteStatementReport, StatementOutcome, StatementTrace, StatementTraces, to_datafusion,
