@@ -47,8 +47,8 @@ struct Kept {
 /// What is known of statements of a shape.
 #[derive(Clone)]
 enum Known {
-    /// A plan whose draft may serve all of them.
-    Plan(Box<Plan>),
+    /// A plan with parameters for the constants; or without.
+    Plan { plan: Box<Plan>, is_general: bool },
     /// Each needs a plan of its own, as was found then.
     Apart(Instant),
 }
@@ -134,7 +134,7 @@ impl Drafts {
         let Parts { general, exact, .. } = &*shape.0;
         let mut kept = self.0.lock();
         let key = match kept.plans.peek(general) {
-            Some(Known::Plan(plan)) => return !plan.leaves_no_draft(),
+            Some(Known::Plan { plan, .. }) => return !plan.leaves_no_draft(),
             Some(Known::Apart(_)) => exact.as_ref().unwrap_or(general),
             None => general,
         };
@@ -146,7 +146,7 @@ impl Drafts {
     /// Keeps the plan of a statement with parameters.
     pub(crate) fn keep(&self, shape: &Shape, plan: &Plan) {
         if plan.reads_services() {
-            self.put(&shape.0.general, Known::Plan(Box::new(plan.clone())));
+            self.put(&shape.0.general, Known::Plan { plan: Box::new(plan.clone()), is_general: true });
         }
     }
 
@@ -184,15 +184,17 @@ impl Drafts {
             let plan = Plan::new(session, state, &general.statement(), entry.clone()).await.ok();
             if let Some(plan) = plan.filter(|plan| plan.reads_services() && plan.may_leave_draft(constants)) {
                 let answer = plan.answer_leaving_draft(session, state, constants.clone(), entry).await?;
-                let known = if plan.leaves_no_draft() {
-                    Known::Apart(Instant::now())
-                } else {
-                    Known::Plan(Box::new(plan.clone()))
-                };
-                self.put(general, known);
+                let known = Known::Plan { plan: Box::new(plan.clone()), is_general: true };
+                match (plan.has_draft_for_others(), exact) {
+                    (false, Some(exact)) => {
+                        self.set_apart(general);
+                        self.put(exact, known);
+                    }
+                    _ => self.put(general, known),
+                }
                 return Ok(Learnt { plan, values: constants.clone(), answer: Some(answer) });
             }
-            self.put(general, Known::Apart(Instant::now()));
+            self.set_apart(general);
         }
         let plan = Plan::new(session, state, statement, entry.clone()).await?;
         if !plan.may_leave_draft(&[]) {
@@ -200,7 +202,8 @@ impl Drafts {
         }
         let answer = plan.answer_leaving_draft(session, state, vec![], entry).await?;
         if plan.reads_services() {
-            self.put(exact.as_ref().unwrap_or(general), Known::Plan(Box::new(plan.clone())));
+            let known = Known::Plan { plan: Box::new(plan.clone()), is_general: false };
+            self.put(exact.as_ref().unwrap_or(general), known);
         }
         Ok(Learnt { plan, values: vec![], answer: Some(answer) })
     }
@@ -209,18 +212,28 @@ impl Drafts {
         self.0.lock().plans.put(key.clone(), known);
     }
 
+    /// Notes that a statement needs a plan of its own. Where others of its shape have a draft that serves them, they keep it.
+    fn set_apart(&self, key: &Key) {
+        let mut kept = self.0.lock();
+        if !matches!(kept.plans.peek(key), Some(Known::Plan { plan, .. }) if plan.has_draft_for_others()) {
+            kept.plans.put(key.clone(), Known::Apart(Instant::now()));
+        }
+    }
+
     fn is_apart(&self, key: &Key) -> bool {
         matches!(self.0.lock().plans.peek(key), Some(Known::Apart(since)) if since.elapsed() < APART)
     }
 
     fn found(&self, shape: &Shape) -> Option<(Plan, Vec<ScalarValue>)> {
         let mut kept = self.0.lock();
-        match kept.plans.get(&shape.0.general)? {
-            Known::Plan(plan) => Some((plan.as_ref().clone(), shape.0.constants.clone())),
-            Known::Apart(_) => match kept.plans.get(shape.0.exact.as_ref()?)? {
-                Known::Plan(plan) => Some((plan.as_ref().clone(), vec![])),
-                Known::Apart(_) => None,
-            },
+        let known = match kept.plans.get(&shape.0.general)? {
+            Known::Apart(_) => kept.plans.get(shape.0.exact.as_ref()?)?,
+            known => known,
+        };
+        match known {
+            Known::Plan { plan, is_general: true } => Some((plan.as_ref().clone(), shape.0.constants.clone())),
+            Known::Plan { plan, is_general: false } => Some((plan.as_ref().clone(), vec![])),
+            Known::Apart(_) => None,
         }
     }
 }

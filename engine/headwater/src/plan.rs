@@ -50,8 +50,8 @@ pub(crate) struct Plan {
 enum Kept {
     /// Nothing was planned yet.
     Nothing,
-    /// A draft, the values that it was planned with, and when.
-    Draft { draft: Draft, values: Vec<ScalarValue>, since: Instant },
+    /// A draft, the values that it was planned with, whether it serves others, and when it was made.
+    Draft { draft: Draft, values: Vec<ScalarValue>, takes_others: bool, since: Instant },
     /// Planning left none that would serve again.
     None { since: Instant },
 }
@@ -92,9 +92,14 @@ impl Plan {
         self.tables.iter().all(|(_, table)| unguarded(table).is::<RemoteTable>())
     }
 
-    /// Whether there is a draft.
+    /// Whether there is a draft that serves the values that it was planned with.
     pub(crate) fn has_draft(&self) -> bool {
-        matches!(&*self.draft.lock(), Kept::Draft { .. })
+        self.draft.lock().serves()
+    }
+
+    /// Whether it serves others too.
+    pub(crate) fn has_draft_for_others(&self) -> bool {
+        self.draft.lock().serves_others()
     }
 
     /// An answer with values for the parameters, whose draft is not kept.
@@ -124,10 +129,19 @@ impl Plan {
         };
         let admitted = Admitted { plan, decided: self.decided.of(entry) };
         let (answer, draft) = session.answer_leaving_draft(state, admitted).await?;
-        *self.draft.lock() = match draft {
-            Some(draft) if values.is_empty() || draft.takes(&values)? => Kept::Draft { draft, values, since },
-            _ => Kept::None { since },
+        let takes_others = match &draft {
+            Some(draft) => !values.is_empty() && draft.takes(&values)?,
+            None => false,
         };
+        let mut kept = self.draft.lock();
+        // A value that has no place in a plan, as one beyond its column's type, is no reason to lose what serves the others.
+        if takes_others || !kept.serves_others() {
+            *kept = match draft {
+                Some(draft) => Kept::Draft { draft, values, takes_others, since },
+                None => Kept::None { since },
+            };
+        }
+        drop(kept);
         Ok(answer)
     }
 
@@ -140,7 +154,10 @@ impl Plan {
         entry: Option<Entry>,
     ) -> Result<Option<Answer>> {
         let kept = self.draft.lock().clone();
-        let Kept::Draft { draft, values: planned, since } = kept else { return Ok(None) };
+        let Kept::Draft { draft, values: planned, takes_others, since } = kept else { return Ok(None) };
+        if values != planned && !takes_others {
+            return Ok(None);
+        }
         let types = |values: &[ScalarValue]| values.iter().map(ScalarValue::data_type).collect::<Vec<_>>();
         if since.elapsed() >= DRAFT_LIFE || values.iter().any(ScalarValue::is_null) || types(values) != types(&planned)
         {
@@ -167,6 +184,16 @@ impl Plan {
             }
         }
         true
+    }
+}
+
+impl Kept {
+    fn serves(&self) -> bool {
+        matches!(self, Self::Draft { since, .. } if since.elapsed() < DRAFT_LIFE)
+    }
+
+    fn serves_others(&self) -> bool {
+        matches!(self, Self::Draft { takes_others: true, since, .. } if since.elapsed() < DRAFT_LIFE)
     }
 }
 

@@ -62,7 +62,8 @@ const FIRST_LIFE: Duration = Duration::from_secs(30);
 impl fmt::Debug for Prepared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let draft = match &*self.run {
-            Run::Query { planned, .. } => planned.lock().plan.has_draft(),
+            Run::Query { planned, .. } if self.parameters.fields().is_empty() => planned.lock().plan.has_draft(),
+            Run::Query { planned, .. } => planned.lock().plan.has_draft_for_others(),
             Run::Subscribe { .. } => false,
         };
         f.debug_struct("Prepared").field("parameters", &self.parameters).field("draft", &draft).finish_non_exhaustive()
