@@ -134,10 +134,12 @@ impl Drafts {
         let Parts { general, exact, .. } = &*shape.0;
         let mut kept = self.0.lock();
         let key = match kept.plans.peek(general) {
-            Some(Known::Plan { plan, .. }) => return !plan.leaves_no_draft(),
             Some(Known::Apart(_)) => exact.as_ref().unwrap_or(general),
-            None => general,
+            _ => general,
         };
+        if let Some(Known::Plan { plan, .. }) = kept.plans.peek(key) {
+            return !plan.leaves_no_draft();
+        }
         let mut hasher = DefaultHasher::new();
         key.hash(&mut hasher);
         kept.asked.put(hasher.finish(), ()).is_some()
@@ -162,50 +164,41 @@ impl Drafts {
         shape: &Shape,
         entry: Option<Entry>,
     ) -> Result<Learnt> {
-        let learnt = self.learn_now(session, state, statement, shape, entry.clone());
-        match learnt.await {
+        let learnt = async || {
+            let Parts { general, exact, constants, .. } = &*shape.0;
+            if exact.is_some() && !self.is_apart(general) {
+                // With parameters for its constants nothing but those is taken for a parameter, a rule's constant least of all. What does not go so goes as it is.
+                let plan = Plan::new(session, state, &general.statement(), entry.clone()).await.ok();
+                if let Some(plan) = plan.filter(|plan| plan.reads_services() && plan.may_leave_draft(constants)) {
+                    let answer = plan.answer_leaving_draft(session, state, constants.clone(), entry.clone()).await?;
+                    let known = Known::Plan { plan: Box::new(plan.clone()), is_general: true };
+                    match (plan.has_draft_for_others(), exact) {
+                        (false, Some(exact)) => {
+                            self.set_apart(general);
+                            self.put(exact, known);
+                        }
+                        _ => self.put(general, known),
+                    }
+                    return Ok(Learnt { plan, values: constants.clone(), answer: Some(answer) });
+                }
+                self.set_apart(general);
+            }
+            let plan = Plan::new(session, state, statement, entry.clone()).await?;
+            if !plan.may_leave_draft(&[]) {
+                return Ok(Learnt { plan, values: vec![], answer: None });
+            }
+            let answer = plan.answer_leaving_draft(session, state, vec![], entry.clone()).await?;
+            if plan.reads_services() {
+                let known = Known::Plan { plan: Box::new(plan.clone()), is_general: false };
+                self.put(exact.as_ref().unwrap_or(general), known);
+            }
+            Ok(Learnt { plan, values: vec![], answer: Some(answer) })
+        };
+        match learnt().await {
             // The table's description was older than the table: it is forgotten by now, so this plans with the new one.
-            Err(error) if is_stale(&error) => self.learn_now(session, state, statement, shape, entry).await,
+            Err(error) if is_stale(&error) => learnt().await,
             other => other,
         }
-    }
-
-    async fn learn_now(
-        &self,
-        session: &Session,
-        state: &SessionState,
-        statement: &Statement,
-        shape: &Shape,
-        entry: Option<Entry>,
-    ) -> Result<Learnt> {
-        let Parts { general, exact, constants, .. } = &*shape.0;
-        if exact.is_some() && !self.is_apart(general) {
-            // With parameters for its constants nothing but those is taken for a parameter, a rule's constant least of all. What does not go so goes as it is.
-            let plan = Plan::new(session, state, &general.statement(), entry.clone()).await.ok();
-            if let Some(plan) = plan.filter(|plan| plan.reads_services() && plan.may_leave_draft(constants)) {
-                let answer = plan.answer_leaving_draft(session, state, constants.clone(), entry).await?;
-                let known = Known::Plan { plan: Box::new(plan.clone()), is_general: true };
-                match (plan.has_draft_for_others(), exact) {
-                    (false, Some(exact)) => {
-                        self.set_apart(general);
-                        self.put(exact, known);
-                    }
-                    _ => self.put(general, known),
-                }
-                return Ok(Learnt { plan, values: constants.clone(), answer: Some(answer) });
-            }
-            self.set_apart(general);
-        }
-        let plan = Plan::new(session, state, statement, entry.clone()).await?;
-        if !plan.may_leave_draft(&[]) {
-            return Ok(Learnt { plan, values: vec![], answer: None });
-        }
-        let answer = plan.answer_leaving_draft(session, state, vec![], entry).await?;
-        if plan.reads_services() {
-            let known = Known::Plan { plan: Box::new(plan.clone()), is_general: false };
-            self.put(exact.as_ref().unwrap_or(general), known);
-        }
-        Ok(Learnt { plan, values: vec![], answer: Some(answer) })
     }
 
     fn put(&self, key: &Key, known: Known) {

@@ -58,7 +58,6 @@ mod plan;
 mod prepared;
 mod running;
 mod session;
-mod session_rights;
 mod template;
 mod trace;
 mod views;

@@ -110,8 +110,16 @@ impl Plan {
         values: Vec<ScalarValue>,
         entry: Option<Entry>,
     ) -> Result<Answer> {
-        let plan = self.logical.clone().with_param_values(ParamValues::from(values))?;
-        session.answer(state, Admitted { plan, decided: self.decided.of(entry) }).await
+        session.answer(state, self.with(&values, entry)?).await
+    }
+
+    /// The plan with values for its parameters.
+    fn with(&self, values: &[ScalarValue], entry: Option<Entry>) -> Result<Admitted> {
+        let plan = match values.is_empty() {
+            true => self.logical.clone(),
+            false => self.logical.clone().with_param_values(ParamValues::from(values.to_vec()))?,
+        };
+        Ok(Admitted { plan, decided: self.decided.of(entry) })
     }
 
     /// An answer whose draft is kept.
@@ -123,12 +131,7 @@ impl Plan {
         entry: Option<Entry>,
     ) -> Result<Answer> {
         let since = Instant::now();
-        let plan = match values.is_empty() {
-            true => self.logical.clone(),
-            false => self.logical.clone().with_param_values(ParamValues::from(values.clone()))?,
-        };
-        let admitted = Admitted { plan, decided: self.decided.of(entry) };
-        let (answer, draft) = session.answer_leaving_draft(state, admitted).await?;
+        let (answer, draft) = session.answer_leaving_draft(state, self.with(&values, entry)?).await?;
         let takes_others = match &draft {
             Some(draft) => !values.is_empty() && draft.takes(&values)?,
             None => false,

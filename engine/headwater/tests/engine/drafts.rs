@@ -12,6 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::access::rows;
+use crate::prepared::second_item_of_ada;
 use crate::sheet::{Sheet, items};
 
 async fn told(session: &Session, text: &str) -> String {
@@ -168,13 +169,7 @@ async fn users_share_no_draft_and_a_right_that_is_taken_back_ends_one() {
 /// A rule's condition is no constant of the text, whatever its value.
 #[tokio::test]
 async fn row_filter_is_never_taken_for_a_constant_of_the_text() {
-    let directory = TempDir::new().unwrap();
-    let file = directory.path().join("access.yaml");
-    let rules = "roles:\n  r: {members: [ada], grants: [{service: s, tables: [items], rows: \"id = 2\"}]}\n";
-    std::fs::write(&file, rules).unwrap();
-    let sheet = Sheet::new("s");
-    let builder = Engine::builder().source("s", Arc::new(sheet.clone()), items()).access_file(&file);
-    let engine = builder.build().await.unwrap();
+    let (_directory, engine) = second_item_of_ada().await;
     for text in [
         "SELECT id FROM s.items WHERE id = ?",
         "WITH unused AS (SELECT id FROM s.items WHERE id = ?) SELECT id FROM s.items",

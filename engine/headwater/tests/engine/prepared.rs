@@ -20,6 +20,16 @@ async fn shop() -> (Sheet, Session) {
     (shop, session)
 }
 
+/// An engine whose access file lets one user read one item.
+pub(crate) async fn second_item_of_ada() -> (TempDir, Engine) {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("access.yaml");
+    let rules = "roles:\n  r: {members: [ada], grants: [{service: s, tables: [items], rows: \"id = 2\"}]}\n";
+    std::fs::write(&file, rules).unwrap();
+    let builder = Engine::builder().source("s", Arc::new(Sheet::new("s")), items()).access_file(&file);
+    (directory, builder.build().await.unwrap())
+}
+
 #[tokio::test]
 async fn statement_without_parameters_is_planned_once_for_its_first_execution() {
     let (shop, session) = shop().await;
@@ -169,13 +179,8 @@ async fn draft_with_other_values_gives_what_planning_with_them_gives() {
 /// A rule that says what the first value says must not go with it.
 #[tokio::test]
 async fn row_filter_is_never_taken_for_a_parameter() {
-    let directory = TempDir::new().unwrap();
-    let file = directory.path().join("access.yaml");
-    let rules = "roles:\n  r: {members: [ada], grants: [{service: s, tables: [items], rows: \"id = 2\"}]}\n";
-    std::fs::write(&file, rules).unwrap();
-    let sheet = Sheet::new("s");
-    let builder = Engine::builder().source("s", Arc::new(sheet.clone()), items()).access_file(&file);
-    let session = builder.build().await.unwrap().session_as(&Caller::user("ada"));
+    let (_directory, engine) = second_item_of_ada().await;
+    let session = engine.session_as(&Caller::user("ada"));
     let prepared = session.prepare("SELECT id FROM s.items WHERE id = $1").await.unwrap();
     for (value, count) in [(2_i64, 1), (3, 0), (1, 0), (2, 1)] {
         assert_eq!(rows(&prepared, vec![ScalarValue::from(value)]).await, count, "{value}");
