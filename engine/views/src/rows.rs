@@ -68,7 +68,7 @@ impl Codec {
 }
 
 /// Rows as bytes.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Encoded {
     rows: Option<Rows>,
 }

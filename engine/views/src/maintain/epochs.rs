@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::source::{Source, Waiting};
-use super::view::View;
-use super::{Epoch, Held, Maintenance, Report, Shown, SourceId, TableId, Vector, ViewChange, ViewId};
+use super::view::{Contents, View};
+use super::{Epoch, Held, Maintenance, Report, Shown, SourceId, TableId, Tables, Vector, ViewChange, ViewId};
 use crate::mutant::{self, Mutant};
 use crate::operator::Changes;
 use crate::plan::Input;
@@ -229,6 +229,7 @@ impl Maintenance {
                 }
             }
         }
+        self.tables.iter_mut().for_each(|slot| slot.table.forget_unused());
         self.epoch = epoch.number;
         self.published.publish(epoch);
         report.epoch = Some(self.published.latest());
@@ -249,15 +250,19 @@ impl Maintenance {
         }
         let inputs = view.query.inputs().to_vec();
         let restarted = !view.is_live();
-        let changes = if restarted {
+        let delta = if restarted {
             if !self.are_ready(&inputs) || !self.is_settled(&view.sources) {
                 return Ok(());
             }
-            let contents = inputs.iter().map(|input| Ok((*input, self.contents(*input)?))).collect::<Result<_>>()?;
-            Changes { deltas: contents, first: true, now: self.now }
+            let delta = self.start(id, &inputs)?;
+            match before {
+                None => delta,
+                // Whoever added up what was told before goes on from there.
+                Some(before) => difference(&before.version, delta)?,
+            }
         } else {
             let of_inputs = inputs.iter().filter_map(|input| deltas.get(input).map(|deltas| (*input, deltas.clone())));
-            let changes = Changes { deltas: of_inputs.collect(), first: false, now: self.now };
+            let of_inputs: Deltas = of_inputs.collect();
             if let Some(frozen) = inputs.iter().find(|input| self.is_frozen(**input)) {
                 let Input::View(read) = frozen else { return Ok(()) };
                 return Err(Error::name(format!(
@@ -265,18 +270,13 @@ impl Maintenance {
                     self.view(*read)?.name
                 )));
             }
-            if changes.deltas.is_empty() && view.next_moment().is_none_or(|moment| moment > self.now) {
+            if of_inputs.is_empty() && view.next_moment().is_none_or(|moment| moment > self.now) {
                 return Ok(());
             }
-            changes
-        };
-        let load_rows = self.options.load_rows;
-        let Some(view) = self.views.get_mut(&id) else { return Ok(()) };
-        let delta = match (restarted, before) {
-            (false, _) => view.step(&changes)?,
-            (true, None) => view.start(changes, load_rows)?,
-            // Whoever added up what was told before goes on from there.
-            (true, Some(before)) => difference(&before.version, view.start(changes, load_rows)?)?,
+            let tables = Tables(&self.tables);
+            let changes = Changes { deltas: of_inputs, tables, first: false, is_loading: false, now: self.now };
+            let Some(view) = self.views.get_mut(&id) else { return Ok(()) };
+            view.step(&changes)?
         };
         let first = restarted && before.is_none();
         if !delta.is_empty() {
@@ -308,14 +308,25 @@ impl Maintenance {
         sources.iter().all(|source| self.sources[source.0].is_settled(sources.len()))
     }
 
+    /// Computes a view from what its inputs hold.
+    fn start(&mut self, id: ViewId, inputs: &[Input]) -> Result<Delta> {
+        let contents = inputs.iter().map(|input| Ok((*input, self.contents(*input)?))).collect::<Result<Vec<_>>>()?;
+        let view = self.views.get_mut(&id).ok_or_else(|| Error::invariant("a view begins that is not there"))?;
+        let mut indexes = Vec::new();
+        for (table, columns) in view.query.lookups() {
+            indexes.extend(self.tables[table.0].table.index(columns)?);
+        }
+        view.start(&contents, indexes, (Tables(&self.tables), self.now), self.options.load_rows)
+    }
+
     /// All rows of an input.
-    fn contents(&self, input: Input) -> Result<Vec<Delta>> {
+    fn contents(&self, input: Input) -> Result<Contents> {
         match input {
-            Input::Table(table) => self.tables[table.0].table.contents(),
+            Input::Table(table) => Ok(Contents::Table(table)),
             Input::View(view) => {
                 let version: Option<Version> = self.views.get(&view).and_then(View::version);
                 let batches = version.map(|version| version.batches()).transpose()?.unwrap_or_default();
-                Ok(batches.into_iter().map(Delta::inserted).collect())
+                Ok(Contents::View(batches.into_iter().map(Delta::inserted).collect()))
             }
         }
     }

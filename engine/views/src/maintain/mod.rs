@@ -83,6 +83,16 @@ struct Slot {
     storage: Storage,
 }
 
+/// The tables of a [`Maintenance`], to be looked into.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tables<'a>(&'a [Slot]);
+
+impl<'a> Tables<'a> {
+    pub(crate) fn get(&self, table: TableId) -> Option<&'a Table> {
+        self.0.get(table.0).map(|slot| &slot.table)
+    }
+}
+
 /// Collects the rows of a table before they become visible; see [`Maintenance::load`].
 #[derive(Debug)]
 pub struct Loader {

@@ -3,9 +3,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::{Explained, SourceId, ViewState};
+use super::{Explained, SourceId, TableId, Tables, ViewState};
 use crate::operator::{Changes, Mode, Operator, bytes, next_moment, reach};
 use crate::plan::{Input, Query};
+use crate::table::Table;
 use crate::version::Output;
 use crate::{Delta, Error, Result, Version};
 
@@ -25,6 +26,24 @@ pub(super) struct View {
 struct Running {
     root: Box<dyn Operator>,
     output: Output,
+    /// Held, so that the tables keep the indexes that its operators look into.
+    _indexes: Vec<Arc<()>>,
+}
+
+/// What an input holds.
+#[derive(Debug)]
+pub(super) enum Contents {
+    Table(TableId),
+    View(Vec<Delta>),
+}
+
+impl Contents {
+    fn batches<'a>(&'a self, tables: Tables<'a>) -> Box<dyn Iterator<Item = Result<Delta>> + 'a> {
+        match self {
+            Self::Table(table) => Box::new(tables.get(*table).into_iter().flat_map(Table::batches)),
+            Self::View(batches) => Box::new(batches.iter().cloned().map(Ok)),
+        }
+    }
 }
 
 impl View {
@@ -51,21 +70,25 @@ impl View {
     }
 
     /// Computes the view from the contents of its inputs. What it shows is the difference to what it showed before.
-    pub(super) fn start(&mut self, contents: Changes, load_rows: usize) -> Result<Delta> {
-        let mut running =
-            Running { root: self.query.compile()?, output: Output::new(Arc::clone(self.query.schema()))? };
-        let delta = if is_incremental(running.root.as_ref()) {
-            running.load(contents, load_rows)?
-        } else {
-            running.step(&contents)?
-        };
+    pub(super) fn start(
+        &mut self,
+        contents: &[(Input, Contents)],
+        indexes: Vec<Arc<()>>,
+        (tables, now): (Tables<'_>, i64),
+        load_rows: usize,
+    ) -> Result<Delta> {
+        let output = Output::new(Arc::clone(self.query.schema()))?;
+        let mut running = Running { root: self.query.compile()?, output, _indexes: indexes };
+        // What computes anything anew is to do so once.
+        let rows_max = if is_incremental(running.root.as_ref()) { load_rows.max(1) } else { usize::MAX };
+        let delta = running.load(contents, (tables, now), rows_max)?;
         self.check_memory(&running)?;
         self.running = Some(running);
         Ok(delta)
     }
 
     /// Follows an epoch. A view that fails gives its state up, and its memory with it.
-    pub(super) fn step(&mut self, changes: &Changes) -> Result<Delta> {
+    pub(super) fn step(&mut self, changes: &Changes<'_>) -> Result<Delta> {
         let mut running =
             self.running.take().ok_or_else(|| Error::invariant("a view was stepped before it was loaded"))?;
         let delta = running.step(changes)?;
@@ -115,28 +138,33 @@ impl View {
 }
 
 impl Running {
-    fn step(&mut self, changes: &Changes) -> Result<Delta> {
+    fn step(&mut self, changes: &Changes<'_>) -> Result<Delta> {
         let deltas = self.root.step(changes)?;
         self.output.apply(&deltas)
     }
 
     /// Takes the contents of the inputs in pieces of about so many rows: what is computed on the way is never there for all rows at once.
-    fn load(&mut self, contents: Changes, rows_max: usize) -> Result<Delta> {
-        let Changes { deltas, mut first, now } = contents;
-        let mut inputs: Vec<(Input, Vec<Delta>)> = deltas.into_iter().collect();
-        inputs.sort_unstable_by_key(|(input, _)| *input);
-        let (mut piece, mut rows): (HashMap<Input, Vec<Delta>>, usize) = Default::default();
-        for (input, batches) in inputs {
-            for batch in batches.into_iter().flat_map(|batch| cut(batch, rows_max.max(1))) {
-                if rows >= rows_max {
-                    self.step(&Changes { deltas: std::mem::take(&mut piece), first, now })?;
-                    (first, rows) = (false, 0);
+    fn load(
+        &mut self,
+        contents: &[(Input, Contents)],
+        (tables, now): (Tables<'_>, i64),
+        rows_max: usize,
+    ) -> Result<Delta> {
+        let (mut piece, mut rows, mut first): (HashMap<Input, Vec<Delta>>, usize, bool) = (HashMap::new(), 0, true);
+        for (input, contents) in contents {
+            for batch in contents.batches(tables) {
+                for batch in cut(batch?, rows_max) {
+                    if rows >= rows_max {
+                        let deltas = std::mem::take(&mut piece);
+                        self.step(&Changes { deltas, tables, first, is_loading: true, now })?;
+                        (first, rows) = (false, 0);
+                    }
+                    rows += batch.len();
+                    piece.entry(*input).or_default().push(batch);
                 }
-                rows += batch.len();
-                piece.entry(input).or_default().push(batch);
             }
         }
-        let delta = self.step(&Changes { deltas: piece, first, now })?;
+        let delta = self.step(&Changes { deltas: piece, tables, first, is_loading: true, now })?;
         if first { Ok(delta) } else { Delta::concat(self.output.loose(), &self.output.version().deltas()?) }
     }
 

@@ -251,7 +251,7 @@ impl Aggregate {
 }
 
 impl Operator for Aggregate {
-    fn step(&mut self, changes: &Changes) -> Result<Vec<Delta>> {
+    fn step(&mut self, changes: &Changes<'_>) -> Result<Vec<Delta>> {
         let deltas = self.input.step(changes)?;
         self.step += 1;
         let mut before = Before::default();

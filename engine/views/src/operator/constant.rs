@@ -12,7 +12,7 @@ pub(crate) struct Constant {
 }
 
 impl Operator for Constant {
-    fn step(&mut self, changes: &Changes) -> Result<Vec<Delta>> {
+    fn step(&mut self, changes: &Changes<'_>) -> Result<Vec<Delta>> {
         Ok(if changes.first { self.rows.clone() } else { vec![] })
     }
 

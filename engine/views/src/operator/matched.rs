@@ -377,7 +377,7 @@ impl Matched {
 }
 
 impl Operator for Matched {
-    fn step(&mut self, changes: &Changes) -> Result<Vec<Delta>> {
+    fn step(&mut self, changes: &Changes<'_>) -> Result<Vec<Delta>> {
         let (left, right) = (self.left.step(changes)?, self.right.step(changes)?);
         if left.is_empty() && right.is_empty() {
             return Ok(vec![]);

@@ -33,21 +33,26 @@ pub(crate) use constant::Constant;
 pub(crate) use join::Join;
 pub(crate) use matched::{MatchKind, Matched};
 pub(crate) use recompute::{Recompute, RowWise};
-pub(crate) use side::{Keep, Side};
+pub(crate) use side::{Keep, OfTable, Side};
 pub(crate) use stateless::{Expand, Filter, Project, Scan, Union};
 pub(crate) use temporal::{Temporal, Waiting, Watched};
 pub(crate) use top::{Order, Top};
 
+use crate::maintain::{TableId, Tables};
 use crate::plan::Input;
 use crate::{Delta, Result};
 
 /// What an epoch did to the tables and views that a query reads.
-#[derive(Debug, Default)]
-pub(crate) struct Changes {
+#[derive(Debug)]
+pub(crate) struct Changes<'a> {
     /// By input. One that is not there did not change.
     pub(crate) deltas: HashMap<Input, Vec<Delta>>,
+    /// The tables as they are now.
+    pub(crate) tables: Tables<'a>,
     /// Whether this is the first that the operators see.
     pub(crate) first: bool,
+    /// Whether these are rows that the tables hold already: a piece of the contents from which a view begins.
+    pub(crate) is_loading: bool,
     /// The time, in nanoseconds since 1970. It never goes back.
     pub(crate) now: i64,
 }
@@ -55,7 +60,7 @@ pub(crate) struct Changes {
 /// A node of a view's query.
 pub(crate) trait Operator: Debug + Send {
     /// What the changes do to the operator's output.
-    fn step(&mut self, changes: &Changes) -> Result<Vec<Delta>>;
+    fn step(&mut self, changes: &Changes<'_>) -> Result<Vec<Delta>>;
 
     /// The output's columns, all nullable.
     fn schema(&self) -> &SchemaRef;
@@ -65,6 +70,11 @@ pub(crate) trait Operator: Debug + Send {
 
     /// Its inputs.
     fn children(&self) -> Vec<&dyn Operator>;
+
+    /// The tables in which it looks rows up, and by which columns; its inputs' own are theirs.
+    fn lookups(&self) -> Vec<(TableId, Vec<usize>)> {
+        vec![]
+    }
 
     /// The rows that it looks at again as the time goes on; its inputs' own are theirs.
     fn waiting(&self) -> Option<&Waiting> {
@@ -125,6 +135,11 @@ pub(crate) fn next_moment(root: &dyn Operator) -> Option<i64> {
 pub(crate) fn reach(root: &dyn Operator, until: i64, rows_max: usize) -> i64 {
     let own = root.waiting().map_or(until, |waiting| waiting.reach(until, rows_max));
     root.children().into_iter().fold(own, |until, child| reach(child, until, rows_max))
+}
+
+/// The lookups of a whole tree.
+pub(crate) fn lookups(root: &dyn Operator) -> Vec<(TableId, Vec<usize>)> {
+    root.children().into_iter().flat_map(lookups).chain(root.lookups()).collect()
 }
 
 /// The bytes of the states of a whole tree.

@@ -172,7 +172,7 @@ impl Kept {
 }
 
 impl Operator for Recompute {
-    fn step(&mut self, changes: &Changes) -> Result<Vec<Delta>> {
+    fn step(&mut self, changes: &Changes<'_>) -> Result<Vec<Delta>> {
         let mut touched = Touched::default();
         for kept in &mut self.inputs {
             kept.step(changes, &mut touched)?;
@@ -214,7 +214,7 @@ impl Operator for Recompute {
 }
 
 impl Operator for RowWise {
-    fn step(&mut self, changes: &Changes) -> Result<Vec<Delta>> {
+    fn step(&mut self, changes: &Changes<'_>) -> Result<Vec<Delta>> {
         let mut out = Vec::new();
         for delta in self.input.step(changes)? {
             for sign in [-1, 1] {

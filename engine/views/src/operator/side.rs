@@ -1,6 +1,7 @@
 //! One side of a join: its input, its key, and how its rows are kept.
 //!
-//! A column that is itself a part of the key is not kept with the row; it is read from the key.
+//! A column that is itself a part of the key is not kept with the row; it is read from the key. A side that is a table of a service with nothing in between keeps nothing: its
+//! rows are looked up where the table holds them for everyone.
 
 use arrow::array::{Array, ArrayRef};
 use arrow::buffer::NullBuffer;
@@ -8,8 +9,10 @@ use datafusion::physical_expr::expressions::Column;
 
 use super::{Changes, Expression, Operator, evaluate};
 use crate::delta::take_columns;
+use crate::maintain::TableId;
 use crate::rows::{Codec, Encoded, keyed};
-use crate::{Delta, Result};
+use crate::table::Lookup;
+use crate::{Delta, Error, Result};
 
 #[derive(Debug)]
 pub(crate) struct Side {
@@ -20,6 +23,28 @@ pub(crate) struct Side {
     places: Vec<Place>,
     values: Vec<usize>,
     value_codec: Codec,
+    table: Option<OfTable>,
+}
+
+/// A table whose rows are those of a side.
+#[derive(Debug, Clone)]
+pub(crate) struct OfTable {
+    pub(crate) table: TableId,
+    /// Its columns that are the side's key.
+    pub(crate) key: Vec<usize>,
+    /// Its columns that are the side's.
+    pub(crate) columns: Vec<usize>,
+}
+
+/// Rows of a side that a key of the other side found.
+#[derive(Debug)]
+pub(crate) enum Found<'a> {
+    /// As they are kept.
+    Kept(Vec<&'a [u8]>),
+    /// By their places in the table.
+    Held(Lookup<'a>, Vec<u32>),
+    /// In a delta of the side.
+    Came(&'a Keyed, Vec<u32>),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -74,11 +99,28 @@ impl Side {
         }
         let key_codec = Codec::new(&key_types)?;
         let value_codec = Codec::new(values.iter().map(|index| schema.field(*index).data_type()))?;
-        Ok(Self { keys, key_codec, places, values, value_codec, input })
+        Ok(Self { keys, key_codec, places, values, value_codec, table: None, input })
+    }
+
+    /// The same side, whose rows are those of a table.
+    pub(crate) fn of_table(mut self, table: Option<OfTable>) -> Self {
+        self.table = table;
+        self
+    }
+
+    pub(crate) fn table(&self) -> Option<&OfTable> {
+        self.table.as_ref()
+    }
+
+    /// The table that holds its rows; `None` where the side has to keep them.
+    pub(crate) fn held<'a>(&self, changes: &Changes<'a>) -> Result<Option<Lookup<'a>>> {
+        let Some(OfTable { table, key, .. }) = &self.table else { return Ok(None) };
+        let lookup = changes.tables.get(*table).and_then(|table| table.lookup(key));
+        lookup.map(Some).ok_or_else(|| Error::invariant("a table is looked up by columns that it has no index of"))
     }
 
     /// The input's deltas.
-    pub(crate) fn step(&mut self, changes: &Changes) -> Result<Vec<Keyed>> {
+    pub(crate) fn step(&mut self, changes: &Changes<'_>) -> Result<Vec<Keyed>> {
         let deltas = self.input.step(changes)?;
         deltas.into_iter().filter(|delta| !delta.is_empty()).map(|delta| self.keyed(delta)).collect()
     }
@@ -87,8 +129,13 @@ impl Side {
         let key_columns = self.keys.iter().map(|key| evaluate(key, delta.rows())).collect::<Result<Vec<_>>>()?;
         let key_columns = keyed(key_columns);
         let keys = self.key_codec.encode(&key_columns, delta.len())?;
-        let columns: Vec<ArrayRef> = self.values.iter().map(|index| delta.columns()[*index].clone()).collect();
-        let values = self.value_codec.encode(&columns, delta.len())?;
+        let values = match &self.table {
+            Some(_) => Encoded::default(),
+            None => {
+                let columns: Vec<ArrayRef> = self.values.iter().map(|index| delta.columns()[*index].clone()).collect();
+                self.value_codec.encode(&columns, delta.len())?
+            }
+        };
         let nulls = key_columns
             .iter()
             .fold(None, |nulls, column| NullBuffer::union(nulls.as_ref(), column.logical_nulls().as_ref()));
@@ -102,6 +149,22 @@ impl Side {
         self.assemble(&keys, values)
     }
 
+    /// The same of rows that are found wherever they are.
+    pub(crate) fn columns(&self, found: &Found<'_>, other: &Keyed, others: &[u32]) -> Result<Vec<ArrayRef>> {
+        match (found, &self.table) {
+            (Found::Kept(values), _) => self.found(values, other, others),
+            (Found::Came(keyed, rows), _) => take_columns(keyed.delta.columns(), rows),
+            (Found::Held(lookup, places), Some(table)) => {
+                let keys = take_columns(&other.key_columns, others)?;
+                let columns: Vec<usize> = self.values.iter().map(|value| table.columns[*value]).collect();
+                Ok(self.placed(&keys, &lookup.columns(&columns, places)?, places.len()))
+            }
+            (Found::Held(..), None) => {
+                Err(Error::invariant("rows of a table were found for a side that keeps its own"))
+            }
+        }
+    }
+
     /// The columns of rows of this side, from what is kept of them.
     pub(crate) fn restore(&self, keys: &[&[u8]], values: &[&[u8]]) -> Result<Vec<ArrayRef>> {
         let keys = self.key_codec.decode(keys.iter().copied())?;
@@ -109,13 +172,17 @@ impl Side {
     }
 
     fn assemble(&self, keys: &[ArrayRef], values: &[&[u8]]) -> Result<Vec<ArrayRef>> {
-        let values_columns = self.value_codec.decode(values.iter().copied())?;
+        let columns = self.value_codec.decode(values.iter().copied())?;
+        Ok(self.placed(keys, &columns, values.len()))
+    }
+
+    fn placed(&self, keys: &[ArrayRef], values: &[ArrayRef], rows: usize) -> Vec<ArrayRef> {
         let column = |(index, place): (usize, &Place)| match place {
             Place::Key(key) => keys[*key].clone(),
-            Place::Value(value) => values_columns[*value].clone(),
-            Place::Nowhere => arrow::array::new_null_array(self.input.schema().field(index).data_type(), values.len()),
+            Place::Value(value) => values[*value].clone(),
+            Place::Nowhere => arrow::array::new_null_array(self.input.schema().field(index).data_type(), rows),
         };
-        Ok(self.places.iter().enumerate().map(column).collect())
+        self.places.iter().enumerate().map(column).collect()
     }
 }
 

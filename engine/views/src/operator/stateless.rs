@@ -55,7 +55,7 @@ pub(crate) struct Expand {
 }
 
 impl Operator for Scan {
-    fn step(&mut self, changes: &Changes) -> Result<Vec<Delta>> {
+    fn step(&mut self, changes: &Changes<'_>) -> Result<Vec<Delta>> {
         let Some(deltas) = changes.deltas.get(&self.input) else { return Ok(vec![]) };
         let pruned = |delta: &Delta| {
             let columns = self.columns.iter().map(|column| Arc::clone(delta.rows().column(*column))).collect();
@@ -78,7 +78,7 @@ impl Operator for Scan {
 }
 
 impl Operator for Project {
-    fn step(&mut self, changes: &Changes) -> Result<Vec<Delta>> {
+    fn step(&mut self, changes: &Changes<'_>) -> Result<Vec<Delta>> {
         let computed = |delta: &Delta| {
             let columns = self.expressions.iter().map(|expression| evaluate(expression, delta.rows()));
             Ok(delta.with_rows(batch(&self.schema, columns.collect::<Result<_>>()?, delta.len())?))
@@ -100,7 +100,7 @@ impl Operator for Project {
 }
 
 impl Operator for Expand {
-    fn step(&mut self, changes: &Changes) -> Result<Vec<Delta>> {
+    fn step(&mut self, changes: &Changes<'_>) -> Result<Vec<Delta>> {
         let mut all = Vec::new();
         for delta in self.input.step(changes)? {
             let keys = self.keys.iter().map(|key| evaluate(key, delta.rows())).collect::<Result<Vec<ArrayRef>>>()?;
@@ -131,7 +131,7 @@ impl Operator for Expand {
 }
 
 impl Operator for Filter {
-    fn step(&mut self, changes: &Changes) -> Result<Vec<Delta>> {
+    fn step(&mut self, changes: &Changes<'_>) -> Result<Vec<Delta>> {
         let mut kept = Vec::new();
         for delta in self.input.step(changes)? {
             let mask = holds(&self.condition, delta.rows())?;
@@ -158,7 +158,7 @@ impl Operator for Filter {
 }
 
 impl Operator for Union {
-    fn step(&mut self, changes: &Changes) -> Result<Vec<Delta>> {
+    fn step(&mut self, changes: &Changes<'_>) -> Result<Vec<Delta>> {
         let mut all = Vec::new();
         for input in &mut self.inputs {
             for delta in input.step(changes)? {

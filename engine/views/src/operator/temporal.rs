@@ -217,7 +217,7 @@ fn nanos(times: &ArrayRef) -> Result<Vec<Option<i128>>> {
 }
 
 impl Operator for Temporal {
-    fn step(&mut self, changes: &Changes) -> Result<Vec<Delta>> {
+    fn step(&mut self, changes: &Changes<'_>) -> Result<Vec<Delta>> {
         let now = changes.now;
         let mut out = Vec::new();
         if let Some(before) = self.now.filter(|before| *before < now) {

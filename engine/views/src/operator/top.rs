@@ -98,7 +98,7 @@ impl Top {
 }
 
 impl Operator for Top {
-    fn step(&mut self, changes: &Changes) -> Result<Vec<Delta>> {
+    fn step(&mut self, changes: &Changes<'_>) -> Result<Vec<Delta>> {
         let deltas = self.input.step(changes)?;
         if deltas.is_empty() {
             return Ok(vec![]);

@@ -19,14 +19,15 @@ use datafusion::physical_expr::create_physical_expr;
 use datafusion::physical_expr::expressions::Column;
 
 use super::evaluate::Evaluator;
-use super::input::{Slot, placeholder};
+use super::input::{Input, Slot, placeholder};
 use super::sets::{KeySet, grouping_sets};
 use super::time;
 use crate::delta::loosened;
 use crate::operator::{
-    Aggregate, Constant, Expand, Expression, Filter, Join, Keep, MatchKind, Matched, Measure, Operator, Order, Project,
-    Recompute, RowWise, Scan, Side, Temporal, Top, Union, Watched, accumulator,
+    Aggregate, Constant, Expand, Expression, Filter, Join, Keep, MatchKind, Matched, Measure, OfTable, Operator, Order,
+    Project, Recompute, RowWise, Scan, Side, Temporal, Top, Union, Watched, accumulator,
 };
+use crate::table::width;
 use crate::{Delta, Result};
 
 type Compiled = Box<dyn Operator>;
@@ -227,8 +228,9 @@ impl Compiler<'_> {
 
     fn inner_join(&self, join: &logical::Join) -> Result<Join> {
         let (left_keys, right_keys) = self.join_keys(join)?;
-        let left = Side::new(self.node(&join.left)?, left_keys, Keep::Rows)?;
-        let right = Side::new(self.node(&join.right)?, right_keys, Keep::Rows)?;
+        let (left_table, right_table) = (of_table(&join.left, &left_keys), of_table(&join.right, &right_keys));
+        let left = Side::new(self.node(&join.left)?, left_keys, Keep::Rows)?.of_table(left_table);
+        let right = Side::new(self.node(&join.right)?, right_keys, Keep::Rows)?.of_table(right_table);
         let nulls_match = join.null_equality == NullEquality::NullEqualsNull;
         Ok(Join::new(left, right, self.join_filter(join)?, nulls_match, joined(join)?))
     }
@@ -423,6 +425,24 @@ impl Compiler<'_> {
         let context = PhysicalPlanningContext::default();
         Ok(create_physical_expr(expression, schema, self.evaluator.properties(), &context)?)
     }
+}
+
+/// The table of a service that a plan is with nothing in between, where its rows can be looked up by these keys.
+fn of_table(plan: &LogicalPlan, keys: &[Expression]) -> Option<OfTable> {
+    let LogicalPlan::TableScan(scan) = inner_plan(plan) else { return None };
+    let found = placeholder(scan)?;
+    let Input::Table(table) = found.input else { return None };
+    let columns = scan.projection.clone().unwrap_or_else(|| (0..found.schema.fields().len()).collect());
+    let key_of = |key: &Expression| Some(*columns.get(key.downcast_ref::<Column>()?.index())?);
+    let key = keys.iter().map(key_of).collect::<Option<Vec<usize>>>()?;
+    // A float in a key is compared without the sign of its zero.
+    let is_exact = |column: &usize| {
+        let data_type = found.schema.field(*column).data_type();
+        width(data_type).is_some() && !data_type.is_floating()
+    };
+    let is_set = key.iter().enumerate().all(|(place, column)| !key[..place].contains(column));
+    let fits = !key.is_empty() && is_set && key.iter().all(is_exact) && scan.filters.is_empty() && scan.fetch.is_none();
+    fits.then_some(OfTable { table, key, columns })
 }
 
 fn is_inner(join: &logical::Join) -> bool {

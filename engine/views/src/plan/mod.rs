@@ -20,7 +20,8 @@ pub use input::Input;
 pub(crate) use input::{Placeholder, placeholder};
 pub(crate) use time::{Moved, NOW_COLUMN, When, nanos_per};
 
-use crate::operator::Operator;
+use crate::maintain::TableId;
+use crate::operator::{Operator, lookups};
 use crate::{Error, Result};
 
 /// The query of a view, optimized, over tables that are known.
@@ -31,6 +32,7 @@ pub struct Query {
     inputs: Vec<Input>,
     evaluator: Arc<Evaluator>,
     tells_time: bool,
+    lookups: Vec<(TableId, Vec<usize>)>,
 }
 
 /// What a name in a query stands for: an input, and its columns.
@@ -65,8 +67,9 @@ impl Query {
         })?;
         let schema = output_schema(&plan)?;
         let tells_time = time::plan_tells_time(&plan)?;
-        let query = Self { plan, schema, inputs: inputs.into_iter().collect(), evaluator, tells_time };
-        query.compile()?;
+        let inputs = inputs.into_iter().collect();
+        let mut query = Self { plan, schema, inputs, evaluator, tells_time, lookups: vec![] };
+        query.lookups = lookups(query.compile()?.as_ref());
         Ok(query)
     }
 
@@ -88,6 +91,11 @@ impl Query {
     /// The plan that is followed.
     pub fn plan(&self) -> &LogicalPlan {
         &self.plan
+    }
+
+    /// The tables in which its operators look rows up, and by which columns.
+    pub(crate) fn lookups(&self) -> &[(TableId, Vec<usize>)] {
+        &self.lookups
     }
 
     /// Operators that have seen nothing yet.

@@ -3,23 +3,39 @@
 //! A source says of a row that went no more than its key; what the row held is known here. Changes are applied transaction by transaction, and
 //! what comes out at the end of an epoch is the difference: a row that changed twice shows once. Changes that do not fit the rows are an error,
 //! and the table is put back as it was before the epoch.
+//!
+//! Joins look rows up here as well, by the key or by an [`Index`], so that a row is there once for all views that read it.
+
+mod difference;
+mod index;
+mod layout;
+mod lookup;
 
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use hashbrown::HashMap;
+use hashbrown::HashTable;
 use headwater_source::{Change, Kept, RowChanges, RowOp, TableDef};
+
+use difference::Difference;
+use index::Index;
+pub(crate) use layout::width;
+use layout::{Layout, fixed_first};
+pub(crate) use lookup::Lookup;
 
 use crate::delta::{batch, loosened};
 use crate::packed::Packed;
 use crate::places::{Places, warm};
-use crate::rows::{Bytes, Codec, Encoded, Fixed, hash};
+use crate::rows::{Bytes, Codec, Encoded, hash};
 use crate::{Delta, Error, Result};
 
 /// Rows per batch of what a table holds.
 const BATCH_ROWS: usize = 32_768;
+
+/// So many rows at a time are loaded into the processor's cache before they are needed: what they need fits there.
+pub(crate) const WARM_ROWS: usize = 512;
 
 #[derive(Debug)]
 pub(crate) struct Table {
@@ -28,16 +44,26 @@ pub(crate) struct Table {
     schema: SchemaRef,
     loose: SchemaRef,
     key: Option<Vec<usize>>,
-    /// The columns of the key; all where there is no key.
+    /// The columns of the key, as their bytes lie; all where there is no key.
     key_columns: Vec<usize>,
     other_columns: Vec<usize>,
     key_codec: Codec,
     other_codec: Codec,
+    layout: Layout,
     rows: Places,
     held: Packed,
     count: i64,
+    indexes: Vec<Index>,
     /// What was there before the epoch, of each key that it touched.
-    touched: HashMap<Bytes, Option<(Bytes, i64)>, Fixed>,
+    touched: HashTable<Before>,
+}
+
+/// What was there of a key: other columns and a count; `None` where it was not there.
+#[derive(Debug)]
+struct Before {
+    hash: u64,
+    key: Bytes,
+    row: Option<(Bytes, i64)>,
 }
 
 /// A row by its key; without a key, a row of all columns and how often it is there. What is held of the second is its count.
@@ -67,12 +93,14 @@ impl Table {
             _ => None,
         };
         let all = 0..schema.fields().len();
-        let key_columns = key.clone().unwrap_or_else(|| all.clone().collect());
-        let other_columns: Vec<usize> = all.filter(|column| !key_columns.contains(column)).collect();
+        let key_columns = fixed_first(&schema, key.clone().unwrap_or_else(|| all.clone().collect()));
+        let other_columns = all.filter(|column| !key_columns.contains(column)).collect();
+        let other_columns = fixed_first(&schema, other_columns);
         let types = |columns: &[usize]| Codec::new(columns.iter().map(|column| schema.field(*column).data_type()));
         Ok(Self {
             key_codec: types(&key_columns)?,
             other_codec: types(&other_columns)?,
+            layout: Layout::new(&schema, &key_columns, &other_columns)?,
             loose: loosened(&schema),
             service,
             name,
@@ -83,7 +111,8 @@ impl Table {
             rows: Places::default(),
             held: Packed::default(),
             count: 0,
-            touched: HashMap::default(),
+            indexes: vec![],
+            touched: HashTable::new(),
         })
     }
 
@@ -96,7 +125,7 @@ impl Table {
     /// Gives its rows up.
     pub(crate) fn clear(&mut self) {
         self.empty();
-        self.touched = HashMap::default();
+        self.touched = HashTable::new();
     }
 
     pub(crate) fn full_name(&self) -> &str {
@@ -119,7 +148,46 @@ impl Table {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.held.bytes() + self.rows.bytes()
+        self.held.bytes() + self.rows.bytes() + self.indexes.iter().map(Index::bytes).sum::<usize>()
+    }
+
+    /// Sees to it that rows can be looked up by columns of [one width](width), none of them twice. That lasts for as long as what is returned; forever, where that is nothing.
+    pub(crate) fn index(&mut self, columns: &[usize]) -> Result<Option<Arc<()>>> {
+        if self.is_key(columns) {
+            return Ok(None);
+        }
+        if let Some(index) = self.indexes.iter().find(|index| index.columns() == columns) {
+            return Ok(Some(index.user()));
+        }
+        let spans: Option<Vec<_>> = columns.iter().map(|column| self.layout.span(*column)).collect();
+        let spans = spans.ok_or_else(|| Error::invariant("a column of an index has values of many lengths"))?;
+        let index = Index::new(columns.to_vec(), spans);
+        let user = index.user();
+        self.indexes.push(self.filled(index));
+        Ok(Some(user))
+    }
+
+    /// Forgets the indexes that no view uses any more.
+    pub(crate) fn forget_unused(&mut self) {
+        self.indexes.retain(Index::is_used);
+    }
+
+    /// The rows by some columns; `None` where they can't be looked up so.
+    pub(crate) fn lookup(&self, columns: &[usize]) -> Option<Lookup<'_>> {
+        match self.indexes.iter().find(|index| index.columns() == columns) {
+            Some(index) => Some(Lookup { table: self, index: Some(index) }),
+            None => self.is_key(columns).then_some(Lookup { table: self, index: None }),
+        }
+    }
+
+    fn is_key(&self, columns: &[usize]) -> bool {
+        self.key.is_some() && self.key_columns == columns
+    }
+
+    /// The index over the rows that are there.
+    fn filled(&self, mut index: Index) -> Index {
+        self.rows.iter().for_each(|place| index.insert(&self.held, place));
+        index
     }
 
     /// Adds rows of a snapshot.
@@ -141,7 +209,8 @@ impl Table {
             let weights = || delta.weights().iter().copied().enumerate();
             for (row, weight) in weights().filter(|(_, weight)| *weight < 0) {
                 for _ in 0..weight.unsigned_abs() {
-                    self.take(keys.bytes(row)).ok_or_else(|| self.inconsistent("a row went that is not there"))?;
+                    self.take(hash(keys.bytes(row)), keys.bytes(row))
+                        .ok_or_else(|| self.inconsistent("a row went that is not there"))?;
                 }
             }
             for (row, weight) in weights().filter(|(_, weight)| *weight > 0) {
@@ -157,11 +226,11 @@ impl Table {
     pub(crate) fn apply(&mut self, change: &Change) -> Result<()> {
         match change {
             Change::Truncate => {
-                let mut touched = std::mem::take(&mut self.touched);
-                for entry in self.entries() {
-                    touched.entry(entry.key.into()).or_insert(Some((entry.others.into(), entry.count)));
+                let places: Vec<u32> = self.rows.iter().collect();
+                for place in places {
+                    let key = Bytes::from(self.held.key(place));
+                    self.remember(hash(key.as_slice()), key.as_slice(), Some(place));
                 }
-                self.touched = touched;
                 self.empty();
                 Ok(())
             }
@@ -176,11 +245,15 @@ impl Table {
         }
         let (keys, others) = self.encode(&changes.rows)?;
         let hashes = keys.hashes(changes.ops.len());
-        self.warm(&hashes);
+        let mut warm = 0;
         let mut kept = changes.kept.iter().peekable();
         let mut taken: Option<(Bytes, Bytes)> = None;
         let mut row = 0;
         while let Some(op) = changes.ops.get(row) {
+            if row >= warm {
+                self.warm(&hashes[row..hashes.len().min(row + WARM_ROWS)]);
+                warm = row + WARM_ROWS;
+            }
             let (key, other) = (keys.bytes(row), others.bytes(row));
             let over = (*op == RowOp::DeleteKey && changes.ops.get(row + 1) == Some(&RowOp::InsertOver))
                 .then(|| (keys.bytes(row + 1), others.bytes(row + 1)));
@@ -196,17 +269,21 @@ impl Table {
             match op {
                 RowOp::Insert => {
                     taken = None;
-                    self.come(key, other)?;
+                    self.come(hashes[row], key, other)?;
                 }
                 RowOp::DeleteKey => {
                     if self.key.is_none() {
                         return Err(self.inconsistent("a row was deleted by its key, and the table has none"));
                     }
-                    let gone = self.go(key).ok_or_else(|| self.inconsistent("a row was deleted that is not there"))?;
+                    let gone = self
+                        .go(hashes[row], key)
+                        .ok_or_else(|| self.inconsistent("a row was deleted that is not there"))?;
                     taken = Some((key.into(), gone));
                 }
                 RowOp::DeleteRow => {
-                    let gone = self.go(key).ok_or_else(|| self.inconsistent("a row was deleted that is not there"))?;
+                    let gone = self
+                        .go(hashes[row], key)
+                        .ok_or_else(|| self.inconsistent("a row was deleted that is not there"))?;
                     if gone.as_slice() != other {
                         return Err(self.inconsistent("a row was deleted that is there with other values"));
                     }
@@ -221,10 +298,10 @@ impl Table {
                         cells.extend(kept.next());
                     }
                     if cells.is_empty() {
-                        self.come(key, other)?;
+                        self.come(hashes[row], key, other)?;
                     } else {
                         let (key, other) = self.patched(&changes.rows, row, &cells, &old)?;
-                        self.come(key.bytes(0), other.bytes(0))?;
+                        self.come(hash(key.bytes(0)), key.bytes(0), other.bytes(0))?;
                     }
                 }
             }
@@ -257,29 +334,36 @@ impl Table {
     /// Another row takes the place of one of the same key, where both are as long and the table has a key: what most updates are.
     fn overwrite(&mut self, hashed: u64, key: &[u8], others: &[u8]) -> bool {
         let Some(place) = self.place(hashed, key).filter(|_| self.key.is_some()) else { return false };
-        if self.held.get(place).1.len() != others.len() {
+        let old = self.held.get(place).1;
+        if old.len() != others.len() {
             return false;
         }
-        self.remember(key, Some(place));
-        self.held.overwrite(place, others)
+        let moved: Vec<usize> = match self.indexes.is_empty() {
+            true => vec![],
+            false => (0..self.indexes.len()).filter(|index| self.indexes[*index].tells_apart(old, others)).collect(),
+        };
+        self.remember(hashed, key, Some(place));
+        moved.iter().for_each(|index| self.indexes[*index].remove(&self.held, place));
+        let done = self.held.overwrite(place, others);
+        moved.iter().for_each(|index| self.indexes[*index].insert(&self.held, place));
+        done
     }
 
-    fn come(&mut self, key: &[u8], others: &[u8]) -> Result<()> {
-        self.remember(key, self.place(hash(key), key));
-        if self.insert(key, others, 1)? {
+    fn come(&mut self, hashed: u64, key: &[u8], others: &[u8]) -> Result<()> {
+        self.remember(hashed, key, self.place(hashed, key));
+        if self.insert_hashed(hashed, key, others, 1)? {
             return Ok(());
         }
         Err(self.inconsistent("a row came whose key is there already"))
     }
 
     /// Takes a row away; its other columns.
-    fn go(&mut self, key: &[u8]) -> Option<Bytes> {
-        self.remember(key, self.place(hash(key), key));
-        self.take(key)
+    fn go(&mut self, hashed: u64, key: &[u8]) -> Option<Bytes> {
+        self.remember(hashed, key, self.place(hashed, key));
+        self.take(hashed, key)
     }
 
-    fn take(&mut self, key: &[u8]) -> Option<Bytes> {
-        let hashed = hash(key);
+    fn take(&mut self, hashed: u64, key: &[u8]) -> Option<Bytes> {
         let place = self.place(hashed, key)?;
         let entry = self.entry(place);
         let (others, count) = (Bytes::from(entry.others), entry.count);
@@ -287,15 +371,23 @@ impl Table {
         if count > 1 {
             self.count_at(place, count - 1);
         } else {
-            self.rows.remove(hashed, place);
-            self.held.remove(place);
+            self.remove(hashed, place);
         }
         Some(others)
     }
 
+    fn remove(&mut self, hashed: u64, place: u32) {
+        self.indexes.iter_mut().for_each(|index| index.remove(&self.held, place));
+        self.rows.remove(hashed, place);
+        self.held.remove(place);
+    }
+
     /// Whether there was room for the row: not where another has its key.
     fn insert(&mut self, key: &[u8], others: &[u8], times: i64) -> Result<bool> {
-        let hashed = hash(key);
+        self.insert_hashed(hash(key), key, others, times)
+    }
+
+    fn insert_hashed(&mut self, hashed: u64, key: &[u8], others: &[u8], times: i64) -> Result<bool> {
         if let Some(place) = self.place(hashed, key) {
             if self.key.is_some() {
                 return Ok(false);
@@ -310,6 +402,7 @@ impl Table {
             return Err(Error::TooLarge { service: self.service.to_string(), table: self.name.to_string() });
         };
         self.rows.insert(hashed, place);
+        self.indexes.iter_mut().for_each(|index| index.insert(&self.held, place));
         self.count += times;
         Ok(true)
     }
@@ -341,12 +434,15 @@ impl Table {
 
     fn empty(&mut self) {
         (self.rows, self.held, self.count) = (Places::default(), Packed::default(), 0);
+        self.indexes.iter_mut().for_each(|index| *index = index.emptied());
     }
 
-    fn remember(&mut self, key: &[u8], place: Option<u32>) {
-        if !self.touched.contains_key(key) {
-            let before = place.map(|place| self.entry(place)).map(|entry| (entry.others.into(), entry.count));
-            self.touched.insert(key.into(), before);
+    fn remember(&mut self, hashed: u64, key: &[u8], place: Option<u32>) {
+        let is_same = |before: &Before| before.hash == hashed && before.key.as_slice() == key;
+        if self.touched.find(hashed, is_same).is_none() {
+            let row = place.map(|place| self.entry(place)).map(|entry| (entry.others.into(), entry.count));
+            let before = Before { hash: hashed, key: key.into(), row };
+            self.touched.insert_unique(hashed, before, |before| before.hash);
         }
     }
 
@@ -360,11 +456,11 @@ impl Table {
     pub(crate) fn finish(&mut self) -> Result<Vec<Delta>> {
         let touched = std::mem::take(&mut self.touched);
         let mut difference = Difference::default();
-        for (key, before) in &touched {
-            let now = self.find(key.as_slice());
+        for Before { hash, key, row } in &touched {
+            let now = self.place(*hash, key.as_slice()).map(|place| self.entry(place));
             difference.add(
                 key.as_slice(),
-                before.as_ref().map(|(others, count)| (others.as_slice(), *count)),
+                row.as_ref().map(|(others, count)| (others.as_slice(), *count)),
                 now.map(|entry| (entry.others, entry.count)),
             );
         }
@@ -374,17 +470,15 @@ impl Table {
     /// Puts back what was there before the epoch.
     pub(crate) fn undo(&mut self) {
         let touched = std::mem::take(&mut self.touched);
-        for key in touched.keys() {
-            let hashed = hash(key.as_slice());
-            if let Some(place) = self.place(hashed, key.as_slice()) {
+        for Before { hash, key, .. } in &touched {
+            if let Some(place) = self.place(*hash, key.as_slice()) {
                 self.count -= self.entry(place).count;
-                self.rows.remove(hashed, place);
-                self.held.remove(place);
+                self.remove(*hash, place);
             }
         }
-        for (key, before) in touched {
-            if let Some((others, count)) = before {
-                let back = self.insert(key.as_slice(), others.as_slice(), count);
+        for Before { hash, key, row } in touched {
+            if let Some((others, count)) = row {
+                let back = self.insert_hashed(hash, key.as_slice(), others.as_slice(), count);
                 back.expect("Invariant: what the epoch took away left its place free");
             }
         }
@@ -401,31 +495,41 @@ impl Table {
             difference.add(entry.key, None, Some((entry.others, entry.count)));
         }
         let deltas = self.deltas(&difference)?;
+        let indexes = std::mem::take(&mut self.indexes);
         *self = new;
+        self.indexes = indexes.iter().map(|index| self.filled(index.emptied())).collect();
         Ok(deltas)
     }
 
     /// All rows.
     pub(crate) fn contents(&self) -> Result<Vec<Delta>> {
-        let mut deltas = Vec::new();
-        let mut difference = Difference::default();
-        for entry in self.entries() {
-            difference.push(entry.key, entry.others, entry.count);
-            if difference.keys.len() == BATCH_ROWS {
-                deltas.extend(self.deltas(&std::mem::take(&mut difference))?);
+        self.batches().collect()
+    }
+
+    /// All rows, batch by batch: only one is there at a time.
+    pub(crate) fn batches(&self) -> impl Iterator<Item = Result<Delta>> {
+        let mut entries = self.entries().peekable();
+        std::iter::from_fn(move || {
+            entries.peek()?;
+            let mut difference = Difference::default();
+            for entry in entries.by_ref().take(BATCH_ROWS) {
+                difference.push(entry.key, entry.others, entry.count);
             }
-        }
-        deltas.extend(self.deltas(&difference)?);
-        Ok(deltas)
+            Some(self.delta(&difference.keys, &difference.others, difference.weights))
+        })
     }
 
     fn deltas(&self, difference: &Difference<'_>) -> Result<Vec<Delta>> {
         let mut deltas = Vec::new();
         let batches = difference.keys.chunks(BATCH_ROWS).zip(difference.others.chunks(BATCH_ROWS));
         for ((keys, others), weights) in batches.zip(difference.weights.chunks(BATCH_ROWS)) {
-            deltas.push(Delta::new(batch(&self.loose, self.restore(keys, others)?, keys.len())?, weights.to_vec())?);
+            deltas.push(self.delta(keys, others, weights.to_vec())?);
         }
         Ok(deltas)
+    }
+
+    fn delta(&self, keys: &[&[u8]], others: &[&[u8]], weights: Vec<i64>) -> Result<Delta> {
+        Delta::new(batch(&self.loose, self.restore(keys, others)?, keys.len())?, weights)
     }
 
     fn restore(&self, keys: &[&[u8]], others: &[&[u8]]) -> Result<Vec<ArrayRef>> {
@@ -465,42 +569,7 @@ impl Table {
 
     fn duplicate(&self) -> Error {
         let names: Vec<&str> =
-            self.key_columns.iter().map(|column| self.schema.field(*column).name().as_str()).collect();
+            self.key.iter().flatten().map(|column| self.schema.field(*column).name().as_str()).collect();
         Error::DuplicateKey { service: self.service.to_string(), table: self.name.to_string(), key: names.join(", ") }
-    }
-}
-
-/// Rows with weights, as bytes.
-#[derive(Default)]
-struct Difference<'a> {
-    keys: Vec<&'a [u8]>,
-    others: Vec<&'a [u8]>,
-    weights: Vec<i64>,
-}
-
-impl<'a> Difference<'a> {
-    fn push(&mut self, key: &'a [u8], others: &'a [u8], weight: i64) {
-        self.keys.push(key);
-        self.others.push(others);
-        self.weights.push(weight);
-    }
-
-    /// What turns the row before into the row now.
-    fn add(&mut self, key: &'a [u8], before: Option<(&'a [u8], i64)>, now: Option<(&'a [u8], i64)>) {
-        match (before, now) {
-            (Some((old, before)), Some((new, now))) if old == new => {
-                if now != before {
-                    self.push(key, new, now - before);
-                }
-            }
-            (before, now) => {
-                if let Some((others, count)) = before {
-                    self.push(key, others, -count);
-                }
-                if let Some((others, count)) = now {
-                    self.push(key, others, count);
-                }
-            }
-        }
     }
 }
