@@ -238,7 +238,7 @@ impl<E> Arrangement<E> {
 
     /// Loads what keys of these hashes will need into the processor's cache.
     pub(crate) fn warm(&self, hashes: &[u64]) {
-        let places: Vec<u32> = hashes.iter().filter_map(|hash| self.index.likely(*hash)).collect();
+        let places = self.index.likely(hashes);
         let groups = || places.iter().map(|place| &self.groups[*place as usize]);
         warm(groups().map(|group| group.rows().len() as u64));
         warm(groups().filter_map(|group| group.rows().first()).map(|row| row.weight as u64));

@@ -57,13 +57,13 @@ impl Places {
         }
     }
 
-    /// A place that is likely the one of a hash; loads the line of the cache where it stands. See [`warm`].
-    pub(crate) fn likely(&self, hash: u64) -> Option<u32> {
+    /// The places that these hashes most likely have, with the lines of the cache loaded where they stand. See [`warm`].
+    pub(crate) fn likely(&self, hashes: &[u64]) -> Vec<u32> {
         if self.slots.is_empty() {
-            return None;
+            return vec![];
         }
-        let slot = self.slots[self.home(slot_of(hash, 0))];
-        (slot != EMPTY).then(|| place_of(slot))
+        warm(hashes.iter().map(|hash| self.slots[self.home(slot_of(*hash, 0))]));
+        hashes.iter().filter_map(|hash| self.find(*hash, |_| true)).collect()
     }
 
     /// All of them, in an order that depends on what was done alone.

@@ -2,6 +2,8 @@
 //!
 //! A delta of the right side meets the old left rows and moves their counts; then a delta of the left side meets the new right rows, which
 //! counts for new rows and moves the counts of the right ones. What was touched gives its old part back and its new part out.
+//!
+//! Right rows of which nobody asks how many matches they have are not kept where a table holds them.
 
 use std::sync::Arc;
 
@@ -10,11 +12,13 @@ use arrow::datatypes::SchemaRef;
 use hashbrown::HashMap;
 
 use super::join::BATCH_ROWS;
-use super::side::{Keyed, Side};
+use super::side::{Found, Keyed, OfTable, Side};
 use super::{Changes, Description, Expression, Mode, Operator, holds};
 use crate::arrangement::{Arrangement, narrow};
 use crate::delta::{batch, take_columns};
+use crate::maintain::TableId;
 use crate::rows::Fixed;
+use crate::table::{Lookup, WARM_ROWS};
 use crate::{Delta, Error, Result};
 
 /// Which rows go on.
@@ -40,6 +44,8 @@ pub(crate) struct Matched {
     pub(crate) right: Side,
     left_rows: Arrangement<i64>,
     right_rows: Arrangement<i64>,
+    /// Rows and bytes that a table holds for it, as of the last step.
+    held: (usize, usize),
     kind: MatchKind,
     filter: Option<Expression>,
     nulls_match: bool,
@@ -84,7 +90,7 @@ impl Matched {
     #[allow(clippy::too_many_arguments, reason = "the parts of a join's definition")]
     pub(crate) fn new(
         left: Side,
-        right: Side,
+        mut right: Side,
         kind: MatchKind,
         filter: Option<Expression>,
         nulls_match: bool,
@@ -93,7 +99,11 @@ impl Matched {
         schema: SchemaRef,
     ) -> Self {
         let (left_rows, right_rows, not_in) = Default::default();
-        Self { left, right, left_rows, right_rows, kind, filter, nulls_match, swapped, joined, schema, not_in }
+        if matches!(kind, MatchKind::Full | MatchKind::NotIn) {
+            right = right.of_table(None);
+        }
+        let held = (0, 0);
+        Self { left, right, left_rows, right_rows, held, kind, filter, nulls_match, swapped, joined, schema, not_in }
     }
 
     fn has_pairs(&self) -> bool {
@@ -101,20 +111,46 @@ impl Matched {
     }
 
     /// A delta of one side meets the rows of the other: moves their counts, counts its own matches, and gives the pairs out.
-    fn meet(&mut self, of: Which, keyed: &Keyed, touched: &mut Touched, out: &mut Vec<Delta>) -> Result<Vec<i64>> {
+    fn meet(
+        &mut self,
+        of: Which,
+        keyed: &Keyed,
+        held: Option<Lookup<'_>>,
+        touched: &mut Touched,
+        out: &mut Vec<Delta>,
+    ) -> Result<Vec<i64>> {
         let mut matches = vec![0; keyed.delta.len()];
-        let other = match of {
-            Which::Left => &self.right_rows,
-            Which::Right => &self.left_rows,
+        let (other, mut found) = match (of, held) {
+            (Which::Left, Some(lookup)) => (&self.right_rows, Found::Held(lookup, vec![])),
+            (Which::Left, None) => (&self.right_rows, Found::Kept(vec![])),
+            (Which::Right, _) => (&self.left_rows, Found::Kept(vec![])),
         };
-        let (mut rows, mut found, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut rows, mut weights) = (Vec::new(), Vec::new());
         let mut moved: Vec<Moved> = Vec::new();
         for row in 0..keyed.delta.len() {
+            if row % WARM_ROWS == 0 {
+                let hashes = &keyed.hashes[row..keyed.hashes.len().min(row + WARM_ROWS)];
+                match &found {
+                    Found::Held(lookup, _) => lookup.warm(hashes),
+                    _ => other.warm(hashes),
+                }
+            }
             if !keyed.is_null(row) || self.nulls_match {
-                for candidate in other.get(keyed.keys.bytes(row)).map_or(&[][..], |group| group.rows()) {
-                    rows.push(narrow(row));
-                    found.push(candidate.value());
-                    weights.push(candidate.weight);
+                let (hash, key) = (keyed.hashes[row], keyed.keys.bytes(row));
+                match &mut found {
+                    Found::Held(lookup, places) => lookup.each(hash, key, |place, count| {
+                        rows.push(narrow(row));
+                        places.push(place);
+                        weights.push(count);
+                    }),
+                    Found::Kept(found) => {
+                        for candidate in other.get_hashed(hash, key).map_or(&[][..], |group| group.rows()) {
+                            rows.push(narrow(row));
+                            found.push(candidate.value());
+                            weights.push(candidate.weight);
+                        }
+                    }
+                    Found::Came(..) => {}
                 }
             }
             let last = row + 1 == keyed.delta.len();
@@ -130,7 +166,9 @@ impl Matched {
                 let own = *own as usize;
                 matches[own] += weights[pair];
                 // Only a full join asks how many matches a right row has.
-                if of == Which::Right || self.kind == MatchKind::Full {
+                if let Found::Kept(found) = &found
+                    && (of == Which::Right || self.kind == MatchKind::Full)
+                {
                     moved.push((keyed.keys.bytes(own).into(), found[pair].into(), keyed.delta.weights()[own]));
                 }
             }
@@ -155,18 +193,18 @@ impl Matched {
     }
 
     /// For which pairs the filter holds; `None` where there is no filter.
-    fn passing(&self, of: Which, keyed: &Keyed, rows: &[u32], found: &[&[u8]]) -> Result<Option<BooleanArray>> {
+    fn passing(&self, of: Which, keyed: &Keyed, rows: &[u32], found: &Found<'_>) -> Result<Option<BooleanArray>> {
         let Some(filter) = &self.filter else { return Ok(None) };
         let columns = self.pair_columns(of, keyed, rows, found)?;
         Ok(Some(holds(filter, &batch(&self.joined, columns, rows.len())?)?))
     }
 
     /// The columns of pairs in the order in which the query has them.
-    fn pair_columns(&self, of: Which, keyed: &Keyed, rows: &[u32], found: &[&[u8]]) -> Result<Vec<ArrayRef>> {
+    fn pair_columns(&self, of: Which, keyed: &Keyed, rows: &[u32], found: &Found<'_>) -> Result<Vec<ArrayRef>> {
         let own = take_columns(keyed.delta.columns(), rows)?;
         let (left, right) = match of {
-            Which::Left => (own, self.right.found(found, keyed, rows)?),
-            Which::Right => (self.left.found(found, keyed, rows)?, own),
+            Which::Left => (own, self.right.columns(found, keyed, rows)?),
+            Which::Right => (self.left.columns(found, keyed, rows)?, own),
         };
         Ok(self.in_order(left, right))
     }
@@ -181,7 +219,7 @@ impl Matched {
         of: Which,
         keyed: &Keyed,
         rows: &[u32],
-        found: &[&[u8]],
+        found: &Found<'_>,
         weights: &[i64],
         passed: Option<&BooleanArray>,
         out: &mut Vec<Delta>,
@@ -350,7 +388,7 @@ impl Matched {
             self.not_in_rows(before, -1, &mut out)?;
         }
         let mut gradual = Vec::new();
-        self.follow(left, right, &mut gradual)?;
+        self.follow(left, right, None, &mut gradual)?;
         if before != after || after == Gate::All {
             self.not_in_rows(after, 1, &mut out)?;
         } else if after == Gate::Unmatched {
@@ -359,17 +397,23 @@ impl Matched {
         Ok(out)
     }
 
-    fn follow(&mut self, left: &[Keyed], right: &[Keyed], out: &mut Vec<Delta>) -> Result<()> {
+    fn follow(
+        &mut self,
+        left: &[Keyed],
+        right: &[Keyed],
+        held: Option<Lookup<'_>>,
+        out: &mut Vec<Delta>,
+    ) -> Result<()> {
         let (mut of_left, mut of_right) = (Touched::default(), Touched::default());
-        let met: Vec<Vec<i64>> =
-            right.iter().map(|keyed| self.meet(Which::Right, keyed, &mut of_left, out)).collect::<Result<_>>()?;
-        for (keyed, matches) in right.iter().zip(&met) {
-            self.insert(Which::Right, keyed, matches, &mut of_right, out)?;
+        for keyed in right {
+            let matches = self.meet(Which::Right, keyed, held, &mut of_left, out)?;
+            if held.is_none() {
+                self.insert(Which::Right, keyed, &matches, &mut of_right, out)?;
+            }
         }
-        let met: Vec<Vec<i64>> =
-            left.iter().map(|keyed| self.meet(Which::Left, keyed, &mut of_right, out)).collect::<Result<_>>()?;
-        for (keyed, matches) in left.iter().zip(&met) {
-            self.insert(Which::Left, keyed, matches, &mut of_left, out)?;
+        for keyed in left {
+            let matches = self.meet(Which::Left, keyed, held, &mut of_right, out)?;
+            self.insert(Which::Left, keyed, &matches, &mut of_left, out)?;
         }
         self.settle(Which::Left, &of_left, out)?;
         self.settle(Which::Right, &of_right, out)
@@ -378,7 +422,11 @@ impl Matched {
 
 impl Operator for Matched {
     fn step(&mut self, changes: &Changes<'_>) -> Result<Vec<Delta>> {
-        let (left, right) = (self.left.step(changes)?, self.right.step(changes)?);
+        let held = self.right.held(changes)?;
+        self.held = held.map_or((0, 0), |lookup| (lookup.rows(), lookup.bytes()));
+        let left = self.left.step(changes)?;
+        // A table that is loaded holds all of its rows already: those of the left side find them.
+        let right = if changes.is_loading && held.is_some() { vec![] } else { self.right.step(changes)? };
         if left.is_empty() && right.is_empty() {
             return Ok(vec![]);
         }
@@ -386,7 +434,7 @@ impl Operator for Matched {
             return self.step_not_in(&left, &right);
         }
         let mut out = Vec::new();
-        self.follow(&left, &right, &mut out)?;
+        self.follow(&left, &right, held, &mut out)?;
         Ok(out)
     }
 
@@ -408,9 +456,13 @@ impl Operator for Matched {
         Description {
             operator: format!("{name}{filter}"),
             mode: Mode::Incremental,
-            rows: self.left_rows.rows() + self.right_rows.rows() + self.not_in.left.rows(),
-            bytes: self.left_rows.bytes() + self.right_rows.bytes() + self.not_in.left.bytes(),
+            rows: self.left_rows.rows() + self.right_rows.rows() + self.not_in.left.rows() + self.held.0,
+            bytes: self.left_rows.bytes() + self.right_rows.bytes() + self.not_in.left.bytes() + self.held.1,
         }
+    }
+
+    fn lookups(&self) -> Vec<(TableId, Vec<usize>)> {
+        self.right.table().map(|OfTable { table, key, .. }| (*table, key.clone())).into_iter().collect()
     }
 
     fn children(&self) -> Vec<&dyn Operator> {

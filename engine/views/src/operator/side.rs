@@ -76,6 +76,15 @@ pub(crate) struct Keyed {
     nulls: Option<NullBuffer>,
 }
 
+impl Found<'_> {
+    pub(crate) fn clear(&mut self) {
+        match self {
+            Self::Kept(found) => found.clear(),
+            Self::Held(_, places) | Self::Came(_, places) => places.clear(),
+        }
+    }
+}
+
 impl Side {
     pub(crate) fn new(input: Box<dyn Operator>, keys: Vec<Expression>, keep: Keep) -> Result<Self> {
         let schema = input.schema();
@@ -144,7 +153,7 @@ impl Side {
     }
 
     /// The columns of rows of this side, found by the keys of rows of the other.
-    pub(crate) fn found(&self, values: &[&[u8]], other: &Keyed, others: &[u32]) -> Result<Vec<ArrayRef>> {
+    fn found(&self, values: &[&[u8]], other: &Keyed, others: &[u32]) -> Result<Vec<ArrayRef>> {
         let keys = take_columns(&other.key_columns, others)?;
         self.assemble(&keys, values)
     }

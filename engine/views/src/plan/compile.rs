@@ -216,12 +216,11 @@ impl Compiler<'_> {
         let (left_keys, right_keys) = self.join_keys(join)?;
         let needs_rows = filter.is_some() || matches!(kind, MatchKind::Left | MatchKind::Full);
         let keep = if needs_rows { Keep::Rows } else { Keep::Keys };
-        let (left, right) = (self.node(&join.left)?, self.node(&join.right)?);
-        let (left, right) = if swapped {
-            (Side::new(right, right_keys, Keep::Rows)?, Side::new(left, left_keys, keep)?)
-        } else {
-            (Side::new(left, left_keys, Keep::Rows)?, Side::new(right, right_keys, keep)?)
-        };
+        let (left, right) = ((&join.left, left_keys), (&join.right, right_keys));
+        let ((left, left_keys), (right, right_keys)) = if swapped { (right, left) } else { (left, right) };
+        let table = of_table(right, &right_keys);
+        let left = Side::new(self.node(left)?, left_keys, Keep::Rows)?;
+        let right = Side::new(self.node(right)?, right_keys, keep)?.of_table(table);
         let nulls_match = join.null_equality == NullEquality::NullEqualsNull;
         Ok(Box::new(Matched::new(left, right, kind, filter, nulls_match, swapped, joined(join)?, loose(plan))))
     }

@@ -116,7 +116,7 @@ impl Index {
 
     /// Loads what keys of these hashes will need into the processor's cache.
     pub(super) fn warm(&self, held: &Packed, hashes: &[u64]) {
-        let numbers: Vec<u32> = hashes.iter().filter_map(|hash| self.numbers.likely(*hash)).collect();
+        let numbers = self.numbers.likely(hashes);
         let groups = || numbers.iter().map(|number| &self.groups[*number as usize]);
         warm(groups().map(|group| group.places().len() as u64));
         warm(groups().filter_map(|group| group.places().first()).map(|place| held.first(*place)));

@@ -71,3 +71,146 @@ impl Lookup<'_> {
         self.index.map_or(0, Index::bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::cast::AsArray;
+    use arrow::array::{Array, Int32Array, Int64Array, RecordBatch, StringArray};
+    use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema};
+    use headwater_source::{Change, RowChanges, RowOp};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::rows::Codec;
+
+    type Row = (i64, Option<i32>, String);
+
+    const COLUMNS: [usize; 3] = [0, 1, 2];
+
+    fn table(key: Option<&[String]>) -> Table {
+        let fields = [("id", DataType::Int64), ("shop", DataType::Int32), ("note", DataType::Utf8)];
+        let schema = Schema::new(fields.map(|(name, data_type)| Field::new(name, data_type, true)).to_vec());
+        Table::of("s".into(), "t".into(), Arc::new(schema), key).unwrap()
+    }
+
+    fn rows(table: &Table, rows: &[Row]) -> RecordBatch {
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(rows.iter().map(|row| row.0).collect::<Int64Array>()),
+            Arc::new(rows.iter().map(|row| row.1).collect::<Int32Array>()),
+            Arc::new(rows.iter().map(|row| Some(&*row.2)).collect::<StringArray>()),
+        ];
+        RecordBatch::try_new(Arc::clone(table.schema()), columns).unwrap()
+    }
+
+    fn read(columns: &[ArrayRef], row: usize) -> Row {
+        let shops = columns[1].as_primitive::<Int32Type>();
+        let shop = (!shops.is_null(row)).then(|| shops.value(row));
+        (columns[0].as_primitive::<Int64Type>().value(row), shop, columns[2].as_string::<i32>().value(row).to_owned())
+    }
+
+    /// Every row by every shop, as often as it is there.
+    fn by_shop(table: &Table) -> Vec<Row> {
+        let codec = Codec::new([&DataType::Int32]).unwrap();
+        let mut found = Vec::new();
+        for shop in (0..4).map(Some).chain([None]) {
+            let keys = codec.encode(&[Arc::new(Int32Array::from(vec![shop]))], 1).unwrap();
+            let lookup = table.lookup(&[1]).unwrap();
+            let (mut places, mut counts) = (vec![], vec![]);
+            lookup.each(keys.hashes(1)[0], keys.bytes(0), |place, count| {
+                places.push(place);
+                counts.push(count);
+            });
+            let columns = lookup.columns(&COLUMNS, &places).unwrap();
+            for (row, count) in counts.iter().enumerate() {
+                let row = read(&columns, row);
+                assert_eq!(row.1, shop);
+                found.extend((0..*count).map(|_| row.clone()));
+            }
+        }
+        found.sort();
+        found
+    }
+
+    fn contents(table: &Table) -> Vec<Row> {
+        let mut all = Vec::new();
+        for delta in table.contents().unwrap() {
+            for (row, weight) in delta.weights().iter().enumerate() {
+                all.extend((0..*weight).map(|_| read(delta.columns(), row)));
+            }
+        }
+        all.sort();
+        all
+    }
+
+    fn change(table: &Table, ops: &[(RowOp, Row)]) -> Change {
+        let (ops, of_ops): (Vec<RowOp>, Vec<Row>) = ops.iter().cloned().unzip();
+        Change::Rows(RowChanges { rows: rows(table, &of_ops), ops, kept: vec![] })
+    }
+
+    fn row() -> impl Strategy<Value = Row> {
+        (0_i64..12, proptest::option::of(0_i32..4), "[a-z]{0,30}")
+    }
+
+    proptest! {
+        /// Inserts where the key is free, updates and deletes where it is not; epochs that are finished or undone; truncations; other rows altogether.
+        #[test]
+        fn index_finds_what_the_table_holds(steps in proptest::collection::vec((row(), 0_u8..12), 1..80), is_keyed: bool) {
+            let key = is_keyed.then(|| ["id".to_owned()]);
+            let mut table = table(key.as_ref().map(|key| &key[..]));
+            let user = table.index(&[1]).unwrap();
+            for (row, dice) in steps {
+                let held = contents(&table).into_iter().find(|held| if is_keyed { held.0 == row.0 } else { held.0 >= row.0 });
+                let ops = match (held, dice) {
+                    (_, 0) => {
+                        table.apply(&Change::Truncate).unwrap();
+                        vec![]
+                    }
+                    (_, 1) => {
+                        let mut other = table.emptied().unwrap();
+                        other.load(&rows(&table, std::slice::from_ref(&row))).unwrap();
+                        table.finish().unwrap();
+                        table.replace(other).unwrap();
+                        vec![]
+                    }
+                    (Some(old), 2..6) => vec![(RowOp::DeleteRow, old)],
+                    (Some(old), _) if is_keyed => vec![(RowOp::DeleteKey, old), (RowOp::InsertOver, row)],
+                    (Some(old), 6..9) => vec![(RowOp::DeleteRow, old), (RowOp::InsertOver, row)],
+                    (_, _) => vec![(RowOp::Insert, row)],
+                };
+                if !ops.is_empty() {
+                    let change = change(&table, &ops);
+                    table.apply(&change).unwrap();
+                }
+                prop_assert_eq!(by_shop(&table), contents(&table));
+                match dice % 3 {
+                    0 => table.undo(),
+                    1 => drop(table.finish().unwrap()),
+                    _ => {}
+                }
+                prop_assert_eq!(by_shop(&table), contents(&table));
+            }
+            drop(user);
+            table.forget_unused();
+            prop_assert!(table.lookup(&[1]).is_none());
+        }
+    }
+
+    #[test]
+    fn group_of_many_rows_is_found_while_it_grows_and_shrinks() {
+        let mut table = table(Some(&["id".to_owned()]));
+        let _user = table.index(&[1]).unwrap();
+        let of = |id: i64| (id, Some(1), format!("{id:03}"));
+        let all: Vec<(RowOp, Row)> = (0..900).map(|id| (RowOp::Insert, of(id))).collect();
+        let inserted = change(&table, &all);
+        table.apply(&inserted).unwrap();
+        for id in (0..900).map(|number| number * 7 % 900) {
+            let deleted = change(&table, &[(RowOp::DeleteKey, of(id))]);
+            table.apply(&deleted).unwrap();
+            if id % 50 == 0 {
+                assert_eq!(by_shop(&table), contents(&table));
+            }
+        }
+        table.finish().unwrap();
+        assert_eq!(table.count(), 0);
+    }
+}

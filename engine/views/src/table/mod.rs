@@ -37,6 +37,9 @@ const BATCH_ROWS: usize = 32_768;
 /// So many rows at a time are loaded into the processor's cache before they are needed: what they need fits there.
 pub(crate) const WARM_ROWS: usize = 512;
 
+/// What an epoch of so many rows touches is no reason to keep memory for the next one.
+const TOUCHED_KEPT: usize = 16_384;
+
 #[derive(Debug)]
 pub(crate) struct Table {
     service: Arc<str>,
@@ -58,12 +61,14 @@ pub(crate) struct Table {
     touched: HashTable<Before>,
 }
 
-/// What was there of a key: other columns and a count; `None` where it was not there.
+/// What was there of a key before the epoch: other columns and a count; `None` where it was not there.
 #[derive(Debug)]
 struct Before {
     hash: u64,
     key: Bytes,
     row: Option<(Bytes, i64)>,
+    /// Where it is now.
+    now: Option<u32>,
 }
 
 /// A row by its key; without a key, a row of all columns and how often it is there. What is held of the second is its count.
@@ -195,7 +200,7 @@ impl Table {
         self.fits(rows)?;
         let (keys, others) = self.encode(rows)?;
         for row in 0..rows.num_rows() {
-            if !self.insert(keys.bytes(row), others.bytes(row), 1)? {
+            if self.insert(hash(keys.bytes(row)), keys.bytes(row), others.bytes(row), 1)?.is_none() {
                 return Err(self.duplicate());
             }
         }
@@ -214,7 +219,7 @@ impl Table {
                 }
             }
             for (row, weight) in weights().filter(|(_, weight)| *weight > 0) {
-                if !self.insert(keys.bytes(row), others.bytes(row), weight)? {
+                if self.insert(hash(keys.bytes(row)), keys.bytes(row), others.bytes(row), weight)?.is_none() {
                     return Err(self.duplicate());
                 }
             }
@@ -231,6 +236,7 @@ impl Table {
                     let key = Bytes::from(self.held.key(place));
                     self.remember(hash(key.as_slice()), key.as_slice(), Some(place));
                 }
+                self.touched.iter_mut().for_each(|before| before.now = None);
                 self.empty();
                 Ok(())
             }
@@ -246,6 +252,7 @@ impl Table {
         let (keys, others) = self.encode(&changes.rows)?;
         let hashes = keys.hashes(changes.ops.len());
         let mut warm = 0;
+        self.touched.reserve(hashes.len().min(TOUCHED_KEPT) / 2, |before| before.hash);
         let mut kept = changes.kept.iter().peekable();
         let mut taken: Option<(Bytes, Bytes)> = None;
         let mut row = 0;
@@ -351,7 +358,8 @@ impl Table {
 
     fn come(&mut self, hashed: u64, key: &[u8], others: &[u8]) -> Result<()> {
         self.remember(hashed, key, self.place(hashed, key));
-        if self.insert_hashed(hashed, key, others, 1)? {
+        if let Some(place) = self.insert(hashed, key, others, 1)? {
+            self.stands_at(hashed, key, Some(place));
             return Ok(());
         }
         Err(self.inconsistent("a row came whose key is there already"))
@@ -360,20 +368,23 @@ impl Table {
     /// Takes a row away; its other columns.
     fn go(&mut self, hashed: u64, key: &[u8]) -> Option<Bytes> {
         self.remember(hashed, key, self.place(hashed, key));
-        self.take(hashed, key)
+        let (others, left) = self.take(hashed, key)?;
+        self.stands_at(hashed, key, left);
+        Some(others)
     }
 
-    fn take(&mut self, hashed: u64, key: &[u8]) -> Option<Bytes> {
+    /// Takes a row out; its other columns, and where the key's rows are that are left.
+    fn take(&mut self, hashed: u64, key: &[u8]) -> Option<(Bytes, Option<u32>)> {
         let place = self.place(hashed, key)?;
         let entry = self.entry(place);
         let (others, count) = (Bytes::from(entry.others), entry.count);
         self.count -= 1;
         if count > 1 {
             self.count_at(place, count - 1);
-        } else {
-            self.remove(hashed, place);
+            return Some((others, Some(place)));
         }
-        Some(others)
+        self.remove(hashed, place);
+        Some((others, None))
     }
 
     fn remove(&mut self, hashed: u64, place: u32) {
@@ -382,19 +393,15 @@ impl Table {
         self.held.remove(place);
     }
 
-    /// Whether there was room for the row: not where another has its key.
-    fn insert(&mut self, key: &[u8], others: &[u8], times: i64) -> Result<bool> {
-        self.insert_hashed(hash(key), key, others, times)
-    }
-
-    fn insert_hashed(&mut self, hashed: u64, key: &[u8], others: &[u8], times: i64) -> Result<bool> {
+    /// Where the row is from now on; `None` where another has its key.
+    fn insert(&mut self, hashed: u64, key: &[u8], others: &[u8], times: i64) -> Result<Option<u32>> {
         if let Some(place) = self.place(hashed, key) {
             if self.key.is_some() {
-                return Ok(false);
+                return Ok(None);
             }
             self.count_at(place, self.entry(place).count + times);
             self.count += times;
-            return Ok(true);
+            return Ok(Some(place));
         }
         let count = times.to_le_bytes();
         let held = if self.key.is_some() { others } else { &count };
@@ -404,7 +411,7 @@ impl Table {
         self.rows.insert(hashed, place);
         self.indexes.iter_mut().for_each(|index| index.insert(&self.held, place));
         self.count += times;
-        Ok(true)
+        Ok(Some(place))
     }
 
     fn place(&self, hashed: u64, key: &[u8]) -> Option<u32> {
@@ -441,30 +448,47 @@ impl Table {
         let is_same = |before: &Before| before.hash == hashed && before.key.as_slice() == key;
         if self.touched.find(hashed, is_same).is_none() {
             let row = place.map(|place| self.entry(place)).map(|entry| (entry.others.into(), entry.count));
-            let before = Before { hash: hashed, key: key.into(), row };
+            let before = Before { hash: hashed, key: key.into(), row, now: place };
             self.touched.insert_unique(hashed, before, |before| before.hash);
+        }
+    }
+
+    /// Notes where a key is after it was touched.
+    fn stands_at(&mut self, hashed: u64, key: &[u8], now: Option<u32>) {
+        let is_same = |before: &Before| before.hash == hashed && before.key.as_slice() == key;
+        if let Some(before) = self.touched.find_mut(hashed, is_same) {
+            before.now = now;
         }
     }
 
     /// Loads what changes of rows of these hashes will need into the processor's cache.
     fn warm(&self, hashes: &[u64]) {
-        let places: Vec<u32> = hashes.iter().filter_map(|hash| self.rows.likely(*hash)).collect();
+        let places = self.rows.likely(hashes);
         warm(places.iter().map(|place| self.held.first(*place)));
     }
 
     /// The difference to what was there before the epoch.
     pub(crate) fn finish(&mut self) -> Result<Vec<Delta>> {
-        let touched = std::mem::take(&mut self.touched);
+        let mut touched = std::mem::take(&mut self.touched);
         let mut difference = Difference::default();
-        for Before { hash, key, row } in &touched {
-            let now = self.place(*hash, key.as_slice()).map(|place| self.entry(place));
+        for (number, Before { key, row, now, .. }) in touched.iter().enumerate() {
+            if number % WARM_ROWS == 0 {
+                let next = touched.iter().skip(number).take(WARM_ROWS);
+                warm(next.filter_map(|before| before.now).map(|place| self.held.first(place)));
+            }
+            let now = now.map(|place| self.entry(place));
             difference.add(
                 key.as_slice(),
                 row.as_ref().map(|(others, count)| (others.as_slice(), *count)),
                 now.map(|entry| (entry.others, entry.count)),
             );
         }
-        self.deltas(&difference)
+        let deltas = self.deltas(&difference)?;
+        if touched.capacity() <= TOUCHED_KEPT * 2 {
+            touched.clear();
+            self.touched = touched;
+        }
+        Ok(deltas)
     }
 
     /// Puts back what was there before the epoch.
@@ -476,9 +500,9 @@ impl Table {
                 self.remove(*hash, place);
             }
         }
-        for Before { hash, key, row } in touched {
+        for Before { hash, key, row, .. } in touched {
             if let Some((others, count)) = row {
-                let back = self.insert_hashed(hash, key.as_slice(), others.as_slice(), count);
+                let back = self.insert(hash, key.as_slice(), others.as_slice(), count);
                 back.expect("Invariant: what the epoch took away left its place free");
             }
         }
