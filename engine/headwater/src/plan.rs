@@ -87,6 +87,11 @@ impl Plan {
         matches!(&*self.draft.lock(), Kept::None { since } if since.elapsed() < DRAFT_LIFE)
     }
 
+    /// Whether it does something to its session, as PREPARE and EXECUTE do.
+    pub(crate) fn is_of_session(&self) -> bool {
+        matches!(self.logical, LogicalPlan::Statement(_))
+    }
+
     /// Whether it reads tables of services and nothing else.
     pub(crate) fn reads_services(&self) -> bool {
         self.tables.iter().all(|(_, table)| unguarded(table).is::<RemoteTable>())
@@ -115,10 +120,7 @@ impl Plan {
 
     /// The plan with values for its parameters.
     fn with(&self, values: &[ScalarValue], entry: Option<Entry>) -> Result<Admitted> {
-        let plan = match values.is_empty() {
-            true => self.logical.clone(),
-            false => self.logical.clone().with_param_values(ParamValues::from(values.to_vec()))?,
-        };
+        let plan = self.logical.clone().with_param_values(ParamValues::from(values.to_vec()))?;
         Ok(Admitted { plan, decided: self.decided.of(entry) })
     }
 

@@ -150,6 +150,9 @@ impl Prepared {
             let mut planned = planned.lock();
             (planned.plan.clone(), planned.constants.clone(), planned.first.take())
         };
+        if plan.is_of_session() {
+            return self.session.run(statement.as_ref().clone(), entry).await;
+        }
         let state = self.session.own_context().state();
         let mut bound = if constants.is_empty() { values.clone() } else { constants };
         let mut holds = plan.holds(&self.session, &state).await;

@@ -221,7 +221,7 @@ impl Session {
         Prepared::new(self, text).await
     }
 
-    async fn run(&self, statement: Statement, entry: Option<Entry>) -> Result<Answer> {
+    pub(crate) async fn run(&self, statement: Statement, entry: Option<Entry>) -> Result<Answer> {
         let state = self.context.state();
         if let Some(shape) = Shape::of(self, &state, &statement) {
             let kept = self.drafts.answer(self, &state, &shape, entry.clone()).await?;

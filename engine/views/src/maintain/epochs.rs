@@ -154,22 +154,31 @@ impl Maintenance {
     fn apply(&mut self, chosen: &BTreeMap<SourceId, usize>) -> Result<Deltas, (SourceId, Error)> {
         let mut touched = BTreeSet::new();
         let applied = self.apply_changes(chosen, &mut touched);
-        let finished = applied.and_then(|()| {
-            let mut deltas = Deltas::new();
-            for table in &touched {
-                let slot = &mut self.tables[table.0];
-                let difference = slot.table.finish().map_err(|error| (slot.source, error))?;
-                slot.storage.changed(&difference, slot.table.count());
-                if !difference.is_empty() {
-                    deltas.insert(Input::Table(*table), difference);
-                }
-            }
-            Ok(deltas)
+        // All of them before any forgets what was there: what fails puts every table back.
+        let differences = applied.and_then(|()| {
+            let of_table = |table: &TableId| {
+                let slot = &self.tables[table.0];
+                slot.table.difference().map_err(|error| (slot.source, error))
+            };
+            touched.iter().map(of_table).collect::<Result<Vec<_>, _>>()
         });
-        if finished.is_err() {
-            touched.iter().for_each(|table| self.tables[table.0].table.undo());
+        let differences = match differences {
+            Ok(differences) => differences,
+            Err(error) => {
+                touched.iter().for_each(|table| self.tables[table.0].table.undo());
+                return Err(error);
+            }
+        };
+        let mut deltas = Deltas::new();
+        for (table, difference) in touched.into_iter().zip(differences) {
+            let slot = &mut self.tables[table.0];
+            slot.table.finish();
+            slot.storage.changed(&difference, slot.table.count());
+            if !difference.is_empty() {
+                deltas.insert(Input::Table(table), difference);
+            }
         }
-        finished
+        Ok(deltas)
     }
 
     fn apply_changes(
@@ -313,9 +322,11 @@ impl Maintenance {
         let contents = inputs.iter().map(|input| Ok((*input, self.contents(*input)?))).collect::<Result<Vec<_>>>()?;
         let view = self.views.get_mut(&id).ok_or_else(|| Error::invariant("a view begins that is not there"))?;
         let mut indexes = Vec::new();
-        for (table, columns) in view.query.lookups() {
-            indexes.extend(self.tables[table.0].table.index(columns)?);
+        for (table, by) in view.query.lookups() {
+            indexes.extend(self.tables[table.0].table.index(by)?);
         }
+        indexes.sort_unstable_by_key(Arc::as_ptr);
+        indexes.dedup_by(|one, other| Arc::ptr_eq(one, other));
         view.start(&contents, indexes, (Tables(&self.tables), self.now), self.options.load_rows)
     }
 

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::{Explained, SourceId, TableId, Tables, ViewState};
-use crate::operator::{Changes, Mode, Operator, bytes, next_moment, reach};
+use crate::operator::{Changes, Mode, Operator, bytes, gathered, multiplied, next_moment, reach};
 use crate::plan::{Input, Query};
-use crate::table::Table;
+use crate::table::{InUse, Table};
 use crate::version::Output;
 use crate::{Delta, Error, Result, Version};
 
@@ -26,9 +27,12 @@ pub(super) struct View {
 struct Running {
     root: Box<dyn Operator>,
     output: Output,
-    /// Held, so that the tables keep the indexes that its operators look into.
-    _indexes: Vec<Arc<()>>,
+    /// Those into which its operators look, each once. The tables keep them as long as these are held.
+    indexes: Vec<InUse>,
 }
+
+/// Rows of the first piece of the contents of a view's inputs.
+const PIECE_ROWS_MIN: usize = 64;
 
 /// What an input holds.
 #[derive(Debug)]
@@ -73,15 +77,17 @@ impl View {
     pub(super) fn start(
         &mut self,
         contents: &[(Input, Contents)],
-        indexes: Vec<Arc<()>>,
+        indexes: Vec<InUse>,
         (tables, now): (Tables<'_>, i64),
         load_rows: usize,
     ) -> Result<Delta> {
         let output = Output::new(Arc::clone(self.query.schema()))?;
-        let mut running = Running { root: self.query.compile()?, output, _indexes: indexes };
+        let mut running = Running { root: self.query.compile()?, output, indexes };
         // What computes anything anew is to do so once.
-        let rows_max = if is_incremental(running.root.as_ref()) { load_rows.max(1) } else { usize::MAX };
-        let delta = running.load(contents, (tables, now), rows_max)?;
+        let delta = match is_incremental(running.root.as_ref()) {
+            true => running.load(contents, (tables, now), load_rows.max(1))?,
+            false => running.load_at_once(contents, (tables, now))?,
+        };
         self.check_memory(&running)?;
         self.running = Some(running);
         Ok(delta)
@@ -150,17 +156,28 @@ impl Running {
         (tables, now): (Tables<'_>, i64),
         rows_max: usize,
     ) -> Result<Delta> {
+        let mut wanted = BTreeSet::new();
+        gathered(self.root.as_ref(), tables, &mut wanted)?;
         let (mut piece, mut rows, mut first): (HashMap<Input, Vec<Delta>>, usize, bool) = (HashMap::new(), 0, true);
-        for (input, contents) in contents {
+        // A join may make many rows of one: the pieces grow only while it does not.
+        let mut rows_now = rows_max.min(PIECE_ROWS_MIN);
+        for (input, contents) in contents.iter().filter(|(input, _)| wanted.contains(input)) {
             for batch in contents.batches(tables) {
-                for batch in cut(batch?, rows_max) {
-                    if rows >= rows_max {
+                let (batch, mut from) = (batch?, 0);
+                while from < batch.len() {
+                    if rows >= rows_now {
                         let deltas = std::mem::take(&mut piece);
                         self.step(&Changes { deltas, tables, first, is_loading: true, now })?;
+                        let made = multiplied(self.root.as_ref());
+                        rows_now = match made <= rows_max {
+                            true => rows_now.saturating_mul(4).min(rows_max),
+                            false => (rows_now as u128 * rows_max as u128 / made as u128).max(1) as usize,
+                        };
                         (first, rows) = (false, 0);
                     }
-                    rows += batch.len();
-                    piece.entry(*input).or_default().push(batch);
+                    let taken = (batch.len() - from).min(rows_now - rows);
+                    piece.entry(*input).or_default().push(batch.slice(from, taken));
+                    (from, rows) = (from + taken, rows + taken);
                 }
             }
         }
@@ -168,14 +185,17 @@ impl Running {
         if first { Ok(delta) } else { Delta::concat(self.output.loose(), &self.output.version().deltas()?) }
     }
 
-    fn bytes(&self) -> usize {
-        bytes(self.root.as_ref()) + self.output.bytes()
+    fn load_at_once(&mut self, contents: &[(Input, Contents)], (tables, now): (Tables<'_>, i64)) -> Result<Delta> {
+        let all =
+            contents.iter().map(|(input, contents)| Ok((*input, contents.batches(tables).collect::<Result<_>>()?)));
+        let deltas = all.collect::<Result<_>>()?;
+        self.step(&Changes { deltas, tables, first: true, is_loading: true, now })
     }
-}
 
-/// The rows in deltas of so many at most.
-fn cut(delta: Delta, rows_max: usize) -> impl Iterator<Item = Delta> {
-    (0..delta.len()).step_by(rows_max).map(move |from| delta.slice(from, rows_max.min(delta.len() - from)))
+    fn bytes(&self) -> usize {
+        let of_indexes: usize = self.indexes.iter().map(|bytes| bytes.load(Ordering::Relaxed)).sum();
+        bytes(self.root.as_ref()) + self.output.bytes() + of_indexes
+    }
 }
 
 /// Whether no operator computes anything anew, so that batches may come one by one.

@@ -6,16 +6,15 @@
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
-use hashbrown::HashMap;
+use hashbrown::HashTable;
 
-use super::side::{Found, Keyed, OfTable, Side};
+use super::side::{Found, Keyed, OfTable, Pairs, Rows, Side};
 use super::{Changes, Description, Expression, Mode, Operator, holds};
 use crate::arrangement::{Arrangement, narrow};
 use crate::delta::{batch, take_columns};
-use crate::maintain::TableId;
+use crate::maintain::{TableId, Tables};
 use crate::mutant::{self, Mutant};
-use crate::rows::Fixed;
-use crate::table::{Lookup, WARM_ROWS};
+use crate::table::{By, Lookup, WARM_ROWS};
 use crate::{Delta, Result};
 
 /// An inner join by equal keys; without keys, a cross join.
@@ -25,8 +24,9 @@ pub(crate) struct Join {
     pub(crate) right: Side,
     left_rows: Arrangement,
     right_rows: Arrangement,
-    /// Rows and bytes that tables hold for it, as of the last step.
-    held: (usize, usize),
+    /// Rows that tables hold for it, and rows that it gave out, as of the last step.
+    held: usize,
+    multiplied: usize,
     /// What must hold besides, over the columns of both sides.
     filter: Option<Expression>,
     /// Whether NULL is equal to NULL.
@@ -52,7 +52,8 @@ impl Join {
         let columns = (0..joined.fields().len()).collect();
         let (left_rows, right_rows) = Default::default();
         let schema = SchemaRef::clone(&joined);
-        Self { left, right, left_rows, right_rows, held: (0, 0), filter, nulls_match, joined, columns, schema }
+        let (held, multiplied) = (0, 0);
+        Self { left, right, left_rows, right_rows, held, multiplied, filter, nulls_match, joined, columns, schema }
     }
 
     /// The same join that lets only some columns go on.
@@ -67,68 +68,98 @@ impl Join {
             Of::Left => &self.right_rows,
             Of::Right => &self.left_rows,
         };
-        let begin = || Pairs::of(held.map_or(Found::Kept(vec![]), |lookup| Found::Held(lookup, vec![])));
-        let mut pairs = begin();
+        let others = Rows::of(kept, held);
+        let mut pairs = Pairs::of(&others);
+        let mut full = |pairs: &mut Pairs<'_>| self.emit(of, keyed, pairs, out);
         for from in (0..keyed.delta.len()).step_by(WARM_ROWS) {
             let until = keyed.delta.len().min(from + WARM_ROWS);
-            let hashes = &keyed.hashes[from..until];
-            held.map_or_else(|| kept.warm(hashes), |lookup| lookup.warm(hashes));
-            for row in from..until {
-                if !self.nulls_match && keyed.is_null(row) {
-                    continue;
-                }
-                let (key, weight) = (keyed.keys.bytes(row), keyed.delta.weights()[row]);
-                match &mut pairs.found {
-                    Found::Held(lookup, places) => lookup.each(keyed.hashes[row], key, |place, count| {
-                        places.push(place);
-                        pairs.rows.push(narrow(row));
-                        pairs.weights.push(weight * count);
-                    }),
-                    Found::Kept(found) => {
-                        for other in kept.get_hashed(keyed.hashes[row], key).map_or(&[][..], |group| group.rows()) {
-                            found.push(other.value());
-                            pairs.rows.push(narrow(row));
-                            pairs.weights.push(weight * other.weight);
-                        }
-                    }
-                    Found::Came(..) => {}
-                }
-                if pairs.rows.len() >= BATCH_ROWS {
-                    self.emit(of, keyed, std::mem::replace(&mut pairs, begin()), out)?;
-                }
+            others.warm(&keyed.hashes[from..until]);
+            for row in (from..until).filter(|row| self.nulls_match || !keyed.is_null(*row)) {
+                others.meet((keyed, row, keyed.delta.weights()[row]), &mut pairs, &mut full)?;
             }
         }
-        self.emit(of, keyed, pairs, out)
+        full(&mut pairs)
     }
 
     /// Takes back the pairs of what came or went on both sides: dL x dR.
     fn take_back(&self, left: &[Keyed], right: &[Keyed], out: &mut Vec<Delta>) -> Result<()> {
-        for right in right {
-            let mut rows: HashMap<&[u8], Vec<u32>, Fixed> = HashMap::default();
-            for row in (0..right.delta.len()).filter(|row| self.nulls_match || !right.is_null(*row)) {
-                rows.entry(right.keys.bytes(row)).or_default().push(narrow(row));
+        let rows = |side: &[Keyed]| side.iter().map(|keyed| keyed.delta.len()).sum::<usize>();
+        let (of, more, fewer) =
+            if rows(left) < rows(right) { (Of::Right, right, left) } else { (Of::Left, left, right) };
+        // Each row of the fewer, and the one before it of the same key.
+        let mut known: Vec<(usize, usize, Option<u32>)> = Vec::with_capacity(rows(fewer));
+        if known.capacity() == 0 {
+            return Ok(());
+        }
+        let mut last: HashTable<u32> = HashTable::with_capacity(known.capacity());
+        for (number, keyed) in fewer.iter().enumerate() {
+            for row in (0..keyed.delta.len()).filter(|row| self.nulls_match || !keyed.is_null(*row)) {
+                let place = narrow(known.len());
+                let (hash, key) = (keyed.hashes[row], keyed.keys.bytes(row));
+                let of_place = |place: &u32| known[*place as usize];
+                let is_same = |place: &u32| {
+                    let (number, row, _) = of_place(place);
+                    fewer[number].hashes[row] == hash && fewer[number].keys.bytes(row) == key
+                };
+                let before = match last.find_mut(hash, is_same) {
+                    Some(last) => Some(std::mem::replace(last, place)),
+                    None => {
+                        last.insert_unique(hash, place, |place| {
+                            let (number, row, _) = of_place(place);
+                            fewer[number].hashes[row]
+                        });
+                        None
+                    }
+                };
+                known.push((number, row, before));
             }
-            for left in left {
-                let (mut own, mut others, mut weights) = (vec![], vec![], vec![]);
-                for (row, weight) in left.delta.weights().iter().enumerate() {
-                    for other in rows.get(left.keys.bytes(row)).into_iter().flatten() {
-                        own.push(narrow(row));
-                        others.push(*other);
-                        weights.push(-weight * right.delta.weights()[*other as usize]);
+        }
+        for keyed in more {
+            let mut of_batches: Vec<Pairs<'_>> = fewer.iter().map(Pairs::that_came).collect();
+            for (row, weight) in keyed.delta.weights().iter().enumerate() {
+                let (hash, key) = (keyed.hashes[row], keyed.keys.bytes(row));
+                let is_same = |place: &u32| {
+                    let (number, row, _) = known[*place as usize];
+                    fewer[number].hashes[row] == hash && fewer[number].keys.bytes(row) == key
+                };
+                let mut next = last.find(hash, is_same).copied();
+                while let Some(place) = next {
+                    let (number, other, before) = known[place as usize];
+                    let pairs = &mut of_batches[number];
+                    pairs.rows.push(narrow(row));
+                    pairs.weights.push(-weight * fewer[number].delta.weights()[other]);
+                    if let Found::Came(_, found) = &mut pairs.found {
+                        found.push(narrow(other));
                     }
-                    let is_last = row + 1 == left.delta.len();
-                    if own.len() >= BATCH_ROWS || is_last {
-                        let found = Found::Came(right, std::mem::take(&mut others));
-                        let (rows, weights) = (std::mem::take(&mut own), std::mem::take(&mut weights));
-                        self.emit(Of::Left, left, Pairs { rows, found, weights }, out)?;
+                    if pairs.rows.len() >= BATCH_ROWS {
+                        self.emit(of, keyed, pairs, out)?;
                     }
+                    next = before;
                 }
             }
+            of_batches.iter_mut().try_for_each(|pairs| self.emit(of, keyed, pairs, out))?;
         }
         Ok(())
     }
 
-    fn emit(&self, of: Of, keyed: &Keyed, pairs: Pairs<'_>, out: &mut Vec<Delta>) -> Result<()> {
+    /// The rows of which sides are gone through: those of a table that is loaded are found by those of the other side.
+    fn goes_through(&self, is_loading: bool, left: Option<Lookup<'_>>, right: Option<Lookup<'_>>) -> (bool, bool) {
+        match (left, right) {
+            _ if !is_loading => (true, true),
+            (Some(left), Some(right)) => {
+                let goes_left = match (left.is_unique(), right.is_unique()) {
+                    (_, true) => true,
+                    (true, false) => false,
+                    (false, false) => left.rows() >= right.rows(),
+                };
+                (goes_left, !goes_left)
+            }
+            (left, right) => (left.is_none(), right.is_none()),
+        }
+    }
+
+    /// Gives pairs out; they are taken.
+    fn emit(&self, of: Of, keyed: &Keyed, pairs: &mut Pairs<'_>, out: &mut Vec<Delta>) -> Result<()> {
         let rows = pairs.rows.len();
         if rows == 0 {
             return Ok(());
@@ -138,14 +169,16 @@ impl Join {
             Of::Left => own.into_iter().chain(self.right.columns(&pairs.found, keyed, &pairs.rows)?).collect(),
             Of::Right => self.left.columns(&pairs.found, keyed, &pairs.rows)?.into_iter().chain(own).collect(),
         };
+        let weights = std::mem::take(&mut pairs.weights);
+        pairs.clear();
         let project = |columns: &[ArrayRef], rows| {
             batch(&self.schema, self.columns.iter().map(|column| columns[*column].clone()).collect(), rows)
         };
         let Some(filter) = &self.filter else {
-            out.push(Delta::new(project(&columns, rows)?, pairs.weights)?);
+            out.push(Delta::new(project(&columns, rows)?, weights)?);
             return Ok(());
         };
-        let joined = Delta::new(batch(&self.joined, columns, rows)?, pairs.weights)?;
+        let joined = Delta::new(batch(&self.joined, columns, rows)?, weights)?;
         let joined = joined.filtered(&holds(filter, joined.rows())?)?;
         if !joined.is_empty() {
             out.push(joined.with_rows(project(joined.columns(), joined.len())?));
@@ -159,19 +192,6 @@ impl Join {
 enum Of {
     Left,
     Right,
-}
-
-/// Rows of a delta, and those of the other side that they found.
-struct Pairs<'a> {
-    rows: Vec<u32>,
-    found: Found<'a>,
-    weights: Vec<i64>,
-}
-
-impl<'a> Pairs<'a> {
-    fn of(found: Found<'a>) -> Self {
-        Self { rows: vec![], found, weights: vec![] }
-    }
 }
 
 fn insert(rows: &mut Arrangement, keyed: &[Keyed], nulls_match: bool) {
@@ -189,12 +209,8 @@ fn insert(rows: &mut Arrangement, keyed: &[Keyed], nulls_match: bool) {
 
 impl Operator for Join {
     fn step(&mut self, changes: &Changes<'_>) -> Result<Vec<Delta>> {
-        let (left_held, right_held) = (self.left.held(changes)?, self.right.held(changes)?);
-        // The rows of which side are gone through: those of a table that is loaded are found by those of the other.
-        let (goes_left, goes_right) = match (changes.is_loading, left_held, right_held) {
-            (true, Some(_), Some(right)) => (right.is_unique(), !right.is_unique()),
-            (is_loading, left, right) => (!is_loading || left.is_none(), !is_loading || right.is_none()),
-        };
+        let (left_held, right_held) = (self.left.held(changes.tables)?, self.right.held(changes.tables)?);
+        let (goes_left, goes_right) = self.goes_through(changes.is_loading, left_held, right_held);
         let left = if goes_left { self.left.step(changes)? } else { vec![] };
         let right = if goes_right { self.right.step(changes)? } else { vec![] };
         let mut out = Vec::new();
@@ -215,8 +231,8 @@ impl Operator for Join {
         if mutant::has(Mutant::JoinForgetsPairsOfNewRows) {
             self.take_back(&left, &right, &mut out)?;
         }
-        let held = || left_held.iter().chain(&right_held);
-        self.held = (held().map(Lookup::rows).sum(), held().map(Lookup::bytes).sum());
+        self.held = left_held.iter().chain(&right_held).map(Lookup::rows).sum();
+        self.multiplied = out.iter().map(Delta::len).sum();
         Ok(out)
     }
 
@@ -229,14 +245,24 @@ impl Operator for Join {
         Description {
             operator: format!("inner join{filter}"),
             mode: Mode::Incremental,
-            rows: self.left_rows.rows() + self.right_rows.rows() + self.held.0,
-            bytes: self.left_rows.bytes() + self.right_rows.bytes() + self.held.1,
+            rows: self.left_rows.rows() + self.right_rows.rows() + self.held,
+            bytes: self.left_rows.bytes() + self.right_rows.bytes(),
         }
     }
 
-    fn lookups(&self) -> Vec<(TableId, Vec<usize>)> {
+    fn lookups(&self) -> Vec<(TableId, By)> {
         let tables = [&self.left, &self.right].into_iter().filter_map(Side::table);
-        tables.map(|OfTable { table, key, .. }| (*table, key.clone())).collect()
+        tables.map(|OfTable { table, by, .. }| (*table, by.clone())).collect()
+    }
+
+    fn gathers(&self, tables: Tables<'_>) -> Result<Vec<&dyn Operator>> {
+        let goes = self.goes_through(true, self.left.held(tables)?, self.right.held(tables)?);
+        let sides = [(goes.0, &self.left), (goes.1, &self.right)];
+        Ok(sides.into_iter().filter(|(goes, _)| *goes).map(|(_, side)| side.input.as_ref()).collect())
+    }
+
+    fn multiplied(&self) -> usize {
+        self.multiplied
     }
 
     fn children(&self) -> Vec<&dyn Operator> {

@@ -11,14 +11,13 @@ use arrow::array::{ArrayRef, BooleanArray, new_null_array};
 use arrow::datatypes::SchemaRef;
 use hashbrown::HashMap;
 
-use super::join::BATCH_ROWS;
-use super::side::{Found, Keyed, OfTable, Side};
+use super::side::{Found, Keyed, OfTable, Pairs, Rows, Side};
 use super::{Changes, Description, Expression, Mode, Operator, holds};
 use crate::arrangement::{Arrangement, narrow};
 use crate::delta::{batch, take_columns};
-use crate::maintain::TableId;
+use crate::maintain::{TableId, Tables};
 use crate::rows::Fixed;
-use crate::table::{Lookup, WARM_ROWS};
+use crate::table::{By, Lookup, WARM_ROWS};
 use crate::{Delta, Error, Result};
 
 /// Which rows go on.
@@ -44,8 +43,9 @@ pub(crate) struct Matched {
     pub(crate) right: Side,
     left_rows: Arrangement<i64>,
     right_rows: Arrangement<i64>,
-    /// Rows and bytes that a table holds for it, as of the last step.
-    held: (usize, usize),
+    /// Rows that a table holds for it, and rows that it gave out, as of the last step.
+    held: usize,
+    multiplied: usize,
     kind: MatchKind,
     filter: Option<Expression>,
     nulls_match: bool,
@@ -102,8 +102,21 @@ impl Matched {
         if matches!(kind, MatchKind::Full | MatchKind::NotIn) {
             right = right.of_table(None);
         }
-        let held = (0, 0);
-        Self { left, right, left_rows, right_rows, held, kind, filter, nulls_match, swapped, joined, schema, not_in }
+        Self {
+            left,
+            right,
+            left_rows,
+            right_rows,
+            held: 0,
+            multiplied: 0,
+            kind,
+            filter,
+            nulls_match,
+            swapped,
+            joined,
+            schema,
+            not_in,
+        }
     }
 
     fn has_pairs(&self) -> bool {
@@ -120,64 +133,27 @@ impl Matched {
         out: &mut Vec<Delta>,
     ) -> Result<Vec<i64>> {
         let mut matches = vec![0; keyed.delta.len()];
-        let (other, mut found) = match (of, held) {
-            (Which::Left, Some(lookup)) => (&self.right_rows, Found::Held(lookup, vec![])),
-            (Which::Left, None) => (&self.right_rows, Found::Kept(vec![])),
-            (Which::Right, _) => (&self.left_rows, Found::Kept(vec![])),
+        let others = match of {
+            Which::Left => Rows::of(&self.right_rows, held),
+            Which::Right => Rows::Kept(&self.left_rows),
         };
-        let (mut rows, mut weights) = (Vec::new(), Vec::new());
+        let counts_alone = of == Which::Left && self.filter.is_none() && !self.has_pairs();
         let mut moved: Vec<Moved> = Vec::new();
+        let mut pairs = Pairs::of(&others);
+        let mut full = |pairs: &mut Pairs<'_>| self.meet_pairs(of, keyed, pairs, (&mut matches, &mut moved), &mut *out);
         for row in 0..keyed.delta.len() {
             if row % WARM_ROWS == 0 {
-                let hashes = &keyed.hashes[row..keyed.hashes.len().min(row + WARM_ROWS)];
-                match &found {
-                    Found::Held(lookup, _) => lookup.warm(hashes),
-                    _ => other.warm(hashes),
-                }
+                others.warm(&keyed.hashes[row..keyed.hashes.len().min(row + WARM_ROWS)]);
             }
-            if !keyed.is_null(row) || self.nulls_match {
-                let (hash, key) = (keyed.hashes[row], keyed.keys.bytes(row));
-                match &mut found {
-                    Found::Held(lookup, places) => lookup.each(hash, key, |place, count| {
-                        rows.push(narrow(row));
-                        places.push(place);
-                        weights.push(count);
-                    }),
-                    Found::Kept(found) => {
-                        for candidate in other.get_hashed(hash, key).map_or(&[][..], |group| group.rows()) {
-                            rows.push(narrow(row));
-                            found.push(candidate.value());
-                            weights.push(candidate.weight);
-                        }
-                    }
-                    Found::Came(..) => {}
-                }
+            if !counts_alone && (self.nulls_match || !keyed.is_null(row)) {
+                others.meet((keyed, row, 1), &mut pairs, &mut full)?;
             }
-            let last = row + 1 == keyed.delta.len();
-            let waits = !last || rows.is_empty();
-            if waits && rows.len() < BATCH_ROWS {
-                continue;
+        }
+        full(&mut pairs)?;
+        if counts_alone {
+            for row in (0..keyed.delta.len()).filter(|row| self.nulls_match || !keyed.is_null(*row)) {
+                matches[row] = others.count(keyed, row);
             }
-            let passed = self.passing(of, keyed, &rows, &found)?;
-            for (pair, own) in rows.iter().enumerate() {
-                if passed.as_ref().is_some_and(|passed| !passed.value(pair)) {
-                    continue;
-                }
-                let own = *own as usize;
-                matches[own] += weights[pair];
-                // Only a full join asks how many matches a right row has.
-                if let Found::Kept(found) = &found
-                    && (of == Which::Right || self.kind == MatchKind::Full)
-                {
-                    moved.push((keyed.keys.bytes(own).into(), found[pair].into(), keyed.delta.weights()[own]));
-                }
-            }
-            if self.has_pairs() {
-                self.emit_pairs(of, keyed, &rows, &found, &weights, passed.as_ref(), out)?;
-            }
-            rows.clear();
-            found.clear();
-            weights.clear();
         }
         let other = match of {
             Which::Left => &mut self.right_rows,
@@ -192,15 +168,49 @@ impl Matched {
         Ok(matches)
     }
 
+    /// What comes of pairs: counts of matches, of own rows and of those that were found, and the pairs themselves.
+    fn meet_pairs(
+        &self,
+        of: Which,
+        keyed: &Keyed,
+        pairs: &mut Pairs<'_>,
+        (matches, moved): (&mut [i64], &mut Vec<Moved>),
+        out: &mut Vec<Delta>,
+    ) -> Result<()> {
+        if pairs.rows.is_empty() {
+            return Ok(());
+        }
+        let passed = self.passing(of, keyed, pairs)?;
+        for (pair, own) in pairs.rows.iter().enumerate() {
+            if passed.as_ref().is_some_and(|passed| !passed.value(pair)) {
+                continue;
+            }
+            let own = *own as usize;
+            matches[own] += pairs.weights[pair];
+            // Only a full join asks how many matches a right row has.
+            if let Found::Kept(found) = &pairs.found
+                && (of == Which::Right || self.kind == MatchKind::Full)
+            {
+                moved.push((keyed.keys.bytes(own).into(), found[pair].into(), keyed.delta.weights()[own]));
+            }
+        }
+        if self.has_pairs() {
+            self.emit_pairs(of, keyed, pairs, passed.as_ref(), out)?;
+        }
+        pairs.clear();
+        Ok(())
+    }
+
     /// For which pairs the filter holds; `None` where there is no filter.
-    fn passing(&self, of: Which, keyed: &Keyed, rows: &[u32], found: &Found<'_>) -> Result<Option<BooleanArray>> {
+    fn passing(&self, of: Which, keyed: &Keyed, pairs: &Pairs<'_>) -> Result<Option<BooleanArray>> {
         let Some(filter) = &self.filter else { return Ok(None) };
-        let columns = self.pair_columns(of, keyed, rows, found)?;
-        Ok(Some(holds(filter, &batch(&self.joined, columns, rows.len())?)?))
+        let columns = self.pair_columns(of, keyed, pairs)?;
+        Ok(Some(holds(filter, &batch(&self.joined, columns, pairs.rows.len())?)?))
     }
 
     /// The columns of pairs in the order in which the query has them.
-    fn pair_columns(&self, of: Which, keyed: &Keyed, rows: &[u32], found: &Found<'_>) -> Result<Vec<ArrayRef>> {
+    fn pair_columns(&self, of: Which, keyed: &Keyed, pairs: &Pairs<'_>) -> Result<Vec<ArrayRef>> {
+        let Pairs { rows, found, .. } = pairs;
         let own = take_columns(keyed.delta.columns(), rows)?;
         let (left, right) = match of {
             Which::Left => (own, self.right.columns(found, keyed, rows)?),
@@ -213,20 +223,18 @@ impl Matched {
         if self.swapped { right.into_iter().chain(left).collect() } else { left.into_iter().chain(right).collect() }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the parts of a batch of pairs")]
     fn emit_pairs(
         &self,
         of: Which,
         keyed: &Keyed,
-        rows: &[u32],
-        found: &Found<'_>,
-        weights: &[i64],
+        pairs: &Pairs<'_>,
         passed: Option<&BooleanArray>,
         out: &mut Vec<Delta>,
     ) -> Result<()> {
-        let columns = self.pair_columns(of, keyed, rows, found)?;
-        let own = keyed.delta.weights();
-        let weights: Vec<i64> = rows.iter().zip(weights).map(|(row, weight)| own[*row as usize] * weight).collect();
+        let columns = self.pair_columns(of, keyed, pairs)?;
+        let (rows, own) = (&pairs.rows, keyed.delta.weights());
+        let weights = rows.iter().zip(&pairs.weights).map(|(row, weight)| own[*row as usize] * weight);
+        let weights: Vec<i64> = weights.collect();
         let mut pairs = Delta::new(batch(&self.schema, columns, rows.len())?, weights)?;
         if let Some(passed) = passed {
             pairs = pairs.filtered(passed)?;
@@ -422,11 +430,12 @@ impl Matched {
 
 impl Operator for Matched {
     fn step(&mut self, changes: &Changes<'_>) -> Result<Vec<Delta>> {
-        let held = self.right.held(changes)?;
-        self.held = held.map_or((0, 0), |lookup| (lookup.rows(), lookup.bytes()));
+        let held = self.right.held(changes.tables)?;
+        self.held = held.map_or(0, |lookup| lookup.rows());
         let left = self.left.step(changes)?;
         // A table that is loaded holds all of its rows already: those of the left side find them.
         let right = if changes.is_loading && held.is_some() { vec![] } else { self.right.step(changes)? };
+        self.multiplied = 0;
         if left.is_empty() && right.is_empty() {
             return Ok(vec![]);
         }
@@ -435,6 +444,7 @@ impl Operator for Matched {
         }
         let mut out = Vec::new();
         self.follow(&left, &right, held, &mut out)?;
+        self.multiplied = out.iter().map(Delta::len).sum();
         Ok(out)
     }
 
@@ -456,13 +466,22 @@ impl Operator for Matched {
         Description {
             operator: format!("{name}{filter}"),
             mode: Mode::Incremental,
-            rows: self.left_rows.rows() + self.right_rows.rows() + self.not_in.left.rows() + self.held.0,
-            bytes: self.left_rows.bytes() + self.right_rows.bytes() + self.not_in.left.bytes() + self.held.1,
+            rows: self.left_rows.rows() + self.right_rows.rows() + self.not_in.left.rows() + self.held,
+            bytes: self.left_rows.bytes() + self.right_rows.bytes() + self.not_in.left.bytes(),
         }
     }
 
-    fn lookups(&self) -> Vec<(TableId, Vec<usize>)> {
-        self.right.table().map(|OfTable { table, key, .. }| (*table, key.clone())).into_iter().collect()
+    fn lookups(&self) -> Vec<(TableId, By)> {
+        self.right.table().map(|OfTable { table, by, .. }| (*table, by.clone())).into_iter().collect()
+    }
+
+    fn gathers(&self, _: Tables<'_>) -> Result<Vec<&dyn Operator>> {
+        let right = self.right.table().is_none().then_some(&self.right);
+        Ok([Some(&self.left), right].into_iter().flatten().map(|side| side.input.as_ref()).collect())
+    }
+
+    fn multiplied(&self) -> usize {
+        self.multiplied
     }
 
     fn children(&self) -> Vec<&dyn Operator> {

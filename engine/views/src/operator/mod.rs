@@ -17,7 +17,7 @@ mod stateless;
 mod temporal;
 mod top;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -40,6 +40,7 @@ pub(crate) use top::{Order, Top};
 
 use crate::maintain::{TableId, Tables};
 use crate::plan::Input;
+use crate::table::By;
 use crate::{Delta, Result};
 
 /// What an epoch did to the tables and views that a query reads.
@@ -72,8 +73,23 @@ pub(crate) trait Operator: Debug + Send {
     fn children(&self) -> Vec<&dyn Operator>;
 
     /// The tables in which it looks rows up, and by which columns; its inputs' own are theirs.
-    fn lookups(&self) -> Vec<(TableId, Vec<usize>)> {
+    fn lookups(&self) -> Vec<(TableId, By)> {
         vec![]
+    }
+
+    /// What it reads, where that is an input of the view.
+    fn reads(&self) -> Option<Input> {
+        None
+    }
+
+    /// Its inputs whose contents it takes while a view is loaded.
+    fn gathers(&self, _: Tables<'_>) -> Result<Vec<&dyn Operator>> {
+        Ok(self.children())
+    }
+
+    /// How many rows the last step gave out, where those may be many more than came.
+    fn multiplied(&self) -> usize {
+        0
     }
 
     /// The rows that it looks at again as the time goes on; its inputs' own are theirs.
@@ -138,8 +154,19 @@ pub(crate) fn reach(root: &dyn Operator, until: i64, rows_max: usize) -> i64 {
 }
 
 /// The lookups of a whole tree.
-pub(crate) fn lookups(root: &dyn Operator) -> Vec<(TableId, Vec<usize>)> {
+pub(crate) fn lookups(root: &dyn Operator) -> Vec<(TableId, By)> {
     root.children().into_iter().flat_map(lookups).chain(root.lookups()).collect()
+}
+
+/// The inputs whose contents a whole tree takes while it is loaded.
+pub(crate) fn gathered(root: &dyn Operator, tables: Tables<'_>, inputs: &mut BTreeSet<Input>) -> Result<()> {
+    inputs.extend(root.reads());
+    root.gathers(tables)?.into_iter().try_for_each(|child| gathered(child, tables, inputs))
+}
+
+/// The most rows that any operator of a whole tree gave out in the last step.
+pub(crate) fn multiplied(root: &dyn Operator) -> usize {
+    root.children().into_iter().map(multiplied).max().unwrap_or(0).max(root.multiplied())
 }
 
 /// The bytes of the states of a whole tree.

@@ -7,11 +7,13 @@ use arrow::array::{Array, ArrayRef};
 use arrow::buffer::NullBuffer;
 use datafusion::physical_expr::expressions::Column;
 
+use super::join::BATCH_ROWS;
 use super::{Changes, Expression, Operator, evaluate};
+use crate::arrangement::{Arrangement, narrow};
 use crate::delta::take_columns;
-use crate::maintain::TableId;
+use crate::maintain::{TableId, Tables};
 use crate::rows::{Codec, Encoded, keyed};
-use crate::table::Lookup;
+use crate::table::{By, Lookup};
 use crate::{Delta, Error, Result};
 
 #[derive(Debug)]
@@ -31,9 +33,24 @@ pub(crate) struct Side {
 pub(crate) struct OfTable {
     pub(crate) table: TableId,
     /// Its columns that are the side's key.
-    pub(crate) key: Vec<usize>,
+    pub(crate) by: By,
     /// Its columns that are the side's.
     pub(crate) columns: Vec<usize>,
+}
+
+/// The rows of a side, wherever they are.
+#[derive(Debug)]
+pub(crate) enum Rows<'a, E> {
+    Kept(&'a Arrangement<E>),
+    Held(Lookup<'a>),
+}
+
+/// Rows of a delta, and those of the other side that they found.
+#[derive(Debug)]
+pub(crate) struct Pairs<'a> {
+    pub(crate) rows: Vec<u32>,
+    pub(crate) found: Found<'a>,
+    pub(crate) weights: Vec<i64>,
 }
 
 /// Rows of a side that a key of the other side found.
@@ -76,11 +93,85 @@ pub(crate) struct Keyed {
     nulls: Option<NullBuffer>,
 }
 
-impl Found<'_> {
-    pub(crate) fn clear(&mut self) {
+impl<'a, E> Rows<'a, E> {
+    /// Those of a table, or those that are kept.
+    pub(crate) fn of(kept: &'a Arrangement<E>, held: Option<Lookup<'a>>) -> Self {
+        held.map_or(Self::Kept(kept), Self::Held)
+    }
+
+    /// Loads what keys of these hashes will need into the processor's cache.
+    pub(crate) fn warm(&self, hashes: &[u64]) {
         match self {
-            Self::Kept(found) => found.clear(),
-            Self::Held(_, places) | Self::Came(_, places) => places.clear(),
+            Self::Kept(kept) => kept.warm(hashes),
+            Self::Held(lookup) => lookup.warm(hashes),
+        }
+    }
+
+    /// How many rows the key of a row of the other side has.
+    pub(crate) fn count(&self, keyed: &Keyed, row: usize) -> i64 {
+        let (hash, key) = (keyed.hashes[row], keyed.keys.bytes(row));
+        match self {
+            Self::Kept(kept) => {
+                kept.get_hashed(hash, key).map_or(0, |group| group.rows().iter().map(|row| row.weight).sum())
+            }
+            Self::Held(lookup) => lookup.count(hash, key),
+        }
+    }
+
+    /// Adds the pairs of a row of the other side; its weight goes into theirs. Where there are many, `full` takes them in between.
+    pub(crate) fn meet(
+        &self,
+        (keyed, row, weight): (&Keyed, usize, i64),
+        pairs: &mut Pairs<'a>,
+        full: &mut impl FnMut(&mut Pairs<'a>) -> Result<()>,
+    ) -> Result<()> {
+        let (hash, key) = (keyed.hashes[row], keyed.keys.bytes(row));
+        let mut add = |pairs: &mut Pairs<'a>, count: i64| {
+            pairs.rows.push(narrow(row));
+            pairs.weights.push(weight * count);
+            if pairs.rows.len() >= BATCH_ROWS { full(pairs) } else { Ok(()) }
+        };
+        match self {
+            Self::Kept(kept) => {
+                for other in kept.get_hashed(hash, key).map_or(&[][..], |group| group.rows()) {
+                    if let Found::Kept(found) = &mut pairs.found {
+                        found.push(other.value());
+                    }
+                    add(pairs, other.weight)?;
+                }
+                Ok(())
+            }
+            Self::Held(lookup) => lookup.each(hash, key, |place, count| {
+                if let Found::Held(_, places) = &mut pairs.found {
+                    places.push(place);
+                }
+                add(pairs, count)
+            }),
+        }
+    }
+}
+
+impl<'a> Pairs<'a> {
+    /// None yet.
+    pub(crate) fn of<E>(rows: &Rows<'a, E>) -> Self {
+        let found = match rows {
+            Rows::Kept(_) => Found::Kept(vec![]),
+            Rows::Held(lookup) => Found::Held(*lookup, vec![]),
+        };
+        Self { rows: vec![], found, weights: vec![] }
+    }
+
+    /// None yet, with rows of a delta.
+    pub(crate) fn that_came(keyed: &'a Keyed) -> Self {
+        Self { rows: vec![], found: Found::Came(keyed, vec![]), weights: vec![] }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.rows.clear();
+        self.weights.clear();
+        match &mut self.found {
+            Found::Kept(found) => found.clear(),
+            Found::Held(_, places) | Found::Came(_, places) => places.clear(),
         }
     }
 }
@@ -122,9 +213,9 @@ impl Side {
     }
 
     /// The table that holds its rows; `None` where the side has to keep them.
-    pub(crate) fn held<'a>(&self, changes: &Changes<'a>) -> Result<Option<Lookup<'a>>> {
-        let Some(OfTable { table, key, .. }) = &self.table else { return Ok(None) };
-        let lookup = changes.tables.get(*table).and_then(|table| table.lookup(key));
+    pub(crate) fn held<'a>(&self, tables: Tables<'a>) -> Result<Option<Lookup<'a>>> {
+        let Some(OfTable { table, by, .. }) = &self.table else { return Ok(None) };
+        let lookup = tables.get(*table).and_then(|table| table.lookup(by));
         lookup.map(Some).ok_or_else(|| Error::invariant("a table is looked up by columns that it has no index of"))
     }
 

@@ -72,6 +72,10 @@ impl Operator for Scan {
         Description::stateless(format!("scan {}", self.name))
     }
 
+    fn reads(&self) -> Option<Input> {
+        Some(self.input)
+    }
+
     fn children(&self) -> Vec<&dyn Operator> {
         vec![]
     }

@@ -27,7 +27,7 @@ use crate::operator::{
     Aggregate, Constant, Expand, Expression, Filter, Join, Keep, MatchKind, Matched, Measure, OfTable, Operator, Order,
     Project, Recompute, RowWise, Scan, Side, Temporal, Top, Union, Watched, accumulator,
 };
-use crate::table::width;
+use crate::table::{By, width};
 use crate::{Delta, Result};
 
 type Compiled = Box<dyn Operator>;
@@ -218,25 +218,31 @@ impl Compiler<'_> {
         let keep = if needs_rows { Keep::Rows } else { Keep::Keys };
         let (left, right) = ((&join.left, left_keys), (&join.right, right_keys));
         let ((left, left_keys), (right, right_keys)) = if swapped { (right, left) } else { (left, right) };
-        let table = of_table(right, &right_keys);
+        let nulls_match = join.null_equality == NullEquality::NullEqualsNull;
+        let table = of_table(right, &right_keys, nulls_match);
         let left = Side::new(self.node(left)?, left_keys, Keep::Rows)?;
         let right = Side::new(self.node(right)?, right_keys, keep)?.of_table(table);
-        let nulls_match = join.null_equality == NullEquality::NullEqualsNull;
         Ok(Box::new(Matched::new(left, right, kind, filter, nulls_match, swapped, joined(join)?, loose(plan))))
     }
 
     fn inner_join(&self, join: &logical::Join) -> Result<Join> {
         let (left_keys, right_keys) = self.join_keys(join)?;
-        let (left_table, right_table) = (of_table(&join.left, &left_keys), of_table(&join.right, &right_keys));
+        let nulls_match = join.null_equality == NullEquality::NullEqualsNull;
+        let left_table = of_table(&join.left, &left_keys, nulls_match);
+        let right_table = of_table(&join.right, &right_keys, nulls_match);
         let left = Side::new(self.node(&join.left)?, left_keys, Keep::Rows)?.of_table(left_table);
         let right = Side::new(self.node(&join.right)?, right_keys, Keep::Rows)?.of_table(right_table);
-        let nulls_match = join.null_equality == NullEquality::NullEqualsNull;
         Ok(Join::new(left, right, self.join_filter(join)?, nulls_match, joined(join)?))
     }
 
+    /// The keys of both sides, in the order of the right side's columns, in which a table's key is most often.
     fn join_keys(&self, join: &logical::Join) -> Result<(Vec<Expression>, Vec<Expression>)> {
         let (left, right): (Vec<Expr>, Vec<Expr>) = join.on.iter().cloned().unzip();
-        Ok((self.expressions(&left, join.left.schema())?, self.expressions(&right, join.right.schema())?))
+        let left = self.expressions(&left, join.left.schema())?;
+        let right = self.expressions(&right, join.right.schema())?;
+        let mut pairs: Vec<(Expression, Expression)> = left.into_iter().zip(right).collect();
+        pairs.sort_by_key(|(_, right)| right.downcast_ref::<Column>().map_or(usize::MAX, Column::index));
+        Ok(pairs.into_iter().unzip())
     }
 
     /// Whether the keys of both sides have the same types, so that equal ones have equal bytes.
@@ -427,21 +433,24 @@ impl Compiler<'_> {
 }
 
 /// The table of a service that a plan is with nothing in between, where its rows can be looked up by these keys.
-fn of_table(plan: &LogicalPlan, keys: &[Expression]) -> Option<OfTable> {
+fn of_table(plan: &LogicalPlan, keys: &[Expression], nulls: bool) -> Option<OfTable> {
     let LogicalPlan::TableScan(scan) = inner_plan(plan) else { return None };
     let found = placeholder(scan)?;
     let Input::Table(table) = found.input else { return None };
     let columns = scan.projection.clone().unwrap_or_else(|| (0..found.schema.fields().len()).collect());
     let key_of = |key: &Expression| Some(*columns.get(key.downcast_ref::<Column>()?.index())?);
     let key = keys.iter().map(key_of).collect::<Option<Vec<usize>>>()?;
+    let field = |column: &usize| found.schema.field(*column).data_type();
     // A float in a key is compared without the sign of its zero.
-    let is_exact = |column: &usize| {
-        let data_type = found.schema.field(*column).data_type();
-        width(data_type).is_some() && !data_type.is_floating()
-    };
+    let is_exact = |column: &usize| width(field(column)).is_some() && !field(column).is_floating();
     let is_set = key.iter().enumerate().all(|(place, column)| !key[..place].contains(column));
-    let fits = !key.is_empty() && is_set && key.iter().all(is_exact) && scan.filters.is_empty() && scan.fetch.is_none();
-    fits.then_some(OfTable { table, key, columns })
+    // One column of values of many lengths is read with all others of its part of the row: of a wide table that would cost more than it saves.
+    let varying = |columns: &[usize]| columns.iter().filter(|column| width(field(column)).is_none()).count();
+    let all: Vec<usize> = (0..found.schema.fields().len()).collect();
+    let is_narrow = varying(&columns) == 0 || 2 * varying(&columns) >= varying(&all);
+    let fits = !key.is_empty() && is_set && key.iter().all(is_exact) && is_narrow;
+    let is_whole = scan.filters.is_empty() && scan.fetch.is_none();
+    (fits && is_whole).then_some(OfTable { table, by: By { columns: key, nulls }, columns })
 }
 
 fn is_inner(join: &logical::Join) -> bool {

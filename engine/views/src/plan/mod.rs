@@ -22,6 +22,7 @@ pub(crate) use time::{Moved, NOW_COLUMN, When, nanos_per};
 
 use crate::maintain::TableId;
 use crate::operator::{Operator, lookups};
+use crate::table::By;
 use crate::{Error, Result};
 
 /// The query of a view, optimized, over tables that are known.
@@ -32,7 +33,7 @@ pub struct Query {
     inputs: Vec<Input>,
     evaluator: Arc<Evaluator>,
     tells_time: bool,
-    lookups: Vec<(TableId, Vec<usize>)>,
+    lookups: Vec<(TableId, By)>,
 }
 
 /// What a name in a query stands for: an input, and its columns.
@@ -94,7 +95,7 @@ impl Query {
     }
 
     /// The tables in which its operators look rows up, and by which columns.
-    pub(crate) fn lookups(&self) -> &[(TableId, Vec<usize>)] {
+    pub(crate) fn lookups(&self) -> &[(TableId, By)] {
         &self.lookups
     }
 

@@ -2,9 +2,10 @@
 //!
 //! It holds places of rows and no row: a row that changes elsewhere than in these columns costs the index nothing.
 //!
-//! Invariant: every row of the table is in it once, under the hash of its columns; no group is empty.
+//! Invariant: every row of the table is in it once, under the hash of its columns, but for those that nobody finds; no group is empty.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hashbrown::HashMap;
 
@@ -14,9 +15,20 @@ use crate::packed::Packed;
 use crate::places::{Places, warm};
 use crate::rows::{Fixed, hash};
 
+/// Columns by which rows are looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct By {
+    pub(crate) columns: Vec<usize>,
+    /// Whether rows with a NULL among them are found too.
+    pub(crate) nulls: bool,
+}
+
+/// Held by each view that looks into an index, which lasts as long: how many bytes it has.
+pub(crate) type InUse = Arc<AtomicUsize>;
+
 #[derive(Debug)]
 pub(crate) struct Index {
-    columns: Vec<usize>,
+    by: By,
     spans: Vec<Span>,
     /// The number of a group by the hash of its columns.
     numbers: Places,
@@ -24,8 +36,7 @@ pub(crate) struct Index {
     heap: usize,
     /// The key that is looked at.
     key: Vec<u8>,
-    /// Views hold clones.
-    user: Arc<()>,
+    in_use: InUse,
 }
 
 /// The places of the rows that are equal in the columns.
@@ -41,26 +52,28 @@ enum Group {
 const FEW: usize = 256;
 
 impl Index {
-    pub(super) fn new(columns: Vec<usize>, spans: Vec<Span>) -> Self {
-        Self { columns, spans, numbers: Places::default(), groups: vec![], heap: 0, key: vec![], user: Arc::new(()) }
+    pub(super) fn new(by: By, spans: Vec<Span>) -> Self {
+        let (numbers, in_use) = Default::default();
+        Self { by, spans, numbers, groups: vec![], heap: 0, key: vec![], in_use }
     }
 
     /// The same, without rows.
     pub(super) fn emptied(&self) -> Self {
-        Self { user: Arc::clone(&self.user), ..Self::new(self.columns.clone(), self.spans.clone()) }
+        Self { in_use: Arc::clone(&self.in_use), ..Self::new(self.by.clone(), self.spans.clone()) }
     }
 
-    pub(super) fn columns(&self) -> &[usize] {
-        &self.columns
+    /// Whether it finds all rows that are to be found.
+    pub(super) fn serves(&self, by: &By) -> bool {
+        self.by.columns == by.columns && (self.by.nulls || !by.nulls)
     }
 
     /// It is kept for as long as this is.
-    pub(super) fn user(&self) -> Arc<()> {
-        Arc::clone(&self.user)
+    pub(super) fn in_use(&self) -> InUse {
+        Arc::clone(&self.in_use)
     }
 
     pub(super) fn is_used(&self) -> bool {
-        Arc::strong_count(&self.user) > 1
+        Arc::strong_count(&self.in_use) > 1
     }
 
     /// Whether a row with such other columns lies elsewhere.
@@ -71,7 +84,7 @@ impl Index {
 
     /// Adds a row that is held.
     pub(super) fn insert(&mut self, held: &Packed, place: u32) {
-        let hash = self.look_at(held, place);
+        let Some(hash) = self.look_at(held, place) else { return };
         match self.number(held, hash, &self.key) {
             Some(number) => {
                 let group = &mut self.groups[number];
@@ -87,26 +100,28 @@ impl Index {
                 self.groups.push(Group::One(place));
             }
         }
+        self.tell();
     }
 
     /// Takes a row out that is held still.
     pub(super) fn remove(&mut self, held: &Packed, place: u32) {
-        let hash = self.look_at(held, place);
+        let Some(hash) = self.look_at(held, place) else { return };
         let Some(number) = self.number(held, hash, &self.key) else { return };
         let group = &mut self.groups[number];
         self.heap -= group.heap();
         let is_left = group.remove(place);
         if is_left {
             self.heap += group.heap();
-            return;
+            return self.tell();
         }
         self.numbers.remove(hash, narrow(number));
         let last = self.groups.len() - 1;
         if last != number {
             let hash = self.look_at(held, self.groups[last].places()[0]);
-            self.numbers.relocate(hash, narrow(last), narrow(number));
+            self.numbers.relocate(hash.unwrap_or_default(), narrow(last), narrow(number));
         }
         self.groups.swap_remove(number);
+        self.tell();
     }
 
     /// The places of the rows that are equal to a key.
@@ -127,6 +142,10 @@ impl Index {
         self.numbers.bytes() + self.groups.capacity() * size_of::<Group>() + self.heap
     }
 
+    fn tell(&self) {
+        self.in_use.store(self.bytes(), Ordering::Relaxed);
+    }
+
     fn number(&self, held: &Packed, hash: u64, key: &[u8]) -> Option<usize> {
         let same = |number: u32| self.is_equal(held.get(self.groups[number as usize].places()[0]), key);
         self.numbers.find(hash, same).map(|number| number as usize)
@@ -140,12 +159,15 @@ impl Index {
         })
     }
 
-    /// Puts the columns of a row into `key`; their hash.
-    fn look_at(&mut self, held: &Packed, place: u32) -> u64 {
+    /// Puts the columns of a row into `key`; their hash. `None` of a row that nobody finds.
+    fn look_at(&mut self, held: &Packed, place: u32) -> Option<u64> {
         let row = held.get(place);
+        if !self.by.nulls && self.spans.iter().any(|span| span.is_null(row)) {
+            return None;
+        }
         self.key.clear();
         self.spans.iter().for_each(|span| self.key.extend_from_slice(span.of(row)));
-        hash(&self.key)
+        Some(hash(&self.key))
     }
 }
 

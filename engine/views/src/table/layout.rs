@@ -27,6 +27,11 @@ impl Span {
         &(if self.in_key { key } else { others })[self.from..self.from + self.len]
     }
 
+    /// Whether a row has NULL there: the first byte of a value says so.
+    pub(super) fn is_null(&self, row: (&[u8], &[u8])) -> bool {
+        self.of(row)[0] == 0
+    }
+
     /// Whether it lies in the key.
     pub(super) fn in_key(&self) -> bool {
         self.in_key
@@ -112,8 +117,12 @@ mod tests {
             let codec = Codec::new([&data_type]).unwrap();
             let zero =
                 ScalarValue::new_zero(&data_type).unwrap_or_else(|_| ScalarValue::new_default(&data_type).unwrap());
-            for values in [new_null_array(&data_type, 1), zero.to_array().unwrap()] {
-                assert_eq!(Some(codec.encode(&[values], 1).unwrap().bytes(0).len()), width(&data_type), "{data_type}");
+            let len = width(&data_type).unwrap();
+            for (values, is_null) in [(new_null_array(&data_type, 1), true), (zero.to_array().unwrap(), false)] {
+                let encoded = codec.encode(&[values], 1).unwrap();
+                assert_eq!(encoded.bytes(0).len(), len, "{data_type}");
+                let span = Span { in_key: true, from: 0, len };
+                assert_eq!(span.is_null((encoded.bytes(0), &[])), is_null, "{data_type}");
             }
         }
         for data_type in [DataType::Utf8, DataType::Binary, DataType::Utf8View] {

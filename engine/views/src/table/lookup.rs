@@ -6,7 +6,7 @@ use arrow::array::ArrayRef;
 
 use super::Table;
 use super::index::Index;
-use crate::Result;
+use crate::{Error, Result};
 
 /// A table by some of its columns.
 #[derive(Debug, Clone, Copy)]
@@ -18,34 +18,57 @@ pub(crate) struct Lookup<'a> {
 
 impl Lookup<'_> {
     /// The place of each row of a key and how often it is there.
-    pub(crate) fn each(&self, hash: u64, key: &[u8], mut row: impl FnMut(u32, i64)) {
-        let Self { table, index } = self;
-        let (one, many) = match index {
-            Some(index) => (None, index.get(&table.held, hash, key)),
-            None => (table.place(hash, key), &[][..]),
-        };
-        for place in one.iter().chain(many) {
-            row(*place, if table.key.is_some() { 1 } else { table.entry(*place).count });
+    pub(crate) fn each(&self, hash: u64, key: &[u8], mut row: impl FnMut(u32, i64) -> Result<()>) -> Result<()> {
+        let (one, many) = self.places(hash, key);
+        one.iter().chain(many).try_for_each(|place| row(*place, self.count_at(*place)))
+    }
+
+    /// How many rows a key has.
+    pub(crate) fn count(&self, hash: u64, key: &[u8]) -> i64 {
+        let (one, many) = self.places(hash, key);
+        match self.table.key {
+            Some(_) => (one.iter().len() + many.len()) as i64,
+            None => many.iter().map(|place| self.count_at(*place)).sum(),
         }
+    }
+
+    fn places(&self, hash: u64, key: &[u8]) -> (Option<u32>, &[u32]) {
+        match self.index {
+            Some(index) => (None, index.get(&self.table.held, hash, key)),
+            None => (self.table.place(hash, key), &[]),
+        }
+    }
+
+    fn count_at(&self, place: u32) -> i64 {
+        if self.table.key.is_some() { 1 } else { self.table.entry(place).count }
     }
 
     /// Some columns of rows, by their places.
     pub(crate) fn columns(&self, columns: &[usize], places: &[u32]) -> Result<Vec<ArrayRef>> {
         let table = self.table;
         let rows: Vec<(&[u8], &[u8])> = places.iter().map(|place| table.held.get(*place)).collect();
-        let mut whole: Option<Vec<ArrayRef>> = None;
-        let mut column = |column: &usize| {
-            if let Some(decoded) = table.layout.decode(*column, &rows) {
-                return decoded;
+        let (mut keys, mut others) = (None, None);
+        let mut decoded = Vec::with_capacity(columns.len());
+        for column in columns {
+            if let Some(of_one_width) = table.layout.decode(*column, &rows) {
+                decoded.push(of_one_width?);
+                continue;
             }
-            if whole.is_none() {
-                let (keys, others): (Vec<&[u8]>, Vec<&[u8]>) =
-                    places.iter().map(|place| table.entry(*place)).map(|entry| (entry.key, entry.others)).unzip();
-                whole = Some(table.restore(&keys, &others)?);
+            let (of_part, part, codec, bytes) = match table.key_columns.contains(column) {
+                true => (&mut keys, &table.key_columns, &table.key_codec, rows.iter().map(|row| row.0).collect()),
+                false => {
+                    (&mut others, &table.other_columns, &table.other_codec, rows.iter().map(|row| row.1).collect())
+                }
+            };
+            let bytes: Vec<&[u8]> = bytes;
+            if of_part.is_none() {
+                *of_part = Some(codec.decode(bytes)?);
             }
-            Ok(Arc::clone(&whole.as_ref().expect("Invariant: it was just made")[*column]))
-        };
-        columns.iter().map(&mut column).collect()
+            let place = part.iter().position(|other| other == column);
+            let found = of_part.as_ref().zip(place).map(|(columns, place)| Arc::clone(&columns[place]));
+            decoded.push(found.ok_or_else(|| Error::invariant("a column of a table is in neither of its parts"))?);
+        }
+        Ok(decoded)
     }
 
     /// Loads what keys of these hashes will need into the processor's cache.
@@ -65,11 +88,6 @@ impl Lookup<'_> {
     pub(crate) fn rows(&self) -> usize {
         self.table.count()
     }
-
-    /// Bytes that the table takes for it besides its rows.
-    pub(crate) fn bytes(&self) -> usize {
-        self.index.map_or(0, Index::bytes)
-    }
 }
 
 #[cfg(test)]
@@ -82,6 +100,7 @@ mod tests {
 
     use super::*;
     use crate::rows::Codec;
+    use crate::table::By;
 
     type Row = (i64, Option<i32>, String);
 
@@ -108,18 +127,25 @@ mod tests {
         (columns[0].as_primitive::<Int64Type>().value(row), shop, columns[2].as_string::<i32>().value(row).to_owned())
     }
 
+    fn shops() -> By {
+        By { columns: vec![1], nulls: true }
+    }
+
     /// Every row by every shop, as often as it is there.
     fn by_shop(table: &Table) -> Vec<Row> {
         let codec = Codec::new([&DataType::Int32]).unwrap();
         let mut found = Vec::new();
         for shop in (0..4).map(Some).chain([None]) {
             let keys = codec.encode(&[Arc::new(Int32Array::from(vec![shop]))], 1).unwrap();
-            let lookup = table.lookup(&[1]).unwrap();
+            let lookup = table.lookup(&shops()).unwrap();
             let (mut places, mut counts) = (vec![], vec![]);
-            lookup.each(keys.hashes(1)[0], keys.bytes(0), |place, count| {
+            let each = lookup.each(keys.hashes(1)[0], keys.bytes(0), |place, count| {
                 places.push(place);
                 counts.push(count);
+                Ok(())
             });
+            each.unwrap();
+            assert_eq!(lookup.count(keys.hashes(1)[0], keys.bytes(0)), counts.iter().sum::<i64>());
             let columns = lookup.columns(&COLUMNS, &places).unwrap();
             for (row, count) in counts.iter().enumerate() {
                 let row = read(&columns, row);
@@ -157,7 +183,7 @@ mod tests {
         fn index_finds_what_the_table_holds(steps in proptest::collection::vec((row(), 0_u8..12), 1..80), is_keyed: bool) {
             let key = is_keyed.then(|| ["id".to_owned()]);
             let mut table = table(key.as_ref().map(|key| &key[..]));
-            let user = table.index(&[1]).unwrap();
+            let user = table.index(&shops()).unwrap();
             for (row, dice) in steps {
                 let held = contents(&table).into_iter().find(|held| if is_keyed { held.0 == row.0 } else { held.0 >= row.0 });
                 let ops = match (held, dice) {
@@ -168,7 +194,7 @@ mod tests {
                     (_, 1) => {
                         let mut other = table.emptied().unwrap();
                         other.load(&rows(&table, std::slice::from_ref(&row))).unwrap();
-                        table.finish().unwrap();
+                        table.finish();
                         table.replace(other).unwrap();
                         vec![]
                     }
@@ -184,21 +210,21 @@ mod tests {
                 prop_assert_eq!(by_shop(&table), contents(&table));
                 match dice % 3 {
                     0 => table.undo(),
-                    1 => drop(table.finish().unwrap()),
+                    1 => table.finish(),
                     _ => {}
                 }
                 prop_assert_eq!(by_shop(&table), contents(&table));
             }
             drop(user);
             table.forget_unused();
-            prop_assert!(table.lookup(&[1]).is_none());
+            prop_assert!(table.lookup(&shops()).is_none());
         }
     }
 
     #[test]
     fn group_of_many_rows_is_found_while_it_grows_and_shrinks() {
         let mut table = table(Some(&["id".to_owned()]));
-        let _user = table.index(&[1]).unwrap();
+        let _user = table.index(&shops()).unwrap();
         let of = |id: i64| (id, Some(1), format!("{id:03}"));
         let all: Vec<(RowOp, Row)> = (0..900).map(|id| (RowOp::Insert, of(id))).collect();
         let inserted = change(&table, &all);
@@ -210,7 +236,7 @@ mod tests {
                 assert_eq!(by_shop(&table), contents(&table));
             }
         }
-        table.finish().unwrap();
+        table.finish();
         assert_eq!(table.count(), 0);
     }
 }

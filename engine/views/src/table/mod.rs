@@ -21,6 +21,7 @@ use headwater_source::{Change, Kept, RowChanges, RowOp, TableDef};
 
 use difference::Difference;
 use index::Index;
+pub(crate) use index::{By, InUse};
 pub(crate) use layout::width;
 use layout::{Layout, fixed_first};
 pub(crate) use lookup::Lookup;
@@ -157,19 +158,19 @@ impl Table {
     }
 
     /// Sees to it that rows can be looked up by columns of [one width](width), none of them twice. That lasts for as long as what is returned; forever, where that is nothing.
-    pub(crate) fn index(&mut self, columns: &[usize]) -> Result<Option<Arc<()>>> {
-        if self.is_key(columns) {
+    pub(crate) fn index(&mut self, by: &By) -> Result<Option<InUse>> {
+        if self.is_key(by) {
             return Ok(None);
         }
-        if let Some(index) = self.indexes.iter().find(|index| index.columns() == columns) {
-            return Ok(Some(index.user()));
+        if let Some(index) = self.indexes.iter().find(|index| index.serves(by)) {
+            return Ok(Some(index.in_use()));
         }
-        let spans: Option<Vec<_>> = columns.iter().map(|column| self.layout.span(*column)).collect();
+        let spans: Option<Vec<_>> = by.columns.iter().map(|column| self.layout.span(*column)).collect();
         let spans = spans.ok_or_else(|| Error::invariant("a column of an index has values of many lengths"))?;
-        let index = Index::new(columns.to_vec(), spans);
-        let user = index.user();
+        let index = Index::new(by.clone(), spans);
+        let in_use = index.in_use();
         self.indexes.push(self.filled(index));
-        Ok(Some(user))
+        Ok(Some(in_use))
     }
 
     /// Forgets the indexes that no view uses any more.
@@ -178,15 +179,15 @@ impl Table {
     }
 
     /// The rows by some columns; `None` where they can't be looked up so.
-    pub(crate) fn lookup(&self, columns: &[usize]) -> Option<Lookup<'_>> {
-        match self.indexes.iter().find(|index| index.columns() == columns) {
+    pub(crate) fn lookup(&self, by: &By) -> Option<Lookup<'_>> {
+        match self.indexes.iter().find(|index| index.serves(by)) {
             Some(index) => Some(Lookup { table: self, index: Some(index) }),
-            None => self.is_key(columns).then_some(Lookup { table: self, index: None }),
+            None => self.is_key(by).then_some(Lookup { table: self, index: None }),
         }
     }
 
-    fn is_key(&self, columns: &[usize]) -> bool {
-        self.key.is_some() && self.key_columns == columns
+    fn is_key(&self, by: &By) -> bool {
+        self.key.is_some() && self.key_columns == by.columns
     }
 
     /// The index over the rows that are there.
@@ -468,27 +469,28 @@ impl Table {
     }
 
     /// The difference to what was there before the epoch.
-    pub(crate) fn finish(&mut self) -> Result<Vec<Delta>> {
-        let mut touched = std::mem::take(&mut self.touched);
+    pub(crate) fn difference(&self) -> Result<Vec<Delta>> {
         let mut difference = Difference::default();
-        for (number, Before { key, row, now, .. }) in touched.iter().enumerate() {
-            if number % WARM_ROWS == 0 {
-                let next = touched.iter().skip(number).take(WARM_ROWS);
-                warm(next.filter_map(|before| before.now).map(|place| self.held.first(place)));
+        for some in self.touched.iter().collect::<Vec<_>>().chunks(WARM_ROWS) {
+            warm(some.iter().filter_map(|before| before.now).map(|place| self.held.first(place)));
+            for Before { key, row, now, .. } in some {
+                let now = now.map(|place| self.entry(place));
+                difference.add(
+                    key.as_slice(),
+                    row.as_ref().map(|(others, count)| (others.as_slice(), *count)),
+                    now.map(|entry| (entry.others, entry.count)),
+                );
             }
-            let now = now.map(|place| self.entry(place));
-            difference.add(
-                key.as_slice(),
-                row.as_ref().map(|(others, count)| (others.as_slice(), *count)),
-                now.map(|entry| (entry.others, entry.count)),
-            );
         }
-        let deltas = self.deltas(&difference)?;
-        if touched.capacity() <= TOUCHED_KEPT * 2 {
-            touched.clear();
-            self.touched = touched;
+        self.deltas(&difference)
+    }
+
+    /// The epoch is over: what was there before it is forgotten.
+    pub(crate) fn finish(&mut self) {
+        self.touched.clear();
+        if self.touched.capacity() > TOUCHED_KEPT * 2 {
+            self.touched = HashTable::new();
         }
-        Ok(deltas)
     }
 
     /// Puts back what was there before the epoch.
