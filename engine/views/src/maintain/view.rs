@@ -85,7 +85,7 @@ impl View {
         let mut running = Running { root: self.query.compile()?, output, indexes };
         // What computes anything anew is to do so once.
         let delta = match is_incremental(running.root.as_ref()) {
-            true => running.load(contents, (tables, now), load_rows.max(1))?,
+            true => running.load(contents, (tables, now), load_rows.max(1), &|running| self.check_memory(running))?,
             false => running.load_at_once(contents, (tables, now))?,
         };
         self.check_memory(&running)?;
@@ -155,6 +155,7 @@ impl Running {
         contents: &[(Input, Contents)],
         (tables, now): (Tables<'_>, i64),
         rows_max: usize,
+        check: &dyn Fn(&Self) -> Result<()>,
     ) -> Result<Delta> {
         let mut wanted = BTreeSet::new();
         gathered(self.root.as_ref(), tables, &mut wanted)?;
@@ -168,6 +169,7 @@ impl Running {
                     if rows >= rows_now {
                         let deltas = std::mem::take(&mut piece);
                         self.step(&Changes { deltas, tables, first, is_loading: true, now })?;
+                        check(self)?;
                         let made = multiplied(self.root.as_ref());
                         rows_now = match made <= rows_max {
                             true => rows_now.saturating_mul(4).min(rows_max),

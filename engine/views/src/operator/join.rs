@@ -6,8 +6,8 @@
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
-use hashbrown::HashTable;
 
+use super::came::Came;
 use super::side::{Found, Keyed, OfTable, Pairs, Rows, Side};
 use super::{Changes, Description, Expression, Mode, Operator, holds};
 use crate::arrangement::{Arrangement, narrow};
@@ -86,58 +86,24 @@ impl Join {
         let rows = |side: &[Keyed]| side.iter().map(|keyed| keyed.delta.len()).sum::<usize>();
         let (of, more, fewer) =
             if rows(left) < rows(right) { (Of::Right, right, left) } else { (Of::Left, left, right) };
-        // Each row of the fewer, and the one before it of the same key.
-        let mut known: Vec<(usize, usize, Option<u32>)> = Vec::with_capacity(rows(fewer));
-        if known.capacity() == 0 {
+        if fewer.is_empty() {
             return Ok(());
         }
-        let mut last: HashTable<u32> = HashTable::with_capacity(known.capacity());
-        for (number, keyed) in fewer.iter().enumerate() {
-            for row in (0..keyed.delta.len()).filter(|row| self.nulls_match || !keyed.is_null(*row)) {
-                let place = narrow(known.len());
-                let (hash, key) = (keyed.hashes[row], keyed.keys.bytes(row));
-                let of_place = |place: &u32| known[*place as usize];
-                let is_same = |place: &u32| {
-                    let (number, row, _) = of_place(place);
-                    fewer[number].hashes[row] == hash && fewer[number].keys.bytes(row) == key
-                };
-                let before = match last.find_mut(hash, is_same) {
-                    Some(last) => Some(std::mem::replace(last, place)),
-                    None => {
-                        last.insert_unique(hash, place, |place| {
-                            let (number, row, _) = of_place(place);
-                            fewer[number].hashes[row]
-                        });
-                        None
-                    }
-                };
-                known.push((number, row, before));
-            }
-        }
+        let came = Came::of(fewer, self.nulls_match);
         for keyed in more {
-            let mut of_batches: Vec<Pairs<'_>> = fewer.iter().map(Pairs::that_came).collect();
+            let mut of_deltas: Vec<Pairs<'_>> = fewer.iter().map(Pairs::that_came).collect();
             for (row, weight) in keyed.delta.weights().iter().enumerate() {
-                let (hash, key) = (keyed.hashes[row], keyed.keys.bytes(row));
-                let is_same = |place: &u32| {
-                    let (number, row, _) = known[*place as usize];
-                    fewer[number].hashes[row] == hash && fewer[number].keys.bytes(row) == key
-                };
-                let mut next = last.find(hash, is_same).copied();
-                while let Some(place) = next {
-                    let (number, other, before) = known[place as usize];
-                    let pairs = &mut of_batches[number];
+                came.each(keyed.hashes[row], keyed.keys.bytes(row), |delta, other| {
+                    let pairs = &mut of_deltas[delta];
                     pairs.rows.push(narrow(row));
-                    pairs.weights.push(-weight * fewer[number].delta.weights()[other]);
+                    pairs.weights.push(-weight * fewer[delta].delta.weights()[other]);
                     if let Found::Came(_, found) = &mut pairs.found {
                         found.push(narrow(other));
                     }
-                    if pairs.rows.len() >= BATCH_ROWS {
-                        self.emit(of, keyed, pairs, out)?;
-                    }
-                    next = before;
-                }
+                    if pairs.rows.len() >= BATCH_ROWS { self.emit(of, keyed, pairs, out) } else { Ok(()) }
+                })?;
             }
-            of_batches.iter_mut().try_for_each(|pairs| self.emit(of, keyed, pairs, out))?;
+            of_deltas.iter_mut().try_for_each(|pairs| self.emit(of, keyed, pairs, out))?;
         }
         Ok(())
     }

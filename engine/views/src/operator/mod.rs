@@ -5,6 +5,7 @@
 
 mod accumulate;
 mod aggregate;
+mod came;
 mod constant;
 mod exact;
 mod extremes;

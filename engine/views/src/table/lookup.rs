@@ -222,6 +222,17 @@ mod tests {
     }
 
     #[test]
+    fn contents_come_in_the_order_in_which_rows_lie_and_not_in_that_of_their_hashes() {
+        let mut table = table(Some(&["id".to_owned()]));
+        let all: Vec<Row> = (0..5_000).rev().map(|id| (id, Some(1), String::new())).collect();
+        let loaded = rows(&table, &all);
+        table.load(&loaded).unwrap();
+        let read = table.contents().unwrap();
+        let ids = read[0].columns()[0].as_primitive::<Int64Type>();
+        assert_eq!(ids.values(), &(0..5_000).rev().collect::<Vec<_>>()[..]);
+    }
+
+    #[test]
     fn group_of_many_rows_is_found_while_it_grows_and_shrinks() {
         let mut table = table(Some(&["id".to_owned()]));
         let _user = table.index(&shops()).unwrap();

@@ -436,8 +436,12 @@ impl Table {
         self.place(hash(key), key).map(|place| self.entry(place))
     }
 
+    /// All of them, in the order in which they lie. Not in that of the index, which is that of their hashes: another index by the same hashes that is filled in that order has all of them in one
+    /// part of it until it has grown, and looks through them one by one.
     fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
-        self.rows.iter().map(|place| self.entry(place))
+        let mut places: Vec<u32> = self.rows.iter().collect();
+        places.sort_unstable();
+        places.into_iter().map(|place| self.entry(place))
     }
 
     fn empty(&mut self) {
