@@ -87,7 +87,7 @@ impl Plan {
         matches!(&*self.draft.lock(), Kept::None { since } if since.elapsed() < DRAFT_LIFE)
     }
 
-    /// Whether it does something to its session, as PREPARE and EXECUTE do.
+    /// Whether it does something to its session, as SET does.
     pub(crate) fn is_of_session(&self) -> bool {
         matches!(self.logical, LogicalPlan::Statement(_))
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{LogicalPlan, Statement as Named};
 use datafusion::sql::parser::Statement;
 use parking_lot::Mutex;
 
@@ -99,6 +99,12 @@ impl Prepared {
         let state = session.own_context().state();
         let shape = Shape::of(session, &state, &statement);
         let planned = Planned::new(session, &state, &statement, shape.as_ref(), entry).await?;
+        if let LogicalPlan::Statement(Named::Prepare(_) | Named::Execute(_) | Named::Deallocate(_)) =
+            &planned.plan.logical
+        {
+            let reason = "it is about a prepared statement itself; run it as it is".to_owned();
+            return Err(Error::Refused { what: "preparing PREPARE, EXECUTE or DEALLOCATE".to_owned(), reason });
+        }
         let parameters = match planned.constants.is_empty() {
             true => parameters(&planned.plan.logical)?,
             false => Arc::new(Schema::empty()),

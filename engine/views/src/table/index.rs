@@ -59,7 +59,9 @@ impl Index {
 
     /// The same, without rows.
     pub(super) fn emptied(&self) -> Self {
-        Self { in_use: Arc::clone(&self.in_use), ..Self::new(self.by.clone(), self.spans.clone()) }
+        let emptied = Self { in_use: Arc::clone(&self.in_use), ..Self::new(self.by.clone(), self.spans.clone()) };
+        emptied.tell();
+        emptied
     }
 
     /// Whether it finds all rows that are to be found.

@@ -232,6 +232,21 @@ mod tests {
         assert_eq!(ids.values(), &(0..5_000).rev().collect::<Vec<_>>()[..]);
     }
 
+    /// Its hashes are those of the rows. Filled in their order, which it was, this takes minutes.
+    #[test]
+    fn index_by_all_columns_of_a_table_without_key_finds_every_row() {
+        let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, true)]));
+        let mut table = Table::of("s".into(), "t".into(), Arc::clone(&schema), None).unwrap();
+        let ids: ArrayRef = Arc::new((0..100_000).collect::<Int64Array>());
+        table.load(&RecordBatch::try_new(schema, vec![Arc::clone(&ids)]).unwrap()).unwrap();
+        let by = By { columns: vec![0], nulls: false };
+        let _user = table.index(&by).unwrap().unwrap();
+        let keys = Codec::new([&DataType::Int64]).unwrap().encode(&[ids], 100_000).unwrap();
+        let lookup = table.lookup(&by).unwrap();
+        let hashes = keys.hashes(100_000);
+        assert!((0..100_000).all(|row| lookup.count(hashes[row], keys.bytes(row)) == 1));
+    }
+
     #[test]
     fn group_of_many_rows_is_found_while_it_grows_and_shrinks() {
         let mut table = table(Some(&["id".to_owned()]));

@@ -192,7 +192,7 @@ impl Table {
 
     /// The index over the rows that are there.
     fn filled(&self, mut index: Index) -> Index {
-        self.rows.iter().for_each(|place| index.insert(&self.held, place));
+        self.places().into_iter().for_each(|place| index.insert(&self.held, place));
         index
     }
 
@@ -232,8 +232,7 @@ impl Table {
     pub(crate) fn apply(&mut self, change: &Change) -> Result<()> {
         match change {
             Change::Truncate => {
-                let places: Vec<u32> = self.rows.iter().collect();
-                for place in places {
+                for place in self.places() {
                     let key = Bytes::from(self.held.key(place));
                     self.remember(hash(key.as_slice()), key.as_slice(), Some(place));
                 }
@@ -436,12 +435,16 @@ impl Table {
         self.place(hash(key), key).map(|place| self.entry(place))
     }
 
-    /// All of them, in the order in which they lie. Not in that of the index, which is that of their hashes: another index by the same hashes that is filled in that order has all of them in one
-    /// part of it until it has grown, and looks through them one by one.
     fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
+        self.places().into_iter().map(|place| self.entry(place))
+    }
+
+    /// All places in the order in which they lie. Not in that of the index, which is that of their hashes: another index by the same hashes that is filled in that order has all of them in one
+    /// part of it until it has grown, and looks through them one by one.
+    fn places(&self) -> Vec<u32> {
         let mut places: Vec<u32> = self.rows.iter().collect();
         places.sort_unstable();
-        places.into_iter().map(|place| self.entry(place))
+        places
     }
 
     fn empty(&mut self) {
