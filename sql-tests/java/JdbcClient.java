@@ -3,7 +3,7 @@
 // Usage: java -cp postgresql.jar JdbcClient.java HOST:PORT
 //
 // The server has the services orders (orders, lines), customers and the materialized view reports.totals, and no users;
-// sql-tests/tests/flight/jdbc.rs starts it. Ends with status 0 when every check passed.
+// sql-tests/tests/flight/clients.rs starts it. Ends with status 0 when every check passed.
 
 import java.math.BigDecimal;
 import java.sql.Connection;
@@ -22,6 +22,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.Objects;
 import java.util.Properties;
+import org.postgresql.core.BaseConnection;
 
 public class JdbcClient {
     static final String[] HOSTILE = {"a'da", "x\\", "\\') OR 1=1 -- ", "\uD83D\uDE00"};
@@ -191,11 +192,15 @@ public class JdbcClient {
 
     static void cancels(Connection connection) throws Exception {
         try (Statement statement = connection.createStatement()) {
+            // The driver sends one cancel for each execution, maybe before the statement itself has left, and a cancel that comes before its
+            // statement is for nothing, as in PostgreSQL. So it is sent again below the statement until the statement has ended.
+            BaseConnection below = connection.unwrap(BaseConnection.class);
             Thread thread = new Thread(() -> {
                 try {
+                    statement.cancel();
                     while (!statement.isClosed()) {
-                        statement.cancel();
-                        Thread.sleep(20);
+                        Thread.sleep(100);
+                        below.cancelQuery();
                     }
                 } catch (Exception ignored) {
                     // The statement is closed.

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow_flight::sql::client::FlightSqlServiceClient;
-use futures::TryStreamExt;
+use futures::{Stream, TryStreamExt};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tonic::transport::{Channel, Endpoint};
@@ -108,5 +109,17 @@ impl Client {
             }
         }
         Ok(Rows::of(&schema.ok_or("an answer without a schema")?, &batches))
+    }
+
+    /// An answer in batches, as they come; for those that have no end.
+    pub async fn stream(
+        &mut self,
+        sql: &str,
+    ) -> Result<impl Stream<Item = Result<RecordBatch, String>> + use<>, String> {
+        let info = self.0.execute(sql.to_owned(), None).await.map_err(|error| error.to_string())?;
+        let ticket =
+            info.endpoint.into_iter().find_map(|endpoint| endpoint.ticket).ok_or("an answer without a ticket")?;
+        let stream = self.0.do_get(ticket).await.map_err(|error| error.to_string())?;
+        Ok(stream.map_err(|error| error.to_string()))
     }
 }

@@ -55,6 +55,8 @@ pub(crate) enum Passed {
     Subscriptions { subscriptions_max: usize },
     /// What changed in a view since an epoch is not held any more.
     History { view: String, wanted: u64, since: u64, newest: u64 },
+    /// An epoch was told by an engine that ended before what it told was kept.
+    Lost { view: String, wanted: u64, newest: u64 },
     /// An epoch was never published.
     Unpublished { view: String, wanted: u64, newest: u64 },
     /// The view that was followed is gone.
@@ -172,7 +174,7 @@ impl Passed {
         match self {
             Self::Deadline { .. } => ErrorKind::Timeout,
             Self::Queries { .. } | Self::Waiting { .. } | Self::Subscriptions { .. } => ErrorKind::ResourcesExhausted,
-            Self::History { .. } | Self::Unpublished { .. } => ErrorKind::HistoryGone,
+            Self::History { .. } | Self::Lost { .. } | Self::Unpublished { .. } => ErrorKind::HistoryGone,
             Self::Dropped { .. } => ErrorKind::NotFound,
             Self::Rights => ErrorKind::Changed,
         }
@@ -205,6 +207,11 @@ impl fmt::Display for Passed {
                 f,
                 "what changed in materialized view \"{view}\" after epoch {wanted} is not held any more, only what changed after epoch \
                  {since} (the newest is {newest}); begin anew with SUBSCRIBE TO {view} WITH SNAPSHOT"
+            ),
+            Self::Lost { view, wanted, newest } => write!(
+                f,
+                "what changed in materialized view \"{view}\" after epoch {wanted} is not known: the engine has started anew since, and what it told \
+                 last was not kept (the newest is {newest}); begin anew with SUBSCRIBE TO {view} WITH SNAPSHOT"
             ),
             Self::Unpublished { view, wanted, newest } => write!(
                 f,

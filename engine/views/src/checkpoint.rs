@@ -69,14 +69,7 @@ const WEIGHT: &str = "headwater.weight";
 
 /// Rows with weights as a part.
 pub(crate) fn encode_part(name: String, schema: &SchemaRef, deltas: &[Delta]) -> Result<(Part, Stored)> {
-    let fields = schema.fields().iter().cloned().chain([Arc::new(Field::new(WEIGHT, DataType::Int64, false))]);
-    let stored_schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-    let batches = deltas.iter().map(|delta| {
-        let weights: ArrayRef = Arc::new(Int64Array::from(delta.weights().to_vec()));
-        let columns = delta.columns().iter().cloned().chain([weights]).collect();
-        Ok(RecordBatch::try_new(Arc::clone(&stored_schema), columns)?)
-    });
-    let bytes = write(&stored_schema, &batches.collect::<Result<Vec<_>>>()?)?;
+    let bytes = encode_deltas(schema, deltas)?;
     let rows = deltas.iter().map(Delta::len).sum::<usize>() as u64;
     let stored = Stored { name: name.clone(), checksum: crc32fast::hash(&bytes), rows };
     Ok((Part { name, bytes }, stored))
@@ -84,20 +77,44 @@ pub(crate) fn encode_part(name: String, schema: &SchemaRef, deltas: &[Delta]) ->
 
 /// The rows of a part, with the schema without weights.
 pub(crate) fn decode_part(stored: &Stored, bytes: &[u8]) -> Result<(SchemaRef, Vec<Delta>)> {
-    let damaged = |reason: &str| Error::Checkpoint { part: stored.name.clone(), reason: reason.to_owned() };
+    let damaged = |reason: String| Error::Checkpoint { part: stored.name.clone(), reason };
     if crc32fast::hash(bytes) != stored.checksum {
-        return Err(damaged("its checksum is wrong"));
+        return Err(damaged("its checksum is wrong".to_owned()));
     }
-    let (schema, batches) = read(bytes).map_err(|error| damaged(&error.to_string()))?;
-    let Some((weight, columns)) = schema.fields().split_last().filter(|(weight, _)| weight.name() == WEIGHT) else {
-        return Err(damaged("it has no weights"));
+    decode_deltas(bytes).map_err(|error| damaged(error.report()))
+}
+
+/// Rows of these columns with their weights as an Arrow IPC stream, whose last column the weights are.
+///
+/// # Errors
+/// Rows of other columns.
+pub fn encode_deltas(schema: &SchemaRef, deltas: &[Delta]) -> Result<Vec<u8>> {
+    let fields = schema.fields().iter().cloned().chain([Arc::new(Field::new(WEIGHT, DataType::Int64, false))]);
+    let stored_schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let batches = deltas.iter().map(|delta| {
+        let weights: ArrayRef = Arc::new(Int64Array::from(delta.weights().to_vec()));
+        let columns = delta.columns().iter().cloned().chain([weights]).collect();
+        Ok(RecordBatch::try_new(Arc::clone(&stored_schema), columns)?)
+    });
+    write(&stored_schema, &batches.collect::<Result<Vec<_>>>()?)
+}
+
+/// What [`encode_deltas`] wrote: the columns without the weights, and the rows.
+///
+/// # Errors
+/// The bytes are no such stream.
+pub fn decode_deltas(bytes: &[u8]) -> Result<(SchemaRef, Vec<Delta>)> {
+    let (schema, batches) = read(bytes)?;
+    let Some((_, columns)) = schema.fields().split_last().filter(|(weight, _)| weight.name() == WEIGHT) else {
+        return Err(Error::invariant("rows that were stored have no weights"));
     };
-    debug_assert_eq!(weight.data_type(), &DataType::Int64);
     let plain = Arc::new(Schema::new(columns.to_vec()));
     let delta = |batch: &RecordBatch| -> Result<Delta> {
-        let (weights, columns) = batch.columns().split_last().ok_or_else(|| damaged("it has no columns"))?;
+        let (weights, columns) =
+            batch.columns().split_last().ok_or_else(|| Error::invariant("rows that were stored have no columns"))?;
         let rows = crate::delta::batch(&plain, columns.to_vec(), batch.num_rows())?;
-        let weights = weights.as_primitive_opt::<Int64Type>().ok_or_else(|| damaged("its weights are no numbers"))?;
+        let weights = weights.as_primitive_opt::<Int64Type>();
+        let weights = weights.ok_or_else(|| Error::invariant("weights that were stored are no numbers"))?;
         Delta::new(rows, weights.values().clone())
     };
     Ok((Arc::clone(&plain), batches.iter().map(delta).collect::<Result<_>>()?))

@@ -101,7 +101,7 @@ mod simulator;
 #[path = "../tests/views/world.rs"]
 mod world;
 
-pub use checkpoint::{Checkpoint, Part};
+pub use checkpoint::{Checkpoint, Part, decode_deltas, encode_deltas};
 pub use delta::Delta;
 pub use error::{Error, Result};
 pub use maintain::{

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use arrow::array::cast::AsArray;
+use arrow::datatypes::{Int64Type, UInt64Type};
+use futures::StreamExt;
 use headwater_sql_tests::dice::Dice;
 use headwater_sql_tests::process::{Client, Serving};
 use headwater_sql_tests::wait;
@@ -44,6 +47,58 @@ impl Seen {
     }
 }
 
+/// The balances of all accounts: many rows that are alike.
+const BALANCES: (&str, &str) = (
+    "balances",
+    "SELECT balance FROM pg.accounts UNION ALL SELECT balance FROM my.accounts UNION ALL SELECT balance FROM lite.accounts",
+);
+
+/// What a client holds that follows the balances: how often each is there, as of a whole epoch.
+#[derive(Default)]
+struct Held {
+    rows: BTreeMap<i64, i64>,
+    epoch: Option<u64>,
+    resumed: usize,
+}
+
+impl Held {
+    /// Follows from where it is, until the server is gone.
+    async fn follow(&mut self, client: &mut Client) -> Result<(), String> {
+        let from = self.epoch.map_or("WITH SNAPSHOT".to_owned(), |epoch| format!("FROM EPOCH {epoch}"));
+        let mut batches = Box::pin(client.stream(&format!("SUBSCRIBE TO v.balances {from}")).await?);
+        self.resumed += usize::from(self.epoch.is_some());
+        let mut waiting = vec![];
+        while let Some(batch) = batches.next().await.transpose()? {
+            let (epochs, weights) =
+                (batch.column(0).as_primitive::<UInt64Type>(), batch.column(2).as_primitive::<Int64Type>());
+            let (lasts, balances) = (batch.column(3).as_boolean(), batch.column(4).as_primitive::<Int64Type>());
+            for row in 0..batch.num_rows() {
+                waiting.push((balances.value(row), weights.value(row)));
+                if lasts.value(row) {
+                    assert!(self.epoch.is_none_or(|epoch| epoch < epochs.value(row)), "epochs come in their order");
+                    for (balance, weight) in waiting.drain(..) {
+                        *self.rows.entry(balance).or_default() += weight;
+                    }
+                    self.rows.retain(|_, times| *times != 0);
+                    assert!(
+                        self.rows.values().all(|times| *times > 0),
+                        "a row went that was not there: {:?}",
+                        self.rows
+                    );
+                    self.epoch = Some(epochs.value(row));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a query over the balances shows, in the same form.
+    async fn expected(client: &mut Client) -> BTreeMap<i64, i64> {
+        let shown = client.ask("SELECT balance, count(*) FROM v.balances GROUP BY balance").await.unwrap();
+        shown.texts().iter().map(|row| (row[0].parse().unwrap(), row[1].parse().unwrap())).collect()
+    }
+}
+
 /// A position as a number that grows with it: a place in Postgres's log, a file and an offset of MariaDB's, a number.
 fn order(position: &str) -> u64 {
     let hex = |text: &str| u64::from_str_radix(text, 16).unwrap();
@@ -63,7 +118,7 @@ fn order(position: &str) -> u64 {
 /// Makes the views where they are not there yet.
 async fn define(client: &mut Client) {
     let views = views();
-    let views = INSTALLED.iter().map(|(name, query)| (*name, (*query).to_owned())).chain(views);
+    let views = INSTALLED.iter().chain([&BALANCES]).map(|(name, query)| (*name, (*query).to_owned())).chain(views);
     for (name, query) in views {
         let sql = format!("CREATE MATERIALIZED VIEW IF NOT EXISTS v.{name} AS {query}");
         client.ask(&sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
@@ -78,12 +133,12 @@ async fn server_that_is_killed_again_and_again_loses_nothing_doubles_nothing_and
     let state = across.services.directory().join("state");
     let start =
         async || Serving::start(&across.services.manifests(), &state, &["--checkpoint-interval-ms", "40"]).await;
-    let mut seen = Seen::default();
+    let (mut seen, mut held) = (Seen::default(), Held::default());
     let mut serving = start().await;
     define(&mut serving.client().await).await;
     let writers = across.writers(seed, usize::MAX);
     for round in 0..rounds {
-        let mut client = serving.client().await;
+        let (mut client, mut follower) = (serving.client().await, serving.client().await);
         // Some lives end while the server starts, the others a while after it has answered.
         let is_answered = dice.percent(60);
         let life = Duration::from_millis(dice.between(0, 1_500) as u64);
@@ -95,7 +150,8 @@ async fn server_that_is_killed_again_and_again_loses_nothing_doubles_nothing_and
                 seen.ask(&mut client).await.unwrap();
             }
         };
-        let ended: Result<(), _> = tokio::time::timeout(life, asking).await;
+        let lives = async { tokio::join!(asking, held.follow(&mut follower)) };
+        let ended: Result<((), _), _> = tokio::time::timeout(life, lives).await;
         assert!(ended.is_err());
         eprintln!("round {round}: killed after {life:?}, {} answers so far, epoch {}", seen.answers, seen.epoch);
         serving.kill().await;
@@ -113,11 +169,25 @@ async fn server_that_is_killed_again_and_again_loses_nothing_doubles_nothing_and
         .await;
     }
     seen.ask(&mut client).await.unwrap();
+    // Whoever went on from where it was, life after life, has what the view has.
+    let (expected, mut follower) = (Held::expected(&mut client).await, serving.client().await);
+    if held.epoch.is_some() && held.rows != expected {
+        let caught_up = async {
+            while held.rows != expected {
+                let next = tokio::time::timeout(Duration::from_secs(1), held.follow(&mut follower)).await;
+                assert!(next.is_err(), "{next:?}");
+            }
+        };
+        wait::within("the follower is where the view is", DEADLINE, caught_up).await;
+    }
     let feeds =
         client.ask("SELECT service, snapshots, last_error FROM headwater.feeds ORDER BY service").await.unwrap();
     for feed in feeds.texts() {
         assert_eq!(feed[1..], ["0", "NULL"], "{}: it goes on from its checkpoint", feed[0]);
     }
-    eprintln!("{committed} chains of transfers, {} answers over {rounds} kills", seen.answers);
+    let (answers, resumed) = (seen.answers, held.resumed);
+    eprintln!(
+        "{committed} chains of transfers, {answers} answers over {rounds} kills, a follower that went on {resumed} times"
+    );
     serving.kill().await;
 }

@@ -19,7 +19,7 @@ use super::ask::{ViewName, ViewStatement, parse_query};
 use super::cover::Shape;
 use super::feed::{Followed, Wanted};
 use super::registry::{Definition, Shared, refused};
-use super::store::New;
+use super::store::{New, new_id};
 use super::table::ViewTable;
 use super::{follow, poll};
 use crate::{Error, Result, Session};
@@ -105,7 +105,7 @@ impl Shared {
         self.check_name(name, replace)?;
         let search_path = session.search_path();
         let plan = session.plan(&session.own_context().state(), &parse_query(sql)?).await?;
-        let new = New { name: name.clone(), sql: sql.to_owned(), search_path, file };
+        let new = New { id: new_id(), name: name.clone(), sql: sql.to_owned(), search_path, file };
         self.add(&new, plan, replace).await?;
         let view = self.definition(name)?.view;
         let outcome = match self.settled(view, SHOWN_WAIT).await {
@@ -153,6 +153,7 @@ impl Shared {
         let written = plan.clone();
         let (shared, wanted, full_name) = (Arc::clone(self), tables.clone(), name.to_string());
         let shared_too = Arc::clone(self);
+        let remembered = self.remembered(&new.id).await?;
         let made = self.with_core(move |core| {
             let mut ids = Ids::new();
             for (service, tables) in &wanted {
@@ -168,7 +169,11 @@ impl Shared {
                     shared.deliver(core.drop_view(old)?);
                 }
                 let (schema, tells_time) = (Arc::clone(query.schema()), query.tells_time());
-                Ok((core.create_view(&full_name, query)?, schema, tells_time, ids))
+                let view = core.create_view(&full_name, query)?;
+                if let Some(remembered) = remembered {
+                    shared.resume(core, view, remembered);
+                }
+                Ok((view, schema, tells_time, ids))
             });
             // Tables that only the query that failed, or only the view that was replaced, would read.
             let released = shared_too.release_tables(core);
@@ -180,6 +185,7 @@ impl Shared {
         let shape = Arc::new(Shape::new(written, Arc::clone(&table))?);
         let definition = Definition {
             view,
+            id: new.id.clone(),
             sql: sql.clone(),
             schema,
             tells_time,

@@ -15,6 +15,8 @@ mod files;
 mod follow;
 mod fresh;
 mod history;
+mod journal;
+mod keep;
 mod metrics;
 mod place;
 mod poll;

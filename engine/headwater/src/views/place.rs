@@ -23,6 +23,7 @@ use tokio::runtime::Runtime;
 use tracing::warn;
 use url::Url;
 
+use super::journal::LOG;
 use crate::Result;
 
 /// Where the definitions of views and the checkpoints of what they read are kept.
@@ -105,6 +106,16 @@ pub(super) trait Place: Debug + Send + Sync {
     /// Writes a piece whose name no other has.
     fn add(&self, name: &str, bytes: &[u8]) -> std::io::Result<()>;
 
+    /// Adds to the end of a part; `false` where the place cannot. What was added outlives the process, and once it is [synced](Self::sync) the
+    /// machine's power.
+    fn append(&self, name: &str, bytes: &[u8]) -> std::io::Result<bool>;
+
+    /// Makes what was appended outlive the machine's power.
+    fn sync(&self, name: &str) -> std::io::Result<()>;
+
+    /// Cuts off what a part has after so many bytes.
+    fn cut(&self, name: &str, bytes: usize) -> std::io::Result<()>;
+
     /// Removes parts but these, and what was left unfinished.
     fn keep_only(&self, parts: &[String]) -> std::io::Result<()>;
 
@@ -113,7 +124,11 @@ pub(super) trait Place: Debug + Send + Sync {
 }
 
 /// What the name of a part ends with.
-const PART: &str = ".arrow";
+const PARTS: [&str; 2] = [".arrow", LOG];
+
+fn is_part(name: &str) -> bool {
+    PARTS.iter().any(|ending| name.ends_with(ending))
+}
 
 /// What the name of a file ends with that is being written.
 const UNFINISHED: &str = ".new";
@@ -178,11 +193,24 @@ impl Place for Directory {
         self.replace(name, bytes)
     }
 
+    fn append(&self, name: &str, bytes: &[u8]) -> std::io::Result<bool> {
+        File::options().append(true).open(self.path.join(name))?.write_all(bytes)?;
+        Ok(true)
+    }
+
+    fn sync(&self, name: &str) -> std::io::Result<()> {
+        File::options().append(true).open(self.path.join(name))?.sync_data()
+    }
+
+    fn cut(&self, name: &str, bytes: usize) -> std::io::Result<()> {
+        File::options().write(true).open(self.path.join(name))?.set_len(bytes as u64)
+    }
+
     fn keep_only(&self, parts: &[String]) -> std::io::Result<()> {
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name.ends_with(UNFINISHED) || (name.ends_with(PART) && !parts.contains(&name)) {
+            if name.ends_with(UNFINISHED) || (is_part(&name) && !parts.contains(&name)) {
                 fs::remove_file(entry.path())?;
             }
         }
@@ -199,6 +227,7 @@ impl Place for Directory {
 /// The pieces that are replaced, and so are claimed by each engine that opens the place.
 pub(super) const MANIFEST: &str = "manifest";
 pub(super) const DEFINITIONS: &str = "views.json";
+pub(super) const JOURNALS: &str = "journals.json";
 
 /// A prefix in an object store.
 ///
@@ -227,7 +256,7 @@ impl Objects {
         let runtime = threads.worker_threads(1).thread_name("views-state").enable_all().build().map_err(wrong)?;
         let owner = uuid::Uuid::new_v4().to_string();
         let objects = Self { store, prefix, owner, versions: Mutex::default(), runtime: Some(runtime) };
-        for name in [MANIFEST, DEFINITIONS] {
+        for name in [MANIFEST, DEFINITIONS, JOURNALS] {
             objects.claim(name).map_err(wrong)?;
         }
         Ok(objects)
@@ -357,10 +386,23 @@ impl Place for Objects {
         self.put_as(name, bytes.to_vec(), PutMode::Create).map(|_| ())
     }
 
+    fn append(&self, _: &str, _: &[u8]) -> std::io::Result<bool> {
+        Ok(false)
+    }
+
+    fn sync(&self, _: &str) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn cut(&self, name: &str, _: usize) -> std::io::Result<()> {
+        // An object is there whole or not at all.
+        Err(IoError::new(IoKind::InvalidData, format!("object \"{name}\" is damaged")))
+    }
+
     fn keep_only(&self, parts: &[String]) -> std::io::Result<()> {
         let (store, prefix) = (Arc::clone(&self.store), self.prefix.clone());
         let found = self.wait(async move { store.list(Some(&prefix)).try_collect::<Vec<_>>().await })?;
-        let is_left = |name: &str| name.ends_with(PART) && parts.iter().all(|part| part != name);
+        let is_left = |name: &str| is_part(name) && parts.iter().all(|part| part != name);
         for object in found.into_iter().filter(|object| object.location.filename().is_some_and(is_left)) {
             let store = Arc::clone(&self.store);
             match self.wait(async move { store.delete(&object.location).await }) {

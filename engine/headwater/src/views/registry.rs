@@ -18,6 +18,7 @@ use super::cover::Shape;
 use super::feed::Followed;
 use super::files::ViewFiles;
 use super::history::{Bounds, History};
+use super::journal::Frame;
 use super::place::StateStore;
 use super::store::{New, Store};
 use super::subscribe::ViewDelta;
@@ -119,6 +120,8 @@ pub(crate) struct Shared {
 #[derive(Debug, Clone)]
 pub(crate) struct Definition {
     pub(crate) view: ViewId,
+    /// What its journal is known by; one that is replaced has another.
+    pub(super) id: String,
     pub(crate) sql: String,
     /// Its columns.
     pub(crate) schema: SchemaRef,
@@ -262,12 +265,12 @@ impl Shared {
             let history = self.history(change.view);
             match change.first {
                 true => history.begin(epoch.number, vector),
-                false => history.push(Arc::new(ViewDelta {
-                    epoch: epoch.number,
-                    vector,
-                    delta: change.delta,
-                    restarted: false,
-                })),
+                false => {
+                    let (epoch, delta) = (epoch.number, change.delta);
+                    let told = ViewDelta { epoch, vector, delta, restarted: false };
+                    self.note(&history, &Frame::Delta(&told));
+                    history.push(Arc::new(told));
+                }
             }
         }
         self.news.send_replace(epoch.number);

@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 
 use super::ask::ViewName;
 use super::files::ViewFiles;
+use super::journal::Entry;
 use super::place::{DEFINITIONS, MANIFEST, Place, StateStore};
 use super::registry::{Definition, Shared};
 use crate::engine::WeakEngine;
@@ -26,13 +27,15 @@ const RETRY_MS_MAX: u64 = 5_000;
 /// What an engine keeps of its views.
 #[derive(Debug)]
 pub(super) struct Store {
-    place: Box<dyn Place>,
+    pub(super) place: Box<dyn Place>,
     /// One checkpoint at a time, and none once the engine has ended.
-    storing: Mutex<Stage>,
+    pub(super) storing: Mutex<Stage>,
+    /// Where the journals are, as the place's index says.
+    pub(super) journals: Mutex<Vec<Entry>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+pub(super) enum Stage {
     Open,
     Closed,
 }
@@ -40,6 +43,8 @@ enum Stage {
 /// A view that is to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct New {
+    /// What its journal is known by.
+    pub(super) id: String,
     pub(crate) name: ViewName,
     pub(crate) sql: String,
     pub(crate) search_path: Vec<String>,
@@ -49,7 +54,9 @@ pub(crate) struct New {
 
 impl Store {
     pub(super) fn open(store: &StateStore) -> Result<Self> {
-        Ok(Self { place: store.open()?, storing: Mutex::new(Stage::Open) })
+        let store = Self { place: store.open()?, storing: Mutex::new(Stage::Open), journals: Mutex::default() };
+        *store.journals.lock() = store.read_journals()?;
+        Ok(store)
     }
 
     /// Lets another engine have the place. What is being stored is finished first.
@@ -58,8 +65,16 @@ impl Store {
         self.place.close();
     }
 
-    /// The tables as they were stored last; none in a place that is new.
+    /// The tables as they were stored last; none in a place that is new. The number from which epochs go on is stored before any has it, so that an
+    /// engine that comes from the same tables, because this one stored nothing more, has others.
     pub(super) fn restore(&self, options: Options) -> Result<Maintenance> {
+        let mut maintenance = self.read(options)?;
+        let checkpoint = maintenance.checkpoint()?;
+        self.store(&checkpoint).map_err(|error| self.wrong(&error))?;
+        Ok(maintenance)
+    }
+
+    fn read(&self, options: Options) -> Result<Maintenance> {
         let manifest = self.place.read(MANIFEST).map_err(|error| self.wrong(&error))?;
         let Some(manifest) = manifest else { return Ok(Maintenance::new(options)) };
         // Until a view asks for the service again nothing depends on it.
@@ -84,8 +99,8 @@ impl Store {
         // What a checkpoint clears away must not be what is being written here.
         let _one_at_a_time = self.storing.lock();
         let line = |view: &New| {
-            let New { name, sql, search_path, file } = view;
-            json!({ "schema": name.schema, "name": name.name, "sql": sql, "search_path": search_path, "file": file })
+            let New { id, name, sql, search_path, file } = view;
+            json!({ "id": id, "schema": name.schema, "name": name.name, "sql": sql, "search_path": search_path, "file": file })
         };
         let text = json!({ "format": 1, "views": views.iter().map(line).collect::<Vec<_>>() }).to_string();
         self.place.replace(DEFINITIONS, text.as_bytes()).map_err(|error| self.wrong(&error))
@@ -106,10 +121,11 @@ impl Store {
             self.place.add(&part.name, &part.bytes)?;
         }
         self.place.replace(MANIFEST, &checkpoint.manifest)?;
-        self.place.keep_only(&checkpoint.needed)
+        let journals = self.journals.lock().iter().flat_map(Entry::pieces).collect::<Vec<_>>();
+        self.place.keep_only(&[checkpoint.needed.as_slice(), &journals].concat())
     }
 
-    fn wrong(&self, error: &std::io::Error) -> Error {
+    pub(super) fn wrong(&self, error: &std::io::Error) -> Error {
         SourceError::config(format!("{} cannot be used: {error}", self.place.name())).into()
     }
 }
@@ -140,6 +156,7 @@ impl Shared {
         if *stage == Stage::Closed {
             return Ok(Vector::default());
         }
+        self.checkpoint_journals(store);
         let mut core = self.core.lock();
         let vector = core.published().vector.clone();
         let checkpoint = core.checkpoint()?;
@@ -170,7 +187,7 @@ impl Shared {
         ordered.sort_by_key(|(_, definition)| definition.view);
         let mut views: Vec<New> = ordered
             .into_iter()
-            .map(|(name, Definition { sql, search_path, file, .. })| New { name, sql, search_path, file })
+            .map(|(name, Definition { id, sql, search_path, file, .. })| New { id, name, sql, search_path, file })
             .collect();
         let missing: Vec<New> = self
             .returning
@@ -278,7 +295,7 @@ impl Shared {
 impl ViewFiles {
     /// The views to begin with: those of a state directory that were made by SQL, and those of the files.
     pub(super) fn over(&self, stored: Vec<New>, search_path: &[String]) -> Vec<New> {
-        let mut views: Vec<New> = Vec::new();
+        let (mut views, mut known): (Vec<New>, Vec<New>) = (vec![], vec![]);
         for new in stored {
             match (self.view(&new.name), &new.file) {
                 (Some(view), None) => {
@@ -291,15 +308,19 @@ impl ViewFiles {
                     info!(view = %new.name, file, "materialized view dropped, since its file defines it no more")
                 }
                 // Below, in the files' order.
-                (Some(_), Some(_)) => {}
+                (Some(_), Some(_)) => known.push(new),
             }
         }
         let by_sql: Vec<ViewName> = views.iter().map(|new| new.name.clone()).collect();
-        let of_files = self.views.iter().filter(|view| !by_sql.contains(&view.name)).map(|view| New {
-            name: view.name.clone(),
-            sql: view.sql.clone(),
-            search_path: search_path.to_vec(),
-            file: Some(view.file_name()),
+        let of_files = self.views.iter().filter(|view| !by_sql.contains(&view.name)).map(|view| {
+            let same = known.iter().find(|known| known.name == view.name && known.sql == view.sql);
+            New {
+                id: same.map_or_else(new_id, |same| same.id.clone()),
+                name: view.name.clone(),
+                sql: view.sql.clone(),
+                search_path: search_path.to_vec(),
+                file: Some(view.file_name()),
+            }
         });
         of_files.chain(views).collect()
     }
@@ -310,10 +331,17 @@ fn is_final(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Denied | ErrorKind::Unsupported)
 }
 
+/// What the journal of a new view is known by.
+pub(super) fn new_id() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
+}
+
 fn stored(view: &Value) -> Option<New> {
     let text = |key: &str| view.get(key).and_then(Value::as_str).map(str::to_owned);
     let path = view.get("search_path")?.as_array()?;
     Some(New {
+        // Views that were stored before they had one get it now.
+        id: text("id").unwrap_or_else(new_id),
         name: ViewName { schema: text("schema")?, name: text("name")? },
         sql: text("sql")?,
         search_path: path.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect(),

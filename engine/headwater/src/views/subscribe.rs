@@ -12,7 +12,7 @@ use headwater_views::{Delta, Epoch, Shown, Vector, ViewId};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::ask::ViewName;
-use super::history::{History, Next};
+use super::history::{History, Missing, Next};
 use super::registry::{Shared, Views};
 use crate::error::Passed;
 use crate::opaque::Opaque;
@@ -39,6 +39,8 @@ pub struct Subscription {
     schema: SchemaRef,
     history: Opaque<Arc<History>>,
     place: Place,
+    /// What is told is kept over restarts.
+    is_kept: bool,
     /// Keeps the views' tasks going.
     views: Opaque<Arc<Views>>,
     /// One of the subscriptions that the engine takes.
@@ -90,16 +92,14 @@ impl Subscription {
                 if after > epoch.number {
                     return Err(never_published(name, after, epoch.number));
                 }
-                if let Some(since) = history.since().filter(|since| after < *since) {
-                    return Err(gone(name, after, since, epoch.number));
-                }
+                history.check(after).map_err(|reason| missing(name, after, reason, epoch.number))?;
                 Place::Before(begin)
             }
             Begin::Changes if shared.shown_now(&epoch, view).is_some() => Place::After(epoch.number),
             Begin::Changes | Begin::Snapshot => Place::Before(begin),
         };
         let (history, views) = (Opaque::new(history), Opaque::new(Arc::clone(views)));
-        Ok(Self { name: name.clone(), view, schema, history, place, views, _admitted: admitted })
+        Ok(Self { name: name.clone(), view, schema, history, place, is_kept: false, views, _admitted: admitted })
     }
 
     pub(super) fn view(&self) -> ViewId {
@@ -128,13 +128,19 @@ impl Subscription {
         loop {
             if let Place::Before(begin) = self.place {
                 let (after, snapshot) = self.settle(begin).await?;
-                self.place = Place::After(after);
                 if let Some((told, rows)) = snapshot {
+                    self.views.shared().keep_told(self.view, told.epoch).await;
+                    (self.place, self.is_kept) = (Place::After(after), true);
                     parts.extend(rows);
                     return Ok(told);
                 }
+                self.place = Place::After(after);
             }
             let Place::After(after) = self.place else { continue };
+            if !self.is_kept {
+                self.views.shared().keep_told(self.view, after).await;
+                self.is_kept = true;
+            }
             let mut moved = self.history.watch();
             match self.history.after(after) {
                 Next::Delta(delta) => {
@@ -142,9 +148,9 @@ impl Subscription {
                     parts.push_back(delta.delta.clone());
                     return Ok((*delta).clone());
                 }
-                Next::Gone { since } => {
+                Next::Missing(reason) => {
                     let newest = self.views.shared().published.latest().number;
-                    return Err(gone(&self.name, after, since, newest));
+                    return Err(missing(&self.name, after, reason, newest));
                 }
                 Next::Over => return Err(dropped(&self.name)),
                 // The sender lives as long as the history, which is held here.
@@ -181,7 +187,7 @@ impl Subscription {
             (epoch.view(view).cloned(), history.between(after, epoch.number), epoch.number)
         });
         let (shown, since, newest) = found.await?;
-        let (vector, since) = since.map_err(|since| gone(&self.name, after, since, newest))?;
+        let (vector, since) = since.map_err(|reason| missing(&self.name, after, reason, newest))?;
         let mut rows = shown.ok_or_else(|| dropped(&self.name))?.version.deltas()?;
         rows.extend(since.iter().map(|delta| delta.delta.negated()));
         Ok((self.all(after, vector), vec![Delta::sum(&self.schema, &rows)?]))
@@ -230,8 +236,12 @@ impl Shared {
     }
 }
 
-fn gone(view: &ViewName, wanted: u64, since: u64, newest: u64) -> Error {
-    Passed::History { view: view.to_string(), wanted, since, newest }.into_error()
+fn missing(view: &ViewName, wanted: u64, reason: Missing, newest: u64) -> Error {
+    let view = view.to_string();
+    match reason {
+        Missing::Gone { since } => Passed::History { view, wanted, since, newest }.into_error(),
+        Missing::Lost => Passed::Lost { view, wanted, newest }.into_error(),
+    }
 }
 
 fn never_published(view: &ViewName, wanted: u64, newest: u64) -> Error {

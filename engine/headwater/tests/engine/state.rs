@@ -40,7 +40,8 @@ async fn state_in_an_object_store_comes_back_without_reading_tables_anew() {
     engine.checkpoint().await.unwrap();
     let parts = names(&store).await;
     let part = parts.iter().find(|name| name.ends_with(".arrow") && name.starts_with("team/state")).unwrap();
-    let expected = ["team/other.arrow", "team/state/manifest", part, "team/state/views.json"];
+    let expected =
+        ["team/other.arrow", "team/state/journals.json", "team/state/manifest", part, "team/state/views.json"];
     assert_eq!(parts, expected, "what nobody needs is removed");
     let read = bank.snapshots();
     bank.commit(&[("accounts", 0, Some(1))]);

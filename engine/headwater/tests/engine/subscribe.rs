@@ -1,13 +1,18 @@
 //! SUBSCRIBE: whole epochs, from wherever the reader was, and the state that an answer over views is stamped with.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::array::cast::AsArray;
 use arrow::datatypes::{Int64Type, UInt64Type};
 use futures::{Stream, StreamExt};
-use headwater::{Begin, Engine, Error, ErrorKind, Session, ViewOptions};
+use headwater::{Begin, Engine, Error, ErrorKind, Session, StateStore, ViewOptions};
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
 
 use crate::ledger::Ledger;
 use crate::views::{DEADLINE, accounts, ask, number, quick, text, try_ask, until};
@@ -167,31 +172,190 @@ async fn epoch_that_is_not_held_is_refused_with_what_is_and_a_slow_reader_is_cut
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn epoch_of_before_a_restart_is_never_taken_for_one_of_after_it() {
+async fn epoch_of_an_engine_without_state_is_never_taken_for_one_of_another() {
+    let bank = accounts("bank");
+    let (engine, session) = engine_over(&bank, quick()).await;
+    ask(&session, ALL).await;
+    let mut client = Client::begin(&session, "SUBSCRIBE TO v.all WITH SNAPSHOT").await;
+    let mut held = Held::default();
+    let token = bank.commit(&[("accounts", 0, Some(1))]);
+    client.until(&mut held, &token).await;
+    drop((client, engine, session));
+    bank.commit(&[("accounts", 0, Some(2))]);
+    let (_engine, session) = engine_over(&bank, quick()).await;
+    ask(&session, ALL).await;
+    let (kind, message) = report(&session, &format!("SUBSCRIBE TO v.all FROM EPOCH {}", held.epoch)).await;
+    assert_eq!(kind, ErrorKind::HistoryGone, "{message}");
+    let (kind, message) = report(&session, "SUBSCRIBE TO v.all FROM EPOCH 18000000000000000000").await;
+    assert_eq!(kind, ErrorKind::HistoryGone);
+    assert!(message.contains("was never published here"), "{message}");
+    let mut anew = Held::default();
+    let mut client = Client::begin(&session, "SUBSCRIBE TO v.all WITH SNAPSHOT").await;
+    client.next(&mut anew).await.unwrap();
+    assert!(anew.epoch > held.epoch && anew.rows[&0] == 2, "{anew:?}");
+}
+
+/// An engine that stores its tables only when it is told to.
+async fn engine_in(bank: &Ledger, state: StateStore) -> (Engine, Session) {
+    let options = ViewOptions { state: Some(state), checkpoint_interval: Duration::from_secs(3_600), ..quick() };
+    engine_over(bank, options).await
+}
+
+/// A client that goes on from what it holds.
+async fn resumed(session: &Session, held: &Held) -> Client {
+    until(session, "SELECT state FROM headwater.views", "live").await;
+    Client::begin(session, &format!("SUBSCRIBE TO v.all FROM EPOCH {}", held.epoch)).await
+}
+
+fn copy(held: &Held) -> Held {
+    Held { rows: held.rows.clone(), epoch: held.epoch, vector: held.vector.clone() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn follower_goes_on_over_restarts_from_every_epoch_that_it_was_told() {
     let directory = tempfile::tempdir().unwrap();
-    for options in [quick(), ViewOptions { state: Some(directory.path().into()), ..quick() }] {
-        let bank = accounts("bank");
-        let (engine, session) = engine_over(&bank, options.clone()).await;
-        ask(&session, ALL).await;
-        let mut client = Client::begin(&session, "SUBSCRIBE TO v.all WITH SNAPSHOT").await;
+    let bank = accounts("bank");
+    let mut told: Vec<Held> = vec![];
+    for life in 0..4 {
+        let (engine, session) = engine_in(&bank, directory.path().into()).await;
         let mut held = Held::default();
-        let token = bank.commit(&[("accounts", 0, Some(1))]);
-        client.until(&mut held, &token).await;
-        engine.checkpoint().await.unwrap();
+        let mut client = match told.last() {
+            None => {
+                ask(&session, ALL).await;
+                Client::begin(&session, "SUBSCRIBE TO v.all WITH SNAPSHOT").await
+            }
+            Some(last) => {
+                held = copy(last);
+                resumed(&session, last).await
+            }
+        };
+        for round in 0..3 {
+            let token = bank.commit(&[("accounts", round, Some(life * 10 + round)), ("accounts", life + 20, Some(1))]);
+            client.until(&mut held, &token).await;
+            told.push(copy(&held));
+            // The tables of the first two lives are stored in their middle, those of the others are those of a life before.
+            if round == 1 && life < 2 {
+                engine.checkpoint().await.unwrap();
+            }
+        }
         drop((client, engine, session));
-        bank.commit(&[("accounts", 0, Some(2))]);
-        let (_engine, session) = engine_over(&bank, options).await;
-        try_ask(&session, ALL).await.ok();
-        until(&session, "SELECT state FROM headwater.views", "live").await;
-        let (kind, message) = report(&session, &format!("SUBSCRIBE TO v.all FROM EPOCH {}", held.epoch)).await;
+        // What happens while nobody is there is told by the next one.
+        bank.commit(&[("accounts", 5, (life % 2 == 0).then_some(life))]);
+    }
+    let (engine, session) = engine_in(&bank, directory.path().into()).await;
+    let last = bank.commit(&[("accounts", 9, None)]);
+    let mut newest = copy(told.last().unwrap());
+    resumed(&session, &newest).await.until(&mut newest, &last).await;
+    assert!(!newest.rows.contains_key(&9) && newest.rows[&20] == 1, "{newest:?}");
+    for held in &told {
+        let mut other = copy(held);
+        resumed(&session, held).await.until(&mut other, &last).await;
+        assert_eq!(other, newest, "from epoch {}", held.epoch);
+        let mut snapshot = Held::default();
+        let sql = format!("SUBSCRIBE TO v.all WITH SNAPSHOT FROM EPOCH {}", held.epoch);
+        Client::begin(&session, &sql).await.next(&mut snapshot).await.unwrap();
+        assert_eq!(&snapshot, held);
+    }
+    // Another view of the name has another history, over a restart too.
+    ask(&session, "CREATE OR REPLACE MATERIALIZED VIEW v.all AS SELECT id, amount + 1 AS amount FROM bank.accounts")
+        .await;
+    let from = format!("SUBSCRIBE TO v.all FROM EPOCH {}", newest.epoch);
+    assert_eq!(report(&session, &from).await.0, ErrorKind::HistoryGone);
+    engine.checkpoint().await.unwrap();
+    assert_eq!(journals(directory.path()), 0, "what no view needs is removed");
+    drop((engine, session));
+    let (_engine, session) = engine_in(&bank, directory.path().into()).await;
+    until(&session, "SELECT state FROM headwater.views", "live").await;
+    assert_eq!(report(&session, &from).await.0, ErrorKind::HistoryGone);
+}
+
+/// How many pieces of journals there are.
+fn journals(state: &Path) -> usize {
+    let files = std::fs::read_dir(state).unwrap().map(|entry| entry.unwrap().file_name());
+    files.filter(|name| name.to_string_lossy().starts_with("journal-")).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_damaged_of_a_journal_is_known_to_be_lost_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let bank = accounts("bank");
+    let (engine, session) = engine_in(&bank, directory.path().into()).await;
+    ask(&session, ALL).await;
+    let mut client = Client::begin(&session, "SUBSCRIBE TO v.all WITH SNAPSHOT").await;
+    let (mut held, mut told) = (Held::default(), vec![]);
+    for amount in 0..3 {
+        let token = bank.commit(&[("accounts", 0, Some(amount))]);
+        client.until(&mut held, &token).await;
+        told.push(copy(&held));
+    }
+    engine.checkpoint().await.unwrap();
+    drop((client, engine, session));
+    // The machine's power went: the last frame is not whole, and then something was written after it.
+    let log = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
+    let log = log.into_iter().find(|path| path.extension().is_some_and(|ending| ending == "log")).unwrap();
+    let mut bytes = std::fs::read(&log).unwrap();
+    bytes.truncate(bytes.len() - 3);
+    bytes.extend([7; 40]);
+    std::fs::write(&log, bytes).unwrap();
+    let last = bank.commit(&[("accounts", 0, Some(9))]);
+    for _ in 0..2 {
+        let (engine, session) = engine_in(&bank, directory.path().into()).await;
+        for held in &told[..2] {
+            let mut other = copy(held);
+            resumed(&session, held).await.until(&mut other, &last).await;
+            assert_eq!((other.rows[&0], other.rows.len()), (9, 10));
+        }
+        let (kind, message) = report(&session, &format!("SUBSCRIBE TO v.all FROM EPOCH {}", told[2].epoch)).await;
         assert_eq!(kind, ErrorKind::HistoryGone, "{message}");
-        let (kind, message) = report(&session, "SUBSCRIBE TO v.all FROM EPOCH 18000000000000000000").await;
-        assert_eq!(kind, ErrorKind::HistoryGone);
-        assert!(message.contains("was never published here"), "{message}");
-        let mut anew = Held::default();
-        let mut client = Client::begin(&session, "SUBSCRIBE TO v.all WITH SNAPSHOT").await;
-        client.next(&mut anew).await.unwrap();
-        assert!(anew.epoch > held.epoch && anew.rows[&0] == 2, "{anew:?}");
+        assert!(message.contains("what it told last was not kept"), "{message}");
+        drop((engine, session));
+    }
+    // A journal that cannot be read at all costs its followers a snapshot, and the view nothing.
+    std::fs::write(&log, b"nothing").unwrap();
+    let (_engine, session) = engine_in(&bank, directory.path().into()).await;
+    until(&session, "SELECT state FROM headwater.views", "live").await;
+    let (kind, message) = report(&session, &format!("SUBSCRIBE TO v.all FROM EPOCH {}", told[0].epoch)).await;
+    assert_eq!(kind, ErrorKind::HistoryGone, "{message}");
+    let mut anew = Held::default();
+    Client::begin(&session, "SUBSCRIBE TO v.all WITH SNAPSHOT").await.next(&mut anew).await.unwrap();
+    assert_eq!(anew.rows[&0], 9);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn object_store_keeps_what_was_told_up_to_each_checkpoint() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let state = || StateStore::Objects { store: Arc::clone(&store), prefix: "state".into() };
+    let bank = accounts("bank");
+    let mut held = Held::default();
+    let mut stored = vec![];
+    for life in 0..3 {
+        let (engine, session) = engine_in(&bank, state()).await;
+        let mut client = if life == 0 {
+            ask(&session, ALL).await;
+            Client::begin(&session, "SUBSCRIBE TO v.all WITH SNAPSHOT").await
+        } else {
+            resumed(&session, &held).await
+        };
+        for round in 0..3 {
+            let token = bank.commit(&[("accounts", life, Some(round))]);
+            client.until(&mut held, &token).await;
+            engine.checkpoint().await.unwrap();
+            stored.push(copy(&held));
+        }
+        let mut lost = copy(&held);
+        let token = bank.commit(&[("accounts", 8, Some(life))]);
+        client.until(&mut lost, &token).await;
+        drop((client, engine, session));
+        let (engine, session) = engine_in(&bank, state()).await;
+        until(&session, "SELECT state FROM headwater.views", "live").await;
+        let (kind, message) = report(&session, &format!("SUBSCRIBE TO v.all FROM EPOCH {}", lost.epoch)).await;
+        assert_eq!(kind, ErrorKind::HistoryGone, "{message}");
+        for from in &stored {
+            let mut other = copy(from);
+            resumed(&session, from).await.until(&mut other, &token).await;
+            assert_eq!(other.rows, lost.rows, "from epoch {}", from.epoch);
+        }
+        drop(engine);
     }
 }
 

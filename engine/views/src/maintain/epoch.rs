@@ -97,6 +97,12 @@ impl Vector {
     }
 }
 
+impl FromIterator<(Arc<str>, Position)> for Vector {
+    fn from_iter<T: IntoIterator<Item = (Arc<str>, Position)>>(positions: T) -> Self {
+        Self(positions.into_iter().collect())
+    }
+}
+
 impl fmt::Display for Vector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, (service, position)) in self.iter().enumerate() {

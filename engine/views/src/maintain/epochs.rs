@@ -258,16 +258,21 @@ impl Maintenance {
             return Ok(());
         }
         let inputs = view.query.inputs().to_vec();
-        let restarted = !view.is_live();
-        let delta = if restarted {
+        let mut first = false;
+        let delta = if !view.is_live() {
             if !self.are_ready(&inputs) || !self.is_settled(&view.sources) {
                 return Ok(());
             }
             let delta = self.start(id, &inputs)?;
-            match before {
+            // Whoever added up what was told before goes on from there.
+            let told = match before {
+                Some(before) => Some(before.version.deltas()?),
+                None => self.views.get_mut(&id).and_then(|view| view.told.take()),
+            };
+            first = told.is_none();
+            match told {
                 None => delta,
-                // Whoever added up what was told before goes on from there.
-                Some(before) => difference(&before.version, delta)?,
+                Some(told) => self.difference(id, &told, delta)?,
             }
         } else {
             let of_inputs = inputs.iter().filter_map(|input| deltas.get(input).map(|deltas| (*input, deltas.clone())));
@@ -287,7 +292,6 @@ impl Maintenance {
             let Some(view) = self.views.get_mut(&id) else { return Ok(()) };
             view.step(&changes)?
         };
-        let first = restarted && before.is_none();
         if !delta.is_empty() {
             deltas.insert(Input::View(id), vec![delta.clone()]);
         }
@@ -330,6 +334,12 @@ impl Maintenance {
         view.start(&contents, indexes, (Tables(&self.tables), self.now), self.options.load_rows)
     }
 
+    /// What turns rows that a view had into these.
+    fn difference(&self, id: ViewId, before: &[Delta], rows: Delta) -> Result<Delta> {
+        let gone = before.iter().map(Delta::negated).collect::<Vec<_>>();
+        Delta::sum(self.view(id)?.query.schema(), &[gone, vec![rows]].concat())
+    }
+
     /// All rows of an input.
     fn contents(&self, input: Input) -> Result<Contents> {
         match input {
@@ -341,10 +351,4 @@ impl Maintenance {
             }
         }
     }
-}
-
-/// What turns the rows of a version into these.
-fn difference(before: &Version, rows: Delta) -> Result<Delta> {
-    let gone = before.deltas()?.iter().map(Delta::negated).collect::<Vec<_>>();
-    Delta::sum(before.schema(), &[gone, vec![rows]].concat())
 }

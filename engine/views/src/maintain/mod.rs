@@ -23,7 +23,7 @@ use view::View;
 
 use crate::plan::{Input, Query};
 use crate::table::Table;
-use crate::{Error, Result};
+use crate::{Delta, Error, Result};
 
 /// A source of a [`Maintenance`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -386,6 +386,26 @@ impl Maintenance {
         self.next_view += 1;
         self.views.insert(id, View::new(name, query, sources, self.options.view_memory_bytes));
         Ok(id)
+    }
+
+    /// What readers were last told that a view's rows are, before the engine started: rows that add up to them. What it first shows is told as the
+    /// difference to them, so that whoever has them goes on from there.
+    ///
+    /// # Errors
+    /// The view has other columns, or is not there.
+    pub fn remember(&mut self, view: ViewId, told: Vec<Delta>) -> Result<()> {
+        let query = &self.view(view)?.query;
+        let wanted: Vec<_> = query.schema().fields().iter().map(|field| (field.name(), field.data_type())).collect();
+        for delta in &told {
+            let schema = delta.rows().schema();
+            if !schema.fields().iter().map(|field| (field.name(), field.data_type())).eq(wanted.iter().copied()) {
+                return Err(Error::name(format!("materialized view \"{}\" had other columns", self.view(view)?.name)));
+            }
+        }
+        if let Some(view) = self.views.get_mut(&view).filter(|view| !view.is_live()) {
+            view.told = Some(told);
+        }
+        Ok(())
     }
 
     /// Drops a view.

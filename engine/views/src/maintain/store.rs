@@ -21,7 +21,8 @@ pub(super) struct Storage {
 /// A table has at most so many parts before it is written anew.
 const PARTS_MAX: usize = 64;
 
-/// Epochs that may pass between two checkpoints: an engine that starts from one goes on after as many, so that no number comes twice.
+/// Epochs that may pass between two checkpoints: an engine that starts from one goes on after as many, so that no number comes twice. It has to
+/// store a checkpoint of its own before it tells anybody of an epoch.
 const EPOCHS_RESERVED: u64 = 1 << 32;
 
 impl Storage {

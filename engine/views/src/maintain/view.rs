@@ -18,6 +18,8 @@ pub(super) struct View {
     /// The sources that it reads, through other views too.
     pub(super) sources: BTreeSet<SourceId>,
     running: Option<Running>,
+    /// The rows that it was last told to have, before the engine started: what it first shows is the difference to them.
+    pub(super) told: Option<Vec<Delta>>,
     /// Why it goes no further.
     pub(super) failed: Option<Arc<str>>,
     pub(super) memory_limit: usize,
@@ -52,7 +54,7 @@ impl Contents {
 
 impl View {
     pub(super) fn new(name: &str, query: Query, sources: BTreeSet<SourceId>, memory_limit: usize) -> Self {
-        Self { name: name.into(), query, sources, running: None, failed: None, memory_limit }
+        Self { name: name.into(), query, sources, running: None, told: None, failed: None, memory_limit }
     }
 
     pub(super) fn is_live(&self) -> bool {
