@@ -19,6 +19,7 @@ mod large;
 mod mutants;
 mod one;
 mod servers;
+mod time;
 mod tokens;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
