@@ -133,6 +133,13 @@ pub(crate) fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> 
     Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
 }
 
+/// Whether the columns have the same names and types, in the same order.
+pub(crate) fn same_columns(one: &Schema, other: &Schema) -> bool {
+    let mut pairs = one.fields().iter().zip(other.fields());
+    one.fields().len() == other.fields().len()
+        && pairs.all(|(one, other)| one.name() == other.name() && one.data_type() == other.data_type())
+}
+
 /// The schema with every column nullable: what batches inside of a view are checked against, since rows that only name a key hold nothing
 /// elsewhere.
 pub(crate) fn loosened(schema: &Schema) -> SchemaRef {

@@ -21,6 +21,7 @@ pub use status::{Explained, Held, Report, SourceStatus, ViewChange, ViewState, V
 use store::Storage;
 use view::View;
 
+use crate::delta::same_columns;
 use crate::plan::{Input, Query};
 use crate::table::Table;
 use crate::{Delta, Error, Result};
@@ -394,13 +395,9 @@ impl Maintenance {
     /// # Errors
     /// The view has other columns, or is not there.
     pub fn remember(&mut self, view: ViewId, told: Vec<Delta>) -> Result<()> {
-        let query = &self.view(view)?.query;
-        let wanted: Vec<_> = query.schema().fields().iter().map(|field| (field.name(), field.data_type())).collect();
-        for delta in &told {
-            let schema = delta.rows().schema();
-            if !schema.fields().iter().map(|field| (field.name(), field.data_type())).eq(wanted.iter().copied()) {
-                return Err(Error::name(format!("materialized view \"{}\" had other columns", self.view(view)?.name)));
-            }
+        let held = self.view(view)?;
+        if told.iter().any(|delta| !same_columns(&delta.rows().schema(), held.query.schema())) {
+            return Err(Error::name(format!("materialized view \"{}\" had other columns", held.name)));
         }
         if let Some(view) = self.views.get_mut(&view).filter(|view| !view.is_live()) {
             view.told = Some(told);

@@ -20,6 +20,7 @@ pub use input::Input;
 pub(crate) use input::{Placeholder, placeholder};
 pub(crate) use time::{Moved, NOW_COLUMN, When, nanos_per};
 
+use crate::delta::same_columns;
 use crate::maintain::TableId;
 use crate::operator::{Operator, lookups};
 use crate::table::By;
@@ -136,14 +137,7 @@ fn is_work_table(scan: &TableScan) -> bool {
 }
 
 fn fits(scan: &TableScan, resolved: Resolved) -> Result<Resolved> {
-    let planned = scan.source.schema();
-    let same = planned.fields().len() == resolved.schema.fields().len()
-        && planned
-            .fields()
-            .iter()
-            .zip(resolved.schema.fields())
-            .all(|(planned, held)| planned.name() == held.name() && planned.data_type() == held.data_type());
-    if !same {
+    if !same_columns(&scan.source.schema(), &resolved.schema) {
         return Err(Error::query(format!("the columns of \"{}\" are not those that are held", scan.table_name)));
     }
     Ok(resolved)
