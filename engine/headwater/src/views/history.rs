@@ -1,7 +1,7 @@
 //! What a view's last epochs did to it, kept for those who follow it.
 //!
 //! There is one history for each view, and every subscription reads it at its own pace: a slow one holds up nobody and takes no memory of its
-//! own. A history is bounded in epochs and in bytes. Who wants to go on from before its oldest epoch is told so. With a state directory it outlives
+//! own. A history is bounded in epochs and in bytes. Who wants to go on from before its oldest epoch is told so. With a place for state it outlives
 //! the engine, in a [journal](super::journal).
 //!
 //! Invariant: every delta after the epoch `since` is held or yet to come, in the order of the epochs.
@@ -106,6 +106,16 @@ impl History {
         state.forget(self.bounds);
         drop(state);
         self.moved.send_replace(());
+    }
+
+    /// Whether it is written down what is told.
+    pub(super) fn has_journal(&self) -> bool {
+        self.journal.lock().as_ref().is_some_and(|journal| !journal.is_unwritten())
+    }
+
+    /// Whether an epoch at least as new was told already.
+    pub(super) fn is_told(&self, epoch: u64) -> bool {
+        self.state.lock().kept.as_ref().is_some_and(|kept| epoch <= kept.newest)
     }
 
     /// Somebody was told the rows of an epoch.
@@ -240,8 +250,11 @@ impl Kept {
     }
 }
 
+/// Of its rows alone: those that were read from a journal share the memory of what they were read with.
 fn bytes_of(delta: &ViewDelta) -> usize {
-    delta.delta.rows().get_array_memory_size() + size_of_val(delta.delta.weights()) + size_of::<ViewDelta>()
+    let columns = delta.delta.rows().columns().iter();
+    let rows: usize = columns.map(|column| column.to_data().get_slice_memory_size().unwrap_or_default()).sum();
+    rows + size_of_val(delta.delta.weights()) + size_of::<ViewDelta>()
 }
 
 #[cfg(test)]

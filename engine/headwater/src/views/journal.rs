@@ -23,10 +23,11 @@ use super::history::Kept;
 use super::place::Place;
 use super::subscribe::ViewDelta;
 
-/// What the name of a log's piece ends with.
-pub(super) const LOG: &str = ".log";
+/// What the names of all pieces begin with.
+pub(super) const PREFIX: &str = "journal-";
 
-/// What the name of the rows' piece ends with.
+/// What the name of a log's piece ends with, and that of the rows' piece.
+const LOG: &str = ".log";
 const ROWS: &str = ".arrow";
 
 /// Bytes of a log that are never too many.
@@ -54,25 +55,36 @@ pub(super) struct Entry {
     /// The view's own name, which no other ever has.
     pub(super) id: String,
     /// The epoch of the rows.
-    pub(super) epoch: u64,
-    pub(super) rows: String,
+    epoch: u64,
+    rows: String,
+    checksum: u32,
     /// The pieces of the log, in order.
-    pub(super) log: Vec<String>,
+    log: Vec<String>,
+    /// Bytes of the log as it was written, and how many may be added before it is written anew.
+    written: usize,
+    added_max: usize,
 }
 
 /// The journal of a view, being written.
 #[derive(Debug)]
 pub(super) struct Journal {
     pub(super) entry: Entry,
-    /// Bytes of the log, and how many it may have before it is written anew.
-    bytes: usize,
-    bytes_max: usize,
+    /// Bytes that were added to the log.
+    added: usize,
     /// What the place could not take yet.
     unsent: Vec<u8>,
-    /// What came since the journal is being written anew.
-    next: Option<Vec<u8>>,
+    next: Option<Next>,
     /// A frame is missing: nothing may be added any more.
     is_cut: bool,
+}
+
+/// What becomes of a journal that is written anew.
+#[derive(Debug)]
+enum Next {
+    /// It is being written; what came meanwhile.
+    Begun(Vec<u8>),
+    /// It is there and has everything, and is not in the index yet.
+    Written(Box<Journal>),
 }
 
 /// What a journal held.
@@ -87,21 +99,41 @@ pub(super) struct Remembered {
 impl Journal {
     /// The journal of a view that has none yet: what is added waits for the one that follows.
     pub(super) fn unwritten(id: &str) -> Self {
-        let entry = Entry { id: id.to_owned(), epoch: 0, rows: String::new(), log: vec![] };
-        Self { entry, bytes: 0, bytes_max: 0, unsent: vec![], next: None, is_cut: true }
+        let (rows, log) = Default::default();
+        let entry = Entry { id: id.to_owned(), epoch: 0, rows, checksum: 0, log, written: 0, added_max: 0 };
+        Self { entry, added: 0, unsent: vec![], next: None, is_cut: true }
+    }
+
+    pub(super) fn is_unwritten(&self) -> bool {
+        self.entry.rows.is_empty()
     }
 
     /// Writes a journal: the rows of a view in an epoch, and the log of what its history held then.
-    pub(super) fn write(place: &dyn Place, id: &str, epoch: u64, rows: &[Delta], kept: &Kept) -> std::io::Result<Self> {
+    pub(super) fn write(
+        place: &dyn Place,
+        id: &str,
+        epoch: u64,
+        rows: &[Delta],
+        mut kept: Kept,
+    ) -> std::io::Result<Self> {
+        // Who reads the log sees by it that nothing up to the rows is missing.
+        kept.told(epoch);
         let schema = rows.first().map_or_else(|| Arc::new(Schema::empty()), |rows| rows.rows().schema());
         let rows = encode_deltas(&schema, rows).map_err(|error| IoError::other(error.report()))?;
         let log = kept.frames().iter().map(encode).collect::<std::io::Result<Vec<_>>>()?.concat();
-        let entry = Entry { id: id.to_owned(), epoch, rows: piece(id, ROWS), log: vec![piece(id, LOG)] };
+        let entry = Entry {
+            id: id.to_owned(),
+            epoch,
+            rows: piece(id, ROWS),
+            checksum: crc32fast::hash(&rows),
+            log: vec![piece(id, LOG)],
+            written: log.len(),
+            // As much again may come as is there.
+            added_max: log.len().max(rows.len() / 2).max(LOG_BYTES),
+        };
         place.add(&entry.rows, &rows)?;
         place.add(&entry.log[0], &log)?;
-        // As much again may come as is there.
-        let bytes_max = log.len().max(rows.len() / 2).max(LOG_BYTES);
-        Ok(Self { entry, bytes: 0, bytes_max, unsent: vec![], next: None, is_cut: false })
+        Ok(Self { entry, added: 0, unsent: vec![], next: None, is_cut: false })
     }
 
     /// Adds a frame. An error says that the log ends here.
@@ -109,83 +141,113 @@ impl Journal {
         if self.is_cut && self.next.is_none() {
             return Ok(());
         }
-        let bytes = match encode(frame) {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                (self.is_cut, self.next) = (true, None);
-                return Err(error);
+        let pushed = encode(frame).and_then(|bytes| {
+            match &mut self.next {
+                Some(Next::Begun(collected)) => collected.extend_from_slice(&bytes),
+                Some(Next::Written(next)) => next.add(place, &bytes)?,
+                None => {}
             }
-        };
-        if let Some(next) = &mut self.next {
-            next.extend_from_slice(&bytes);
+            self.add(place, &bytes)
+        });
+        if pushed.is_err() {
+            self.cut();
         }
-        self.add(place, &bytes)
+        pushed
     }
 
     fn add(&mut self, place: &dyn Place, bytes: &[u8]) -> std::io::Result<()> {
         if self.is_cut {
             return Ok(());
         }
-        self.bytes += bytes.len();
-        let appended = self.entry.log.last().map_or(Ok(false), |log| place.append(log, bytes));
-        match appended {
-            Ok(true) => Ok(()),
-            Ok(false) if self.unsent.len() > 2 * self.bytes_max => {
-                (self.is_cut, self.unsent) = (true, vec![]);
-                Err(IoError::other("too much waits to be stored"))
-            }
-            Ok(false) => {
-                self.unsent.extend_from_slice(bytes);
-                Ok(())
-            }
-            Err(error) => {
-                self.is_cut = true;
-                Err(error)
-            }
+        self.added += bytes.len();
+        let is_there = self.entry.log.last().map_or(Ok(false), |log| place.append(log, bytes))?;
+        if !is_there {
+            self.unsent.extend_from_slice(bytes);
+        }
+        match self.unsent.len() > 2 * self.entry.added_max {
+            true => Err(IoError::other("too much waits to be stored")),
+            false => Ok(()),
         }
     }
 
     /// Whether it is to be written anew.
     pub(super) fn is_due(&self) -> bool {
-        self.is_cut || self.bytes > self.bytes_max || self.entry.log.len() > PIECES_MAX
+        self.is_cut || self.added > self.entry.added_max || self.entry.log.len() > PIECES_MAX
     }
 
-    /// Makes what was added outlive the machine's power.
-    pub(super) fn sync(&mut self, place: &dyn Place) -> std::io::Result<()> {
-        if self.is_cut {
-            return Ok(());
+    /// Nothing is added any more until it is written anew.
+    pub(super) fn cut(&mut self) {
+        (self.is_cut, self.unsent, self.next) = (true, vec![], None);
+    }
+
+    /// What waits to be stored as a piece of its own.
+    pub(super) fn take_unsent(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.unsent)
+    }
+
+    /// It could not be stored.
+    pub(super) fn put_back(&mut self, mut unsent: Vec<u8>) {
+        if !self.is_cut {
+            unsent.append(&mut self.unsent);
+            self.unsent = unsent;
         }
-        if !self.unsent.is_empty() {
-            let name = piece(&self.entry.id, LOG);
-            place.add(&name, &self.unsent)?;
-            self.entry.log.push(name);
-            self.unsent.clear();
-        }
-        self.entry.log.last().map_or(Ok(()), |log| place.sync(log))
+    }
+
+    /// A name for another piece of the log.
+    pub(super) fn new_piece(&self) -> String {
+        piece(&self.entry.id, LOG)
+    }
+
+    /// Another piece of the log is stored.
+    pub(super) fn stored(&mut self, piece: String) {
+        self.entry.log.push(piece);
     }
 
     /// From here on what is added is collected too, for the journal that follows this one.
     pub(super) fn begin_next(&mut self) {
-        self.next = Some(vec![]);
+        self.next = Some(Next::Begun(vec![]));
     }
 
-    /// What was collected.
-    pub(super) fn end_next(&mut self) -> std::io::Result<Vec<u8>> {
-        self.next.take().ok_or_else(|| IoError::other("a frame of a journal could not be written"))
-    }
-
-    /// Adds frames, so that they outlive the machine's power.
-    pub(super) fn add_all(&mut self, place: &dyn Place, frames: Vec<u8>) -> std::io::Result<()> {
-        if !frames.is_empty() {
-            self.add(place, &frames)?;
+    /// The journal that follows this one is written: what was collected goes there, and what is added from now on goes to both.
+    pub(super) fn set_next(&mut self, place: &dyn Place, mut next: Self) -> std::io::Result<()> {
+        let Some(Next::Begun(collected)) = self.next.take() else {
+            return Err(IoError::other("a frame of a journal could not be written"));
+        };
+        if !collected.is_empty() {
+            next.add(place, &collected)?;
         }
-        self.sync(place)
+        self.next = Some(Next::Written(Box::new(next)));
+        Ok(())
+    }
+
+    /// The entry of the journal that follows this one, once that has everything.
+    pub(super) fn next(&self) -> Option<Entry> {
+        match &self.next {
+            Some(Next::Written(next)) => Some(next.entry.clone()),
+            _ => None,
+        }
+    }
+
+    /// The journal that follows this one is in the index, and takes its place.
+    pub(super) fn follow(&mut self) {
+        if let Some(Next::Written(next)) = self.next.take() {
+            *self = *next;
+        }
+    }
+
+    /// Nothing follows it.
+    pub(super) fn forget_next(&mut self) {
+        self.next = None;
     }
 
     /// Reads a journal. What is damaged at its end is cut off.
     pub(super) fn read(place: &dyn Place, entry: Entry) -> std::io::Result<Remembered> {
         let damaged = |reason: String| IoError::new(std::io::ErrorKind::InvalidData, reason);
-        let (_, mut rows) = decode_deltas(&place.part(&entry.rows)?).map_err(|error| damaged(error.report()))?;
+        let rows = place.part(&entry.rows)?;
+        if crc32fast::hash(&rows) != entry.checksum {
+            return Err(damaged("the checksum of its rows is wrong".to_owned()));
+        }
+        let (_, mut rows) = decode_deltas(&rows).map_err(|error| damaged(error.report()))?;
         let (mut log, mut is_cut) = (Vec::new(), false);
         for (number, name) in entry.log.iter().enumerate() {
             let piece = place.part(name)?;
@@ -208,7 +270,9 @@ impl Journal {
             match (read, &mut kept) {
                 (Read::Since(epoch, vector), kept @ None) => *kept = Some(Kept::since(epoch, vector)),
                 (Read::Start(epoch), Some(kept)) => kept.start(epoch),
-                (Read::Told(epoch), Some(kept)) => kept.told(epoch),
+                (Read::Told(epoch), Some(kept)) => {
+                    kept.told(epoch);
+                }
                 (Read::Delta(delta), Some(kept)) => {
                     if delta.epoch > entry.epoch {
                         rows.push(delta.delta.clone());
@@ -218,19 +282,25 @@ impl Journal {
                 _ => return Err(damaged("it does not begin as a log does".to_owned())),
             }
         }
-        let kept = kept.ok_or_else(|| damaged("it is empty".to_owned()))?;
-        let bytes_max = log.len().max(LOG_BYTES);
-        let journal = Self { entry, bytes: 0, bytes_max, unsent: vec![], next: None, is_cut };
+        let kept = kept.filter(|kept| kept.newest() >= entry.epoch);
+        let kept = kept.ok_or_else(|| damaged("its log ends before its rows".to_owned()))?;
+        let added = log.len().saturating_sub(entry.written);
+        let journal = Self { entry, added, unsent: vec![], next: None, is_cut };
         Ok(Remembered { kept, rows, journal })
     }
 }
 
 /// A name that no other piece has, not even one of an engine that died before it was in the index.
 fn piece(id: &str, ending: &str) -> String {
-    format!("journal-{id}-{}{ending}", uuid::Uuid::new_v4().simple())
+    format!("{PREFIX}{id}-{}{ending}", uuid::Uuid::new_v4().simple())
 }
 
 impl Entry {
+    /// The piece to which is added.
+    pub(super) fn last(&self) -> Option<&str> {
+        self.log.last().map(String::as_str)
+    }
+
     /// The names of its pieces.
     pub(super) fn pieces(&self) -> impl Iterator<Item = String> + '_ {
         std::iter::once(self.rows.clone()).chain(self.log.iter().cloned())
@@ -240,8 +310,8 @@ impl Entry {
 /// The index of a place: where the journals are.
 pub(super) fn index(entries: &[Entry]) -> Vec<u8> {
     let line = |entry: &Entry| {
-        let Entry { id, epoch, rows, log } = entry;
-        json!({ "view": id, "epoch": epoch, "rows": rows, "log": log })
+        let Entry { id, epoch, rows, checksum, log, written, added_max } = entry;
+        json!({ "view": id, "epoch": epoch, "rows": rows, "checksum": checksum, "log": log, "written": written, "added_max": added_max })
     };
     json!({ "format": 1, "journals": entries.iter().map(line).collect::<Vec<_>>() }).to_string().into_bytes()
 }
@@ -251,9 +321,17 @@ pub(super) fn entries(index: &[u8]) -> Option<Vec<Entry>> {
     let index: Value = serde_json::from_slice(index).ok()?;
     let entry = |value: &Value| {
         let text = |key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
+        let number = |key: &str| value.get(key).and_then(Value::as_u64);
         let log = value.get("log")?.as_array()?.iter().map(|name| name.as_str().map(str::to_owned));
-        let epoch = value.get("epoch")?.as_u64()?;
-        Some(Entry { id: text("view")?, epoch, rows: text("rows")?, log: log.collect::<Option<_>>()? })
+        Some(Entry {
+            id: text("view")?,
+            epoch: number("epoch")?,
+            rows: text("rows")?,
+            checksum: number("checksum")?.try_into().ok()?,
+            log: log.collect::<Option<_>>()?,
+            written: number("written")?.try_into().ok()?,
+            added_max: number("added_max")?.try_into().ok()?,
+        })
     };
     index.get("journals")?.as_array()?.iter().map(entry).collect()
 }
@@ -324,7 +402,8 @@ fn next_frame(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (head, rest) = bytes.split_first_chunk::<HEAD>()?;
     let [length, checksum] = [&head[..4], &head[4..]].map(|part| part.try_into().map(u32::from_le_bytes));
     let (body, rest) = rest.split_at_checked(length.ok()? as usize)?;
-    (checksum.ok()? == crc32fast::hash(body)).then_some((body, rest))
+    // Zeros are no frame, though nothing has the checksum zero.
+    (!body.is_empty() && checksum.ok()? == crc32fast::hash(body)).then_some((body, rest))
 }
 
 /// How many of the bytes are whole frames.
@@ -386,7 +465,7 @@ mod tests {
         }
         kept.push(Arc::new(delta(91)));
         let rows = [delta(1).delta, delta(26).delta];
-        let mut journal = Journal::write(place.as_ref(), "v", 26, &rows, &kept).unwrap();
+        let mut journal = Journal::write(place.as_ref(), "v", 26, &rows, kept.clone()).unwrap();
         journal.push(place.as_ref(), &Frame::Delta(&delta(93))).unwrap();
         kept.push(Arc::new(delta(93)));
         for _ in 0..2 {
@@ -397,6 +476,14 @@ mod tests {
             // Half a frame is as if it had not been.
             place.append(&journal.entry.log[0], &encode(&Frame::Told(99)).unwrap()[..9]).unwrap();
         }
+        // A log that ends before the epoch of the rows would leave what is in between out.
+        let (log, frames) = (&journal.entry.log[0], kept.frames());
+        let is_before = |frame: &&Frame<'_>| !matches!(frame, Frame::Delta(delta) if delta.epoch == 26);
+        let before = frames.iter().take_while(is_before).map(|frame| encode(frame).unwrap().len()).sum();
+        place.cut(log, before).unwrap();
+        assert!(
+            Journal::read(place.as_ref(), journal.entry.clone()).unwrap_err().to_string().contains("before its rows")
+        );
         assert_eq!(entries(&index(&[journal.entry.clone()])), Some(vec![journal.entry]));
     }
 }

@@ -28,25 +28,35 @@ impl Store {
 
     /// Names another set of journals in the index.
     fn write_journals(&self, entries: Vec<Entry>) -> std::io::Result<()> {
+        // Until it is known to be there, the place may name what was known before or this.
+        self.journals.lock().1 = false;
         self.place.replace(JOURNALS, &journal::index(&entries))?;
-        *self.journals.lock() = entries;
+        *self.journals.lock() = (entries, true);
         Ok(())
     }
 
-    /// The index with this journal in it.
-    fn with_journal(&self, entry: &Entry) -> Vec<Entry> {
-        let mut entries = self.journals.lock().clone();
+    /// Names a journal in the index, in place of the one that its view had.
+    fn write_journal(&self, entry: Entry) -> std::io::Result<()> {
+        let mut entries = self.journals.lock().0.clone();
         entries.retain(|known| known.id != entry.id);
-        entries.push(entry.clone());
-        entries
+        entries.push(entry);
+        self.write_journals(entries)
+    }
+
+    /// Names a journal no more, from the next checkpoint on.
+    fn forget_journal(&self, id: &str) {
+        let mut journals = self.journals.lock();
+        journals.0.retain(|entry| entry.id != id);
+        journals.1 = false;
     }
 
     fn remembered(&self, id: &str) -> Option<Remembered> {
-        let entry = self.journals.lock().iter().find(|entry| entry.id == id).cloned()?;
+        let entry = self.journals.lock().0.iter().find(|entry| entry.id == id).cloned()?;
         match Journal::read(self.place.as_ref(), entry) {
             Ok(remembered) => Some(remembered),
             Err(error) => {
                 warn!(%error, "a view's journal cannot be read; its subscribers begin anew WITH SNAPSHOT");
+                self.forget_journal(id);
                 None
             }
         }
@@ -63,56 +73,64 @@ impl Shared {
     }
 
     /// From now on what a view's followers are told is kept, and that they were told of this epoch. What cannot be kept is told all the same.
-    pub(super) async fn keep_told(self: &Arc<Self>, view: ViewId, epoch: u64) {
-        if self.store.is_none() {
+    pub(super) async fn keep_told(self: &Arc<Self>, view: ViewId, history: &Arc<History>, epoch: u64) {
+        if self.store.is_none() || (history.has_journal() && history.is_told(epoch)) {
             return;
         }
-        let shared = Arc::clone(self);
-        let kept = tokio::task::spawn_blocking(move || shared.keep_told_now(view, epoch)).await;
+        let _one_at_a_time = self.keeping.lock().await;
+        let (shared, history) = (Arc::clone(self), Arc::clone(history));
+        let kept = tokio::task::spawn_blocking(move || shared.keep_told_now(view, &history, epoch)).await;
         let kept = kept.map_err(|error| refused("keeping what is told of a view", &error.to_string()));
         if let Err(error) = kept.and_then(|kept| kept) {
             warn!(error = error.report(), "what the followers of a view are told cannot be kept over a restart");
         }
     }
 
-    fn keep_told_now(&self, view: ViewId, epoch: u64) -> Result<()> {
+    fn keep_told_now(&self, view: ViewId, history: &History, epoch: u64) -> Result<()> {
         let Some(store) = &self.store else { return Ok(()) };
-        let history = self.history(view);
-        if history.journal.lock().is_none() {
+        if !history.has_journal() {
             let stage = store.storing.lock();
-            if *stage == Stage::Open && history.journal.lock().is_none() {
-                self.write_journal(store, view, &history).map_err(|error| store.wrong(&error))?;
+            if *stage == Stage::Open {
+                self.write_journal(store, view, history).map_err(|error| store.wrong(&error))?;
             }
         }
         // Every epoch up to the newest is noted already.
         let _core = self.core.lock();
         history.told(epoch);
-        self.note(&history, &Frame::Told(epoch));
+        self.note(history, &Frame::Told(epoch));
         Ok(())
     }
 
     /// Writes a view's journal, anew where it has one. Called while nothing else is being stored.
     fn write_journal(&self, store: &Store, view: ViewId, history: &History) -> std::io::Result<()> {
         let Some(id) = self.id_of(view) else { return Ok(()) };
+        let written = self.write_next(store, (view, &id), history);
+        match (&written, &mut *history.journal.lock()) {
+            (Ok(()), Some(journal)) => journal.follow(),
+            (Err(_), Some(journal)) => journal.forget_next(),
+            (_, None) => {}
+        }
+        written
+    }
+
+    /// Writes the journal that follows the one that a view has. Epochs wait for no more than what is added at the end of a file.
+    fn write_next(&self, store: &Store, (view, id): (ViewId, &str), history: &History) -> std::io::Result<()> {
+        let place = store.place.as_ref();
         let core = self.core.lock();
         let epoch = core.published();
         let (Some(shown), Some(kept)) = (epoch.view(view), history.kept()) else { return Ok(()) };
-        history.journal.lock().get_or_insert_with(|| Journal::unwritten(&id)).begin_next();
+        history.journal.lock().get_or_insert_with(|| Journal::unwritten(id)).begin_next();
         drop(core);
-        let written = shown
-            .version
-            .deltas()
-            .map_err(|error| std::io::Error::other(error.report()))
-            .and_then(|rows| Journal::write(store.place.as_ref(), &id, epoch.number, &rows, &kept));
-        let mut held = history.journal.lock();
-        let Some(before) = &mut *held else { return Ok(()) };
-        let next = before.end_next();
-        let mut journal = written?;
+        let rows = shown.version.deltas().map_err(|error| std::io::Error::other(error.report()))?;
+        let next = Journal::write(place, id, epoch.number, &rows, kept)?;
+        let entry = match &mut *history.journal.lock() {
+            Some(before) => before.set_next(place, next).map(|()| before.next())?,
+            None => None,
+        };
+        let Some(entry) = entry else { return Ok(()) };
         // Only a journal that has everything is named.
-        journal.add_all(store.place.as_ref(), next?)?;
-        store.write_journals(store.with_journal(&journal.entry))?;
-        *before = journal;
-        Ok(())
+        entry.last().map_or(Ok(()), |piece| place.sync(piece))?;
+        store.write_journal(entry)
     }
 
     fn id_of(&self, view: ViewId) -> Option<String> {
@@ -122,6 +140,8 @@ impl Shared {
 
     /// Makes journals outlive the machine's power, writes those anew that have grown too long, and forgets those of views that are gone.
     pub(super) fn checkpoint_journals(&self, store: &Store) {
+        // A view that comes back is among the definitions before it is no longer among those.
+        let returning: Vec<String> = self.returning.borrow().iter().map(|new| new.id.clone()).collect();
         let views: Vec<(String, ViewId)> = {
             let definitions = self.definitions.read();
             definitions.values().map(|definition| (definition.id.clone(), definition.view)).collect()
@@ -130,32 +150,58 @@ impl Shared {
         for (_, view) in &views {
             let history = self.histories.lock().get(view).cloned();
             let Some(history) = history else { continue };
-            let is_due = match &mut *history.journal.lock() {
-                None => continue,
-                Some(journal) if journal.is_due() => Ok(true),
-                Some(journal) => journal.sync(store.place.as_ref()).map(|()| {
-                    synced.push(journal.entry.clone());
-                    false
-                }),
-            };
-            let stored = match is_due {
-                Ok(true) => self.write_journal(store, *view, &history),
-                other => other.map(|_| ()),
-            };
-            if let Err(error) = stored {
-                warn!(%error, view = self.name_of(*view), "a view's journal could not be stored");
+            match self.checkpoint_journal(store, *view, &history) {
+                Ok(entry) => synced.extend(entry),
+                Err(error) => warn!(%error, view = self.name_of(*view), "a view's journal could not be stored"),
             }
         }
-        let mut entries = store.journals.lock().clone();
+        let (known, is_stored) = store.journals.lock().clone();
+        let mut entries = known.clone();
         for entry in synced {
-            entries.iter_mut().filter(|known| known.id == entry.id).for_each(|known| *known = entry.clone());
+            entries.retain(|known| known.id != entry.id);
+            entries.push(entry);
         }
-        let returning = self.returning.borrow().iter().map(|new| new.id.clone()).collect::<Vec<_>>();
         entries.retain(|entry| views.iter().any(|(id, _)| *id == entry.id) || returning.contains(&entry.id));
-        let is_known = *store.journals.lock() == entries;
-        if !is_known && let Err(error) = store.write_journals(entries) {
+        entries.sort_by(|one, other| one.id.cmp(&other.id));
+        if (!is_stored || known != entries)
+            && let Err(error) = store.write_journals(entries)
+        {
             warn!(%error, "the index of journals could not be stored");
         }
+    }
+
+    /// The entry of a journal that is stored; `None` of one that was written anew, or is not to be named.
+    fn checkpoint_journal(&self, store: &Store, view: ViewId, history: &History) -> std::io::Result<Option<Entry>> {
+        let place = store.place.as_ref();
+        let (unsent, new_piece, last) = match &mut *history.journal.lock() {
+            None => return Ok(None),
+            Some(journal) if journal.is_due() => (None, String::new(), None),
+            Some(journal) => {
+                (Some(journal.take_unsent()), journal.new_piece(), journal.entry.last().map(str::to_owned))
+            }
+        };
+        let Some(unsent) = unsent else { return self.write_journal(store, view, history).map(|()| None) };
+        // No epoch waits for this.
+        let stored = match unsent.is_empty() {
+            true => last.map_or(Ok(()), |piece| place.sync(&piece)),
+            false => place.add(&new_piece, &unsent),
+        };
+        let mut journal = history.journal.lock();
+        let Some(journal) = &mut *journal else { return Ok(None) };
+        match stored {
+            Ok(()) if unsent.is_empty() => {}
+            Ok(()) => journal.stored(new_piece),
+            // What could not be synced may be gone, and the next time would not tell.
+            Err(error) if unsent.is_empty() => {
+                journal.cut();
+                return Err(error);
+            }
+            Err(error) => {
+                journal.put_back(unsent);
+                return Err(error);
+            }
+        }
+        Ok(Some(journal.entry.clone()))
     }
 
     /// What the journal of a view has that is made again.
@@ -171,7 +217,7 @@ impl Shared {
     /// Goes on with a journal of an earlier engine, where it fits the view.
     pub(super) fn resume(&self, core: &mut Maintenance, view: ViewId, remembered: Remembered) {
         let Remembered { mut kept, rows, journal } = remembered;
-        let start = core.published().number;
+        let start = core.last_epoch();
         let fits = match kept.newest() > start {
             true => Err(refused("its journal", "it is of a later state than what is stored")),
             false => core.remember(view, rows).map_err(Error::from),

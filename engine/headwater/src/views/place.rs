@@ -18,12 +18,12 @@ use object_store::path::Path as ObjectPath;
 use object_store::{
     Error as ObjectError, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutResult, UpdateVersion, parse_url_opts,
 };
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Runtime;
 use tracing::warn;
 use url::Url;
 
-use super::journal::LOG;
+use super::journal::PREFIX;
 use crate::Result;
 
 /// Where the definitions of views and the checkpoints of what they read are kept.
@@ -123,11 +123,11 @@ pub(super) trait Place: Debug + Send + Sync {
     fn close(&self);
 }
 
-/// What the name of a part ends with.
-const PARTS: [&str; 2] = [".arrow", LOG];
+/// What the name of a part begins with: of a table's, and of a journal's.
+const PARTS: [&str; 2] = ["table-", PREFIX];
 
 fn is_part(name: &str) -> bool {
-    PARTS.iter().any(|ending| name.ends_with(ending))
+    PARTS.iter().any(|beginning| name.starts_with(beginning))
 }
 
 /// What the name of a file ends with that is being written.
@@ -139,8 +139,8 @@ const LOCK: &str = "lock";
 #[derive(Debug)]
 struct Directory {
     path: PathBuf,
-    /// Held while the engine lives.
-    lock: File,
+    /// Held while the engine lives; `None` once another may have the directory. Whatever is written is written while it is held.
+    lock: RwLock<Option<File>>,
 }
 
 impl Directory {
@@ -152,7 +152,7 @@ impl Directory {
         fs::create_dir_all(path).map_err(wrong)?;
         let lock = File::options().create(true).truncate(false).write(true).open(path.join(LOCK)).map_err(wrong)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), lock }),
+            Ok(()) => Ok(Self { path: path.to_owned(), lock: RwLock::new(Some(lock)) }),
             Err(TryLockError::WouldBlock) => {
                 let path = path.display();
                 let reason = format!("state directory \"{path}\" is in use by another engine; give each its own");
@@ -160,6 +160,17 @@ impl Directory {
             }
             Err(TryLockError::Error(error)) => Err(wrong(error)),
         }
+    }
+}
+
+impl Directory {
+    /// Does work while no other engine can have the directory.
+    fn writing<T>(&self, work: impl FnOnce() -> std::io::Result<T>) -> std::io::Result<T> {
+        let lock = self.lock.read();
+        if lock.is_none() {
+            return Err(IoError::new(IoKind::PermissionDenied, "the engine has ended"));
+        }
+        work()
     }
 }
 
@@ -178,11 +189,13 @@ impl Place for Directory {
 
     fn replace(&self, name: &str, bytes: &[u8]) -> std::io::Result<()> {
         let (path, unfinished) = (self.path.join(name), self.path.join(format!("{name}{UNFINISHED}")));
-        let mut file = File::create(&unfinished)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(unfinished, path)?;
-        File::open(&self.path)?.sync_all()
+        self.writing(|| {
+            let mut file = File::create(&unfinished)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(unfinished, path)?;
+            File::open(&self.path)?.sync_all()
+        })
     }
 
     fn part(&self, name: &str) -> std::io::Result<Vec<u8>> {
@@ -194,7 +207,7 @@ impl Place for Directory {
     }
 
     fn append(&self, name: &str, bytes: &[u8]) -> std::io::Result<bool> {
-        File::options().append(true).open(self.path.join(name))?.write_all(bytes)?;
+        self.writing(|| File::options().append(true).open(self.path.join(name))?.write_all(bytes))?;
         Ok(true)
     }
 
@@ -203,22 +216,25 @@ impl Place for Directory {
     }
 
     fn cut(&self, name: &str, bytes: usize) -> std::io::Result<()> {
-        File::options().write(true).open(self.path.join(name))?.set_len(bytes as u64)
+        self.writing(|| File::options().write(true).open(self.path.join(name))?.set_len(bytes as u64))
     }
 
     fn keep_only(&self, parts: &[String]) -> std::io::Result<()> {
-        for entry in fs::read_dir(&self.path)? {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name.ends_with(UNFINISHED) || (is_part(&name) && !parts.contains(&name)) {
-                fs::remove_file(entry.path())?;
+        self.writing(|| {
+            for entry in fs::read_dir(&self.path)? {
+                let entry = entry?;
+                let name = entry.file_name().to_string_lossy().into_owned();
+                if name.ends_with(UNFINISHED) || (is_part(&name) && !parts.contains(&name)) {
+                    fs::remove_file(entry.path())?;
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     fn close(&self) {
-        if let Err(error) = self.lock.unlock() {
+        let lock = self.lock.write().take();
+        if let Some(Err(error)) = lock.map(|lock| lock.unlock()) {
             warn!(%error, "state directory could not be unlocked; it is once the process ends");
         }
     }

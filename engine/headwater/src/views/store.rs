@@ -30,8 +30,8 @@ pub(super) struct Store {
     pub(super) place: Box<dyn Place>,
     /// One checkpoint at a time, and none once the engine has ended.
     pub(super) storing: Mutex<Stage>,
-    /// Where the journals are, as the place's index says.
-    pub(super) journals: Mutex<Vec<Entry>>,
+    /// Where the journals are, as the place's index says; and whether it does, or could not be written.
+    pub(super) journals: Mutex<(Vec<Entry>, bool)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub(crate) struct New {
 impl Store {
     pub(super) fn open(store: &StateStore) -> Result<Self> {
         let store = Self { place: store.open()?, storing: Mutex::new(Stage::Open), journals: Mutex::default() };
-        *store.journals.lock() = store.read_journals()?;
+        *store.journals.lock() = (store.read_journals()?, true);
         Ok(store)
     }
 
@@ -116,13 +116,15 @@ impl Store {
         views.iter().map(|view| stored(view).ok_or_else(|| damaged().into())).collect()
     }
 
+    /// Stores tables, and removes what nothing needs any more; not while the index of journals may name other pieces than is known.
     fn store(&self, checkpoint: &Checkpoint) -> std::io::Result<()> {
         for part in &checkpoint.parts {
             self.place.add(&part.name, &part.bytes)?;
         }
         self.place.replace(MANIFEST, &checkpoint.manifest)?;
-        let journals = self.journals.lock().iter().flat_map(Entry::pieces).collect::<Vec<_>>();
-        self.place.keep_only(&[checkpoint.needed.as_slice(), &journals].concat())
+        let (journals, is_stored) = self.journals.lock().clone();
+        let pieces: Vec<String> = journals.iter().flat_map(Entry::pieces).collect();
+        if is_stored { self.place.keep_only(&[checkpoint.needed.as_slice(), &pieces].concat()) } else { Ok(()) }
     }
 
     pub(super) fn wrong(&self, error: &std::io::Error) -> Error {

@@ -129,7 +129,7 @@ impl Subscription {
             if let Place::Before(begin) = self.place {
                 let (after, snapshot) = self.settle(begin).await?;
                 if let Some((told, rows)) = snapshot {
-                    self.views.shared().keep_told(self.view, told.epoch).await;
+                    self.views.shared().keep_told(self.view, &self.history, told.epoch).await;
                     (self.place, self.is_kept) = (Place::After(after), true);
                     parts.extend(rows);
                     return Ok(told);
@@ -138,7 +138,7 @@ impl Subscription {
             }
             let Place::After(after) = self.place else { continue };
             if !self.is_kept {
-                self.views.shared().keep_told(self.view, after).await;
+                self.views.shared().keep_told(self.view, &self.history, after).await;
                 self.is_kept = true;
             }
             let mut moved = self.history.watch();

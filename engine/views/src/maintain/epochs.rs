@@ -267,13 +267,21 @@ impl Maintenance {
             // Whoever added up what was told before goes on from there.
             let told = match before {
                 Some(before) => Some(before.version.deltas()?),
-                None => self.views.get_mut(&id).and_then(|view| view.told.take()),
+                None => self.view(id)?.told.clone(),
             };
             first = told.is_none();
-            match told {
-                None => delta,
-                Some(told) => self.difference(id, &told, delta)?,
+            let delta = match told {
+                None => Ok(delta),
+                Some(told) => self.difference(id, &told, delta),
+            };
+            if let Some(view) = self.views.get_mut(&id) {
+                match delta {
+                    Ok(_) => view.told = None,
+                    // What nobody can be told is not shown.
+                    Err(_) => view.give_up(),
+                }
             }
+            delta?
         } else {
             let of_inputs = inputs.iter().filter_map(|input| deltas.get(input).map(|deltas| (*input, deltas.clone())));
             let of_inputs: Deltas = of_inputs.collect();

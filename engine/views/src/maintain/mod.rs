@@ -449,6 +449,11 @@ impl Maintenance {
         self.published.latest()
     }
 
+    /// The number of the last epoch, published or of an engine before: those that follow have greater ones.
+    pub fn last_epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// Where readers find the newest epoch.
     pub fn reader(&self) -> Published {
         self.published.clone()

@@ -75,6 +75,11 @@ impl View {
         self.failed = None;
     }
 
+    /// Gives its state up.
+    pub(super) fn give_up(&mut self) {
+        self.running = None;
+    }
+
     /// Computes the view from the contents of its inputs. What it shows is the difference to what it showed before.
     pub(super) fn start(
         &mut self,
