@@ -73,6 +73,9 @@ impl Dialect for MysqlDialect {
     const NUMBERING: Numbering = Numbering::ByPlace;
     const HAVING: Having = Having::OnAggregates;
     const LIMIT_OF_NONE: Option<u64> = Some(u64::MAX);
+    // Left alone, MariaDB goes along an index of the groups' column and fetches each row of the table by its key, which takes twenty times as long as
+    // to read the table and sort.
+    const SUMMED_OUT_OF_ORDER: &'static str = "SQL_BIG_RESULT ";
 
     fn placeholder(&self, _: usize, remote_type: &str) -> String {
         match remote_type {
@@ -318,6 +321,27 @@ mod tests {
             "SELECT t1.c0, t1.c1 FROM (SELECT `c0` AS c0, count(*) AS c1 FROM `shop`.`orders` GROUP BY `c0`) t1 \
              WHERE (t1.c0 > ? OR t1.c1 > ?)"
         );
+    }
+
+    #[test]
+    fn sums_in_groups_by_which_rows_do_not_lie_are_not_made_along_an_index() {
+        let sum = |column| Aggregate {
+            function: AggregateFunction::Sum,
+            arg: Some(Expr::Column(column)),
+            condition: None,
+            data_type: DataType::Int64,
+        };
+        let number = |name| ColumnDef::new(name, DataType::Int64, "bigint(20)", ValueClass::Integer);
+        let table = || TableDef::new(["shop", "lines"], vec![number("order"), number("quantity")]);
+        let start = |table: TableDef, key, aggregate| {
+            let grouped = Relation::table(Arc::new(table)).aggregate(vec![Expr::Column(key)], vec![aggregate]);
+            text(&grouped).split('`').next().unwrap().to_owned()
+        };
+        assert_eq!(start(table(), 0, sum(1)), "SELECT SQL_BIG_RESULT ");
+        assert_eq!(start(table().with_key(["order"]), 1, sum(0)), "SELECT SQL_BIG_RESULT ");
+        assert_eq!(start(table().with_key(["order"]), 0, sum(1)), "SELECT ", "rows lie by their key");
+        assert_eq!(start(table(), 0, Aggregate::count_rows()), "SELECT ", "the index has all that is asked");
+        assert_eq!(start(table(), 0, sum(0)), "SELECT ");
     }
 
     #[test]

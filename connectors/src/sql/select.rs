@@ -4,9 +4,11 @@
 //! applies them; what comes out of that order starts a new block over the closed one (`FROM (SELECT ...) t1`). Inner and left joins
 //! put blocks that hold only rows side by side; semi and anti joins become IN and EXISTS.
 
+use std::sync::Arc;
+
 use headwater_source::{
-    Aggregate, ColumnDef, CompareOp, Expr, JoinKind, Node, Relation, RemoteStatement, Result, ServiceName, SortKey,
-    TableDef,
+    Aggregate, AggregateFunction, ColumnDef, CompareOp, Expr, JoinKind, Node, Relation, RemoteStatement, Result,
+    ServiceName, SortKey, TableDef,
 };
 
 use super::{Dialect, Equality, Having, Naming, Use, chain, quote};
@@ -44,6 +46,8 @@ struct Block {
     from: String,
     source: Source,
     filters: Vec<String>,
+    /// What stands between SELECT and its columns.
+    hint: &'static str,
     groups: Vec<String>,
     group_filters: Vec<String>,
     order: Vec<String>,
@@ -182,6 +186,9 @@ impl<'a, D: Dialect> Writer<'a, D> {
         }
         for aggregate in aggregates {
             texts.push(self.aggregate(aggregate, &block.scope)?);
+        }
+        if is_summed_out_of_order(input, keys, aggregates) {
+            block.hint = D::SUMMED_OUT_OF_ORDER;
         }
         block.stage = Stage::Groups;
         block.plain = vec![Plain::Computed; keys.len()];
@@ -343,6 +350,7 @@ impl Block {
             from,
             source: Source::One,
             filters: vec![],
+            hint: "",
             groups: vec![],
             group_filters: vec![],
             order: vec![],
@@ -368,7 +376,7 @@ impl Block {
     /// The SELECT without its limit.
     fn text(&self, items: &[String]) -> String {
         let items = if items.is_empty() { "1".to_owned() } else { items.join(", ") };
-        let mut text = format!("SELECT {items} FROM {}", self.from);
+        let mut text = format!("SELECT {}{items} FROM {}", self.hint, self.from);
         let conjunction = |parts: &[String]| chain(parts.to_vec(), " AND ");
         let mut clause = |word: &str, rest: String| {
             if !rest.is_empty() {
@@ -382,6 +390,23 @@ impl Block {
         clause(" ORDER BY ", self.order.join(", "));
         text
     }
+}
+
+/// Whether sums of other columns than the groups' are made of rows that do not lie in the order of the groups, though an index may be.
+fn is_summed_out_of_order(input: &Relation, keys: &[Expr], aggregates: &[Aggregate]) -> bool {
+    let column = |key: &Expr| match key {
+        Expr::Column(index) => input.origin(*index),
+        _ => None,
+    };
+    let leads = |(table, column): (&Arc<TableDef>, usize)| {
+        table.key.as_ref().and_then(|key| key.first()).is_some_and(|first| *first == table.columns[column].name)
+    };
+    let is_summed = |aggregate: &Aggregate| {
+        aggregate.function == AggregateFunction::Sum && aggregate.arg.as_ref().is_some_and(|arg| !keys.contains(arg))
+    };
+    let columns: Option<Vec<_>> = keys.iter().map(column).collect();
+    let is_other = columns.is_some_and(|columns| !columns.is_empty() && !columns.into_iter().any(leads));
+    is_other && aggregates.iter().any(is_summed)
 }
 
 /// Whether the relation is read as it lies, so that no text is used twice.

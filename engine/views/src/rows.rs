@@ -110,6 +110,20 @@ pub(crate) fn hash(bytes: &[u8]) -> u64 {
     HASHER.hash_one(bytes)
 }
 
+/// Whether two rows are equal. Most keys are short, and compared without a call.
+#[inline]
+pub(crate) fn same(one: &[u8], other: &[u8]) -> bool {
+    fn ends<const LEN: usize>(bytes: &[u8]) -> Option<([u8; LEN], [u8; LEN])> {
+        bytes.first_chunk().copied().zip(bytes.last_chunk().copied())
+    }
+    match one.len() {
+        len if len != other.len() => false,
+        8..=16 => ends::<8>(one) == ends::<8>(other),
+        17..=32 => ends::<16>(one) == ends::<16>(other),
+        _ => one == other,
+    }
+}
+
 /// Owned bytes, up to 22 of them in place.
 #[derive(Debug, Clone)]
 pub(crate) enum Bytes {
@@ -210,5 +224,24 @@ fn keyed_column(column: ArrayRef) -> ArrayRef {
             column
         }
         _ => column,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn rows_are_the_same_where_all_of_their_bytes_are(one in proptest::collection::vec(any::<u8>(), 0..40), at: usize, bit in 0_u32..8) {
+            prop_assert!(same(&one, &one.clone()));
+            prop_assert!(!same(&one, &[&one[..], &[0]].concat()));
+            if !one.is_empty() {
+                let mut other = one.clone();
+                other[at % one.len()] ^= 1 << bit;
+                prop_assert!(!same(&one, &other));
+            }
+        }
     }
 }

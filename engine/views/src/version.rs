@@ -4,7 +4,7 @@
 //! common. An epoch copies the masks of the chunks whose rows it took away and adds one chunk for what came. Chunks are merged as they come, so
 //! that there are a logarithm of the rows of small ones, and a chunk of which half is gone is written anew.
 
-use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{BooleanArray, BooleanBufferBuilder, UInt32Array};
@@ -111,8 +111,13 @@ pub(crate) struct Output {
     schema: SchemaRef,
     loose: SchemaRef,
     codec: Codec,
-    index: HashTable<Entry>,
+    /// The number of a row's entry.
+    index: HashTable<u32>,
+    entries: Vec<Entry>,
+    free: Vec<u32>,
     chunks: Vec<Arc<Chunk>>,
+    /// The entries of the rows of each chunk, those that are gone among them.
+    numbers: Vec<Vec<u32>>,
     heap: usize,
 }
 
@@ -125,11 +130,20 @@ struct Entry {
     place: u32,
 }
 
+/// Rows that came: where they are in what changed, their weights, and their entries.
+#[derive(Debug, Default)]
+struct Come {
+    rows: Vec<u32>,
+    weights: Vec<i64>,
+    numbers: Vec<u32>,
+}
+
 impl Output {
     pub(crate) fn new(schema: SchemaRef) -> Result<Self> {
         let codec = Codec::new(schema.fields().iter().map(|field| field.data_type()))?;
         let loose = crate::delta::loosened(&schema);
-        Ok(Self { schema, loose, codec, index: HashTable::new(), chunks: vec![], heap: 0 })
+        let (index, heap) = (HashTable::new(), 0);
+        Ok(Self { schema, loose, codec, index, entries: vec![], free: vec![], chunks: vec![], numbers: vec![], heap })
     }
 
     pub(crate) fn version(&self) -> Version {
@@ -147,46 +161,82 @@ impl Output {
 
     pub(crate) fn bytes(&self) -> usize {
         let chunks: usize = self.chunks.iter().map(|chunk| chunk.rows.get_array_memory_size()).sum();
-        self.heap + self.index.capacity() * (size_of::<Entry>() + 1) + chunks
+        let numbers: usize = self.numbers.iter().map(Vec::capacity).sum();
+        self.heap
+            + self.entries.capacity() * size_of::<Entry>()
+            + self.index.capacity() * (size_of::<u32>() + 1)
+            + (numbers + self.free.capacity()) * size_of::<u32>()
+            + chunks
     }
 
     /// Applies an epoch's deltas. Returns what they come to: each row once, with the weight that it gained or lost.
     pub(crate) fn apply(&mut self, deltas: &[Delta]) -> Result<Delta> {
-        let change = sums(&self.codec, deltas)?;
-        let (mut rows, mut weights) = (Vec::with_capacity(change.len()), Vec::with_capacity(change.len()));
-        let (mut come, mut come_weights) = (Vec::new(), Vec::new());
-        let mut dead: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-        for (row, change) in &change {
+        let changes: Vec<(Bytes, i64)> = sums(&self.codec, deltas)?.into_iter().collect();
+        let columns = self.codec.decode(changes.iter().map(|(row, _)| row.as_slice()))?;
+        let changed = batch(&self.loose, columns, changes.len())?;
+        let mut come = Come::default();
+        let mut dead: Vec<Vec<u32>> = vec![vec![]; self.chunks.len()];
+        let mut weights = Vec::with_capacity(changes.len());
+        for (place, (row, change)) in changes.into_iter().enumerate() {
+            weights.push(change);
             let hashed = hash(row.as_slice());
-            let mut now = *change;
-            if let Ok(entry) = self.index.find_entry(hashed, |entry| entry.row == *row) {
-                now += entry.get().weight;
-                dead.entry(entry.get().chunk).or_default().push(entry.get().place);
-                let (gone, _) = entry.remove();
-                self.heap -= gone.row.heap();
+            let entries = &self.entries;
+            let known = self.index.find_entry(hashed, |number| entries[*number as usize].row == row);
+            let before = match &known {
+                Ok(known) => {
+                    let entry = &self.entries[*known.get() as usize];
+                    dead[entry.chunk as usize].push(entry.place);
+                    entry.weight
+                }
+                Err(_) => 0,
+            };
+            let now = before + change;
+            match known {
+                _ if now < 0 => return Err(Error::invariant("a row of the view is there less than no times")),
+                Ok(known) if now == 0 => {
+                    let (number, _) = known.remove();
+                    self.forget(number);
+                }
+                Ok(known) => {
+                    let number = *known.get();
+                    self.entries[number as usize].weight = now;
+                    come.push(narrow(place), now, number);
+                }
+                Err(_) => {
+                    let number = self.enter(Entry { row, weight: now, chunk: 0, place: 0 });
+                    let entries = &self.entries;
+                    self.index.insert_unique(hashed, number, |number| hash(entries[*number as usize].row.as_slice()));
+                    come.push(narrow(place), now, number);
+                }
             }
-            if now < 0 {
-                return Err(Error::invariant("a row of the view is there less than no times"));
-            }
-            if now > 0 {
-                come.push(row);
-                come_weights.push(now);
-            }
-            rows.push(row.as_slice());
-            weights.push(*change);
         }
         self.bury(dead);
-        for (rows, weights) in come.chunks(CHUNK_ROWS).zip(come_weights.chunks(CHUNK_ROWS)) {
-            self.push(rows, weights)?;
+        for from in (0..come.rows.len()).step_by(CHUNK_ROWS) {
+            self.push(&changed, &come, from..come.rows.len().min(from + CHUNK_ROWS))?;
         }
         self.compact()?;
-        let columns = self.codec.decode(rows.iter().copied())?;
-        Delta::new(batch(&self.loose, columns, rows.len())?, weights)
+        Delta::new(changed, weights)
     }
 
-    fn bury(&mut self, dead: BTreeMap<u32, Vec<u32>>) {
-        for (chunk, places) in dead {
-            let chunk = Arc::make_mut(&mut self.chunks[chunk as usize]);
+    fn enter(&mut self, entry: Entry) -> u32 {
+        self.heap += entry.row.heap();
+        if let Some(number) = self.free.pop() {
+            self.entries[number as usize] = entry;
+            return number;
+        }
+        self.entries.push(entry);
+        narrow(self.entries.len() - 1)
+    }
+
+    fn forget(&mut self, number: u32) {
+        let gone = std::mem::replace(&mut self.entries[number as usize].row, Bytes::from(&[][..]));
+        self.heap -= gone.heap();
+        self.free.push(number);
+    }
+
+    fn bury(&mut self, dead: Vec<Vec<u32>>) {
+        for (chunk, places) in dead.into_iter().enumerate().filter(|(_, places)| !places.is_empty()) {
+            let chunk = Arc::make_mut(&mut self.chunks[chunk]);
             let rows = chunk.rows.num_rows();
             let mut live = BooleanBufferBuilder::new(rows);
             match &chunk.live {
@@ -199,20 +249,18 @@ impl Output {
         }
     }
 
-    fn push(&mut self, rows: &[&Bytes], weights: &[i64]) -> Result<()> {
-        let columns = self.codec.decode(rows.iter().map(|row| row.as_slice()))?;
-        let number = narrow(self.chunks.len());
-        for (place, (row, weight)) in rows.iter().zip(weights).enumerate() {
-            let entry = Entry { row: (*row).clone(), weight: *weight, chunk: number, place: narrow(place) };
-            self.heap += entry.row.heap();
-            self.index.insert_unique(hash(row.as_slice()), entry, |entry| hash(entry.row.as_slice()));
-        }
+    /// Adds a chunk of some of the rows that came.
+    fn push(&mut self, changed: &RecordBatch, come: &Come, of: Range<usize>) -> Result<()> {
+        let rows = take_record_batch(changed, &UInt32Array::from(come.rows[of.clone()].to_vec()))?;
+        let (weights, numbers) = (&come.weights[of.clone()], come.numbers[of].to_vec());
         self.chunks.push(Arc::new(Chunk {
-            rows: batch(&self.loose, columns, rows.len())?,
+            live_rows: rows.num_rows(),
+            rows,
             weights: weights.iter().any(|weight| *weight != 1).then(|| weights.into()),
             live: None,
-            live_rows: rows.len(),
         }));
+        self.numbers.push(numbers);
+        self.place(self.chunks.len() - 1);
         Ok(())
     }
 
@@ -226,15 +274,16 @@ impl Output {
         let half_gone = |chunk: &Arc<Chunk>| chunk.live_rows * 2 < chunk.rows.num_rows();
         while let Some(place) = self.chunks.iter().position(half_gone) {
             match self.gather(&[place])? {
-                Some(chunk) => {
-                    self.chunks[place] = Arc::new(chunk);
-                    self.relocate(place)?;
+                Some((chunk, numbers)) => {
+                    (self.chunks[place], self.numbers[place]) = (Arc::new(chunk), numbers);
+                    self.place(place);
                 }
                 None => {
                     // The last chunk takes its place, so that no other has to be renumbered.
                     self.chunks.swap_remove(place);
+                    self.numbers.swap_remove(place);
                     if place < self.chunks.len() {
-                        self.relocate(place)?;
+                        self.place(place);
                     }
                 }
             }
@@ -247,41 +296,45 @@ impl Output {
         let places: Vec<usize> = (first..self.chunks.len()).collect();
         let merged = self.gather(&places)?;
         self.chunks.truncate(first);
-        if let Some(chunk) = merged {
+        self.numbers.truncate(first);
+        if let Some((chunk, numbers)) = merged {
             self.chunks.push(Arc::new(chunk));
-            self.relocate(first)?;
+            self.numbers.push(numbers);
+            self.place(first);
         }
         Ok(())
     }
 
-    /// The live rows of some chunks in one; `None` where there are none.
-    fn gather(&self, places: &[usize]) -> Result<Option<Chunk>> {
-        let (mut batches, mut weights) = (Vec::new(), Vec::new());
-        for chunk in places.iter().map(|place| &self.chunks[*place]) {
+    /// The live rows of some chunks in one, with their entries; `None` where there are none.
+    fn gather(&self, places: &[usize]) -> Result<Option<(Chunk, Vec<u32>)>> {
+        let (mut batches, mut weights, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
+        for (chunk, of_chunk) in places.iter().map(|place| (&self.chunks[*place], &self.numbers[*place])) {
             let once = Chunk { weights: None, ..chunk.as_ref().clone() };
             batches.push(once.read(&self.loose)?);
             weights.extend(
                 chunk.places().map(|place| chunk.weights.as_ref().map_or(1, |weights| weights[place as usize])),
             );
+            numbers.extend(chunk.places().map(|place| of_chunk[place as usize]));
         }
         let rows = arrow::compute::concat_batches(&self.loose, &batches)?;
         let live_rows = rows.num_rows();
         let weights = weights.iter().any(|weight| *weight != 1).then(|| weights.into());
-        Ok((live_rows > 0).then_some(Chunk { rows, weights, live: None, live_rows }))
+        Ok((live_rows > 0).then_some((Chunk { rows, weights, live: None, live_rows }, numbers)))
     }
 
-    /// Tells the index where the rows of a chunk stand.
-    fn relocate(&mut self, number: usize) -> Result<()> {
-        let chunk = Arc::clone(&self.chunks[number]);
-        let rows = self.codec.encode(chunk.rows.columns(), chunk.rows.num_rows())?;
-        for place in chunk.places() {
-            let bytes = rows.bytes(place as usize);
-            let entry = self
-                .index
-                .find_mut(hash(bytes), |entry| entry.row.as_slice() == bytes)
-                .ok_or_else(|| Error::invariant("a row of a version is not in its index"))?;
+    /// Tells the entries of a chunk's rows where they stand.
+    fn place(&mut self, number: usize) {
+        for place in self.chunks[number].places() {
+            let entry = &mut self.entries[self.numbers[number][place as usize] as usize];
             (entry.chunk, entry.place) = (narrow(number), place);
         }
-        Ok(())
+    }
+}
+
+impl Come {
+    fn push(&mut self, row: u32, weight: i64, number: u32) {
+        self.rows.push(row);
+        self.weights.push(weight);
+        self.numbers.push(number);
     }
 }

@@ -2,6 +2,7 @@
 //! local copy, also where the keys turn out otherwise than the statistics say.
 
 use arrow::util::pretty::pretty_format_batches;
+use headwater_sql_tests::mysql::MysqlDatabase;
 use headwater_sql_tests::postgres::PostgresDatabase;
 use headwater_sql_tests::services::{Reference, Services};
 
@@ -267,4 +268,24 @@ async fn groups_of_a_key_are_asked_in_parts_and_a_long_list_of_integers_as_one_v
         let (sent, rows) = of_shop.fold((0, 0), |(sent, rows), of| (sent + of.statements, rows + of.rows));
         assert!(sent >= statements_min && rows <= rows_max, "{query}: {:#?}", log.statements());
     }
+}
+
+/// 100,000 orders of four lines each: as many as MariaDB is asked for in parts.
+const FOUR_LINES: &str = "CREATE TABLE sold (order_id bigint, line int, quantity int, PRIMARY KEY (order_id, line)); \
+    INSERT INTO sold SELECT seq DIV 4, seq % 4, seq % 50 FROM seq_0_to_399999; ANALYZE TABLE sold";
+
+#[tokio::test]
+async fn source_that_is_asked_for_groups_in_parts_makes_them_beneath_a_join_as_well() {
+    let (crm, shop) = (PostgresDatabase::with(MANY_ORDERS).await, MysqlDatabase::with(FOUR_LINES).await);
+    let services = Services::new().with_postgres("crm", &crm.url()).with_mysql("shop", &shop.url());
+    let engine = services.engine().await;
+    let reference = Reference::copy(&engine, &["crm.wanted", "shop.sold"]).await;
+    let query = "SELECT w.order_id, count(*) AS n, sum(l.quantity) AS total FROM crm.wanted w JOIN shop.sold l ON l.order_id = w.order_id \
+        WHERE w.order_id < 200 GROUP BY w.order_id";
+    reference.agrees(&engine, query).await.unwrap();
+    let answer = engine.sql(query).await.unwrap();
+    let log = answer.remote_statements();
+    answer.collect().await.unwrap();
+    let rows: u64 = log.statements().iter().filter(|sent| sent.service == "shop").map(|sent| sent.rows).sum();
+    assert_eq!(rows, 98, "a row for each order and none for each line: {:#?}", log.statements());
 }

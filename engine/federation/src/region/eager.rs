@@ -154,7 +154,8 @@ fn grouped(
     }
     let Some(partials) = Partials::of(inlined, ours.schema()) else { return Ok(None) };
     let partial = LogicalPlan::Aggregate(Aggregate::try_new(Arc::clone(ours), keys, partials.exprs.clone())?);
-    if !Grower::default().groups_at_source(&partial)? {
+    // A source that is asked in parts groups each of them: the groups are put together above the join either way.
+    if !Grower::of_partial(vec![Arc::clone(partial.schema())]).groups_at_source(&partial)? {
         return Ok(None);
     }
     partial_schemas.push(Arc::clone(partial.schema()));

@@ -9,22 +9,59 @@ use headwater_source::{Change, Kept, RowChanges, RowOp};
 
 use super::difference::Difference;
 use super::{Table, WARM_ROWS};
+use crate::arrangement::narrow;
 use crate::delta::batch;
 use crate::places::warm;
-use crate::rows::{Bytes, Encoded, hash};
+use crate::rows::{Bytes, Encoded, hash, same};
 use crate::{Delta, Result};
 
 /// What an epoch of so many rows touches is no reason to keep memory for the next one.
 const TOUCHED_KEPT: usize = 16_384;
 
+/// What was there before an epoch, of each key that it touched, in the order in which it did.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    keys: Vec<Before>,
+    index: HashTable<u32>,
+}
+
 /// What was there of a key before the epoch: other columns and a count; `None` where it was not there.
 #[derive(Debug)]
-pub(super) struct Before {
+struct Before {
     hash: u64,
     key: Bytes,
     row: Option<(Bytes, i64)>,
     /// Where it is now.
     now: Option<u32>,
+}
+
+impl Touched {
+    fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
+        let is_same = |number: &u32| {
+            let before = &self.keys[*number as usize];
+            before.hash == hash && same(before.key.as_slice(), key)
+        };
+        self.index.find(hash, is_same).copied()
+    }
+
+    fn reserve(&mut self, keys: usize) {
+        self.keys.reserve(keys);
+        self.index.reserve(keys, |number| self.keys[*number as usize].hash);
+    }
+
+    fn push(&mut self, before: Before) {
+        let (hash, number) = (before.hash, narrow(self.keys.len()));
+        self.keys.push(before);
+        self.index.insert_unique(hash, number, |number| self.keys[*number as usize].hash);
+    }
+
+    fn clear(&mut self) {
+        if self.keys.capacity() > TOUCHED_KEPT * 2 {
+            *self = Self::default();
+        }
+        self.keys.clear();
+        self.index.clear();
+    }
 }
 
 impl Table {
@@ -36,7 +73,7 @@ impl Table {
                     let key = Bytes::from(self.held.key(place));
                     self.remember(hash(key.as_slice()), key.as_slice(), Some(place));
                 }
-                self.touched.iter_mut().for_each(|before| before.now = None);
+                self.touched.keys.iter_mut().for_each(|before| before.now = None);
                 self.empty();
                 Ok(())
             }
@@ -52,7 +89,7 @@ impl Table {
         let (keys, others) = self.encode(&changes.rows)?;
         let hashes = keys.hashes(changes.ops.len());
         let mut warm = 0;
-        self.touched.reserve(hashes.len().min(TOUCHED_KEPT) / 2, |before| before.hash);
+        self.touched.reserve(hashes.len().min(TOUCHED_KEPT) / 2);
         let mut kept = changes.kept.iter().peekable();
         let mut taken: Option<(Bytes, Bytes)> = None;
         let mut row = 0;
@@ -174,26 +211,23 @@ impl Table {
     }
 
     fn remember(&mut self, hashed: u64, key: &[u8], place: Option<u32>) {
-        let is_same = |before: &Before| before.hash == hashed && before.key.as_slice() == key;
-        if self.touched.find(hashed, is_same).is_none() {
+        if self.touched.find(hashed, key).is_none() {
             let row = place.map(|place| self.entry(place)).map(|entry| (entry.others.into(), entry.count));
-            let before = Before { hash: hashed, key: key.into(), row, now: place };
-            self.touched.insert_unique(hashed, before, |before| before.hash);
+            self.touched.push(Before { hash: hashed, key: key.into(), row, now: place });
         }
     }
 
     /// Notes where a key is after it was touched.
     fn stands_at(&mut self, hashed: u64, key: &[u8], now: Option<u32>) {
-        let is_same = |before: &Before| before.hash == hashed && before.key.as_slice() == key;
-        if let Some(before) = self.touched.find_mut(hashed, is_same) {
-            before.now = now;
+        if let Some(number) = self.touched.find(hashed, key) {
+            self.touched.keys[number as usize].now = now;
         }
     }
 
     /// The difference to what was there before the epoch.
     pub(crate) fn difference(&self) -> Result<Vec<Delta>> {
         let mut difference = Difference::default();
-        for some in self.touched.iter().collect::<Vec<_>>().chunks(WARM_ROWS) {
+        for some in self.touched.keys.chunks(WARM_ROWS) {
             warm(some.iter().filter_map(|before| before.now).map(|place| self.held.first(place)));
             for Before { key, row, now, .. } in some {
                 let now = now.map(|place| self.entry(place));
@@ -210,21 +244,18 @@ impl Table {
     /// The epoch is over: what was there before it is forgotten.
     pub(crate) fn finish(&mut self) {
         self.touched.clear();
-        if self.touched.capacity() > TOUCHED_KEPT * 2 {
-            self.touched = HashTable::new();
-        }
     }
 
     /// Puts back what was there before the epoch.
     pub(crate) fn undo(&mut self) {
         let touched = std::mem::take(&mut self.touched);
-        for Before { hash, key, .. } in &touched {
+        for Before { hash, key, .. } in &touched.keys {
             if let Some(place) = self.place(*hash, key.as_slice()) {
                 self.count -= self.entry(place).count;
                 self.remove(*hash, place);
             }
         }
-        for Before { hash, key, row, .. } in touched {
+        for Before { hash, key, row, .. } in touched.keys {
             if let Some((others, count)) = row {
                 let back = self.insert(hash, key.as_slice(), others.as_slice(), count);
                 back.expect("Invariant: what the epoch took away left its place free");

@@ -1,5 +1,7 @@
 //! What turns the rows of a table before into those now.
 
+use crate::rows::same;
+
 /// Rows with weights, as bytes.
 #[derive(Default)]
 pub(super) struct Difference<'a> {
@@ -18,7 +20,7 @@ impl<'a> Difference<'a> {
     /// What turns the row before into the row now.
     pub(super) fn add(&mut self, key: &'a [u8], before: Option<(&'a [u8], i64)>, now: Option<(&'a [u8], i64)>) {
         match (before, now) {
-            (Some((old, before)), Some((new, now))) if old == new => {
+            (Some((old, before)), Some((new, now))) if same(old, new) => {
                 if now != before {
                     self.push(key, new, now - before);
                 }

@@ -13,7 +13,7 @@ use super::layout::Span;
 use crate::arrangement::narrow;
 use crate::packed::Packed;
 use crate::places::{Places, warm};
-use crate::rows::{Fixed, hash};
+use crate::rows::{Fixed, hash, same};
 
 /// Columns by which rows are looked up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,7 +157,7 @@ impl Index {
         self.spans.iter().all(|span| {
             let Some((part, rest)) = key.split_at_checked(span.len()) else { return false };
             key = rest;
-            span.of(row) == part
+            same(span.of(row), part)
         })
     }
 

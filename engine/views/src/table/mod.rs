@@ -17,10 +17,9 @@ use std::sync::Arc;
 use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use hashbrown::HashTable;
 use headwater_source::TableDef;
 
-use changes::Before;
+use changes::Touched;
 use difference::Difference;
 use index::Index;
 pub(crate) use index::{By, InUse};
@@ -31,7 +30,7 @@ pub(crate) use lookup::Lookup;
 use crate::delta::{batch, loosened, same_columns};
 use crate::packed::Packed;
 use crate::places::{Places, warm};
-use crate::rows::{Bytes, Codec, Encoded, hash};
+use crate::rows::{Bytes, Codec, Encoded, hash, same};
 use crate::{Delta, Error, Result};
 
 /// Rows per batch of what a table holds.
@@ -58,7 +57,7 @@ pub(crate) struct Table {
     count: i64,
     indexes: Vec<Index>,
     /// What was there before the epoch, of each key that it touched.
-    touched: HashTable<Before>,
+    touched: Touched,
 }
 
 /// A row by its key; without a key, a row of all columns and how often it is there. What is held of the second is its count.
@@ -107,7 +106,7 @@ impl Table {
             held: Packed::default(),
             count: 0,
             indexes: vec![],
-            touched: HashTable::new(),
+            touched: Touched::default(),
         })
     }
 
@@ -120,7 +119,7 @@ impl Table {
     /// Gives its rows up.
     pub(crate) fn clear(&mut self) {
         self.empty();
-        self.touched = HashTable::new();
+        self.touched = Touched::default();
     }
 
     pub(crate) fn full_name(&self) -> &str {
@@ -259,7 +258,7 @@ impl Table {
     }
 
     fn place(&self, hashed: u64, key: &[u8]) -> Option<u32> {
-        self.rows.find(hashed, |place| self.held.key(place) == key)
+        self.rows.find(hashed, |place| same(self.held.key(place), key))
     }
 
     fn entry(&self, place: u32) -> Entry<'_> {
