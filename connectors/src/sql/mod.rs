@@ -110,8 +110,8 @@ pub(crate) trait Dialect {
     /// The limit that stands before an offset where there is none, for sources that have no offset without a limit.
     const LIMIT_OF_NONE: Option<u64> = None;
 
-    /// What stands between SELECT and its columns where rows are summed in groups of other columns than those by which they lie.
-    const SUMMED_OUT_OF_ORDER: &'static str = "";
+    /// What stands between SELECT and its columns where more is read of each row than what it is grouped by, and rows do not lie by that.
+    const GROUPED_OUT_OF_ORDER: &'static str = "";
 
     /// When columns are written with their table's alias.
     const NAMING: Naming = Naming::WhereNeeded;

@@ -187,8 +187,8 @@ impl<'a, D: Dialect> Writer<'a, D> {
         for aggregate in aggregates {
             texts.push(self.aggregate(aggregate, &block.scope)?);
         }
-        if is_summed_out_of_order(input, keys, aggregates) {
-            block.hint = D::SUMMED_OUT_OF_ORDER;
+        if is_grouped_out_of_order(input, keys, aggregates) {
+            block.hint = D::GROUPED_OUT_OF_ORDER;
         }
         block.stage = Stage::Groups;
         block.plain = vec![Plain::Computed; keys.len()];
@@ -392,8 +392,8 @@ impl Block {
     }
 }
 
-/// Whether sums of other columns than the groups' are made of rows that do not lie in the order of the groups, though an index may be.
-fn is_summed_out_of_order(input: &Relation, keys: &[Expr], aggregates: &[Aggregate]) -> bool {
+/// Whether groups are made of rows that do not lie in their order, while an index may, and more is read of each row than what it is grouped by.
+fn is_grouped_out_of_order(input: &Relation, keys: &[Expr], aggregates: &[Aggregate]) -> bool {
     let column = |key: &Expr| match key {
         Expr::Column(index) => input.origin(*index),
         _ => None,
@@ -401,12 +401,25 @@ fn is_summed_out_of_order(input: &Relation, keys: &[Expr], aggregates: &[Aggrega
     let leads = |(table, column): (&Arc<TableDef>, usize)| {
         table.key.as_ref().and_then(|key| key.first()).is_some_and(|first| *first == table.columns[column].name)
     };
-    let is_summed = |aggregate: &Aggregate| {
-        aggregate.function == AggregateFunction::Sum && aggregate.arg.as_ref().is_some_and(|arg| !keys.contains(arg))
-    };
     let columns: Option<Vec<_>> = keys.iter().map(column).collect();
-    let is_other = columns.is_some_and(|columns| !columns.is_empty() && !columns.into_iter().any(leads));
-    is_other && aggregates.iter().any(is_summed)
+    if columns.is_none_or(|columns| columns.is_empty() || columns.into_iter().any(leads)) {
+        return false;
+    }
+    let reads_more = |expr: &Expr| {
+        let mut more = false;
+        expr.visit_columns(&mut |index| more |= !keys.contains(&Expr::Column(index)));
+        more
+    };
+    // A least or greatest value stands at an end of the index.
+    let is_summed = |aggregate: &Aggregate| {
+        matches!(aggregate.function, AggregateFunction::Sum | AggregateFunction::Count)
+            && aggregate.arg.as_ref().is_some_and(reads_more)
+    };
+    let filters = match input.node() {
+        Node::Filter { filters, .. } => filters.as_slice(),
+        _ => &[],
+    };
+    aggregates.iter().any(is_summed) || filters.iter().any(reads_more)
 }
 
 /// Whether the relation is read as it lies, so that no text is used twice.

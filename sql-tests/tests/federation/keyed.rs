@@ -271,8 +271,8 @@ async fn groups_of_a_key_are_asked_in_parts_and_a_long_list_of_integers_as_one_v
 }
 
 /// 100,000 orders of four lines each: as many as MariaDB is asked for in parts.
-const FOUR_LINES: &str = "CREATE TABLE sold (order_id bigint, line int, quantity int, PRIMARY KEY (order_id, line)); \
-    INSERT INTO sold SELECT seq DIV 4, seq % 4, seq % 50 FROM seq_0_to_399999; ANALYZE TABLE sold";
+const FOUR_LINES: &str = "CREATE TABLE sold (id bigint PRIMARY KEY, order_id bigint, quantity int, KEY (order_id)); \
+    INSERT INTO sold SELECT seq, seq DIV 4, seq % 50 FROM seq_0_to_399999; ANALYZE TABLE sold";
 
 #[tokio::test]
 async fn source_that_is_asked_for_groups_in_parts_makes_them_beneath_a_join_as_well() {
@@ -287,5 +287,5 @@ async fn source_that_is_asked_for_groups_in_parts_makes_them_beneath_a_join_as_w
     let log = answer.remote_statements();
     answer.collect().await.unwrap();
     let rows: u64 = log.statements().iter().filter(|sent| sent.service == "shop").map(|sent| sent.rows).sum();
-    assert_eq!(rows, 98, "a row for each order and none for each line: {:#?}", log.statements());
+    assert_eq!(rows, 99, "a row for each order and none for each line: {:#?}", log.statements());
 }
