@@ -174,6 +174,8 @@ impl<'a, D: Dialect> Writer<'a, D> {
         columns: &[ColumnDef],
     ) -> Result<Block> {
         let mut block = self.block(input)?;
+        // Nothing else than a table's own column has an index.
+        let mut may_be_indexed = block.stage == Stage::Rows;
         if block.stage != Stage::Rows {
             block = self.closed(block);
         }
@@ -182,12 +184,13 @@ impl<'a, D: Dialect> Writer<'a, D> {
             let text = self.value(key, &block.scope)?;
             let by = self.dialect.column(column, text.clone(), Use::Group);
             texts.push(self.dialect.group_value(column, &text, &by));
+            may_be_indexed &= by == text;
             block.groups.push(by);
         }
         for aggregate in aggregates {
             texts.push(self.aggregate(aggregate, &block.scope)?);
         }
-        if is_grouped_out_of_order(input, keys, aggregates) {
+        if may_be_indexed && is_grouped_out_of_order(input, keys, aggregates) {
             block.hint = D::GROUPED_OUT_OF_ORDER;
         }
         block.stage = Stage::Groups;
@@ -205,6 +208,11 @@ impl<'a, D: Dialect> Writer<'a, D> {
         block.order = sort.iter().map(|key| self.sort_key(*key, &block.scope)).collect::<Result<_>>()?;
         block.skip = skip;
         block.limit = Some(limit).filter(|limit| *limit < u64::MAX);
+        // The first groups of an index are there after a few rows.
+        let is_of_groups = |key: &SortKey| block.plain.get(key.column) != Some(&Plain::Aggregated);
+        if block.limit.is_some() && sort.iter().all(is_of_groups) {
+            block.hint = "";
+        }
         block.stage = Stage::Cut;
         Ok(block)
     }

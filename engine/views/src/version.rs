@@ -15,7 +15,7 @@ use arrow::record_batch::RecordBatch;
 use hashbrown::HashTable;
 
 use crate::arrangement::narrow;
-use crate::delta::{batch, sums};
+use crate::delta::{batch, sums, take_columns};
 use crate::rows::{Bytes, Codec, hash};
 use crate::{Delta, Error, Result};
 
@@ -251,7 +251,8 @@ impl Output {
 
     /// Adds a chunk of some of the rows that came.
     fn push(&mut self, changed: &RecordBatch, come: &Come, of: Range<usize>) -> Result<()> {
-        let rows = take_record_batch(changed, &UInt32Array::from(come.rows[of.clone()].to_vec()))?;
+        let rows = take_columns(changed.columns(), &come.rows[of.clone()])?;
+        let rows = batch(&self.loose, rows, of.len())?;
         let (weights, numbers) = (&come.weights[of.clone()], come.numbers[of].to_vec());
         self.chunks.push(Arc::new(Chunk {
             live_rows: rows.num_rows(),

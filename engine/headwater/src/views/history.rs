@@ -9,6 +9,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use arrow::array::{Array, ArrayRef};
+use arrow::datatypes::DataType;
 use headwater_views::Vector;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -252,8 +254,12 @@ impl Kept {
 
 /// Of its rows alone: those that were read from a journal share the memory of what they were read with.
 fn bytes_of(delta: &ViewDelta) -> usize {
-    let columns = delta.delta.rows().columns().iter();
-    let rows: usize = columns.map(|column| column.to_data().get_slice_memory_size().unwrap_or_default()).sum();
+    let bytes = |column: &ArrayRef| match column.data_type() {
+        // Their values are not counted.
+        DataType::Utf8View | DataType::BinaryView => column.get_array_memory_size(),
+        _ => column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size()),
+    };
+    let rows: usize = delta.delta.rows().columns().iter().map(bytes).sum();
     rows + size_of_val(delta.delta.weights()) + size_of::<ViewDelta>()
 }
 

@@ -77,9 +77,17 @@ impl Shared {
         if self.store.is_none() || (history.has_journal() && history.is_told(epoch)) {
             return;
         }
-        let _one_at_a_time = self.keeping.lock().await;
+        // The writing goes on where whoever waits for it does not, and no other begins meanwhile.
+        let first = match history.has_journal() {
+            true => None,
+            false => Some(Arc::clone(&self.keeping).lock_owned().await),
+        };
         let (shared, history) = (Arc::clone(self), Arc::clone(history));
-        let kept = tokio::task::spawn_blocking(move || shared.keep_told_now(view, &history, epoch)).await;
+        let kept = tokio::task::spawn_blocking(move || {
+            let _one_at_a_time = first;
+            shared.keep_told_now(view, &history, epoch)
+        });
+        let kept = kept.await;
         let kept = kept.map_err(|error| refused("keeping what is told of a view", &error.to_string()));
         if let Err(error) = kept.and_then(|kept| kept) {
             warn!(error = error.report(), "what the followers of a view are told cannot be kept over a restart");
@@ -90,14 +98,14 @@ impl Shared {
         let Some(store) = &self.store else { return Ok(()) };
         if !history.has_journal() {
             let stage = store.storing.lock();
-            if *stage == Stage::Open {
+            if *stage == Stage::Open && !history.has_journal() {
                 self.write_journal(store, view, history).map_err(|error| store.wrong(&error))?;
             }
         }
         // Every epoch up to the newest is noted already.
         let _core = self.core.lock();
-        history.told(epoch);
         self.note(history, &Frame::Told(epoch));
+        history.told(epoch);
         Ok(())
     }
 
@@ -227,6 +235,9 @@ impl Shared {
                 error = error.report(),
                 "what a view's followers were told is of no use; they begin anew WITH SNAPSHOT"
             );
+            if let Some(store) = &self.store {
+                store.forget_journal(&journal.entry.id);
+            }
             return;
         }
         let newest = kept.newest();

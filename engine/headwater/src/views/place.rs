@@ -418,8 +418,12 @@ impl Place for Objects {
     fn keep_only(&self, parts: &[String]) -> std::io::Result<()> {
         let (store, prefix) = (Arc::clone(&self.store), self.prefix.clone());
         let found = self.wait(async move { store.list(Some(&prefix)).try_collect::<Vec<_>>().await })?;
-        let is_left = |name: &str| is_part(name) && parts.iter().all(|part| part != name);
-        for object in found.into_iter().filter(|object| object.location.filename().is_some_and(is_left)) {
+        // What lies below another prefix is another engine's.
+        let is_left = |location: &ObjectPath| {
+            let name = location.filename().filter(|name| is_part(name) && *location == self.path(name));
+            name.is_some_and(|name| parts.iter().all(|part| part != name))
+        };
+        for object in found.into_iter().filter(|object| is_left(&object.location)) {
             let store = Arc::clone(&self.store);
             match self.wait(async move { store.delete(&object.location).await }) {
                 Err(error) if error.kind() != IoKind::NotFound => return Err(error),

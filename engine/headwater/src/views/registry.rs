@@ -107,8 +107,8 @@ pub(crate) struct Shared {
     /// was never ahead of that.
     pub(super) behind: Mutex<BTreeSet<String>>,
     pub(super) store: Option<Store>,
-    /// One first subscription of a view at a time is written down, so that no more threads wait for it.
-    pub(super) keeping: tokio::sync::Mutex<()>,
+    /// One first journal of a view at a time is written, so that no more threads wait for it.
+    pub(super) keeping: Arc<tokio::sync::Mutex<()>>,
     /// One statement that defines views at a time.
     pub(super) defining: tokio::sync::Mutex<()>,
     /// The views of the state directory are being brought back, and no source is followed yet.
@@ -168,7 +168,7 @@ impl Views {
             followed: RwLock::default(),
             behind: Mutex::new(behind),
             store,
-            keeping: tokio::sync::Mutex::default(),
+            keeping: Arc::default(),
             defining: tokio::sync::Mutex::default(),
             restoring: AtomicBool::new(false),
             returning: watch::Sender::new(vec![]),

@@ -263,12 +263,12 @@ impl Maintenance {
             if !self.are_ready(&inputs) || !self.is_settled(&view.sources) {
                 return Ok(());
             }
-            let delta = self.start(id, &inputs)?;
             // Whoever added up what was told before goes on from there.
             let told = match before {
                 Some(before) => Some(before.version.deltas()?),
                 None => self.view(id)?.told.clone(),
             };
+            let delta = self.start(id, &inputs)?;
             first = told.is_none();
             let delta = match told {
                 None => Ok(delta),
