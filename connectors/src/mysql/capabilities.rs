@@ -14,8 +14,8 @@
 
 use arrow::datatypes::DataType;
 use headwater_source::{
-    AggregateFunction, Call, Capabilities, ColumnDef, Conditions, Expr, Function, JoinKind, Operator, Purpose, Queries,
-    Rule, ScalarValue, Support, ValueClass,
+    AggregateFunction, Call, Capabilities, ColumnDef, Conditions, Expr, Function, JoinKind, ListLookup, Operator,
+    Purpose, Queries, Rule, ScalarValue, Support, ValueClass,
 };
 
 use super::{range, types};
@@ -25,6 +25,7 @@ pub(crate) const CAPABILITIES: Capabilities = Capabilities::new("mysql", RULES)
     .with_max_binds(MAX_BINDS)
     .with_queries(&QUERIES)
     .with_objection(objection)
+    .with_list_lookup(ListLookup::Always)
     .in_parts();
 
 /// The protocol counts 65,535 values. A list of so many keys, of up to 20 digits each, is a text of less than 1 MiB, which every

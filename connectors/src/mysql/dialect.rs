@@ -7,9 +7,10 @@
 //! - A text compared with a column of another character set than utf8mb4 is converted to that set, with `?` for what the set lacks: the
 //!   server would refuse the comparison.
 //! - `=` on collated text and labels compares the UTF-8 bytes. Where it filters, the comparison under the collation stands beside
-//!   it for the index: equal bytes are equal under every collation. So it is with LIKE.
-//! - A date is compared as it is read, NULL where it is a zero date. Where that filters, the bare comparison stands beside it for
-//!   the index. Values outside the server's range are put as ones inside it (`range`).
+//!   it for the index: equal bytes are equal under every collation. So it is with LIKE; a pattern that has no `_` is looked for in the
+//!   bytes, which takes half the time.
+//! - A date is compared as it is read, NULL where it is a zero date. Where that filters, the bare comparison is used, for the index, and
+//!   beside it that it is none; a day that equals a constant is none. Values outside the server's range are put as ones inside it (`range`).
 //! - `<` on text compares the UTF-8 bytes of both sides, which is Arrow's order whatever the collation; an index helps only where the
 //!   collation is bytewise itself.
 //! - YEAR and BIT are cast, because a bare `y = 5` means the year 2005, and a bare bit is a string to some functions.
@@ -29,7 +30,7 @@ use headwater_source::{Aggregate, AggregateFunction, Call, ColumnDef, CompareOp,
 
 use super::range::within_range;
 use super::types;
-use crate::sql::{Dialect, Equality, Having, Hint, Numbering, Use, standard_aggregate, standard_call};
+use crate::sql::{Dialect, Equality, Finding, Having, Hint, Numbering, Use, standard_aggregate, standard_call};
 
 /// Backticks, `?`, and the casts that keep comparisons honest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +78,10 @@ impl Dialect for MysqlDialect {
     // to read the table and sort.
     const GROUPED_OUT_OF_ORDER: &'static str = "SQL_BIG_RESULT ";
 
+    // Where it has no histograms, MariaDB begins with an index of the table that is looked up, if that holds all columns that are read, and then
+    // comes to the other table's rows in no order.
+    const READ_FIRST: Option<&'static str> = Some("STRAIGHT_JOIN");
+
     fn placeholder(&self, _: usize, remote_type: &str) -> String {
         match remote_type {
             BINARY => "CAST(? AS BINARY)".to_owned(),
@@ -98,6 +103,7 @@ impl Dialect for MysqlDialect {
             Use::Argument | Use::Group | Use::Sort if base == "bit" => format!("CAST({quoted} AS UNSIGNED)"),
             Use::Equality | Use::Order if column.class == ValueClass::Time => format!("CAST({quoted} AS TIME(6))"),
             Use::Equality | Use::Order | Use::Group | Use::Sort if is_text(column.class) => bytes_of(column, &quoted),
+            Use::LikeBytes if column.data_type == DataType::Utf8 => bytes_of(column, &quoted),
             Use::Argument | Use::Like if is_text(column.class) || column.class == ValueClass::Text => text_of(&quoted),
             Use::Like if column.class == ValueClass::Computed => text_of(&quoted),
             _ => quoted,
@@ -108,6 +114,7 @@ impl Dialect for MysqlDialect {
         match (&column.data_type, purpose) {
             (DataType::Binary, _) => BINARY.to_owned(),
             (DataType::Utf8, Use::Equality | Use::Order) if is_text(column.class) => BINARY.to_owned(),
+            (DataType::Utf8, Use::LikeBytes) => BINARY.to_owned(),
             (DataType::Utf8, Use::Argument | Use::Like) => "varchar".to_owned(),
             (DataType::Utf8, _) => text_type(column),
             (DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale), _) => {
@@ -152,6 +159,15 @@ impl Dialect for MysqlDialect {
         }
     }
 
+    fn proviso(&self, column: &ColumnDef, text: &str) -> Option<String> {
+        may_be_zero(column).then(|| is_no_zero_date(text))
+    }
+
+    /// No constant is a zero date. A time is another thing: the server may look it up as the column has it, without what is finer.
+    fn equals_exactly(&self, column: &ColumnDef) -> bool {
+        may_be_zero(column) && column.class == ValueClass::Date
+    }
+
     fn hinted_values_max(&self) -> usize {
         HINTED_VALUES_MAX
     }
@@ -166,9 +182,14 @@ impl Dialect for MysqlDialect {
         }
     }
 
-    fn one_of_keys(&self, text: &str, list: &str, remote_type: &str) -> String {
+    fn one_of_keys(&self, text: &str, list: &str, remote_type: &str, finding: Finding) -> String {
         let of = if remote_type == JSON_UNSIGNED { "BIGINT UNSIGNED" } else { "BIGINT" };
-        format!("{text} IN (SELECT j.k FROM JSON_TABLE({list}, '$[*]' COLUMNS (k {of} PATH '$')) j)")
+        let one_of = format!("{text} IN (SELECT j.k FROM JSON_TABLE({list}, '$[*]' COLUMNS (k {of} PATH '$')) j)");
+        match finding {
+            Finding::ByIndex => one_of,
+            // Within CASE it is tested when a row is read. Bare, the server would make a join of it, and may sort all rows before.
+            Finding::ByTest => format!("CASE WHEN {one_of} THEN TRUE END"),
+        }
     }
 
     fn plain_equality(&self, left: &ColumnDef, _right: &ColumnDef) -> Equality {
@@ -180,6 +201,10 @@ impl Dialect for MysqlDialect {
 
     fn like_hint(&self, column: &ColumnDef) -> Hint {
         if types::charset(column).is_some() { Hint::Beside } else { Hint::Alone }
+    }
+
+    fn like_use(&self, pattern: &str) -> Use {
+        if pattern.contains('_') { Use::Like } else { Use::LikeBytes }
     }
 
     fn like_escape(&self) -> &'static str {
@@ -262,7 +287,11 @@ fn text_again(column: &ColumnDef, bytes: &str) -> String {
 
 /// The value as it is read: NULL where the month or the day is zero.
 fn without_zero_dates(text: &str) -> String {
-    format!("CASE WHEN MONTH({text}) > 0 AND DAYOFMONTH({text}) > 0 THEN {text} END")
+    format!("CASE WHEN {} THEN {text} END", is_no_zero_date(text))
+}
+
+fn is_no_zero_date(text: &str) -> String {
+    format!("MONTH({text}) > 0 AND DAYOFMONTH({text}) > 0")
 }
 
 /// The type of a text that is compared with a column: in its character set, under its collation.
@@ -284,111 +313,4 @@ fn text_placeholder(remote_type: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use headwater_source::{Relation, ScalarValue, ServiceName, TableDef};
-
-    use super::*;
-    use crate::sql::render_relation;
-
-    const JSON: MysqlDialect = MysqlDialect { lists: Lists::Json };
-
-    fn table() -> Relation {
-        let column = |name: &str, declared: &str, data_type, class| ColumnDef::new(name, data_type, declared, class);
-        let mut text = column("c1", "varchar(20)", DataType::Utf8, ValueClass::TextFolded);
-        text.collation = Some("utf8mb4_general_ci".to_owned());
-        let number = column("c0", "bigint(20)", DataType::Int64, ValueClass::Integer);
-        Relation::table(Arc::new(TableDef::new(["shop", "orders"], vec![number, text])))
-    }
-
-    fn text(relation: &Relation) -> String {
-        render_relation(&JSON, &ServiceName::parse("shop").unwrap(), relation).unwrap().text
-    }
-
-    fn above(column: usize) -> Expr {
-        Expr::compare(CompareOp::Greater, Expr::Column(column), Expr::Literal(ScalarValue::from(7_i64)))
-    }
-
-    #[test]
-    fn having_names_aggregates_and_a_filter_on_a_key_stands_outside() {
-        let grouped = table().aggregate(vec![Expr::Column(0)], vec![Aggregate::count_rows()]);
-        let by = "SELECT `c0`, count(*) FROM `shop`.`orders` GROUP BY `c0`";
-        assert_eq!(text(&grouped.clone().filter(vec![above(1)])), format!("{by} HAVING count(*) > ?"));
-        let key = Expr::Or(vec![above(0), above(1)]);
-        assert_eq!(
-            text(&grouped.filter(vec![key])),
-            "SELECT t1.c0, t1.c1 FROM (SELECT `c0` AS c0, count(*) AS c1 FROM `shop`.`orders` GROUP BY `c0`) t1 \
-             WHERE (t1.c0 > ? OR t1.c1 > ?)"
-        );
-    }
-
-    #[test]
-    fn groups_by_which_rows_do_not_lie_are_not_made_along_an_index_that_lacks_what_is_read() {
-        let sum = |column| Aggregate {
-            function: AggregateFunction::Sum,
-            arg: Some(Expr::Column(column)),
-            condition: None,
-            data_type: DataType::Int64,
-        };
-        let number = |name| ColumnDef::new(name, DataType::Int64, "bigint(20)", ValueClass::Integer);
-        let table = || TableDef::new(["shop", "lines"], vec![number("order"), number("quantity")]);
-        let of = |rows: Relation, key, aggregate| {
-            text(&rows.aggregate(vec![Expr::Column(key)], vec![aggregate])).split('`').next().unwrap().to_owned()
-        };
-        let start = |table: TableDef, key, aggregate| of(Relation::table(Arc::new(table)), key, aggregate);
-        assert_eq!(start(table(), 0, sum(1)), "SELECT SQL_BIG_RESULT ");
-        assert_eq!(start(table().with_key(["order"]), 1, sum(0)), "SELECT SQL_BIG_RESULT ");
-        assert_eq!(start(table().with_key(["order"]), 0, sum(1)), "SELECT ", "rows lie by their key");
-        assert_eq!(start(table(), 0, Aggregate::count_rows()), "SELECT ", "the index has all that is asked");
-        assert_eq!(start(table(), 0, sum(0)), "SELECT ");
-        let filtered = |column| Relation::table(Arc::new(table())).filter(vec![above(column)]);
-        assert_eq!(of(filtered(1), 0, Aggregate::count_rows()), "SELECT SQL_BIG_RESULT ");
-        assert_eq!(of(filtered(0), 0, Aggregate::count_rows()), "SELECT ");
-    }
-
-    #[test]
-    fn order_of_a_select_within_is_not_by_an_alias_of_the_same_name() {
-        let key = SortKey { column: 0, descending: false, nulls_first: true };
-        let cut = table().project(vec![Expr::Column(1), Expr::Column(0)]).top(vec![SortKey { column: 1, ..key }], 0, 5);
-        assert_eq!(
-            text(&cut.filter(vec![above(1)])),
-            "SELECT t2.c0, t2.c1 FROM (SELECT t1.`c1` AS c0, t1.`c0` AS c1 FROM `shop`.`orders` t1 \
-             ORDER BY t1.`c0` LIMIT 5) t2 WHERE t2.c1 > ?"
-        );
-    }
-
-    #[test]
-    fn offset_stands_behind_a_limit_even_where_there_is_none() {
-        assert!(text(&table().top(vec![], 3, u64::MAX)).ends_with(" LIMIT 18446744073709551615 OFFSET 3"));
-        assert!(text(&table().top(vec![], 3, 2)).ends_with(" LIMIT 2 OFFSET 3"));
-    }
-
-    fn one_of(count: i64) -> Expr {
-        let values = (0..count).map(ScalarValue::from).collect();
-        Expr::InList { expr: Box::new(Expr::Column(0)), values, negated: false }
-    }
-
-    #[test]
-    fn long_list_that_rows_must_be_in_is_one_value_and_one_text() {
-        let found = text(&table().filter(vec![one_of(100)]));
-        assert!(
-            found.ends_with(" WHERE `c0` IN (SELECT j.k FROM JSON_TABLE(?, '$[*]' COLUMNS (k BIGINT PATH '$')) j)"),
-            "{found}"
-        );
-        assert_eq!(found, text(&table().filter(vec![one_of(5_000)])));
-        assert!(text(&table().filter(vec![one_of(3)])).ends_with(" WHERE `c0` IN (?, ?, ?)"));
-        // Elsewhere the server would make the rows anew for each row that it looks at.
-        let either = Expr::Or(vec![one_of(100), above(0)]);
-        let not = Expr::Not(Box::new(one_of(100)));
-        let counted = Aggregate { condition: Some(one_of(100)), ..Aggregate::count_rows() };
-        for relation in
-            [table().filter(vec![either]), table().filter(vec![not]), table().aggregate(vec![], vec![counted])]
-        {
-            assert!(!text(&relation).contains("JSON_TABLE"));
-        }
-        let old = MysqlDialect { lists: Lists::Placeholders };
-        let statement = render_relation(&old, &ServiceName::parse("shop").unwrap(), &table().filter(vec![one_of(100)]));
-        assert_eq!(statement.unwrap().binds.len(), 100);
-    }
-}
+mod tests;

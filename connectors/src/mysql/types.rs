@@ -22,7 +22,7 @@
 //! | time(f) | Duration(µs) | Time | -838:59:59 to 838:59:59 is more than a day |
 //!
 //! A zero date is one whose month or day is zero (`0000-00-00`, `2020-00-15`): no day of any calendar. It is read as NULL, so columns of
-//! dates are nullable whatever they declare, and filters on them ask for the value as it is read. A day that does not
+//! dates are nullable whatever they declare, and filters on them take such a date for NULL. A day that does not
 //! exist (`2020-02-31`, under ALLOW_INVALID_DATES) is an error that names the column.
 
 use arrow::datatypes::{DataType, TimeUnit};

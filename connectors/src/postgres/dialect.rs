@@ -404,8 +404,8 @@ mod tests {
             statement.text,
             "SELECT \"id\", \"na\"\"me\", \"mood\"::text, \"box\"::text FROM \"public\".\"t\" \
              WHERE \"na\"\"me\" = $1::text AND \"na\"\"me\"::text COLLATE \"C\" < $2::text \
-             AND \"mood\"::text COLLATE \"C\" <> $3::text AND \"na\"\"me\"::text NOT LIKE $4::text \
-             AND NULLIF(num_nulls(\"box\"), 1) IS NULL ORDER BY \"na\"\"me\"::text COLLATE \"C\" DESC NULLS LAST"
+             AND \"mood\"::text COLLATE \"C\" <> $3::text AND NULLIF(num_nulls(\"box\"), 1) IS NULL \
+             AND \"na\"\"me\"::text NOT LIKE $4::text ORDER BY \"na\"\"me\"::text COLLATE \"C\" DESC NULLS LAST"
         );
     }
 }

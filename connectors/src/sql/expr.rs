@@ -3,13 +3,14 @@
 //! A text holds no value: where one belongs it holds a mark, the value's number between two NULs, which no name or keyword can
 //! contain. [`Writer::finish`] puts placeholders in the marks' places, in the order of the text.
 
+use arrow::datatypes::DataType;
 use headwater_source::{
     Aggregate, AggregateFunction, Bind, Call, ColumnDef, CompareOp, Error, Expr, Function, Like, RemoteStatement,
     Result, ScalarValue, SortKey,
 };
 
 use super::select::{Scope, Writer};
-use super::{Context, Dialect, Hint, Numbering, Side, Use, chain};
+use super::{Context, Dialect, Finding, Hint, Numbering, Side, Use, chain};
 
 /// What stands before and behind the number of a value.
 const MARK: char = '\0';
@@ -21,10 +22,11 @@ impl<D: Dialect> Writer<'_, D> {
         self.condition(&lowered, scope, Context::Kept)
     }
 
-    /// The same for one of WHERE's conjuncts.
-    pub(super) fn required(&mut self, filter: &Expr, scope: &Scope) -> Result<String> {
+    /// The same for one of WHERE's conjuncts: what is tested first, and what only those rows are tested for that are left.
+    pub(super) fn required(&mut self, filter: &Expr, scope: &Scope) -> Result<(String, Vec<String>)> {
         let lowered = self.dialect.lowered(filter.clone());
-        self.condition(&lowered, scope, Context::Required)
+        let first = self.condition(&lowered, scope, Context::Required)?;
+        Ok((first, std::mem::take(&mut self.tested_last)))
     }
 
     fn condition(&mut self, condition: &Expr, scope: &Scope, context: Context) -> Result<String> {
@@ -131,12 +133,46 @@ impl<D: Dialect> Writer<'_, D> {
             CompareOp::Equal | CompareOp::NotEqual => Use::Equality,
             _ => Use::Order,
         };
-        let beside = match self.hint(op, left, scope, context) {
-            Hint::Beside => Some(self.comparison(op, left, right, scope, Use::Indexed)?),
-            Hint::Alone => None,
+        if self.hint(op, left, scope, context) == Hint::Alone {
+            return self.comparison(op, left, right, scope, purpose);
+        }
+        let beside = self.comparison(op, left, right, scope, Use::Indexed)?;
+        let rest = match self.provisos(op, left, right, scope)? {
+            Some(provisos) => provisos,
+            None => vec![self.comparison(op, left, right, scope, purpose)?],
         };
-        let exact = self.comparison(op, left, right, scope, purpose)?;
-        Ok(both(beside, exact))
+        Ok(self.both(beside, rest, context))
+    }
+
+    /// What makes the comparison of [`Use::Indexed`] the exact one; `None` where that takes the exact one itself.
+    fn provisos(&mut self, op: CompareOp, left: &Expr, right: &Expr, scope: &Scope) -> Result<Option<Vec<String>>> {
+        let Some(of_left) = self.proviso(left, scope)? else { return Ok(None) };
+        Ok(match (op, right) {
+            (CompareOp::Equal, Expr::Literal(_)) => self.equals_exactly(left, scope).then(Vec::new),
+            (_, Expr::Literal(_)) => Some(vec![of_left]),
+            _ => Some([Some(of_left), self.proviso(right, scope)?].into_iter().flatten().collect()),
+        })
+    }
+
+    fn proviso(&mut self, side: &Expr, scope: &Scope) -> Result<Option<String>> {
+        let text = self.value(side, scope)?;
+        Ok(self.dialect.proviso(&side.describe(&scope.columns), &text))
+    }
+
+    fn equals_exactly(&self, side: &Expr, scope: &Scope) -> bool {
+        self.dialect.equals_exactly(&side.describe(&scope.columns))
+    }
+
+    /// A condition and what it lacks. As one of WHERE's conjuncts it is tested before all that others lack: it is the quicker one.
+    fn both(&mut self, beside: String, mut rest: Vec<String>, context: Context) -> String {
+        match context {
+            Context::Required => {
+                self.tested_last.append(&mut rest);
+                beside
+            }
+            _ if rest.is_empty() => beside,
+            _ => format!("({beside} AND {})", rest.join(" AND ")),
+        }
     }
 
     fn comparison(&mut self, op: CompareOp, left: &Expr, right: &Expr, scope: &Scope, purpose: Use) -> Result<String> {
@@ -171,13 +207,16 @@ impl<D: Dialect> Writer<'_, D> {
         if let Some(keys) = self.keys(op, expr, values, scope, context)? {
             return Ok(keys);
         }
-        let beside = match self.hint(op, expr, scope, context) {
-            Hint::Beside if values.len() > self.dialect.hinted_values_max() => None,
-            Hint::Beside => Some(self.containment(op, expr, values, scope, Use::Indexed)?),
-            Hint::Alone => None,
-        };
+        let beside = self.hint(op, expr, scope, context) == Hint::Beside;
+        if beside && op == CompareOp::Equal && self.equals_exactly(expr, scope) {
+            return self.containment(op, expr, values, scope, Use::Indexed);
+        }
         let exact = self.containment(op, expr, values, scope, Use::Equality)?;
-        Ok(both(beside, exact))
+        if !beside || values.len() > self.dialect.hinted_values_max() {
+            return Ok(exact);
+        }
+        let beside = self.containment(op, expr, values, scope, Use::Indexed)?;
+        Ok(self.both(beside, vec![exact], context))
     }
 
     /// A list that all rows must be in, as one value.
@@ -195,9 +234,10 @@ impl<D: Dialect> Writer<'_, D> {
             return Ok(None);
         };
         let text = self.operand(expr, scope, Use::Equality)?;
+        let finding = if matches!(expr, Expr::Column(_)) { Finding::ByIndex } else { Finding::ByTest };
         let list = ScalarValue::List(ScalarValue::new_list_nullable(values, &column.data_type));
         let list = self.bind(Bind { value: list, remote_type: remote_type.clone() });
-        Ok(Some(self.dialect.one_of_keys(&text, &list, &remote_type)))
+        Ok(Some(self.dialect.one_of_keys(&text, &list, &remote_type, finding)))
     }
 
     fn containment(
@@ -227,12 +267,12 @@ impl<D: Dialect> Writer<'_, D> {
         let column = like.expr.describe(&scope.columns);
         // An index serves what a pattern starts with.
         let indexable = context != Context::Valued && !like.negated && !like.pattern.starts_with(['%', '_']);
-        let beside = match self.dialect.like_hint(&column) {
-            Hint::Beside if indexable => Some(self.matching(like, &column, scope, Use::Indexed)?),
-            _ => None,
-        };
-        let exact = self.matching(like, &column, scope, Use::Like)?;
-        Ok(both(beside, exact))
+        let exact = self.matching(like, &column, scope, self.dialect.like_use(&like.pattern))?;
+        if !indexable || self.dialect.like_hint(&column) == Hint::Alone {
+            return Ok(exact);
+        }
+        let beside = self.matching(like, &column, scope, Use::Indexed)?;
+        Ok(self.both(beside, vec![exact], context))
     }
 
     fn matching(&mut self, like: &Like, column: &ColumnDef, scope: &Scope, purpose: Use) -> Result<String> {
@@ -299,9 +339,20 @@ impl Context {
     }
 }
 
-/// The exact comparison, with what stands beside it.
-fn both(beside: Option<String>, exact: String) -> String {
-    beside.map_or_else(|| exact.clone(), |beside| format!("({beside} AND {exact})"))
+/// How much work a condition is: numbers and dates are compared most quickly, functions and patterns take longest.
+pub(super) fn effort(condition: &Expr, columns: &[ColumnDef]) -> usize {
+    match condition {
+        Expr::Column(index) => match columns.get(*index).map(|column| &column.data_type) {
+            Some(DataType::Utf8 | DataType::Binary | DataType::Decimal128(..) | DataType::Decimal256(..)) => 2,
+            _ => 1,
+        },
+        Expr::Literal(_) => 1,
+        Expr::IsNull(inner) | Expr::IsNotNull(inner) | Expr::Not(inner) => effort(inner, columns),
+        Expr::Compare { left, right, .. } => effort(left, columns).max(effort(right, columns)),
+        Expr::And(parts) | Expr::Or(parts) => parts.iter().map(|part| effort(part, columns)).sum(),
+        Expr::InList { expr, .. } => effort(expr, columns).max(3),
+        _ => 4,
+    }
 }
 
 /// A sum is as wide as the source makes it: widening what it sums only costs.

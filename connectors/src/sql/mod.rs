@@ -8,6 +8,7 @@
 //! other is [`Error::Unsupported`], not a guess.
 
 mod expr;
+mod lead;
 mod select;
 
 use headwater_source::{
@@ -28,6 +29,8 @@ pub(crate) enum Use {
     Order,
     /// The left side of LIKE.
     Like,
+    /// The same for a pattern that says the same of a text's bytes as of its characters: none of its wildcards stands for one character.
+    LikeBytes,
     /// A sort key, or the argument of min and max.
     Sort,
     /// The argument of IS NULL.
@@ -36,7 +39,7 @@ pub(crate) enum Use {
     Argument,
     /// A key of GROUP BY, or the argument of count(DISTINCT).
     Group,
-    /// A side of a comparison that stands beside the exact one; see [`Dialect::hint`].
+    /// A side of a comparison that an index serves and that may not be exact by itself; see [`Dialect::hint`].
     Indexed,
 }
 
@@ -45,8 +48,18 @@ pub(crate) enum Use {
 pub(crate) enum Hint {
     /// It stands alone.
     Alone,
-    /// The comparison in the form of [`Use::Indexed`], which is true wherever the exact one is, goes beside it.
+    /// The comparison in the form of [`Use::Indexed`], which is true wherever the exact one is, goes beside it, or beside what it lacks to be exact
+    /// ([`Dialect::proviso`]).
     Beside,
+}
+
+/// How rows are found whose value is in a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Finding {
+    /// By an index of the column, where there is one.
+    ByIndex,
+    /// The value is computed, so that no index serves it: each row is tested.
+    ByTest,
 }
 
 /// What becomes of a condition.
@@ -113,6 +126,9 @@ pub(crate) trait Dialect {
     /// What stands between SELECT and its columns where more is read of each row than what it is grouped by, and rows do not lie by that.
     const GROUPED_OUT_OF_ORDER: &'static str = "";
 
+    /// What joins two tables of which the first is to be read first, where the source is better told that.
+    const READ_FIRST: Option<&'static str> = None;
+
     /// When columns are written with their table's alias.
     const NAMING: Naming = Naming::WhereNeeded;
 
@@ -128,6 +144,11 @@ pub(crate) trait Dialect {
     /// A sort key over the column's expression. Where the column has no NULL, saying where they go would only keep an index from
     /// being used.
     fn sort_key(&self, column: &ColumnDef, expression: &str, key: SortKey) -> String;
+
+    /// As what a text is matched with the pattern of a LIKE.
+    fn like_use(&self, _pattern: &str) -> Use {
+        Use::Like
+    }
 
     /// What follows the pattern of a LIKE so that `\` is its escape character.
     fn like_escape(&self) -> &'static str {
@@ -165,7 +186,7 @@ pub(crate) trait Dialect {
     }
 
     /// The condition that the text is in a list that is bound as [`Dialect::keys_type`].
-    fn one_of_keys(&self, text: &str, list: &str, _remote_type: &str) -> String {
+    fn one_of_keys(&self, text: &str, list: &str, _remote_type: &str, _finding: Finding) -> String {
         format!("{text} = ANY ({list})")
     }
 
@@ -174,9 +195,20 @@ pub(crate) trait Dialect {
         usize::MAX
     }
 
-    /// Whether a comparison with the column, where it filters, is written twice: exactly, and so that an index serves it.
+    /// Whether a comparison with the column, where it filters, is also written so that an index serves it.
     fn hint(&self, _op: CompareOp, _column: &ColumnDef) -> Hint {
         Hint::Alone
+    }
+
+    /// What must be true of the column beside a comparison in the form of [`Use::Indexed`] for that to be exact, where this is less than
+    /// to compare exactly.
+    fn proviso(&self, _column: &ColumnDef, _text: &str) -> Option<String> {
+        None
+    }
+
+    /// Whether `=` and IN with constants are exact in the form of [`Use::Indexed`], with nothing beside them.
+    fn equals_exactly(&self, _column: &ColumnDef) -> bool {
+        false
     }
 
     /// Whether `left IN (SELECT right ...)` compares as [`Dialect::compare`] does for equality.
@@ -356,9 +388,9 @@ mod tests {
         assert_eq!(
             statement.text,
             "SELECT \"id\", \"na\"\"me\" FROM \"public\".\"or\"\"ders\" \
-             WHERE (\"na\"\"me\" = $1 OR \"na\"\"me\" IS NULL) AND \"id\" NOT IN ($2, $3) ORDER BY \"id\" DESC LIMIT 10"
+             WHERE \"id\" NOT IN ($1, $2) AND (\"na\"\"me\" = $3 OR \"na\"\"me\" IS NULL) ORDER BY \"id\" DESC LIMIT 10"
         );
-        assert_eq!(statement.to_string(), format!("{} binds=[text, bigint, bigint]", statement.text));
+        assert_eq!(statement.to_string(), format!("{} binds=[bigint, bigint, text]", statement.text));
     }
 
     #[test]

@@ -3,14 +3,16 @@
 //! A [`Block`] is a SELECT that is not closed yet. Filters, projections, one grouping, one limit join it in the order in which SQL
 //! applies them; what comes out of that order starts a new block over the closed one (`FROM (SELECT ...) t1`). Inner and left joins
 //! put blocks that hold only rows side by side; semi and anti joins become IN and EXISTS.
-
-use std::sync::Arc;
+//!
+//! Some sources are told which table to read first; see [`lead`](super::lead).
 
 use headwater_source::{
     Aggregate, AggregateFunction, ColumnDef, CompareOp, Expr, JoinKind, Node, Relation, RemoteStatement, Result,
     ServiceName, SortKey, TableDef,
 };
 
+use super::expr::effort;
+use super::lead::{Lead, is_in_order, shifted};
 use super::{Dialect, Equality, Having, Naming, Use, chain, quote};
 
 /// Writes one statement.
@@ -20,6 +22,8 @@ pub(super) struct Writer<'a, D> {
     pub(super) binds: Vec<headwater_source::Bind>,
     /// Whether one text may stand in several places of the statement.
     pub(super) reused: bool,
+    /// What the condition that is being written leaves to be tested after all others.
+    pub(super) tested_last: Vec<String>,
     qualified: Qualified,
     aliases: usize,
 }
@@ -46,6 +50,8 @@ struct Block {
     from: String,
     source: Source,
     filters: Vec<String>,
+    /// What is tested where all of `filters` is true.
+    last_filters: Vec<String>,
     /// What stands between SELECT and its columns.
     hint: &'static str,
     groups: Vec<String>,
@@ -57,6 +63,10 @@ struct Block {
     scope: Scope,
     /// What each column of the scope is made of.
     plain: Vec<Plain>,
+    /// FROM with one table told to be read first; `None` where the source is left to choose.
+    led: Option<String>,
+    /// Which columns of the scope are made of that table's alone.
+    leading: Vec<bool>,
 }
 
 /// What the block holds.
@@ -92,7 +102,7 @@ impl<'a, D: Dialect> Writer<'a, D> {
         let plain = tables == 1 && !holds_union(relation) && !is_cut_within(relation);
         let qualified = if plain && D::NAMING == Naming::WhereNeeded { Qualified::No } else { Qualified::Yes };
         let reused = !matches!(relation.node(), Node::Project { input, .. } if is_scan(input));
-        Self { dialect, service, binds: vec![], reused, qualified, aliases: 0 }
+        Self { dialect, service, binds: vec![], reused, tested_last: vec![], qualified, aliases: 0 }
     }
 
     /// The whole query as one statement, its columns as they are read.
@@ -142,10 +152,17 @@ impl<'a, D: Dialect> Writer<'a, D> {
         if block.stage == Stage::Cut || (block.stage == Stage::Groups && on_keys) {
             block = self.closed(block);
         }
+        block.reads(filters);
+        let mut filters: Vec<&Expr> = filters.iter().collect();
+        filters.sort_by_key(|filter| effort(filter, &block.scope.columns));
         for filter in filters {
             match block.stage {
                 Stage::Groups => block.group_filters.push(self.filter(filter, &block.scope)?),
-                _ => block.filters.push(self.required(filter, &block.scope)?),
+                _ => {
+                    let (first, last) = self.required(filter, &block.scope)?;
+                    block.filters.push(first);
+                    block.test_last(last);
+                }
             }
         }
         Ok(block)
@@ -162,6 +179,7 @@ impl<'a, D: Dialect> Writer<'a, D> {
                 _ => Plain::Computed,
             })
             .collect();
+        block.leading = exprs.iter().map(|expr| block.is_leading(expr)).collect();
         block.scope = Scope { columns: columns.to_vec(), texts };
         Ok(block)
     }
@@ -180,6 +198,7 @@ impl<'a, D: Dialect> Writer<'a, D> {
             block = self.closed(block);
         }
         let mut texts = Vec::with_capacity(columns.len());
+        block.reads(keys.iter().filter(|key| is_in_order(input, key)));
         for (key, column) in keys.iter().zip(columns) {
             let text = self.value(key, &block.scope)?;
             let by = self.dialect.column(column, text.clone(), Use::Group);
@@ -205,6 +224,8 @@ impl<'a, D: Dialect> Writer<'a, D> {
         if block.stage == Stage::Cut {
             block = self.closed(block);
         }
+        let sorted: Vec<Expr> = sort.iter().map(|key| Expr::Column(key.column)).collect();
+        block.reads(&sorted);
         block.order = sort.iter().map(|key| self.sort_key(*key, &block.scope)).collect::<Result<_>>()?;
         block.skip = skip;
         block.limit = Some(limit).filter(|limit| *limit < u64::MAX);
@@ -238,11 +259,14 @@ impl<'a, D: Dialect> Writer<'a, D> {
         on: &[Expr],
         columns: &[ColumnDef],
     ) -> Result<Block> {
+        let lead = if kind == JoinKind::Inner { Lead::of(left, right, on) } else { Lead::Chosen };
         let left = self.block(left)?;
         let mut left = if left.stage == Stage::Rows { left } else { self.closed(left) };
-        let right = self.block(right)?;
+        let mut right = self.block(right)?;
         match kind {
             JoinKind::Semi | JoinKind::Anti => {
+                left.reads(on);
+                right.reads(&shifted(on, left.scope.columns.len()));
                 let condition = self.exists(kind, &left, right, on)?;
                 left.filters.push(condition);
                 Ok(left)
@@ -251,7 +275,7 @@ impl<'a, D: Dialect> Writer<'a, D> {
                 let computed = right.plain.iter().any(|plain| *plain != Plain::Column);
                 let open = right.stage == Stage::Rows && !(kind == JoinKind::Left && computed);
                 let right = if open { right } else { self.closed(right) };
-                self.side_by_side(kind, left, right, on, columns)
+                self.side_by_side(kind, left, right, on, columns, lead)
             }
         }
     }
@@ -263,7 +287,14 @@ impl<'a, D: Dialect> Writer<'a, D> {
         right: Block,
         on: &[Expr],
         columns: &[ColumnDef],
+        lead: Lead,
     ) -> Result<Block> {
+        let firsts = (left.first(), right.first());
+        let others = |block: &Block| vec![false; block.scope.columns.len()];
+        let leading = match lead {
+            Lead::Right => [others(&left), right.leading].concat(),
+            _ => [std::mem::take(&mut left.leading), others(&right)].concat(),
+        };
         left.scope.columns.extend(right.scope.columns);
         left.scope.texts.extend(right.scope.texts);
         left.plain.extend(right.plain);
@@ -271,14 +302,24 @@ impl<'a, D: Dialect> Writer<'a, D> {
             on.iter().map(|condition| self.filter(condition, &left.scope)).collect::<Result<_>>()?;
         match kind {
             // What filters the right rows belongs to the join: a left row that finds none is kept.
-            JoinKind::Left => conditions.extend(right.filters),
-            _ => left.filters.extend(right.filters),
+            JoinKind::Left => conditions.extend(right.filters.into_iter().chain(right.last_filters)),
+            _ => {
+                left.filters.extend(right.filters);
+                left.test_last(right.last_filters);
+            }
         }
         let from = match right.source {
             Source::Joined => format!("({})", right.from),
             Source::One => right.from,
         };
         left.source = Source::Joined;
+        left.led = match (lead, firsts, D::READ_FIRST) {
+            (Lead::Left, (Some(first), _), Some(word)) => Some((first, &from, word)),
+            (Lead::Right, (_, Some(first)), Some(word)) => Some((first, &left.from, word)),
+            _ => None,
+        }
+        .map(|(first, second, word)| format!("{first} {word} {second} ON {}", chain(conditions.clone(), " AND ")));
+        left.leading = leading;
         left.from = match (kind, conditions.is_empty()) {
             (JoinKind::Left, true) => format!("{} LEFT JOIN {from} ON 1 = 1", left.from),
             (JoinKind::Left, false) => format!("{} LEFT JOIN {from} ON {}", left.from, chain(conditions, " AND ")),
@@ -358,6 +399,7 @@ impl Block {
             from,
             source: Source::One,
             filters: vec![],
+            last_filters: vec![],
             hint: "",
             groups: vec![],
             group_filters: vec![],
@@ -366,8 +408,37 @@ impl Block {
             limit: None,
             stage: Stage::Rows,
             plain: vec![Plain::Column; scope.columns.len()],
+            led: None,
+            leading: vec![true; scope.columns.len()],
             scope,
         }
+    }
+
+    /// Where the expressions read more than the table that is read first, the source chooses the order of tables again.
+    fn reads<'a>(&mut self, exprs: impl IntoIterator<Item = &'a Expr>) {
+        if self.stage == Stage::Rows && !exprs.into_iter().all(|expr| self.is_leading(expr)) {
+            self.led = None;
+        }
+    }
+
+    fn is_leading(&self, expr: &Expr) -> bool {
+        let mut all = true;
+        expr.visit_columns(&mut |index| all &= self.leading.get(index).is_none_or(|leads| *leads));
+        all
+    }
+
+    /// Conditions for the rows that all others leave; of those that several comparisons need, one.
+    fn test_last(&mut self, conditions: Vec<String>) {
+        for condition in conditions {
+            if !self.last_filters.contains(&condition) {
+                self.last_filters.push(condition);
+            }
+        }
+    }
+
+    /// FROM as it stands before a table that is looked up; `None` where its own tables are in no order.
+    fn first(&self) -> Option<String> {
+        self.led.clone().or_else(|| (self.source == Source::One).then(|| self.from.clone()))
     }
 
     fn named_items(&self) -> Vec<String> {
@@ -384,17 +455,17 @@ impl Block {
     /// The SELECT without its limit.
     fn text(&self, items: &[String]) -> String {
         let items = if items.is_empty() { "1".to_owned() } else { items.join(", ") };
-        let mut text = format!("SELECT {}{items} FROM {}", self.hint, self.from);
-        let conjunction = |parts: &[String]| chain(parts.to_vec(), " AND ");
+        let mut text = format!("SELECT {}{items} FROM {}", self.hint, self.led.as_ref().unwrap_or(&self.from));
+        let conjunction = |parts: Vec<String>| chain(parts, " AND ");
         let mut clause = |word: &str, rest: String| {
             if !rest.is_empty() {
                 text.push_str(word);
                 text.push_str(&rest);
             }
         };
-        clause(" WHERE ", conjunction(&self.filters));
+        clause(" WHERE ", conjunction([self.filters.as_slice(), &self.last_filters].concat()));
         clause(" GROUP BY ", self.groups.join(", "));
-        clause(" HAVING ", conjunction(&self.group_filters));
+        clause(" HAVING ", conjunction(self.group_filters.clone()));
         clause(" ORDER BY ", self.order.join(", "));
         text
     }
@@ -402,15 +473,8 @@ impl Block {
 
 /// Whether groups are made of rows that do not lie in their order, while an index may, and more is read of each row than what it is grouped by.
 fn is_grouped_out_of_order(input: &Relation, keys: &[Expr], aggregates: &[Aggregate]) -> bool {
-    let column = |key: &Expr| match key {
-        Expr::Column(index) => input.origin(*index),
-        _ => None,
-    };
-    let leads = |(table, column): (&Arc<TableDef>, usize)| {
-        table.key.as_ref().and_then(|key| key.first()).is_some_and(|first| *first == table.columns[column].name)
-    };
-    let columns: Option<Vec<_>> = keys.iter().map(column).collect();
-    if columns.is_none_or(|columns| columns.is_empty() || columns.into_iter().any(leads)) {
+    let is_plain = |key: &Expr| matches!(key, Expr::Column(index) if input.origin(*index).is_some());
+    if keys.is_empty() || !keys.iter().all(is_plain) || keys.iter().any(|key| is_in_order(input, key)) {
         return false;
     }
     let reads_more = |expr: &Expr| {

@@ -198,6 +198,11 @@ impl RemoteScanExec {
         self.planned.rows
     }
 
+    /// How many values the table has in the column that one of the rows' columns is, as its source says.
+    pub(crate) fn distinct(&self, column: usize) -> Option<f64> {
+        self.planned.distinct(*self.planned.asked.positions().get(column)?)
+    }
+
     /// Whether both would send the same statement to the same source but for keys.
     pub(crate) fn asks_as(&self, other: &Self) -> bool {
         let (ours, theirs) = (&self.planned, &other.planned);

@@ -6,8 +6,8 @@ use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::prelude::SessionConfig;
 use headwater_federation::{
-    CATALOG, Federation, JoinOrder, LeaveDraft, SEARCH_PATH_SCHEMA, Settings, ThroughBarriers, TopN, UnambiguousKeys,
-    UncoupledJoins, YieldingJoins,
+    CATALOG, Federation, JoinOrder, LeaveDraft, SEARCH_PATH_SCHEMA, SemiJoinRows, Settings, ThroughBarriers, TopN,
+    UnambiguousKeys, UncoupledJoins, YieldingJoins,
 };
 use parking_lot::Mutex;
 
@@ -32,6 +32,7 @@ impl Template {
             .with_default_features()
             .with_query_planner(Arc::new(Federation))
             .with_optimizer_rules(optimizer_rules())
+            .with_statistics_registry(SemiJoinRows::registry())
             .with_physical_optimizer_rules(LeaveDraft::among_rules())
             .with_physical_optimizer_rule(Arc::new(UnambiguousKeys))
             .with_physical_optimizer_rule(Arc::new(UncoupledJoins))
@@ -84,6 +85,8 @@ fn config(memory_bytes: usize) -> SessionConfig {
     // a top-k or an aggregate never are, and would only be waited for.
     options.optimizer.enable_topk_dynamic_filter_pushdown = false;
     options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
+    // Build sides are chosen by what semi joins leave, too.
+    options.optimizer.use_statistics_registry = true;
     // Keys that cross the network are cheap beside the rows that they save: so many of them still go down as a list.
     options.optimizer.hash_join_inlist_pushdown_max_distinct_values = KEYS_MAX;
     options.optimizer.hash_join_inlist_pushdown_max_size = KEYS_BYTES_MAX;

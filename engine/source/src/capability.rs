@@ -87,6 +87,16 @@ pub struct Capabilities {
     objection: Objection,
     constants: Option<&'static [ValueClass]>,
     locality: Locality,
+    list_lookup: ListLookup,
+}
+
+/// Whether a source looks the values of a long list up in an index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListLookup {
+    /// It knows how many there are, and does so where that is less work.
+    Weighed,
+    /// It does so wherever there is an index, however many they are.
+    Always,
 }
 
 /// Where a source works.
@@ -125,6 +135,7 @@ impl Capabilities {
             objection: |_, _, _| None,
             constants: None,
             locality: Locality::Server,
+            list_lookup: ListLookup::Weighed,
         }
     }
 
@@ -178,6 +189,17 @@ impl Capabilities {
     /// The same table for a source that works in this process.
     pub const fn in_process(self) -> Self {
         Self { locality: Locality::InProcess, ..self }
+    }
+
+    /// The same table for a source that deals so with long lists. One that always looks them up is sent lists that are too long for that in
+    /// a form that no index serves ([`Expr::unindexed`]), and must take that form of every integer that it takes a list of.
+    pub const fn with_list_lookup(self, list_lookup: ListLookup) -> Self {
+        Self { list_lookup, ..self }
+    }
+
+    /// Whether the source looks the values of a long list up in an index.
+    pub fn list_lookup(&self) -> ListLookup {
+        self.list_lookup
     }
 
     /// Where the source works.

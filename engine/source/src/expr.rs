@@ -262,6 +262,16 @@ impl Expr {
         Self::Call(Call { function, args, data_type })
     }
 
+    /// Whether it equals one of the values, of which there is at least one and none is NULL.
+    pub fn one_of(self, values: Vec<ScalarValue>) -> Self {
+        Self::InList { expr: Box::new(self), values, negated: false }
+    }
+
+    /// The same value in a form that no index of a source serves.
+    pub fn unindexed(self, data_type: DataType) -> Self {
+        Self::call(Function::Coalesce, vec![self], data_type)
+    }
+
     /// The expression with each column replaced by what `column` gives for its index.
     pub fn map_columns(&self, column: &impl Fn(usize) -> Expr) -> Self {
         let boxed = |expr: &Expr| Box::new(expr.map_columns(column));

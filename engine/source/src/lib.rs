@@ -49,7 +49,9 @@ mod table;
 
 pub use arrow;
 pub use async_trait::async_trait;
-pub use capability::{Capabilities, Locality, Objection, Offer, Operator, Parallel, Purpose, Rule, Support};
+pub use capability::{
+    Capabilities, ListLookup, Locality, Objection, Offer, Operator, Parallel, Purpose, Rule, Support,
+};
 pub use connector::{Connector, FeedDef, FeedOptions, OpenContext, OptionDef, OptionKind, OptionValue, Options};
 pub use datafusion_common::ScalarValue;
 pub use error::{Cause, Error, Result};

@@ -225,14 +225,12 @@ impl Relation {
         Self { node: Node::Keyed { input: Box::new(self), column }, columns }
     }
 
-    /// The same with the keys that came in place of every [`Node::Keyed`]. There is at least one, and none is NULL.
-    pub fn with_keys(&self, keys: &[ScalarValue]) -> Self {
-        let inner = |input: &Self| Box::new(input.with_keys(keys));
+    /// The same with a filter over the rows in place of every [`Node::Keyed`], made of the column that the keys are of.
+    pub fn with_keys(&self, filter: &impl Fn(&Self, usize) -> Expr) -> Self {
+        let inner = |input: &Self| Box::new(input.with_keys(filter));
         let node = match &self.node {
             Node::Keyed { input, column } => {
-                let one_of =
-                    Expr::InList { expr: Box::new(Expr::Column(*column)), values: keys.to_vec(), negated: false };
-                Node::Filter { input: inner(input), filters: vec![one_of] }
+                Node::Filter { input: inner(input), filters: vec![filter(input, *column)] }
             }
             Node::Table(table) => Node::Table(Arc::clone(table)),
             Node::Filter { input, filters } => Node::Filter { input: inner(input), filters: filters.clone() },
@@ -246,7 +244,7 @@ impl Relation {
             Node::Top { input, sort, skip, limit } => {
                 Node::Top { input: inner(input), sort: sort.clone(), skip: *skip, limit: *limit }
             }
-            Node::UnionAll(inputs) => Node::UnionAll(inputs.iter().map(|input| input.with_keys(keys)).collect()),
+            Node::UnionAll(inputs) => Node::UnionAll(inputs.iter().map(|input| input.with_keys(filter)).collect()),
         };
         Self { node, columns: self.columns.clone() }
     }

@@ -289,3 +289,79 @@ async fn source_that_is_asked_for_groups_in_parts_makes_them_beneath_a_join_as_w
     let rows: u64 = log.statements().iter().filter(|sent| sent.service == "shop").map(|sent| sent.rows).sum();
     assert_eq!(rows, 99, "a row for each order and none for each line: {:#?}", log.statements());
 }
+
+/// What the shop is sent for a query, and how many rows it ships.
+async fn sent_to_shop(engine: &headwater::Engine, query: &str) -> (Vec<String>, u64) {
+    let answer = engine.sql(query).await.unwrap();
+    let log = answer.remote_statements();
+    answer.collect().await.unwrap();
+    let of_shop = log.statements().into_iter().filter(|sent| sent.service == "shop");
+    of_shop.fold((vec![], 0), |(mut texts, rows), sent| {
+        texts.push(sent.statement);
+        (texts, rows + sent.rows)
+    })
+}
+
+/// MariaDB takes a list to hold some tens of values, however long it is, and looks each of them up: in a fifth of the table's orders that takes
+/// several times as long as to read the table.
+#[tokio::test]
+async fn list_that_finds_a_large_share_of_a_table_is_tested_and_not_looked_up() {
+    let (crm, shop) = (PostgresDatabase::with(MANY_ORDERS).await, MysqlDatabase::with(FOUR_LINES).await);
+    let services = Services::new().with_postgres("crm", &crm.url()).with_mysql("shop", &shop.url());
+    let engine = services.engine().await;
+    let reference = Reference::copy(&engine, &["crm.wanted", "shop.sold"]).await;
+    let joined = |key: &str, below: u32| {
+        format!(
+            "SELECT l.id, l.quantity FROM crm.wanted w JOIN shop.sold l ON l.{key} = w.order_id WHERE w.order_id < {below}"
+        )
+    };
+    let grouped = |below: u32| {
+        format!(
+            "SELECT quantity, count(*) FROM shop.sold WHERE order_id IN \
+             (SELECT order_id FROM crm.wanted WHERE order_id < {below}) GROUP BY quantity"
+        )
+    };
+    for (query, is_tested) in [
+        (joined("order_id", 40_000), true),
+        (joined("order_id", 8_000), false),
+        (joined("id", 90_000), false), // The table lies by this one.
+        (joined("order_id", 40_000).replace(", l.quantity", ""), false), // The index holds all that is read.
+        (grouped(30_000), true),
+        (grouped(8_000), false),
+    ] {
+        reference.agrees(&engine, &query).await.unwrap();
+        let (texts, _) = sent_to_shop(&engine, &query).await;
+        // A plan to fall back on, for keys that are too many, is there too.
+        assert!(texts.iter().any(|text| text.contains("JSON_TABLE")), "{query}: {texts:?}");
+        assert_eq!(texts.iter().any(|text| text.contains("COALESCE")), is_tested, "{query}: {texts:?}");
+    }
+}
+
+const PARTS: &str = "CREATE TABLE parts (id int PRIMARY KEY, name text); \
+    INSERT INTO parts SELECT n, 'p' || n / 10 FROM generate_series(1, 10000) n; ANALYZE";
+const STOCK: &str = "CREATE TABLE stock (part int, supplier int, quantity int, PRIMARY KEY (part, supplier)); \
+    INSERT INTO stock SELECT n / 4 + 1, n % 4, n % 7 FROM generate_series(0, 39999) n; ANALYZE";
+const SOLD: &str = "CREATE TABLE sold (part int, supplier int, quantity int, day date); \
+    INSERT INTO sold SELECT n % 10000 + 1, n % 4, n % 5, DATE '2024-01-01' + n % 300 FROM generate_series(0, 59999) n; \
+    CREATE INDEX ON sold (part); ANALYZE";
+
+/// The parts leave few rows of the stock, and those say which sales count: they must be read first, though more sales than stock are let through by what
+/// is known before.
+#[tokio::test]
+async fn what_a_semi_join_leaves_narrows_the_other_side_of_the_next() {
+    let (parts, stock) = (PostgresDatabase::with(PARTS).await, PostgresDatabase::with(STOCK).await);
+    let shop = PostgresDatabase::with(SOLD).await;
+    let services = Services::new().with_postgres("catalog", &parts.url()).with_postgres("crm", &stock.url());
+    let services = services.with_postgres("shop", &shop.url());
+    let engine = services.engine().await;
+    let reference = Reference::copy(&engine, &["catalog.parts", "crm.stock", "shop.sold"]).await;
+    let query = "SELECT s.part, s.supplier FROM crm.stock s WHERE s.part IN (SELECT id FROM catalog.parts WHERE name = 'p7') \
+        AND s.quantity > (SELECT 0.5 * sum(o.quantity) FROM shop.sold o WHERE o.part = s.part AND o.supplier = s.supplier \
+        AND o.day >= DATE '2024-03-01' AND o.day < DATE '2024-05-01')";
+    reference.agrees(&engine, query).await.unwrap();
+    let (texts, rows) = sent_to_shop(&engine, query).await;
+    assert!(rows <= 60, "{rows} rows of sales: {texts:?}");
+    // What an anti join leaves is not few.
+    let query = query.replacen("IN (", "NOT IN (", 1);
+    reference.agrees(&engine, &query).await.unwrap();
+}

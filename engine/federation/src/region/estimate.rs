@@ -19,7 +19,7 @@ use crate::{Pushdown, RemoteTable};
 const ROWS_UNKNOWN: f64 = 100_000.0;
 
 /// How many rows share a value of a column of which nothing is known.
-const ROWS_PER_VALUE: f64 = 10.0;
+pub(crate) const ROWS_PER_VALUE: f64 = 10.0;
 
 /// The share of groups that a condition on them keeps.
 const HAVING: f64 = 0.05;
@@ -273,7 +273,7 @@ fn joined(join: &Join) -> Estimate {
 }
 
 /// The share of rows that find a partner, never all of them and never none.
-fn semi_share(share: f64) -> f64 {
+pub(crate) fn semi_share(share: f64) -> f64 {
     share.clamp(0.001, 0.9)
 }
 

@@ -26,7 +26,7 @@ mod replay;
 mod selectivity;
 mod small;
 
-pub(crate) use estimate::rows_of_scan;
+pub(crate) use estimate::{ROWS_PER_VALUE, rows_of_scan, semi_share};
 pub(crate) use grown::TableName;
 pub(crate) use handed::Handed;
 pub(crate) use keyed_exec::KeyedExec;

@@ -107,12 +107,12 @@ impl Asked {
         }
     }
 
-    /// The same with the keys that came.
-    pub(crate) fn with_keys(&self, keys: &[ScalarValue]) -> Self {
+    /// The same with a filter of the keys that came.
+    pub(crate) fn with_keys(&self, filter: &impl Fn(&Relation, usize) -> Expr) -> Self {
         match self {
             Self::Table(request) => Self::Table(request.clone()),
             Self::Query(request) => {
-                Self::Query(QueryRequest { relation: request.relation.with_keys(keys), ..request.clone() })
+                Self::Query(QueryRequest { relation: request.relation.with_keys(filter), ..request.clone() })
             }
         }
     }
@@ -221,7 +221,7 @@ impl TableProvider for RemoteQuery {
         }
         let asked = Asked::Query(QueryRequest { relation, schema, batch_rows: state.config().batch_size() });
         let shown = match &self.bound {
-            Some(bound) => asked.with_keys(std::slice::from_ref(&bound.sample)),
+            Some(bound) => asked.with_keys(&|_, column| Expr::Column(column).one_of(vec![bound.sample.clone()])),
             None => asked.clone(),
         };
         let count = state.config().target_partitions();
