@@ -4,7 +4,7 @@
 //!
 //! TPC-H's lineitem (1,200,000 rows, scale factor 0.2) is loaded into Postgres, MariaDB, a SQLite file and a Parquet file; every column of
 //! every row is read. The peers: `psql` with COPY to nowhere, `mariadb --quick` to nowhere, the `sqlite3` shell to nowhere, and plain DataFusion
-//! for Parquet. The peers write text or nothing; Headwater ends with Arrow batches. MB are what the engine holds as Arrow, for both.
+//! for Parquet. Postgres and MariaDB are read over as many connections as there are cores; Postgres over a single one too. The peers write text or nothing; Headwater ends with Arrow batches. MB are what the engine holds as Arrow, for both.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -13,7 +13,7 @@ use arrow::array::RecordBatch;
 use datafusion::dataframe::DataFrameWriteOptions;
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
 use futures::TryStreamExt;
-use headwater::Engine;
+use headwater::{Engine, Session};
 use headwater_benches::{Median, Moved, side_by_side};
 use headwater_sql_tests::mysql::MysqlDatabase;
 use headwater_sql_tests::postgres::PostgresDatabase;
@@ -36,19 +36,24 @@ async fn main() {
     println!("|---|---:|---:|---:|---|---:|---:|");
     let copy = "COPY lineitem TO STDOUT (FORMAT binary)";
     let psql = async || shell("psql", &["-X", "-q", &postgres.url(), "-c", copy]).await;
-    print("postgres", "psql, COPY binary", side_by_side(async || scan(&engine, "in_postgres").await, psql).await);
+    let session = engine.session();
+    print("postgres", "psql, COPY binary", side_by_side(async || scan(&session, "in_postgres").await, psql).await);
+    let alone = engine.session();
+    alone.context().state_ref().write().config_mut().options_mut().execution.target_partitions = 1;
+    let one = "postgres, one connection";
+    print(one, "psql, COPY binary", side_by_side(async || scan(&alone, "in_postgres").await, psql).await);
 
     let mariadb = mariadb_arguments(&mysql.url());
     let arguments: Vec<&str> = mariadb.iter().map(String::as_str).collect();
     let mariadb = async || shell("mariadb", &arguments).await;
-    print("mysql", "mariadb --quick", side_by_side(async || scan(&engine, "in_mysql").await, mariadb).await);
+    print("mysql", "mariadb --quick", side_by_side(async || scan(&session, "in_mysql").await, mariadb).await);
 
     let file = sqlite.to_string_lossy().into_owned();
     let sqlite3 = async || shell("sqlite3", &[&file, "SELECT * FROM lineitem"]).await;
-    print("sqlite", "sqlite3 shell", side_by_side(async || scan(&engine, "in_sqlite").await, sqlite3).await);
+    print("sqlite", "sqlite3 shell", side_by_side(async || scan(&session, "in_sqlite").await, sqlite3).await);
 
     let plain = async || datafusion(&parquet).await;
-    print("files (Parquet)", "DataFusion", side_by_side(async || scan(&engine, "in_files").await, plain).await);
+    print("files (Parquet)", "DataFusion", side_by_side(async || scan(&session, "in_files").await, plain).await);
 }
 
 fn print(source: &str, peer: &str, (ours, theirs): (Median, Median)) {
@@ -63,8 +68,8 @@ fn print(source: &str, peer: &str, (ours, theirs): (Median, Median)) {
     );
 }
 
-async fn scan(engine: &Engine, service: &str) -> Moved {
-    let answer = engine.sql(&format!("SELECT * FROM {service}.lineitem")).await.expect("the query is planned");
+async fn scan(session: &Session, service: &str) -> Moved {
+    let answer = session.sql(&format!("SELECT * FROM {service}.lineitem")).await.expect("the query is planned");
     let mut batches = answer.into_stream().expect("the query starts");
     let mut moved = Moved::default();
     while let Some(batch) = batches.try_next().await.expect("a batch arrives") {
