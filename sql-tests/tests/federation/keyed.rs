@@ -288,6 +288,15 @@ async fn source_that_is_asked_for_groups_in_parts_makes_them_beneath_a_join_as_w
     answer.collect().await.unwrap();
     let rows: u64 = log.statements().iter().filter(|sent| sent.service == "shop").map(|sent| sent.rows).sum();
     assert_eq!(rows, 99, "a row for each order and none for each line: {:#?}", log.statements());
+
+    // Few rows are expected of it, and a whole table is read for them.
+    let query = "SELECT count(*) AS n, sum(quantity) AS total FROM shop.sold WHERE quantity = 7";
+    reference.agrees(&engine, query).await.unwrap();
+    let answer = engine.sql(query).await.unwrap();
+    let log = answer.remote_statements();
+    answer.collect().await.unwrap();
+    let sent: u64 = log.statements().iter().map(|sent| sent.statements).sum();
+    assert!(sent > 1, "{:#?}", log.statements());
 }
 
 /// What the shop is sent for a query, and how many rows it ships.

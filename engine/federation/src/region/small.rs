@@ -21,6 +21,8 @@ pub(crate) fn plans_little(plan: &LogicalPlan) -> bool {
         LogicalPlan::TableScan(scan) => {
             let provider = source_as_provider(&scan.source).ok();
             let rows = match provider.as_ref().and_then(|provider| provider.downcast_ref::<RemoteQuery>()) {
+                // Few rows of much work, for which the source's cores are to be used.
+                Some(query) if query.division.is_some() => return false,
                 Some(query) => query.rows,
                 None => estimate(plan).rows,
             };
