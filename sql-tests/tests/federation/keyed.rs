@@ -237,11 +237,21 @@ async fn statement_that_a_query_needs_twice_is_sent_once() {
     let shop = shop().await;
     let query = "WITH spent AS (SELECT customer, sum(price) AS total FROM shop.orders GROUP BY customer) \
         SELECT c.name FROM crm.customers c JOIN spent s ON s.customer = c.id WHERE s.total = (SELECT max(total) FROM spent)";
-    let answer = shop.engine.sql(query).await.unwrap();
+    let sent = sent_to_shop(&shop.engine, query).await;
+    assert_eq!(counted(&sent).0, 1, "{sent:#?}");
+}
+
+/// What the shop is sent for a query.
+async fn sent_to_shop(engine: &headwater::Engine, query: &str) -> Vec<headwater::RemoteStatementReport> {
+    let answer = engine.sql(query).await.unwrap();
     let log = answer.remote_statements();
     answer.collect().await.unwrap();
-    let sent: u64 = log.statements().iter().filter(|sent| sent.service == "shop").map(|sent| sent.statements).sum();
-    assert_eq!(sent, 1, "{:#?}", log.statements());
+    log.statements().into_iter().filter(|sent| sent.service == "shop").collect()
+}
+
+/// How many statements, and how many rows.
+fn counted(sent: &[headwater::RemoteStatementReport]) -> (u64, u64) {
+    sent.iter().fold((0, 0), |(statements, rows), of| (statements + of.statements, rows + of.rows))
 }
 
 /// 200,000 orders of two lines each, and the numbers of 70,000 of them in another database: more than the protocol counts binds.
@@ -261,12 +271,9 @@ async fn groups_of_a_key_are_asked_in_parts_and_a_long_list_of_integers_as_one_v
     let keys = "SELECT l.order_id, l.line, l.quantity FROM crm.wanted w JOIN shop.lines l ON l.order_id = w.order_id";
     for (query, statements_min, rows_max) in [(groups, 2, 8_000), (keys, 1, 140_000)] {
         reference.agrees(&engine, query).await.unwrap();
-        let answer = engine.sql(query).await.unwrap();
-        let log = answer.remote_statements();
-        answer.collect().await.unwrap();
-        let of_shop = log.statements().into_iter().filter(|sent| sent.service == "shop");
-        let (sent, rows) = of_shop.fold((0, 0), |(sent, rows), of| (sent + of.statements, rows + of.rows));
-        assert!(sent >= statements_min && rows <= rows_max, "{query}: {:#?}", log.statements());
+        let sent = sent_to_shop(&engine, query).await;
+        let (statements, rows) = counted(&sent);
+        assert!(statements >= statements_min && rows <= rows_max, "{query}: {sent:#?}");
     }
 }
 
@@ -283,32 +290,14 @@ async fn source_that_is_asked_for_groups_in_parts_makes_them_beneath_a_join_as_w
     let query = "SELECT w.order_id, count(*) AS n, sum(l.quantity) AS total FROM crm.wanted w JOIN shop.sold l ON l.order_id = w.order_id \
         WHERE w.order_id < 200 GROUP BY w.order_id";
     reference.agrees(&engine, query).await.unwrap();
-    let answer = engine.sql(query).await.unwrap();
-    let log = answer.remote_statements();
-    answer.collect().await.unwrap();
-    let rows: u64 = log.statements().iter().filter(|sent| sent.service == "shop").map(|sent| sent.rows).sum();
-    assert_eq!(rows, 99, "a row for each order and none for each line: {:#?}", log.statements());
+    let sent = sent_to_shop(&engine, query).await;
+    assert_eq!(counted(&sent).1, 99, "a row for each order and none for each line: {sent:#?}");
 
     // Few rows are expected of it, and a whole table is read for them.
     let query = "SELECT count(*) AS n, sum(quantity) AS total FROM shop.sold WHERE quantity = 7";
     reference.agrees(&engine, query).await.unwrap();
-    let answer = engine.sql(query).await.unwrap();
-    let log = answer.remote_statements();
-    answer.collect().await.unwrap();
-    let sent: u64 = log.statements().iter().map(|sent| sent.statements).sum();
-    assert!(sent > 1, "{:#?}", log.statements());
-}
-
-/// What the shop is sent for a query, and how many rows it ships.
-async fn sent_to_shop(engine: &headwater::Engine, query: &str) -> (Vec<String>, u64) {
-    let answer = engine.sql(query).await.unwrap();
-    let log = answer.remote_statements();
-    answer.collect().await.unwrap();
-    let of_shop = log.statements().into_iter().filter(|sent| sent.service == "shop");
-    of_shop.fold((vec![], 0), |(mut texts, rows), sent| {
-        texts.push(sent.statement);
-        (texts, rows + sent.rows)
-    })
+    let sent = sent_to_shop(&engine, query).await;
+    assert!(counted(&sent).0 > 1, "{sent:#?}");
 }
 
 /// MariaDB takes a list to hold some tens of values, however long it is, and looks each of them up: in a fifth of the table's orders that takes
@@ -339,10 +328,11 @@ async fn list_that_finds_a_large_share_of_a_table_is_tested_and_not_looked_up() 
         (grouped(8_000), false),
     ] {
         reference.agrees(&engine, &query).await.unwrap();
-        let (texts, _) = sent_to_shop(&engine, &query).await;
+        let sent = sent_to_shop(&engine, &query).await;
         // A plan to fall back on, for keys that are too many, is there too.
-        assert!(texts.iter().any(|text| text.contains("JSON_TABLE")), "{query}: {texts:?}");
-        assert_eq!(texts.iter().any(|text| text.contains("COALESCE")), is_tested, "{query}: {texts:?}");
+        let holds = |part: &str| sent.iter().any(|sent| sent.statement.contains(part));
+        assert!(holds("JSON_TABLE"), "{query}: {sent:#?}");
+        assert_eq!(holds("COALESCE"), is_tested, "{query}: {sent:#?}");
     }
 }
 
@@ -368,8 +358,8 @@ async fn what_a_semi_join_leaves_narrows_the_other_side_of_the_next() {
         AND s.quantity > (SELECT 0.5 * sum(o.quantity) FROM shop.sold o WHERE o.part = s.part AND o.supplier = s.supplier \
         AND o.day >= DATE '2024-03-01' AND o.day < DATE '2024-05-01')";
     reference.agrees(&engine, query).await.unwrap();
-    let (texts, rows) = sent_to_shop(&engine, query).await;
-    assert!(rows <= 60, "{rows} rows of sales: {texts:?}");
+    let sent = sent_to_shop(&engine, query).await;
+    assert!(counted(&sent).1 <= 60, "{sent:#?}");
     // What an anti join leaves is not few.
     let query = query.replacen("IN (", "NOT IN (", 1);
     reference.agrees(&engine, &query).await.unwrap();
