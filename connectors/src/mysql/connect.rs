@@ -25,6 +25,7 @@ use tracing::debug;
 use super::config::{Config, SslMode};
 use super::dialect::{Lists, MysqlDialect};
 use super::error::Site;
+use super::snapshot::ToldBy;
 use super::tls;
 use super::unchanged::Known;
 
@@ -65,8 +66,8 @@ struct Inner {
     options: OnceLock<Opts>,
     /// Whether the server that was connected to last has JSON_TABLE.
     json_tables: AtomicBool,
-    /// Whether that server may tell which state a snapshot is of (`snapshot`); false once it did not.
-    tells_states: AtomicBool,
+    /// How that server may tell which state a snapshot is of.
+    told_by: Mutex<ToldBy>,
     /// The tables that were as they were planned.
     known: Known,
 }
@@ -100,7 +101,7 @@ impl Pool {
                 idle: Mutex::default(),
                 options: OnceLock::new(),
                 json_tables: AtomicBool::new(false),
-                tells_states: AtomicBool::new(true),
+                told_by: Mutex::new(ToldBy::Log),
                 known: Known::default(),
             }),
         }
@@ -181,14 +182,14 @@ impl Pool {
         self.inner.session().await
     }
 
-    /// Whether the server may tell which state a snapshot is of, as far as is known.
-    pub(super) fn tells_states(&self) -> bool {
-        self.inner.tells_states.load(Ordering::Relaxed)
+    /// How the server may tell which state a snapshot is of, as far as is known.
+    pub(super) fn states_are_told_by(&self) -> ToldBy {
+        *self.inner.told_by.lock()
     }
 
-    /// Remembers that it does not.
-    pub(super) fn tells_no_states(&self) {
-        self.inner.tells_states.store(false, Ordering::Relaxed);
+    /// Remembers what it was found to do.
+    pub(super) fn set_states_told_by(&self, by: ToldBy) {
+        *self.inner.told_by.lock() = by;
     }
 }
 
@@ -282,7 +283,7 @@ impl Inner {
         let mut conn = self.connect(options).await?;
         self.json_tables.store(has_json_tables(conn.server_version()), Ordering::Relaxed);
         // A server that was restarted may have a binary log by now.
-        self.tells_states.store(is_mariadb(conn.server_version()), Ordering::Relaxed);
+        *self.told_by.lock() = if is_mariadb(conn.server_version()) { ToldBy::Log } else { ToldBy::Nothing };
         for statement in SESSION {
             conn.query_drop(*statement).await?;
         }

@@ -1,11 +1,16 @@
 //! One state of the server for several statements at the same time.
 //!
 //! MariaDB has no snapshot that a second connection could join. So as many connections as there are statements begin a transaction `WITH
-//! CONSISTENT SNAPSHOT` at the same moment, and then prove that they met the same state: InnoDB takes such a snapshot under the lock under
-//! which transactions are committed to the binary log, and tells the log's position at it. Where all positions are equal, no logged transaction
-//! was committed in between; where InnoDB's counter of transactions stood still, no other was either. Where they differ, all begin anew.
+//! CONSISTENT SNAPSHOT` at the same moment, and then prove that they met the same state, in one of two ways:
 //!
-//! It refuses: a server without a binary log, and MySQL, which does not tell the position. A snapshot is of InnoDB's tables.
+//! - By the binary log. InnoDB takes such a snapshot under the lock under which transactions are committed to the log, and tells the log's
+//!   position at it. Where all positions are equal, no logged transaction was committed in between; where InnoDB's counter of transactions
+//!   stood still, no other was either.
+//! - Without a log, by what each connection's read view sees, which InnoDB's monitor prints for whoever has the privilege PROCESS. A view sees
+//!   the transactions below a limit but for those that ran when it was taken; where none ran, its two limits are equal and say all of it. So views
+//!   with the same one limit are the same state. While somebody writes, this proves nothing.
+//!
+//! Where they differ, all begin anew. MySQL, which tells neither, is refused. A snapshot is of InnoDB's tables.
 //!
 //! Invariant: a snapshot's connections are taken from the pool at once or not at all, so that queries that each wait for more can't wait for one
 //! another.
@@ -14,9 +19,10 @@ use std::sync::Arc;
 
 use headwater_source::Result;
 use headwater_source::futures::future::{join_all, try_join_all};
-use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Row};
 use parking_lot::Mutex;
+use tracing::debug;
 
 use super::connect::{Lease, Pool};
 
@@ -29,8 +35,14 @@ const POSITION: &str = "SHOW STATUS LIKE 'binlog_snapshot_%'";
 /// InnoDB's counter: each transaction that writes moves it, when it starts and when it is committed.
 const COUNTER: &str = "SHOW GLOBAL STATUS LIKE 'Innodb_max_trx_id'";
 
+/// InnoDB's monitor: a text of at most a megabyte.
+const MONITOR: &str = "SHOW ENGINE INNODB STATUS";
+
 /// How often the connections begin until they have met one state.
 const ATTEMPTS_MAX: usize = 20;
+
+/// How often they do where a running transaction keeps them from proving it: it may run for long.
+const ATTEMPTS_BESIDE_WRITERS_MAX: usize = 4;
 
 /// A state that is held: a connection for each statement that was announced. Dropping it ends the transactions of those that no
 /// statement took.
@@ -41,23 +53,43 @@ pub(super) struct Held {
 /// Takes so many connections to one state; `None` where the pool has not so many to spare now, where the server does not tell
 /// whether they met one, or where it writes too fast for them to meet.
 pub(super) async fn take(pool: &Pool, connections: usize) -> Result<Option<Arc<Held>>> {
-    if !pool.tells_states() {
+    if pool.states_are_told_by() == ToldBy::Nothing {
         return Ok(None);
     }
     let Some(mut leases) = pool.lease_many(connections).await? else { return Ok(None) };
+    let mut beside_writers = 0;
     for _ in 0..ATTEMPTS_MAX {
-        let met = begin(&mut leases).await.map_err(|error| pool.site().describing(error))?;
-        match met {
+        let by = pool.states_are_told_by();
+        match begin(&mut leases, by).await.map_err(|error| pool.site().describing(error))? {
             Met::One => return Ok(Some(Arc::new(Held { idle: Mutex::new(leases) }))),
             Met::Several => {}
-            Met::Untold => {
-                pool.tells_no_states();
-                break;
+            Met::BesideWriters => {
+                beside_writers += 1;
+                if beside_writers == ATTEMPTS_BESIDE_WRITERS_MAX {
+                    break;
+                }
             }
+            Met::Untold => match by {
+                ToldBy::Log => pool.set_states_told_by(ToldBy::Views),
+                ToldBy::Views | ToldBy::Nothing => {
+                    pool.set_states_told_by(ToldBy::Nothing);
+                    break;
+                }
+            },
         }
     }
     join_all(leases.into_iter().map(end)).await;
     Ok(None)
+}
+
+/// How a server tells which state a snapshot is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ToldBy {
+    /// Positions in its binary log.
+    Log,
+    /// Read views.
+    Views,
+    Nothing,
 }
 
 /// What a number of snapshots are of.
@@ -65,30 +97,94 @@ pub(super) async fn take(pool: &Pool, connections: usize) -> Result<Option<Arc<H
 enum Met {
     One,
     Several,
+    /// Perhaps one: transactions ran that a view does not see, and which these are is not told.
+    BesideWriters,
     /// The server does not say.
     Untold,
 }
 
-async fn begin(leases: &mut [Lease]) -> mysql_async::Result<Met> {
-    let Some(first) = leases.first_mut() else { return Ok(Met::Untold) };
-    let before = counter(first.conn()).await?;
-    // Any earlier transaction of theirs ends with this.
-    try_join_all(leases.iter_mut().map(|lease| lease.conn().query_drop(BEGIN))).await?;
-    let Some(first) = leases.first_mut() else { return Ok(Met::Untold) };
-    let after = counter(first.conn()).await?;
-    let positions = try_join_all(leases.iter_mut().map(|lease| position(lease.conn()))).await?;
-    let told = before.is_some() && positions.iter().all(|position| position.len() == 2);
-    // One connection meets no other.
-    let one = positions.len() == 1 || before == after && positions.windows(2).all(|pair| pair[0] == pair[1]);
-    Ok(match (told, one) {
-        (false, _) => Met::Untold,
-        (true, true) => Met::One,
-        (true, false) => Met::Several,
-    })
+async fn begin(leases: &mut [Lease], by: ToldBy) -> mysql_async::Result<Met> {
+    match by {
+        // One connection meets no other.
+        _ if leases.len() == 1 => start(leases).await.map(|()| Met::One),
+        ToldBy::Log => by_log(leases).await,
+        ToldBy::Views => by_views(leases).await,
+        ToldBy::Nothing => Ok(Met::Untold),
+    }
 }
 
-async fn counter(conn: &mut Conn) -> mysql_async::Result<Option<String>> {
-    Ok(conn.query_first::<(String, String), _>(COUNTER).await?.map(|(_, value)| value))
+/// Any earlier transaction of theirs ends with this.
+async fn start(leases: &mut [Lease]) -> mysql_async::Result<()> {
+    try_join_all(leases.iter_mut().map(|lease| lease.conn().query_drop(BEGIN))).await?;
+    Ok(())
+}
+
+async fn by_log(leases: &mut [Lease]) -> mysql_async::Result<Met> {
+    let before = counter(leases).await?;
+    start(leases).await?;
+    let after = counter(leases).await?;
+    let positions = try_join_all(leases.iter_mut().map(|lease| position(lease.conn()))).await?;
+    if before.is_none() || positions.iter().any(|position| position.len() != 2) {
+        return Ok(Met::Untold);
+    }
+    let one = before == after && positions.windows(2).all(|pair| pair[0] == pair[1]);
+    Ok(if one { Met::One } else { Met::Several })
+}
+
+async fn by_views(leases: &mut [Lease]) -> mysql_async::Result<Met> {
+    start(leases).await?;
+    let threads: Vec<u32> = leases.iter_mut().map(|lease| lease.conn().id()).collect();
+    let Some(first) = leases.first_mut() else { return Ok(Met::Untold) };
+    let shown: Option<Row> = match first.conn().query_first(MONITOR).await {
+        Ok(shown) => shown,
+        Err(mysql_async::Error::Server(error)) => {
+            debug!(%error, "InnoDB's monitor is not shown; nothing is read in parts");
+            return Ok(Met::Untold);
+        }
+        Err(error) => return Err(error),
+    };
+    // Texts of other sessions' statements are in it, cut anywhere.
+    let text: Option<Vec<u8>> = shown.and_then(|mut row| row.take_opt("Status")).and_then(std::result::Result::ok);
+    Ok(met(&String::from_utf8_lossy(&text.unwrap_or_default()), &threads))
+}
+
+fn met(monitor: &str, threads: &[u32]) -> Met {
+    let Some(views) = threads.iter().map(|thread| view(monitor, *thread)).collect::<Option<Vec<View>>>() else {
+        return Met::Untold;
+    };
+    if views.iter().any(|view| view.sees_below != view.sees_none_from) {
+        return Met::BesideWriters;
+    }
+    let one = views.windows(2).all(|pair| pair[0] == pair[1]);
+    if one { Met::One } else { Met::Several }
+}
+
+/// Which transactions a snapshot sees: all with numbers below the one limit, none from the other on, and of those between some.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct View {
+    sees_none_from: u64,
+    sees_below: u64,
+}
+
+/// The view of a connection's transaction. `None` where the monitor does not show it, or shows two: a statement of somebody's may contain what
+/// looks like one.
+fn view(monitor: &str, thread: u32) -> Option<View> {
+    let begin = format!("MariaDB thread id {thread}, ");
+    let mut lines = monitor.lines();
+    lines.find(|line| line.starts_with(&begin))?;
+    let own: Vec<&str> = lines.by_ref().take_while(|line| !line.starts_with("---")).collect();
+    if lines.any(|line| line.starts_with(&begin)) {
+        return None;
+    }
+    let mut views = own.iter().filter_map(|line| line.strip_prefix("Trx read view will not see trx with id >= "));
+    let (sees_none_from, sees_below) = views.next()?.split_once(", sees < ")?;
+    let view = View { sees_none_from: sees_none_from.parse().ok()?, sees_below: sees_below.trim().parse().ok()? };
+    views.next().is_none().then_some(view)
+}
+
+async fn counter(leases: &mut [Lease]) -> mysql_async::Result<Option<String>> {
+    let Some(first) = leases.first_mut() else { return Ok(None) };
+    Ok(first.conn().query_first::<(String, String), _>(COUNTER).await?.map(|(_, value)| value))
 }
 
 /// File and offset.
@@ -130,5 +226,59 @@ impl Drop for Held {
         let leases = std::mem::take(&mut *self.idle.lock());
         let Some(runtime) = leases.first().map(Lease::runtime) else { return };
         runtime.spawn(join_all(leases.into_iter().map(end)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Met, View, met, view};
+
+    fn shown(transactions: &[(u32, &str, &str)]) -> String {
+        let mut text =
+            "------------\nTRANSACTIONS\n------------\nTrx id counter 70\nLIST OF TRANSACTIONS FOR EACH SESSION:\n"
+                .to_owned();
+        for (thread, statement, view) in transactions {
+            text += "---TRANSACTION (0x7fdb939c0680), ACTIVE 0 sec\n0 lock struct(s), heap size 1128, 0 row lock(s)\n";
+            text += &format!(
+                "MariaDB thread id {thread}, OS thread handle 140580994635456, query id 14 localhost u\n{statement}"
+            );
+            text += view;
+        }
+        text + "--------\nFILE I/O\n--------\n"
+    }
+
+    #[test]
+    fn views_of_the_same_one_limit_are_one_state() {
+        let of = |views: &[&str]| {
+            let transactions: Vec<(u32, &str, &str)> =
+                views.iter().zip(8..).map(|(view, thread)| (thread, "", *view)).collect();
+            let threads: Vec<u32> = transactions.iter().map(|(thread, ..)| *thread).collect();
+            met(&shown(&transactions), &threads)
+        };
+        let (at_59, at_60) = (
+            "Trx read view will not see trx with id >= 59, sees < 59\n",
+            "Trx read view will not see trx with id >= 60, sees < 60\n",
+        );
+        assert_eq!(of(&[at_59, at_59]), Met::One);
+        assert_eq!(of(&[at_59, at_60]), Met::Several);
+        // Transaction 57 or 58 may run for the one and be committed for the other.
+        let beside = "Trx read view will not see trx with id >= 59, sees < 57\n";
+        assert_eq!(of(&[beside, beside]), Met::BesideWriters);
+        assert_eq!(of(&[at_59, beside]), Met::BesideWriters);
+        assert_eq!(of(&[at_59, ""]), Met::Untold);
+    }
+
+    #[test]
+    fn view_is_the_one_of_the_thread_alone() {
+        let at_59 = "Trx read view will not see trx with id >= 59, sees < 59\n";
+        let text = shown(&[(12, "", at_59), (1, "show engine innodb status\n", at_59)]);
+        assert_eq!(view(&text, 1), Some(View { sees_none_from: 59, sees_below: 59 }));
+        assert_eq!(view(&text, 2), None);
+        // Somebody's statement says what it likes.
+        let lie = "select '\nMariaDB thread id 1, \nTrx read view will not see trx with id >= 59, sees < 59\n'\n";
+        assert_eq!(view(&shown(&[(12, lie, at_59), (1, "", "")]), 1), None);
+        assert_eq!(view(&shown(&[(1, "", ""), (12, lie, at_59)]), 1), None);
+        let cut = "Trx read view will not see trx with id >= 59, se";
+        assert_eq!(view(&shown(&[(1, "", cut)]), 1), None);
     }
 }

@@ -8,6 +8,7 @@ use headwater_source::{CompareOp, Expr, Result, ScalarValue, ScanRequest, TableD
 use tracing::debug;
 
 use super::connect::Pool;
+use super::snapshot::ToldBy;
 use super::{statistics, types};
 
 /// How many rows a table must have for parts to pay, by the server's estimate.
@@ -15,7 +16,7 @@ const ROWS_MIN: u64 = 200_000;
 
 /// The filters of the parts; `None` where the request is better read whole, or must be.
 pub(super) async fn ranges(pool: &Pool, request: &ScanRequest) -> Option<Vec<Expr>> {
-    let whole = request.limit.is_some() || !request.sort.is_empty() || !pool.tells_states();
+    let whole = request.limit.is_some() || !request.sort.is_empty() || pool.states_are_told_by() == ToldBy::Nothing;
     // More parts than connections could never be read at the same time.
     let count = request.partitions_max.min(pool.config().pool_size);
     if whole || count < 2 || request.table.rows_estimate.is_none_or(|rows| rows < ROWS_MIN) {

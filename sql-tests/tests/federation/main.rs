@@ -14,6 +14,7 @@ mod regions;
 mod regions_mysql;
 mod regions_sqlite;
 mod slt;
+mod states;
 mod strings;
 mod tpch;
 mod views;

@@ -21,6 +21,10 @@ const ROWS_UNKNOWN: f64 = 100_000.0;
 /// How many rows share a value of a column of which nothing is known.
 pub(crate) const ROWS_PER_VALUE: f64 = 10.0;
 
+/// How many values a column has, at most, of which nothing is known and that is compared with a constant: kinds and states are asked for by
+/// constants, keys by their index, of which the source knows how many there are.
+const VALUES_UNKNOWN: f64 = 200.0;
+
 /// The share of groups that a condition on them keeps.
 const HAVING: f64 = 0.05;
 
@@ -38,6 +42,8 @@ pub(super) struct Estimate {
 pub(super) struct Values {
     /// How many different ones.
     pub(super) distinct: f64,
+    /// Whether that is a guess from the number of rows.
+    guessed: bool,
     /// The share of rows that are NULL.
     pub(super) null_fraction: f64,
     /// The least and the greatest, as numbers, where they are known and are numbers, dates or times.
@@ -124,7 +130,13 @@ impl Estimate {
 impl Values {
     pub(super) fn unknown(rows: f64) -> Self {
         let distinct = (rows / ROWS_PER_VALUE).max(1.0);
-        Self { distinct, null_fraction: 0.0, range: None, row_of: None, unique: false }
+        Self { distinct, guessed: true, null_fraction: 0.0, range: None, row_of: None, unique: false }
+    }
+
+    /// The share of rows that have one value of these which the query names.
+    pub(super) fn share_of_one(&self) -> f64 {
+        let distinct = if self.guessed { self.distinct.min(VALUES_UNKNOWN) } else { self.distinct };
+        1.0 / distinct.max(1.0)
     }
 
     #[cfg(test)]
@@ -328,7 +340,8 @@ fn values(statistics: &Arc<TableStatistics>, index: usize, rows: f64) -> Values 
             range.map_or(guess, |(min, max)| guess.min((max - min).abs() + 1.0))
         }
     };
-    Values { distinct: distinct.clamp(1.0, rows), null_fraction, range, row_of: None, unique }
+    let guessed = known.distinct.is_none() && !unique;
+    Values { distinct: distinct.clamp(1.0, rows), guessed, null_fraction, range, row_of: None, unique }
 }
 
 /// Whether rows of the plan are sent by a source that answers statements, and not read here from files.

@@ -10,14 +10,15 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use async_trait::async_trait;
 use datafusion::common::ScalarValue;
+use datafusion::logical_expr::LogicalPlan;
 use headwater_source::{
     BatchStream, CompareOp, Expr, Groups, Node, Parallel, ReadContext, Relation, RemoteStatement, Result, Scan,
     TableDef,
 };
 
-use super::grown::TableName;
+use super::estimate::estimate;
+use super::grown::{Region, TableName};
 use super::selectivity::number;
-use crate::Service;
 
 /// How many rows the largest table must have for parts to pay.
 const ROWS_MIN: f64 = 300_000.0;
@@ -35,13 +36,12 @@ pub(crate) struct Division {
     groups: Groups,
 }
 
-/// How the query of these tables is best divided; `None` where it is asked whole.
-pub(super) fn division(
-    service: &Service,
-    tables: &[TableName],
-    relation: &Relation,
-    groups: Groups,
-) -> Option<Division> {
+/// The share of the largest table that joins may be expected to look up in it, beginning from few rows of another, and the source still be busy with it.
+const LOOKED_UP_SHARE_MIN: f64 = 0.01;
+
+/// How a query of the region's tables is best divided; `None` where it is asked whole. The region itself, or `relation` over it.
+pub(super) fn division(region: &Region, relation: &Relation, groups: Groups) -> Option<Division> {
+    let Region { service, tables, .. } = region;
     let parallel = service.source().capabilities().parallel();
     if parallel == Parallel::ByItself {
         return None;
@@ -57,6 +57,10 @@ pub(super) fn division(
     let known = largest.statistics.columns.get(column)?;
     let range = (known.min.as_ref().and_then(whole)?, known.max.as_ref().and_then(whole)?);
     if !integer || range.0 >= range.1 || indexed_share(relation, largest) < INDEXED_SHARE_MIN {
+        return None;
+    }
+    let begins_with_few = tables.iter().any(|table| indexed_share(relation, table) < INDEXED_SHARE_MIN);
+    if begins_with_few && rows_joined(&region.plan) < LOOKED_UP_SHARE_MIN * rows(largest) {
         return None;
     }
     let division = Division { table: Arc::clone(&largest.definition), column, range, groups };
@@ -105,6 +109,18 @@ fn whole(value: &ScalarValue) -> Option<i64> {
     match value.cast_to(&DataType::Int64).ok()? {
         ScalarValue::Int64(value) => value,
         _ => None,
+    }
+}
+
+/// How many rows its joins are expected to make, before they are grouped or cut.
+fn rows_joined(plan: &LogicalPlan) -> f64 {
+    match (plan, plan.inputs().as_slice()) {
+        (LogicalPlan::Filter(filter), _) if matches!(&*filter.input, LogicalPlan::Aggregate(_)) => {
+            rows_joined(&filter.input)
+        }
+        (LogicalPlan::Join(_) | LogicalPlan::Filter(_), _) => estimate(plan).rows,
+        (_, [input]) => rows_joined(input),
+        _ => estimate(plan).rows,
     }
 }
 

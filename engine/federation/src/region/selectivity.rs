@@ -148,13 +148,13 @@ fn of_any(condition: &Expr, input: &Estimate) -> f64 {
 }
 
 fn equality(left: &Expr, right: &Expr, input: &Estimate) -> f64 {
-    let distinct = |expr: &Expr| match expr {
-        Expr::Column(column) => input.values(column).map(|values| values.distinct),
+    let values = |expr: &Expr| match expr {
+        Expr::Column(column) => input.values(column),
         _ => None,
     };
-    match (distinct(left), distinct(right)) {
-        (Some(a), Some(b)) => 1.0 / a.max(b).max(1.0),
-        (Some(a), None) | (None, Some(a)) => 1.0 / a.max(1.0),
+    match (values(left), values(right)) {
+        (Some(a), Some(b)) => 1.0 / a.distinct.max(b.distinct).max(1.0),
+        (Some(one), None) | (None, Some(one)) => one.share_of_one(),
         (None, None) => LIKE,
     }
 }

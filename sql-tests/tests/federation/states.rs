@@ -1,0 +1,91 @@
+//! One state of a MariaDB that has no binary log to prove it by: what InnoDB shows of its read views does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use headwater::Engine;
+use headwater_sql_tests::canary;
+use headwater_sql_tests::own::OwnServer;
+use headwater_sql_tests::services::Services;
+use mysql_async::prelude::Queryable;
+
+/// Each amount is ten, and moves from one end of the table to the other.
+const LEDGER: &[&str] = &[
+    "CREATE TABLE ledger (id BIGINT NOT NULL PRIMARY KEY, amount BIGINT NOT NULL)",
+    "INSERT INTO ledger SELECT seq, 10 FROM seq_1_to_250000",
+    "ANALYZE TABLE ledger",
+    "CREATE USER clerk@'%'",
+    "GRANT SELECT ON test.* TO clerk@'%'",
+];
+
+async fn connect(url: &str) -> mysql_async::Conn {
+    mysql_async::Conn::new(mysql_async::Opts::from_url(url).unwrap()).await.unwrap()
+}
+
+/// In how many statements the ledger was read. It adds up, whatever is written meanwhile.
+async fn statements(engine: &Engine) -> u64 {
+    let query = "SELECT count(*) AS n, sum(amount) AS total FROM shop.ledger WHERE amount > -1000000000";
+    let answer = engine.sql(query).await.unwrap();
+    let log = answer.remote_statements();
+    let batches = answer.collect().await.unwrap();
+    let text = arrow::util::pretty::pretty_format_batches(&batches).unwrap().to_string();
+    assert!(text.contains("| 250000 | 2500000 |"), "{text}");
+    log.statements().iter().map(|sent| sent.statements).sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn server_without_a_binary_log_is_read_in_parts_of_one_state_unless_a_transaction_runs_on() {
+    let server = OwnServer::mariadb(&["--skip-log-bin"]).await;
+    let mut conn = connect(&server.url()).await;
+    for statement in LEDGER {
+        conn.query_drop(*statement).await.unwrap();
+    }
+    let services = Services::new().with_mysql("shop", &server.url());
+    let engine = services.engine().await;
+    assert!(statements(&engine).await > 1, "nobody writes");
+
+    // Transactions that are short and far between leave moments in which none runs.
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = {
+        let (url, stop) = (server.url(), Arc::clone(&stop));
+        tokio::spawn(async move {
+            let mut conn = connect(&url).await;
+            let mut turn = 0_u64;
+            while !stop.load(Ordering::Relaxed) {
+                turn += 1;
+                let (from, to) = (1 + turn % 1000, 249_000 - turn % 1000);
+                for statement in [
+                    "BEGIN".to_owned(),
+                    format!("UPDATE ledger SET amount = amount - {} WHERE id = {from}", 1 + turn % 7),
+                    format!("UPDATE ledger SET amount = amount + {} WHERE id = {to}", 1 + turn % 7),
+                    "COMMIT".to_owned(),
+                ] {
+                    conn.query_drop(statement).await.unwrap();
+                }
+                tokio::time::sleep(Duration::from_millis(turn % 4)).await;
+            }
+            turn
+        })
+    };
+    let start = Instant::now();
+    let mut in_parts = 0;
+    while in_parts < 10 {
+        in_parts += u32::from(statements(&engine).await > 1);
+        assert!(start.elapsed() < Duration::from_secs(90), "{in_parts} were read in parts");
+    }
+    stop.store(true, Ordering::Relaxed);
+    assert!(writer.await.unwrap() > 10, "the writer wrote too little");
+
+    // Its number lies between what a view sees and what it does not; whether others do is not told.
+    conn.query_drop("BEGIN").await.unwrap();
+    conn.query_drop("UPDATE ledger SET amount = 0 WHERE id = 7").await.unwrap();
+    assert_eq!(statements(&engine).await, 1, "a transaction runs");
+    conn.query_drop("ROLLBACK").await.unwrap();
+    assert!(statements(&engine).await > 1, "it has ended");
+
+    // What InnoDB shows is for those with the privilege PROCESS.
+    let url = server.url().replace(&format!("headwater:{}", canary()), "clerk");
+    let services = Services::new().with_mysql("shop", &url);
+    assert_eq!(statements(&services.engine().await).await, 1, "it may not see them");
+}
