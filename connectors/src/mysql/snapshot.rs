@@ -6,9 +6,10 @@
 //! - By the binary log. InnoDB takes such a snapshot under the lock under which transactions are committed to the log, and tells the log's
 //!   position at it. Where all positions are equal, no logged transaction was committed in between; where InnoDB's counter of transactions
 //!   stood still, no other was either.
-//! - Without a log, by what each connection's read view sees, which InnoDB's monitor prints for whoever has the privilege PROCESS. A view sees
-//!   the transactions below a limit but for those that ran when it was taken; where none ran, its two limits are equal and say all of it. So views
-//!   with the same one limit are the same state. While somebody writes, this proves nothing.
+//! - Without a log, by what each connection's read view sees, which InnoDB's monitor prints for whoever has the privilege PROCESS. A view sees all
+//!   transactions below a number and none from another on, and of those between it sees the ones that had ended. Where the two numbers are one, it says
+//!   all of the view, so views with the same number are the same state. They are two while a transaction outlasts one that began later: this proves
+//!   nothing then.
 //!
 //! Where they differ, all begin anew. MySQL, which tells neither, is refused. A snapshot is of InnoDB's tables.
 //!
@@ -42,7 +43,7 @@ const MONITOR: &str = "SHOW ENGINE INNODB STATUS";
 const ATTEMPTS_MAX: usize = 20;
 
 /// How often they do where a running transaction keeps them from proving it: it may run for long.
-const ATTEMPTS_BESIDE_WRITERS_MAX: usize = 4;
+const ATTEMPTS_BESIDE_LONG_MAX: usize = 4;
 
 /// A state that is held: a connection for each statement that was announced. Dropping it ends the transactions of those that no
 /// statement took.
@@ -57,15 +58,15 @@ pub(super) async fn take(pool: &Pool, connections: usize) -> Result<Option<Arc<H
         return Ok(None);
     }
     let Some(mut leases) = pool.lease_many(connections).await? else { return Ok(None) };
-    let mut beside_writers = 0;
+    let mut beside_long = 0;
     for _ in 0..ATTEMPTS_MAX {
         let by = pool.states_are_told_by();
         match begin(&mut leases, by).await.map_err(|error| pool.site().describing(error))? {
             Met::One => return Ok(Some(Arc::new(Held { idle: Mutex::new(leases) }))),
             Met::Several => {}
-            Met::BesideWriters => {
-                beside_writers += 1;
-                if beside_writers == ATTEMPTS_BESIDE_WRITERS_MAX {
+            Met::BesideLong => {
+                beside_long += 1;
+                if beside_long == ATTEMPTS_BESIDE_LONG_MAX {
                     break;
                 }
             }
@@ -97,8 +98,8 @@ pub(super) enum ToldBy {
 enum Met {
     One,
     Several,
-    /// Perhaps one: transactions ran that a view does not see, and which these are is not told.
-    BesideWriters,
+    /// Perhaps one: a transaction outlasts later ones, and of which a view sees is not told.
+    BesideLong,
     /// The server does not say.
     Untold,
 }
@@ -153,13 +154,13 @@ fn met(monitor: &str, threads: &[u32]) -> Met {
         return Met::Untold;
     };
     if views.iter().any(|view| view.sees_below != view.sees_none_from) {
-        return Met::BesideWriters;
+        return Met::BesideLong;
     }
     let one = views.windows(2).all(|pair| pair[0] == pair[1]);
     if one { Met::One } else { Met::Several }
 }
 
-/// Which transactions a snapshot sees: all with numbers below the one limit, none from the other on, and of those between some.
+/// Which transactions a snapshot sees: all with numbers below the one, none from the other on, and of those between some.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct View {
     sees_none_from: u64,
@@ -248,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn views_of_the_same_one_limit_are_one_state() {
+    fn views_of_the_same_one_number_are_one_state() {
         let of = |views: &[&str]| {
             let transactions: Vec<(u32, &str, &str)> =
                 views.iter().zip(8..).map(|(view, thread)| (thread, "", *view)).collect();
@@ -263,8 +264,8 @@ mod tests {
         assert_eq!(of(&[at_59, at_60]), Met::Several);
         // Transaction 57 or 58 may run for the one and be committed for the other.
         let beside = "Trx read view will not see trx with id >= 59, sees < 57\n";
-        assert_eq!(of(&[beside, beside]), Met::BesideWriters);
-        assert_eq!(of(&[at_59, beside]), Met::BesideWriters);
+        assert_eq!(of(&[beside, beside]), Met::BesideLong);
+        assert_eq!(of(&[at_59, beside]), Met::BesideLong);
         assert_eq!(of(&[at_59, ""]), Met::Untold);
     }
 

@@ -300,6 +300,41 @@ async fn source_that_is_asked_for_groups_in_parts_makes_them_beneath_a_join_as_w
     assert!(counted(&sent).0 > 1, "{sent:#?}");
 }
 
+#[tokio::test]
+async fn rows_that_are_looked_up_from_few_others_are_not_asked_for_in_parts() {
+    const ORDERS: &str = "CREATE TABLE orders (id bigint PRIMARY KEY, customer int, KEY (customer)); \
+        INSERT INTO orders SELECT seq, seq % 5000 FROM seq_0_to_99999; ANALYZE TABLE orders";
+    let shop = MysqlDatabase::with(FOUR_LINES).await;
+    shop.execute(ORDERS).await;
+    let engine = Services::new().with_mysql("shop", &shop.url()).engine().await;
+    let reference = Reference::copy(&engine, &["shop.orders", "shop.sold"]).await;
+    let query = |condition: &str| {
+        format!(
+            "SELECT l.quantity, count(*) AS n FROM shop.orders o JOIN shop.sold l ON l.order_id = o.id WHERE {condition} GROUP BY l.quantity"
+        )
+    };
+    for (condition, is_in_parts) in [("o.customer = 7", false), ("o.id < 200", false), ("o.customer <> 7", true)] {
+        let query = query(condition);
+        reference.agrees(&engine, &query).await.unwrap();
+        let sent = sent_to_shop(&engine, &query).await;
+        assert_eq!(counted(&sent).0 > 1, is_in_parts, "{query}: {sent:#?}");
+    }
+}
+
+/// MariaDB tells nothing of a column without an index: that one value of it has few rows is no reason to read it first.
+#[tokio::test]
+async fn column_of_which_nothing_is_known_is_not_taken_for_a_key() {
+    let (crm, shop) = (PostgresDatabase::with(MANY_ORDERS).await, MysqlDatabase::with(FOUR_LINES).await);
+    let services = Services::new().with_postgres("crm", &crm.url()).with_mysql("shop", &shop.url());
+    let engine = services.engine().await;
+    let reference = Reference::copy(&engine, &["crm.wanted", "shop.sold"]).await;
+    let query = "SELECT w.order_id, l.id FROM crm.wanted w JOIN shop.sold l ON l.order_id = w.order_id \
+        WHERE w.order_id < 200 AND l.quantity = 7";
+    reference.agrees(&engine, query).await.unwrap();
+    let sent = sent_to_shop(&engine, query).await;
+    assert!(counted(&sent).1 < 100, "{sent:#?}");
+}
+
 /// MariaDB takes a list to hold some tens of values, however long it is, and looks each of them up: in a fifth of the table's orders that takes
 /// several times as long as to read the table.
 #[tokio::test]
