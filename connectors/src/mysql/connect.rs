@@ -10,7 +10,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use headwater_source::Result;
 use headwater_source::futures::future::try_join_all;
@@ -25,7 +25,7 @@ use tracing::debug;
 use super::config::{Config, SslMode};
 use super::dialect::{Lists, MysqlDialect};
 use super::error::Site;
-use super::snapshot::ToldBy;
+use super::snapshot::{self, ToldBy};
 use super::tls;
 use super::unchanged::Known;
 
@@ -68,6 +68,8 @@ struct Inner {
     json_tables: AtomicBool,
     /// How that server may tell which state a snapshot is of.
     told_by: Mutex<ToldBy>,
+    /// Until when its views are not asked.
+    unproven_until: Mutex<Option<Instant>>,
     /// The tables that were as they were planned.
     known: Known,
 }
@@ -102,6 +104,7 @@ impl Pool {
                 options: OnceLock::new(),
                 json_tables: AtomicBool::new(false),
                 told_by: Mutex::new(ToldBy::Log),
+                unproven_until: Mutex::new(None),
                 known: Known::default(),
             }),
         }
@@ -184,7 +187,17 @@ impl Pool {
 
     /// How the server may tell which state a snapshot is of, as far as is known.
     pub(super) fn states_are_told_by(&self) -> ToldBy {
-        *self.inner.told_by.lock()
+        self.inner.told_by.lock().clone()
+    }
+
+    /// Whether the server's views proved nothing a moment ago.
+    pub(super) fn views_prove_nothing(&self) -> bool {
+        self.inner.unproven_until.lock().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Remembers that they did not.
+    pub(super) fn set_views_prove_nothing(&self) {
+        *self.inner.unproven_until.lock() = Some(Instant::now() + snapshot::UNPROVEN);
     }
 
     /// Remembers what it was found to do.

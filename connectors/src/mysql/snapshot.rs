@@ -8,15 +8,17 @@
 //!   stood still, no other was either.
 //! - Without a log, by what each connection's read view sees, which InnoDB's monitor prints for whoever has the privilege PROCESS. A view sees all
 //!   transactions below a number and none from another on, and of those between it sees the ones that had ended. Where the two numbers are one, it says
-//!   all of the view, so views with the same number are the same state. They are two while a transaction outlasts one that began later: this proves
-//!   nothing then.
+//!   all of the view, so views with the same number are the same state. They are two while a transaction that has written runs on beside others that
+//!   are committed: this proves nothing then. Numbers are of one server, so each connection is asked whether it is on that one, and under the number by
+//!   which the monitor knows it: what balances or pools connections may say otherwise.
 //!
-//! Where they differ, all begin anew. MySQL, which tells neither, is refused. A snapshot is of InnoDB's tables.
+//! Where states differ, all begin anew. MySQL, which tells neither, is refused. A snapshot is of InnoDB's tables.
 //!
 //! Invariant: a snapshot's connections are taken from the pool at once or not at all, so that queries that each wait for more can't wait for one
 //! another.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use headwater_source::Result;
 use headwater_source::futures::future::{join_all, try_join_all};
@@ -42,8 +44,26 @@ const MONITOR: &str = "SHOW ENGINE INNODB STATUS";
 /// How often the connections begin until they have met one state.
 const ATTEMPTS_MAX: usize = 20;
 
-/// How often they do where a running transaction keeps them from proving it: it may run for long.
-const ATTEMPTS_BESIDE_LONG_MAX: usize = 4;
+/// Where its list of transactions begins.
+const TRANSACTIONS: &str = "LIST OF TRANSACTIONS FOR EACH SESSION:";
+
+/// What it has in the place of what it leaves out.
+const CUT: &str = "... truncated...";
+
+/// Which server it is.
+const SERVER: &str = "SELECT CONCAT_WS(' ', @@server_uid, @@hostname, @@port, @@datadir)";
+
+/// A row where the connection is on another server, or under another number, than it is taken to be.
+const ELSEWHERE: &str = "SELECT 1 FROM DUAL WHERE NOT (CONNECTION_ID() <=> ? AND CONCAT_WS(' ', @@server_uid, @@hostname, @@port, @@datadir) <=> ?)";
+
+/// How long is waited before the attempts that follow one whose views prove nothing: whoever writes may be done by then.
+const PAUSES: [Duration; 3] = [Duration::from_millis(1), Duration::from_millis(3), Duration::from_millis(9)];
+
+/// For how long views are not asked again where they proved nothing.
+pub(super) const UNPROVEN: Duration = Duration::from_secs(2);
+
+/// That a role may not see something, or that a server does not know it.
+const UNTOLD: [u16; 4] = [1044, 1142, 1193, 1227];
 
 /// A state that is held: a connection for each statement that was announced. Dropping it ends the transactions of those that no
 /// statement took.
@@ -54,29 +74,38 @@ pub(super) struct Held {
 /// Takes so many connections to one state; `None` where the pool has not so many to spare now, where the server does not tell
 /// whether they met one, or where it writes too fast for them to meet.
 pub(super) async fn take(pool: &Pool, connections: usize) -> Result<Option<Arc<Held>>> {
-    if pool.states_are_told_by() == ToldBy::Nothing {
+    let refused = match pool.states_are_told_by() {
+        ToldBy::Nothing => true,
+        ToldBy::Views(_) => connections > 1 && pool.views_prove_nothing(),
+        ToldBy::Log => false,
+    };
+    if refused {
         return Ok(None);
     }
     let Some(mut leases) = pool.lease_many(connections).await? else { return Ok(None) };
-    let mut beside_long = 0;
+    let mut pauses = PAUSES.iter();
     for _ in 0..ATTEMPTS_MAX {
         let by = pool.states_are_told_by();
-        match begin(&mut leases, by).await.map_err(|error| pool.site().describing(error))? {
+        match begin(&mut leases, &by).await.map_err(|error| pool.site().describing(error))? {
             Met::One => return Ok(Some(Arc::new(Held { idle: Mutex::new(leases) }))),
             Met::Several => {}
-            Met::BesideLong => {
-                beside_long += 1;
-                if beside_long == ATTEMPTS_BESIDE_LONG_MAX {
-                    break;
-                }
-            }
-            Met::Untold => match by {
-                ToldBy::Log => pool.set_states_told_by(ToldBy::Views),
-                ToldBy::Views | ToldBy::Nothing => {
-                    pool.set_states_told_by(ToldBy::Nothing);
+            Met::Unproven => match pauses.next() {
+                Some(pause) => tokio::time::sleep(*pause).await,
+                None => {
+                    pool.set_views_prove_nothing();
                     break;
                 }
             },
+            Met::Untold => {
+                let next = match by {
+                    ToldBy::Log => server(&mut leases).await.map_err(|error| pool.site().describing(error))?,
+                    ToldBy::Views(_) | ToldBy::Nothing => None,
+                };
+                pool.set_states_told_by(next.clone().map_or(ToldBy::Nothing, ToldBy::Views));
+                if next.is_none() {
+                    break;
+                }
+            }
         }
     }
     join_all(leases.into_iter().map(end)).await;
@@ -84,12 +113,12 @@ pub(super) async fn take(pool: &Pool, connections: usize) -> Result<Option<Arc<H
 }
 
 /// How a server tells which state a snapshot is of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ToldBy {
     /// Positions in its binary log.
     Log,
-    /// Read views.
-    Views,
+    /// Read views of this server.
+    Views(Arc<str>),
     Nothing,
 }
 
@@ -98,18 +127,18 @@ pub(super) enum ToldBy {
 enum Met {
     One,
     Several,
-    /// Perhaps one: a transaction outlasts later ones, and of which a view sees is not told.
-    BesideLong,
+    /// Perhaps one: of which transactions a view sees is not told.
+    Unproven,
     /// The server does not say.
     Untold,
 }
 
-async fn begin(leases: &mut [Lease], by: ToldBy) -> mysql_async::Result<Met> {
+async fn begin(leases: &mut [Lease], by: &ToldBy) -> mysql_async::Result<Met> {
     match by {
         // One connection meets no other.
         _ if leases.len() == 1 => start(leases).await.map(|()| Met::One),
         ToldBy::Log => by_log(leases).await,
-        ToldBy::Views => by_views(leases).await,
+        ToldBy::Views(server) => by_views(leases, server).await,
         ToldBy::Nothing => Ok(Met::Untold),
     }
 }
@@ -132,32 +161,61 @@ async fn by_log(leases: &mut [Lease]) -> mysql_async::Result<Met> {
     Ok(if one { Met::One } else { Met::Several })
 }
 
-async fn by_views(leases: &mut [Lease]) -> mysql_async::Result<Met> {
+async fn by_views(leases: &mut [Lease], server: &str) -> mysql_async::Result<Met> {
     start(leases).await?;
+    let elsewhere = leases.iter_mut().map(|lease| async {
+        let conn = lease.conn();
+        let number = conn.id();
+        conn.exec_first::<u8, _, _>(ELSEWHERE, (number, server)).await.map(|row| row.is_some())
+    });
+    if try_join_all(elsewhere).await?.contains(&true) {
+        debug!(
+            "connections to one service are not on one server, or not under their numbers; nothing is read in parts"
+        );
+        return Ok(Met::Untold);
+    }
     let threads: Vec<u32> = leases.iter_mut().map(|lease| lease.conn().id()).collect();
     let Some(first) = leases.first_mut() else { return Ok(Met::Untold) };
-    let shown: Option<Row> = match first.conn().query_first(MONITOR).await {
-        Ok(shown) => shown,
-        Err(mysql_async::Error::Server(error)) => {
-            debug!(%error, "InnoDB's monitor is not shown; nothing is read in parts");
-            return Ok(Met::Untold);
-        }
-        Err(error) => return Err(error),
-    };
+    let Some(shown) = told(first.conn().query_first::<Row, _>(MONITOR).await)? else { return Ok(Met::Untold) };
     // Texts of other sessions' statements are in it, cut anywhere.
     let text: Option<Vec<u8>> = shown.and_then(|mut row| row.take_opt("Status")).and_then(std::result::Result::ok);
     Ok(met(&String::from_utf8_lossy(&text.unwrap_or_default()), &threads))
 }
 
-fn met(monitor: &str, threads: &[u32]) -> Met {
-    let Some(views) = threads.iter().map(|thread| view(monitor, *thread)).collect::<Option<Vec<View>>>() else {
-        return Met::Untold;
-    };
-    if views.iter().any(|view| view.sees_below != view.sees_none_from) {
-        return Met::BesideLong;
+/// Which server it is, as the first connection has it; `None` where it does not say.
+async fn server(leases: &mut [Lease]) -> mysql_async::Result<Option<Arc<str>>> {
+    let Some(first) = leases.first_mut() else { return Ok(None) };
+    Ok(told(first.conn().query_first::<String, _>(SERVER).await)?.flatten().map(Arc::from))
+}
+
+/// An answer; `None` where this role or server has none, and never will have.
+fn told<T>(answer: mysql_async::Result<T>) -> mysql_async::Result<Option<T>> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(mysql_async::Error::Server(error)) if UNTOLD.contains(&error.code) => {
+            debug!(%error, "the server does not tell states; nothing is read in parts");
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
-    let one = views.windows(2).all(|pair| pair[0] == pair[1]);
-    if one { Met::One } else { Met::Several }
+}
+
+fn met(monitor: &str, threads: &[u32]) -> Met {
+    let is_repeated = |(index, thread): (usize, &u32)| threads[..index].contains(thread);
+    if threads.iter().enumerate().any(is_repeated) {
+        return Met::Untold;
+    }
+    // What is cut out of a long one may be what is looked for.
+    let Some((_, transactions)) = monitor.rsplit_once(TRANSACTIONS).filter(|_| !monitor.contains(CUT)) else {
+        return Met::Unproven;
+    };
+    let views: Option<Vec<View>> = threads.iter().map(|thread| view(transactions, *thread)).collect();
+    match views {
+        Some(views) if views.iter().all(|view| view.sees_below == view.sees_none_from) => {
+            if views.windows(2).all(|pair| pair[0] == pair[1]) { Met::One } else { Met::Several }
+        }
+        _ => Met::Unproven,
+    }
 }
 
 /// Which transactions a snapshot sees: all with numbers below the one, none from the other on, and of those between some.
@@ -169,12 +227,14 @@ struct View {
 
 /// The view of a connection's transaction. `None` where the monitor does not show it, or shows two: a statement of somebody's may contain what
 /// looks like one.
-fn view(monitor: &str, thread: u32) -> Option<View> {
-    let begin = format!("MariaDB thread id {thread}, ");
-    let mut lines = monitor.lines();
-    lines.find(|line| line.starts_with(&begin))?;
+fn view(transactions: &str, thread: u32) -> Option<View> {
+    // As MariaDB calls it, and as it did before 10.5.
+    let begin = [format!("MariaDB thread id {thread}, "), format!("MySQL thread id {thread}, ")];
+    let is_own = |line: &&str| begin.iter().any(|begin| line.starts_with(begin));
+    let mut lines = transactions.lines();
+    lines.find(is_own)?;
     let own: Vec<&str> = lines.by_ref().take_while(|line| !line.starts_with("---")).collect();
-    if lines.any(|line| line.starts_with(&begin)) {
+    if lines.any(|line| is_own(&line)) {
         return None;
     }
     let mut views = own.iter().filter_map(|line| line.strip_prefix("Trx read view will not see trx with id >= "));
@@ -264,9 +324,14 @@ mod tests {
         assert_eq!(of(&[at_59, at_60]), Met::Several);
         // Transaction 57 or 58 may run for the one and be committed for the other.
         let beside = "Trx read view will not see trx with id >= 59, sees < 57\n";
-        assert_eq!(of(&[beside, beside]), Met::BesideLong);
-        assert_eq!(of(&[at_59, beside]), Met::BesideLong);
-        assert_eq!(of(&[at_59, ""]), Met::Untold);
+        assert_eq!(of(&[beside, beside]), Met::Unproven);
+        assert_eq!(of(&[at_59, beside]), Met::Unproven);
+        assert_eq!(of(&[at_59, ""]), Met::Unproven);
+        // Two servers count their connections alike.
+        assert_eq!(met(&shown(&[(8, "", at_59)]), &[8, 8]), Met::Untold);
+        let cut = shown(&[(8, "", at_59), (9, "... truncated...\n", at_59)]);
+        assert_eq!(met(&cut, &[8, 9]), Met::Unproven);
+        assert_eq!(met("", &[8]), Met::Unproven);
     }
 
     #[test]

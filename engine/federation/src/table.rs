@@ -16,8 +16,8 @@ use headwater_source::{Expr, Offer, ScanRequest, SortKey, Support, TableDef, Tab
 use parking_lot::Mutex;
 
 use crate::narrow::{KeyedCut, Planned};
-use crate::region::rows_of_scan;
 use crate::region::{Asked, TableName};
+use crate::region::{reads_much, rows_of_scan};
 use crate::scan::failed;
 use crate::translate::translate;
 use crate::{Pushdown, RemoteScanExec, Service};
@@ -60,7 +60,7 @@ impl RemoteTable {
     /// again, so that it may be left out of a statement that would bind too many: an exact filter never may.
     const EXACT_BINDS_SHARE: usize = 256;
 
-    /// How many rows a scan must be expected to have before it is worth several statements.
+    /// How many rows a scan must be expected to have before it is worth several statements, unless its source reads many for the few.
     const SPLIT_ROWS_MIN: f64 = 200_000.0;
 
     /// A table as last described.
@@ -295,7 +295,9 @@ impl RemoteTable {
         let mut rows = rows_of_scan(self, filters);
         if let Some(limit) = request.limit {
             rows = rows.min(limit as f64);
-        } else if self.pushdown == Pushdown::On && rows >= Self::SPLIT_ROWS_MIN {
+        } else if self.pushdown == Pushdown::On
+            && (rows >= Self::SPLIT_ROWS_MIN || reads_much(&request.filters, &self.named()))
+        {
             request.partitions_max = state.config().target_partitions();
         }
         let tables = vec![self.named()];

@@ -32,10 +32,7 @@ pub(super) async fn take(pool: &Pool, tables: &[TableDef]) -> Result<TablesOf> {
         return Ok(TablesOf { file, offset, tables: streams });
     }
     let held = snapshot::take(pool, 1).await?;
-    let held = held.ok_or_else(|| Error::Unsupported {
-        service: pool.site().service.clone(),
-        reason: "a snapshot: the server does not tell where in its log it is".to_owned(),
-    })?;
+    let held = held.ok_or_else(|| untold(pool))?;
     let (file, offset) = place(pool, &held).await?;
     let lease = held.lease().ok_or_else(|| pool.site().unavailable("the snapshot's connection is in use"))?;
     Ok(TablesOf { file, offset, tables: one_after_another(pool, tables, lease)? })
@@ -43,7 +40,14 @@ pub(super) async fn take(pool: &Pool, tables: &[TableDef]) -> Result<TablesOf> {
 
 async fn place(pool: &Pool, held: &Held) -> Result<(String, u64)> {
     let place = held.place().await.map_err(|error| pool.site().describing(error))?;
-    place.ok_or_else(|| pool.site().unavailable("the server does not tell where in its log the snapshot is"))
+    place.ok_or_else(|| untold(pool))
+}
+
+fn untold(pool: &Pool) -> Error {
+    Error::Unsupported {
+        service: pool.site().service.clone(),
+        reason: "a snapshot: the server does not tell where in its log it is".to_owned(),
+    }
 }
 
 fn scan(pool: &Pool, table: &TableDef) -> Result<MysqlScan> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use datafusion::catalog::default_table_source::source_as_provider;
 use datafusion::common::{Column, JoinType};
 use datafusion::logical_expr::{Aggregate, Expr, FetchType, Join, LogicalPlan, TableScan};
-use headwater_source::{JoinKind, TableStatistics};
+use headwater_source::{Index, JoinKind, TableStatistics};
 
 use super::selectivity::{number, selectivity};
 use crate::{Pushdown, RemoteTable};
@@ -21,8 +21,8 @@ const ROWS_UNKNOWN: f64 = 100_000.0;
 /// How many rows share a value of a column of which nothing is known.
 pub(crate) const ROWS_PER_VALUE: f64 = 10.0;
 
-/// How many values a column has, at most, of which nothing is known and that is compared with a constant: kinds and states are asked for by
-/// constants, keys by their index, of which the source knows how many there are.
+/// How many values a column has, at most, of which nothing is known, which no index begins with, and that is compared with a constant: what is
+/// asked for by a constant and has no index is a kind or a state more often than a key.
 const VALUES_UNKNOWN: f64 = 200.0;
 
 /// The share of groups that a condition on them keeps.
@@ -42,7 +42,7 @@ pub(super) struct Estimate {
 pub(super) struct Values {
     /// How many different ones.
     pub(super) distinct: f64,
-    /// Whether that is a guess from the number of rows.
+    /// Whether that is a guess from the number of rows alone.
     guessed: bool,
     /// The share of rows that are NULL.
     pub(super) null_fraction: f64,
@@ -121,6 +121,11 @@ impl Estimate {
         Self { rows: self.rows, columns: columns.into_iter().zip(values).collect() }
     }
 
+    #[cfg(test)]
+    pub(super) fn of(rows: f64, columns: Vec<(Column, Values)>) -> Self {
+        Self { rows, columns }
+    }
+
     fn unknown(plan: &LogicalPlan, rows: f64) -> Self {
         let of = |column| (column, Values::unknown(rows));
         Self { rows, columns: plan.schema().columns().into_iter().map(of).collect() }
@@ -133,7 +138,11 @@ impl Values {
         Self { distinct, guessed: true, null_fraction: 0.0, range: None, row_of: None, unique: false }
     }
 
-    /// The share of rows that have one value of these which the query names.
+    pub(super) fn is_guessed(&self) -> bool {
+        self.guessed
+    }
+
+    /// The share of rows that equal a constant.
     pub(super) fn share_of_one(&self) -> f64 {
         let distinct = if self.guessed { self.distinct.min(VALUES_UNKNOWN) } else { self.distinct };
         1.0 / distinct.max(1.0)
@@ -183,7 +192,7 @@ pub(super) fn estimate(plan: &LogicalPlan) -> Estimate {
             let input = estimate(&projection.input);
             let values = |expr: &Expr| match expr.clone().unalias_nested().data {
                 Expr::Column(column) => input.values(&column).cloned().unwrap_or_else(|| Values::unknown(input.rows)),
-                other => Values { distinct: input.distinct_of(&other), ..Values::unknown(input.rows) },
+                other => Values { distinct: input.distinct_of(&other), guessed: false, ..Values::unknown(input.rows) },
             };
             let columns = projection.schema.columns().into_iter();
             let columns = columns.zip(projection.expr.iter().map(values)).collect();
@@ -248,7 +257,11 @@ fn grouped(aggregate: &Aggregate) -> Estimate {
             Expr::Column(column) => input.values(&column).cloned(),
             _ => None,
         };
-        let values = known.unwrap_or_else(|| Values { distinct: input.distinct_of(key), ..Values::unknown(rows) });
+        let values = known.unwrap_or_else(|| Values {
+            distinct: input.distinct_of(key),
+            guessed: false,
+            ..Values::unknown(rows)
+        });
         Values { distinct: values.distinct.min(rows), ..values }
     });
     let calls = aggregate.aggr_expr.iter().map(|_| Values::unknown(rows));
@@ -340,7 +353,8 @@ fn values(statistics: &Arc<TableStatistics>, index: usize, rows: f64) -> Values 
             range.map_or(guess, |(min, max)| guess.min((max - min).abs() + 1.0))
         }
     };
-    let guessed = known.distinct.is_none() && !unique;
+    let leads = |of: &Index| of.columns.first() == Some(&index);
+    let guessed = known.distinct.is_none() && !statistics.indexes.iter().any(leads);
     Values { distinct: distinct.clamp(1.0, rows), guessed, null_fraction, range, row_of: None, unique }
 }
 

@@ -31,6 +31,7 @@ pub(crate) use grown::TableName;
 pub(crate) use handed::Handed;
 pub(crate) use keyed_exec::KeyedExec;
 pub use order::JoinOrder;
+pub(crate) use parts::reads_much;
 pub use planner::Federation;
 pub(crate) use planner::tie;
 pub(crate) use remote::{Asked, Parts};

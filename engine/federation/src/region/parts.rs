@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use async_trait::async_trait;
+use datafusion::catalog::default_table_source::source_as_provider;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::LogicalPlan;
 use headwater_source::{
@@ -19,12 +20,16 @@ use headwater_source::{
 use super::estimate::estimate;
 use super::grown::{Region, TableName};
 use super::selectivity::number;
+use crate::RemoteTable;
 
 /// How many rows the largest table must have for parts to pay.
 const ROWS_MIN: f64 = 300_000.0;
 
 /// The share of a table that an index may be expected to leave and the source still read all of it.
 const INDEXED_SHARE_MIN: f64 = 0.15;
+
+/// The share of the largest table that is looked up, one row for another of the joins' other sides, and is still worth parts.
+const LOOKED_UP_SHARE_MIN: f64 = 0.01;
 
 /// Along which column a query is divided.
 #[derive(Debug, Clone)]
@@ -35,9 +40,6 @@ pub(crate) struct Division {
     range: (i64, i64),
     groups: Groups,
 }
-
-/// The share of the largest table that joins may be expected to look up in it, beginning from few rows of another, and the source still be busy with it.
-const LOOKED_UP_SHARE_MIN: f64 = 0.01;
 
 /// How a query of the region's tables is best divided; `None` where it is asked whole. The region itself, or `relation` over it.
 pub(super) fn division(region: &Region, relation: &Relation, groups: Groups) -> Option<Division> {
@@ -60,7 +62,7 @@ pub(super) fn division(region: &Region, relation: &Relation, groups: Groups) -> 
         return None;
     }
     let begins_with_few = tables.iter().any(|table| indexed_share(relation, table) < INDEXED_SHARE_MIN);
-    if begins_with_few && rows_joined(&region.plan) < LOOKED_UP_SHARE_MIN * rows(largest) {
+    if begins_with_few && share_looked_up(&region.plan, largest) < LOOKED_UP_SHARE_MIN {
         return None;
     }
     let division = Division { table: Arc::clone(&largest.definition), column, range, groups };
@@ -112,16 +114,39 @@ fn whole(value: &ScalarValue) -> Option<i64> {
     }
 }
 
-/// How many rows its joins are expected to make, before they are grouped or cut.
-fn rows_joined(plan: &LogicalPlan) -> f64 {
-    match (plan, plan.inputs().as_slice()) {
-        (LogicalPlan::Filter(filter), _) if matches!(&*filter.input, LogicalPlan::Aggregate(_)) => {
-            rows_joined(&filter.input)
-        }
-        (LogicalPlan::Join(_) | LogicalPlan::Filter(_), _) => estimate(plan).rows,
-        (_, [input]) => rows_joined(input),
-        _ => estimate(plan).rows,
+/// The share of a table's rows that the plan's joins are expected to look up, if they begin with the others: what is joined, before it is
+/// grouped or cut, and what conditions on the table's own rows keep out of that.
+fn share_looked_up(plan: &LogicalPlan, table: &TableName) -> f64 {
+    let joined = match plan {
+        LogicalPlan::Filter(filter) if !matches!(&*filter.input, LogicalPlan::Aggregate(_)) => estimate(plan).rows,
+        LogicalPlan::Join(_) => estimate(plan).rows,
+        other => match other.inputs().as_slice() {
+            [input] => return share_looked_up(input, table),
+            _ => estimate(plan).rows,
+        },
+    };
+    joined / rows_kept(plan, table).unwrap_or(1.0).max(1.0)
+}
+
+/// How many of the table's rows the conditions right above its scan are expected to keep.
+fn rows_kept(plan: &LogicalPlan, table: &TableName) -> Option<f64> {
+    let is_scan = |plan: &LogicalPlan| {
+        let LogicalPlan::TableScan(scan) = plan else { return false };
+        let provider = source_as_provider(&scan.source).ok();
+        let remote = provider.as_ref().and_then(|provider| provider.downcast_ref::<RemoteTable>());
+        remote.is_some_and(|remote| Arc::ptr_eq(remote.definition(), &table.definition))
+    };
+    match plan {
+        LogicalPlan::Filter(filter) if is_scan(&filter.input) => Some(estimate(plan).rows),
+        scan if is_scan(scan) => Some(estimate(scan).rows),
+        other => other.inputs().into_iter().find_map(|input| rows_kept(input, table)),
     }
+}
+
+/// Whether a scan with these filters makes the source read much of a large table, whatever it sends of that.
+pub(crate) fn reads_much(filters: &[Expr], table: &TableName) -> bool {
+    let share = filters.iter().map(|filter| filter_share(filter, table)).fold(1.0, f64::min);
+    table.statistics.rows.is_some_and(|rows| rows as f64 >= ROWS_MIN) && share >= INDEXED_SHARE_MIN
 }
 
 /// The share of the table's rows that its best index is expected to leave.

@@ -22,6 +22,9 @@ const LIKE: f64 = 0.1;
 /// The share that any other condition keeps.
 const OTHER: f64 = 0.25;
 
+/// The share that a list keeps at most, of a column of which nothing is known.
+const GUESSED_LIST: f64 = 0.5;
+
 /// The least share that is believed: a guess of none would make everything else cheap.
 const LEAST: f64 = 1e-9;
 
@@ -161,7 +164,11 @@ fn equality(left: &Expr, right: &Expr, input: &Estimate) -> f64 {
 
 fn of_list(list: &InList, input: &Estimate) -> f64 {
     let one = equality(&list.expr, &Expr::Literal(ScalarValue::Null, None), input);
-    negated(list.negated, (one * list.list.len() as f64).min(1.0))
+    let is_guessed =
+        matches!(&*list.expr, Expr::Column(column) if input.values(column).is_some_and(Values::is_guessed));
+    // However long it is, a guess says neither that it holds all values nor that it holds next to none.
+    let most = if is_guessed { GUESSED_LIST } else { 1.0 };
+    negated(list.negated, (one * list.list.len() as f64).min(most))
 }
 
 fn of_between(between: &Between, input: &Estimate) -> f64 {
@@ -199,6 +206,19 @@ mod tests {
         let mut beyond = Bounds::default();
         beyond.narrow(Operator::Gt, 1_000.0);
         assert_eq!(beyond.share(&values), Some(0.01));
+    }
+
+    #[test]
+    fn list_over_an_unknown_column_keeps_some_and_leaves_some() {
+        let (state, rows) = (Column::from_name("state"), 1e6);
+        let input = Estimate::of(rows, vec![(state.clone(), Values::unknown(rows))]);
+        let list = |count: i64, negated| {
+            let constants = (0..count).map(|value| Expr::Literal(ScalarValue::from(value), None)).collect();
+            Expr::InList(InList::new(Box::new(Expr::Column(state.clone())), constants, negated))
+        };
+        assert_eq!(selectivity(&[list(2, false)], &input), 0.01);
+        assert_eq!(selectivity(&[list(5_000, false)], &input), 0.5);
+        assert_eq!(selectivity(&[list(5_000, true)], &input), 0.5);
     }
 
     #[test]
