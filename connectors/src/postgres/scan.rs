@@ -14,8 +14,8 @@ use arrow::record_batch::RecordBatch;
 use futures::{StreamExt, stream};
 use headwater_source::arrow::datatypes::SchemaRef;
 use headwater_source::{
-    BatchStream, ColumnDef, Error, QueryRequest, ReadContext, RemoteStatement, Result, ScalarValue, Scan, ScanRequest,
-    Snapshot, TableDef, async_trait,
+    BatchStream, Bind, ColumnDef, Error, QueryRequest, ReadContext, RemoteStatement, Result, ScalarValue, Scan,
+    ScanRequest, Snapshot, TableDef, async_trait,
 };
 use tokio_postgres::types::{Oid, Type};
 
@@ -29,7 +29,7 @@ use super::error::{Phase, Place};
 use super::known::{Description, State};
 use super::rows::{More, Trouble, read};
 use super::snapshot::{self, Exported};
-use super::split::split;
+use super::split::{bounded, split};
 use super::tag::TAG;
 use super::types::{is_sent_as, wire_type};
 use super::wire::Wire;
@@ -97,8 +97,7 @@ impl PostgresScan {
             names: request.table.full_name(),
             tables: vec![(Arc::clone(&request.table), columns_used(&request))],
         };
-        let bounds = split.map(|split| split.parts.into_iter().map(Vec::from).collect()).unwrap_or_default();
-        Self::new(connections, asked, statement, bounds)
+        Self::new(connections, asked, statement, split.map(|split| split.parts).unwrap_or_default())
     }
 
     /// Renders a query.
@@ -115,27 +114,21 @@ impl PostgresScan {
         Self::new(connections, asked, statement, vec![])
     }
 
-    /// `bounds` are the last values of the statement in each of its parts; there are none where it has one part.
+    /// `bounds` are those of each part; there are none where the statement is the whole.
     fn new(
         connections: Arc<Connections>,
         asked: Asked,
         statement: RemoteStatement,
-        bounds: Vec<Vec<ScalarValue>>,
+        bounds: Vec<[ScalarValue; 2]>,
     ) -> Result<Self> {
         let place = &connections.place;
         if statement.binds.len() > super::dialect::CAPABILITIES.max_binds() {
             return Err(place.unsupported(format!("{} values in one statement", statement.binds.len())));
         }
-        let values = |bounds: &[ScalarValue]| {
-            let mut binds = statement.binds.clone();
-            for (bind, bound) in binds.iter_mut().rev().zip(bounds.iter().rev()) {
-                bind.value = bound.clone();
-            }
-            binds.iter().map(Parameter::new).collect::<Result<Vec<_>, _>>()
-        };
+        let values = |binds: &[Bind]| binds.iter().map(Parameter::new).collect::<Result<Vec<_>, _>>();
         let parts = match bounds.is_empty() {
-            true => values(&[]).map(|values| vec![values]),
-            false => bounds.iter().map(|bounds| values(bounds)).collect(),
+            true => values(&statement.binds).map(|values| vec![values]),
+            false => bounds.iter().map(|bounds| values(&bounded(&statement.binds, bounds))).collect(),
         };
         let parts = parts.map_err(|reason| place.unsupported(reason))?;
         Ok(Self { connections, asked, statement, parts })

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use headwater_source::{ColumnDef, CompareOp, Expr, ScalarValue, ScanRequest, TableDef, ValueClass};
+use headwater_source::{Bind, ColumnDef, CompareOp, Expr, ScalarValue, ScanRequest, TableDef, ValueClass};
 
 use super::known::Description;
 
@@ -20,9 +20,12 @@ const PAGES_END: u32 = u32::MAX;
 /// The type of the places of rows, in SQL.
 pub(super) const PLACE_TYPE: &str = "tid";
 
+/// What stands in a statement for a part's bounds. No text of Postgres holds a zero, so nothing else is taken for one of them.
+const BOUNDS: [&str; 2] = ["\0from", "\0until"];
+
 /// A request that asks for one part, and the bounds that stand in it for each part.
 pub(super) struct Split {
-    /// Its last two binds are the part's bounds.
+    /// With what stands for the part's bounds.
     pub(super) request: ScanRequest,
     /// From which place on, and before which.
     pub(super) parts: Vec<[ScalarValue; 2]>,
@@ -45,9 +48,17 @@ pub(super) fn split(request: &ScanRequest, known: &Description) -> Option<Split>
     let start = |part: u32| u32::try_from(page(part)).unwrap_or(PAGES_END);
     let end = |part: u32| if part + 1 == count { PAGES_END } else { start(part + 1) };
     let parts: Vec<_> = (0..count).map(|part| [place(start(part)), place(end(part))]).collect();
-    let first = parts.first()?;
-    let request = within(request, first);
-    Some(Split { request, parts })
+    Some(Split { request: within(request), parts })
+}
+
+/// A part's values: those of the statement, with the part's bounds in their places, wherever these are.
+pub(super) fn bounded(binds: &[Bind], bounds: &[ScalarValue; 2]) -> Vec<Bind> {
+    let bound = |bind: &Bind| {
+        let ScalarValue::Utf8(Some(text)) = &bind.value else { return None };
+        let place = BOUNDS.iter().position(|bound| text == bound)?;
+        Some(Bind { value: bounds[place].clone(), ..bind.clone() })
+    };
+    binds.iter().map(|bind| bound(bind).unwrap_or_else(|| bind.clone())).collect()
 }
 
 /// Whether the filter holds a column with which an index begins to a value or to some.
@@ -63,14 +74,14 @@ fn may_use_an_index(filter: &Expr, indexed: &[usize]) -> bool {
 }
 
 /// The request with the rows of one part only. The place of a row is a column that no table can have otherwise.
-fn within(request: &ScanRequest, [start, end]: &[ScalarValue; 2]) -> ScanRequest {
+fn within(request: &ScanRequest) -> ScanRequest {
     let mut table: TableDef = request.table.as_ref().clone();
     let place = Expr::Column(table.columns.len());
     table.columns.push(ColumnDef::new("ctid", DataType::Utf8, PLACE_TYPE, ValueClass::Opaque));
     let mut request = request.clone();
     request.table = Arc::new(table);
-    for (op, bound) in [(CompareOp::GreaterOrEqual, start), (CompareOp::Less, end)] {
-        request.filters.push(Expr::compare(op, place.clone(), Expr::Literal(bound.clone())));
+    for (op, bound) in [CompareOp::GreaterOrEqual, CompareOp::Less].into_iter().zip(BOUNDS) {
+        request.filters.push(Expr::compare(op, place.clone(), Expr::Literal(ScalarValue::from(bound))));
     }
     request
 }

@@ -91,6 +91,31 @@ async fn parts_of_one_snapshot_hold_each_row_once_while_all_rows_move() {
     assert!(twice > usize::try_from(ROWS).unwrap(), "without one snapshot, rows would have come twice");
 }
 
+/// What takes longest to test stands last in a statement, behind the bounds of its part.
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_have_their_bounds_wherever_these_stand_in_the_statement() {
+    let database = large().await;
+    let source = database.source();
+    let mut request = request(&source, "large", 4).await;
+    let equal = |column: usize, value: i32| {
+        Expr::compare(CompareOp::Equal, Expr::Column(column), Expr::Literal(ScalarValue::from(value)))
+    };
+    request.filters = vec![
+        Expr::Or(vec![equal(1, 100), equal(1, 7), equal(0, 3)]),
+        Expr::compare(CompareOp::NotEqual, Expr::Column(4), Expr::Literal(ScalarValue::from("y"))),
+    ];
+    let scan = parts(&source, request).await;
+    assert_eq!(scan.partitions(), 2, "{}", scan.statement());
+    let one = snapshot(&source).await;
+    let mut read = vec![];
+    for part in 0..2 {
+        let rows = read_part(scan.as_ref(), part, &one).await.unwrap();
+        assert!(rows.iter().map(RecordBatch::num_rows).sum::<usize>() > 10_000);
+        read.extend(rows);
+    }
+    assert_each_row_once(&read);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn parts_hold_each_row_once_while_others_update() {
     let database = large().await;
