@@ -281,22 +281,34 @@ async fn groups_of_a_key_are_asked_in_parts_and_a_long_list_of_integers_as_one_v
 const FOUR_LINES: &str = "CREATE TABLE sold (id bigint PRIMARY KEY, order_id bigint, quantity int, KEY (order_id)); \
     INSERT INTO sold SELECT seq, seq DIV 4, seq % 50 FROM seq_0_to_399999; ANALYZE TABLE sold";
 
-#[tokio::test]
-async fn source_that_is_asked_for_groups_in_parts_makes_them_beneath_a_join_as_well() {
+/// Those lines in MariaDB, the wanted orders in Postgres, and a local copy of both.
+struct Sold {
+    engine: headwater::Engine,
+    reference: Reference,
+    _databases: (PostgresDatabase, MysqlDatabase, Services),
+}
+
+async fn sold() -> Sold {
     let (crm, shop) = (PostgresDatabase::with(MANY_ORDERS).await, MysqlDatabase::with(FOUR_LINES).await);
     let services = Services::new().with_postgres("crm", &crm.url()).with_mysql("shop", &shop.url());
     let engine = services.engine().await;
     let reference = Reference::copy(&engine, &["crm.wanted", "shop.sold"]).await;
+    Sold { engine, reference, _databases: (crm, shop, services) }
+}
+
+#[tokio::test]
+async fn source_that_is_asked_for_groups_in_parts_makes_them_beneath_a_join_as_well() {
+    let Sold { engine, reference, .. } = &sold().await;
     let query = "SELECT w.order_id, count(*) AS n, sum(l.quantity) AS total FROM crm.wanted w JOIN shop.sold l ON l.order_id = w.order_id \
         WHERE w.order_id < 200 GROUP BY w.order_id";
-    reference.agrees(&engine, query).await.unwrap();
-    let sent = sent_to_shop(&engine, query).await;
+    reference.agrees(engine, query).await.unwrap();
+    let sent = sent_to_shop(engine, query).await;
     assert_eq!(counted(&sent).1, 99, "a row for each order and none for each line: {sent:#?}");
 
     // Few rows are expected of it, and a whole table is read for them.
     let query = "SELECT count(*) AS n, sum(quantity) AS total FROM shop.sold WHERE quantity = 7";
-    reference.agrees(&engine, query).await.unwrap();
-    let sent = sent_to_shop(&engine, query).await;
+    reference.agrees(engine, query).await.unwrap();
+    let sent = sent_to_shop(engine, query).await;
     assert!(counted(&sent).0 > 1, "{sent:#?}");
 }
 
@@ -326,14 +338,11 @@ async fn rows_that_are_looked_up_from_few_others_are_not_asked_for_in_parts() {
 /// MariaDB tells nothing of a column without an index: that one value of it has few rows is no reason to read it first.
 #[tokio::test]
 async fn column_of_which_nothing_is_known_is_not_taken_for_a_key() {
-    let (crm, shop) = (PostgresDatabase::with(MANY_ORDERS).await, MysqlDatabase::with(FOUR_LINES).await);
-    let services = Services::new().with_postgres("crm", &crm.url()).with_mysql("shop", &shop.url());
-    let engine = services.engine().await;
-    let reference = Reference::copy(&engine, &["crm.wanted", "shop.sold"]).await;
+    let Sold { engine, reference, .. } = &sold().await;
     let query = "SELECT w.order_id, l.id FROM crm.wanted w JOIN shop.sold l ON l.order_id = w.order_id \
         WHERE w.order_id < 200 AND l.quantity = 7";
-    reference.agrees(&engine, query).await.unwrap();
-    let sent = sent_to_shop(&engine, query).await;
+    reference.agrees(engine, query).await.unwrap();
+    let sent = sent_to_shop(engine, query).await;
     assert!(counted(&sent).1 < 100, "{sent:#?}");
 }
 
@@ -341,10 +350,7 @@ async fn column_of_which_nothing_is_known_is_not_taken_for_a_key() {
 /// several times as long as to read the table.
 #[tokio::test]
 async fn list_that_finds_a_large_share_of_a_table_is_tested_and_not_looked_up() {
-    let (crm, shop) = (PostgresDatabase::with(MANY_ORDERS).await, MysqlDatabase::with(FOUR_LINES).await);
-    let services = Services::new().with_postgres("crm", &crm.url()).with_mysql("shop", &shop.url());
-    let engine = services.engine().await;
-    let reference = Reference::copy(&engine, &["crm.wanted", "shop.sold"]).await;
+    let Sold { engine, reference, .. } = &sold().await;
     let joined = |key: &str, below: u32| {
         format!(
             "SELECT l.id, l.quantity FROM crm.wanted w JOIN shop.sold l ON l.{key} = w.order_id WHERE w.order_id < {below}"
@@ -364,8 +370,8 @@ async fn list_that_finds_a_large_share_of_a_table_is_tested_and_not_looked_up() 
         (grouped(30_000), true),
         (grouped(8_000), false),
     ] {
-        reference.agrees(&engine, &query).await.unwrap();
-        let sent = sent_to_shop(&engine, &query).await;
+        reference.agrees(engine, &query).await.unwrap();
+        let sent = sent_to_shop(engine, &query).await;
         // A plan to fall back on, for keys that are too many, is there too.
         let holds = |part: &str| sent.iter().any(|sent| sent.statement.contains(part));
         assert!(holds("JSON_TABLE"), "{query}: {sent:#?}");
