@@ -5,7 +5,7 @@
 use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::{DataType, Decimal128Type, Decimal256Type, DecimalType};
 use headwater_source::{Bind, ScalarValue};
-use mysql_async::Value;
+use mysql_common::value::Value;
 
 use super::calendar;
 

@@ -1,14 +1,14 @@
 //! The keys of a manifest's `source:` section for MariaDB and MySQL, and the url's query.
 //!
-//! An option's own key wins over the same key in the url's query. Nothing here does I/O; the password stays in the driver's
-//! options, which [`Config`] never prints.
+//! An option's own key wins over the same key in the url's query. Nothing here does I/O; the password stays in [`Target`], which is
+//! never printed.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use headwater_source::{Error, OpenContext, OptionDef, OptionKind, Options, Result, nearest};
-use mysql_async::{Opts, OptsBuilder};
+use percent_encoding::percent_decode_str;
 use url::Url;
 
 use crate::options;
@@ -21,11 +21,9 @@ const URL_KEYS: &[&str] = &["sslmode", "sslrootcert", "sslcert", "sslkey", "sock
 
 const POOL_SIZE_MAX: u64 = 10_000;
 
-/// The largest row that is read: what the servers allow at most.
-const ROW_BYTES_MAX: usize = 1 << 30;
-
-/// How long a connection may be silent before TCP asks whether the peer is there.
-const KEEPALIVE: Duration = Duration::from_secs(30);
+/// Where a server is of which the url says nothing.
+const LOOPBACK: &str = "127.0.0.1";
+const PORT: u16 = 3306;
 
 /// The keys beside `connector: mysql`.
 pub(super) const OPTIONS: &[OptionDef] = &[
@@ -54,9 +52,7 @@ pub(super) const OPTIONS: &[OptionDef] = &[
 #[derive(Clone)]
 pub(super) struct Config {
     /// Where and as whom to connect; holds the password.
-    pub(super) target: Opts,
-    /// The url's database, against which bare table names are resolved.
-    pub(super) database: Option<String>,
+    pub(super) target: Target,
     /// User, host and database for messages.
     pub(super) location: String,
     pub(super) tls: Tls,
@@ -68,6 +64,20 @@ pub(super) struct Config {
     pub(super) connect_timeout: Duration,
     /// The limit of a statement, where there is one.
     pub(super) statement_timeout: Option<Duration>,
+}
+
+/// Where a server is, and who one is there; never printed.
+#[derive(Clone)]
+pub(super) struct Target {
+    /// A name or an address, without the brackets of a url.
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// A Unix socket, in the place of host and port.
+    pub(super) socket: Option<PathBuf>,
+    pub(super) user: Option<String>,
+    pub(super) password: Option<String>,
+    /// The database against which bare table names are resolved.
+    pub(super) database: Option<String>,
 }
 
 /// How connections are encrypted.
@@ -98,28 +108,11 @@ impl Config {
         let mut url = parse_url(options.text("url").unwrap_or_default())?;
         let query = take_query(&mut url)?;
         let setting = |key: &str| options.text(key).or_else(|| query_value(&query, key));
-        let bare = Opts::from_url(url.as_str()).map_err(|cause| url_error(&cause.to_string()))?;
-        let socket = setting("socket").map(str::to_owned);
-        let tls = Tls::parse(context, &setting, bare.ip_or_hostname(), socket.is_some())?;
-        let location = location(&bare, socket.as_deref());
-        let database = bare.db_name().filter(|name| !name.is_empty()).map(str::to_owned);
-        let host = bare.ip_or_hostname().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let target = OptsBuilder::from_opts(bare)
-            // An IPv6 address stands in brackets only in a url.
-            .ip_or_hostname(host)
-            .db_name(database.clone())
-            // The driver would otherwise ask a loopback server for its socket and move over to it.
-            .prefer_socket(false)
-            // The driver would otherwise refuse rows larger than what the server takes, though it sends them.
-            .max_allowed_packet(Some(ROW_BYTES_MAX))
-            // A peer that vanished in mid-scan is noticed.
-            .tcp_keepalive(Some(KEEPALIVE))
-            .socket(socket)
-            .into();
+        let target = Target::of(&url, setting("socket").map(PathBuf::from))?;
+        let tls = Tls::parse(context, &setting, &target.host, target.socket.is_some())?;
         Ok(Self {
+            location: target.location(),
             target,
-            database,
-            location,
             tls,
             pool_size: options::pool_size(options, POOL_SIZE_MAX)?,
             pool_wait: options::pool_wait(options),
@@ -127,6 +120,39 @@ impl Config {
             statement_timeout: options::statement_timeout(options),
         })
     }
+}
+
+impl Target {
+    fn of(url: &Url, socket: Option<PathBuf>) -> Result<Self> {
+        let host = url.host_str().filter(|host| !host.is_empty()).unwrap_or(LOOPBACK);
+        let filled = |text: String| Some(text).filter(|text| !text.is_empty());
+        Ok(Self {
+            // An IPv6 address stands in brackets only in a url.
+            host: decoded(host)?.trim_start_matches('[').trim_end_matches(']').to_owned(),
+            port: url.port().unwrap_or(PORT),
+            socket,
+            user: filled(decoded(url.username())?),
+            password: url.password().map(decoded).transpose()?,
+            database: filled(decoded(url.path().trim_start_matches('/'))?),
+        })
+    }
+
+    /// For messages: without the password.
+    fn location(&self) -> String {
+        let user = self.user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
+        let database = self.database.as_deref().unwrap_or_default();
+        match &self.socket {
+            Some(path) => format!("mysql://{user}{}/{database}", path.display()),
+            None if self.host.contains(':') => format!("mysql://{user}[{}]:{}/{database}", self.host, self.port),
+            None => format!("mysql://{user}{}:{}/{database}", self.host, self.port),
+        }
+    }
+}
+
+/// A part of a url, in which any byte may be written by its number.
+fn decoded(part: &str) -> Result<String> {
+    let text = percent_decode_str(part).decode_utf8();
+    text.map(std::borrow::Cow::into_owned).map_err(|_| url_error("a part of it is not UTF-8"))
 }
 
 impl Tls {
@@ -199,15 +225,6 @@ fn query_value<'a>(query: &'a [(String, String)], key: &str) -> Option<&'a str> 
     query.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
 }
 
-fn location(target: &Opts, socket: Option<&str>) -> String {
-    let user = target.user().map(|user| format!("{user}@")).unwrap_or_default();
-    let database = target.db_name().unwrap_or_default();
-    match socket {
-        Some(path) => format!("mysql://{user}{path}/{database}"),
-        None => format!("mysql://{user}{}:{}/{database}", target.ip_or_hostname(), target.tcp_port()),
-    }
-}
-
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
@@ -243,9 +260,9 @@ mod tests {
     fn url_of_either_scheme_names_user_host_port_and_database() {
         for scheme in ["mysql", "mariadb"] {
             let config = parse(&format!("{scheme}://us%40er:p%2Fw@db.example:3307/sh%20op"), &[]).unwrap();
-            assert_eq!(config.target.user(), Some("us@er"));
-            assert_eq!(config.target.pass(), Some("p/w"));
-            assert_eq!(config.database.as_deref(), Some("sh op"));
+            assert_eq!(config.target.user.as_deref(), Some("us@er"));
+            assert_eq!(config.target.password.as_deref(), Some("p/w"));
+            assert_eq!(config.target.database.as_deref(), Some("sh op"));
             assert_eq!(config.location, "mysql://us@er@db.example:3307/sh op");
             assert_eq!(config.tls.mode, SslMode::VerifyFull);
         }
@@ -257,7 +274,8 @@ mod tests {
             assert_eq!(parse(&format!("mysql://u@{host}/d"), &[]).unwrap().tls.mode, SslMode::Prefer, "{host}");
         }
         let config = parse("mysql://u@localhost/d?socket=/run/m.sock&sslmode=require", &[]).unwrap();
-        assert_eq!((config.tls.mode, config.target.socket()), (SslMode::Disable, Some("/run/m.sock")));
+        assert_eq!(config.tls.mode, SslMode::Disable);
+        assert_eq!(config.target.socket.as_deref(), Some(Path::new("/run/m.sock")));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! A [`Lease`] is a connection with the right to use it. [`Lease::release`] gives a connection back that has no result pending;
 //! a lease that is dropped in any other way stops its statement at the server with KILL QUERY from a connection of its
-//! own and closes the connection: the driver alone would read a pending result to its end first.
+//! own and closes the connection.
 //!
 //! Invariant: a source never holds more than `pool_size` leases; a lease counts until its connection is back or closed. Stopping a
 //! statement takes one more connection for a moment.
@@ -14,20 +14,20 @@ use std::time::{Duration, Instant};
 
 use headwater_source::Result;
 use headwater_source::futures::future::try_join_all;
-use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Opts, OptsBuilder};
 use parking_lot::Mutex;
+use rustls::ClientConfig;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::config::{Config, SslMode};
+use super::config::{Config, SslMode, Tls};
 use super::dialect::{Lists, MysqlDialect};
 use super::error::Site;
 use super::snapshot::{self, ToldBy};
-use super::tls;
 use super::unchanged::Known;
+use super::wire::{self, Conn};
+use crate::tls::{self, Verify};
 
 /// What a session is set to before its first statement, so that no server default can change an answer.
 const SESSION: &[&str] = &[
@@ -51,7 +51,7 @@ const MANY_WAIT_MAX: Duration = Duration::from_secs(1);
 /// How long a connection that is thrown away may take to say goodbye.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The connections of one source. Prints its configuration only: the driver's own types print the password.
+/// The connections of one source. Prints its configuration only.
 #[derive(Clone)]
 pub(super) struct Pool {
     inner: Arc<Inner>,
@@ -62,8 +62,8 @@ struct Inner {
     config: Config,
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<Conn>>,
-    /// The driver's options with TLS; made once because it reads certificates.
-    options: OnceLock<Opts>,
+    /// What connections are encrypted with, where they are; made once because that reads certificates.
+    tls: OnceLock<Option<Arc<ClientConfig>>>,
     /// Whether the server that was connected to last has JSON_TABLE.
     json_tables: AtomicBool,
     /// How that server may tell which state a snapshot is of.
@@ -101,7 +101,7 @@ impl Pool {
                 config,
                 permits,
                 idle: Mutex::default(),
-                options: OnceLock::new(),
+                tls: OnceLock::new(),
                 json_tables: AtomicBool::new(false),
                 told_by: Mutex::new(ToldBy::Log),
                 unproven_until: Mutex::new(None),
@@ -234,9 +234,9 @@ impl Lease {
         self.runtime.clone()
     }
 
-    /// Gives the connection back. It must have no result pending and no transaction open.
+    /// Gives the connection back. It must have no transaction open; one that has a result pending is stopped and closed.
     pub(super) fn release(mut self) {
-        if let Some(conn) = self.conn.take().filter(|conn| !conn.is_disconnected()) {
+        if let Some(conn) = self.conn.take_if(|conn| conn.is_at_rest()) {
             self.pool.idle.lock().push(conn);
         }
         // The permit falls only now, so that whoever waits for it finds the connection.
@@ -276,24 +276,30 @@ impl Inner {
     /// A new connection with its session set up, within the limit.
     async fn session(&self) -> Result<Conn> {
         let limit = self.config.connect_timeout;
-        let options = self.options()?;
-        match timeout(limit, self.set_up(options)).await {
+        let tls = self.tls()?;
+        match timeout(limit, self.set_up(tls.as_ref())).await {
             Ok(result) => result.map_err(|error| self.site.connecting(error)),
             Err(_) => Err(self.site.timed_out("connecting", limit, "connect_timeout_ms")),
         }
     }
 
-    fn options(&self) -> Result<Opts> {
-        if let Some(options) = self.options.get() {
-            return Ok(options.clone());
+    fn tls(&self) -> Result<Option<Arc<ClientConfig>>> {
+        if let Some(tls) = self.tls.get() {
+            return Ok(tls.clone());
         }
-        let builder = OptsBuilder::from_opts(self.config.target.clone());
-        let options: Opts = builder.ssl_opts(tls::options(&self.config.tls)?).into();
-        Ok(self.options.get_or_init(|| options).clone())
+        let Tls { mode, root, identity } = &self.config.tls;
+        let verify = match mode {
+            SslMode::Disable => return Ok(None),
+            SslMode::Prefer | SslMode::Require => Verify::Nothing,
+            SslMode::VerifyCa => Verify::Chain,
+            SslMode::VerifyFull => Verify::Name,
+        };
+        let client = Arc::new(tls::client(verify, root.as_deref(), identity.as_ref())?);
+        Ok(self.tls.get_or_init(|| Some(client)).clone())
     }
 
-    async fn set_up(&self, options: Opts) -> mysql_async::Result<Conn> {
-        let mut conn = self.connect(options).await?;
+    async fn set_up(&self, tls: Option<&Arc<ClientConfig>>) -> wire::Result<Conn> {
+        let mut conn = self.connect(tls).await?;
         self.json_tables.store(has_json_tables(conn.server_version()), Ordering::Relaxed);
         // A server that was restarted may have a binary log by now.
         *self.told_by.lock() = if is_mariadb(conn.server_version()) { ToldBy::Log } else { ToldBy::Nothing };
@@ -314,30 +320,18 @@ impl Inner {
         Ok(conn)
     }
 
-    /// Connects as `sslmode` says (the module `tls` has the table).
-    async fn connect(&self, options: Opts) -> mysql_async::Result<Conn> {
-        let error = match Conn::new(options.clone()).await {
-            Ok(conn) => return Ok(conn),
-            Err(error) => error,
-        };
-        let ssl = options.ssl_opts().cloned();
-        match (self.config.tls.mode, ssl) {
-            (SslMode::Prefer, _) if tls::is_refusal(&error) => Conn::new(self.config.target.clone()).await,
-            (SslMode::VerifyCa, Some(ssl)) => match tls::presented_name(&error) {
-                Some(name) => {
-                    let ssl = ssl.with_danger_tls_hostname_override(Some(name));
-                    Conn::new(OptsBuilder::from_opts(options).ssl_opts(ssl)).await
-                }
-                None => Err(error),
-            },
-            _ => Err(error),
+    /// Connects as libpq's `sslmode` says: `prefer` goes on without TLS where the server has none, or none that this side speaks.
+    async fn connect(&self, tls: Option<&Arc<ClientConfig>>) -> wire::Result<Conn> {
+        match wire::connect(&self.config.target, tls).await {
+            Err(error) if self.config.tls.mode == SslMode::Prefer && wire::is_tls_refused(&error) => {
+                wire::connect(&self.config.target, None).await
+            }
+            connected => connected,
         }
     }
 
     /// Stops what the connection is doing and closes it.
     async fn stop(&self, conn: Conn) {
-        // Whether the driver calls the connection disconnected does not matter: it says so of every connection that is dropped
-        // while it waits for an answer, and there the statement still runs.
         let stopped = timeout(self.config.connect_timeout, self.kill_query(conn.id())).await;
         if !matches!(stopped, Ok(Ok(()))) {
             debug!(service = %self.site.service, "statement could not be stopped with KILL QUERY; closing its connection");
@@ -346,8 +340,8 @@ impl Inner {
     }
 
     async fn kill_query(&self, id: u32) -> Result<()> {
-        let options = self.options()?;
-        let mut killer = self.connect(options).await.map_err(|error| self.site.connecting(error))?;
+        let tls = self.tls()?;
+        let mut killer = self.connect(tls.as_ref()).await.map_err(|error| self.site.connecting(error))?;
         // Numbers grow while a server lives. A smaller one means that it was restarted: the statement went with it, and its
         // number may be another client's by now.
         if killer.id() < id {

@@ -14,12 +14,13 @@ use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use headwater_source::{ColumnDef, ValueClass};
-use mysql_async::consts::ColumnType;
-use mysql_async::{Column, Row, Value};
+use mysql_common::constants::{ColumnFlags, ColumnType};
+use mysql_common::packets::Column;
 
 use super::value::{
-    bytes, date, decimal128, decimal256, double, duration, integer, single, text, timestamp, total64, total128,
+    Datum, bytes, date, decimal128, decimal256, double, duration, integer, single, text, timestamp, total64, total128,
 };
+use super::wire::{lenenc, split};
 
 /// Why a value did not become Arrow's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,11 +31,36 @@ pub(super) enum Fault {
     Value(&'static str),
 }
 
+/// In a row, the bits that say which values are missing begin with so many that say nothing.
+const MISSING_OFFSET: usize = 2;
+
+/// How a column's values are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    I8,
+    U8,
+    I16,
+    U16,
+    I32,
+    U32,
+    I64,
+    U64,
+    Float,
+    Double,
+    Date,
+    Time,
+    Bytes,
+    /// NULL always.
+    Nothing,
+}
+
 /// Gathers rows until they make a batch.
 #[derive(Debug)]
 pub(super) struct Decoder {
     schema: SchemaRef,
     builders: Vec<Builder>,
+    /// How the values of a row are sent; known once the result is.
+    sent: Vec<Sent>,
     rows: usize,
     bytes: usize,
 }
@@ -69,13 +95,13 @@ impl Decoder {
     /// A decoder for rows of `columns`, which have the types of `schema`, or the type that it cannot read.
     pub(super) fn new(columns: &[ColumnDef], schema: SchemaRef) -> Result<Self, DataType> {
         let builders = columns.iter().map(Builder::of).collect::<Result<_, _>>()?;
-        Ok(Self { schema, builders, rows: 0, bytes: 0 })
+        Ok(Self { schema, builders, sent: vec![], rows: 0, bytes: 0 })
     }
 
     /// Checks that a result's columns are sent as the planned types are read.
     ///
     /// Where no column is asked for, the result has one constant, which is not looked at.
-    pub(super) fn check(&self, columns: &[Column]) -> Result<(), String> {
+    pub(super) fn check(&mut self, columns: &[Column]) -> Result<(), String> {
         if columns.len() != self.builders.len().max(1) {
             return Err(format!("{} columns came instead of {}", columns.len(), self.builders.len()));
         }
@@ -85,17 +111,24 @@ impl Decoder {
                 return Err(format!("column \"{name}\" is sent as {sent:?} and not read as {}", field.data_type()));
             }
         }
+        self.sent = columns.iter().map(Sent::of).collect();
         Ok(())
     }
 
-    /// Adds a row. On a fault, names the column's index.
-    pub(super) fn push(&mut self, mut row: Row) -> Result<(), (usize, Fault)> {
-        for (index, builder) in self.builders.iter_mut().enumerate() {
-            let value: Value = match row.take(index) {
-                Some(value) => value,
-                None => return Err((index, Fault::Changed("the row is short".to_owned()))),
+    /// Adds a row, as it was sent. On a fault, names the column's index.
+    pub(super) fn push(&mut self, row: &[u8]) -> Result<(), (usize, Fault)> {
+        let short = |index| (index, Fault::Changed("the row is short".to_owned()));
+        let missing = 1..1 + (self.sent.len() + MISSING_OFFSET).div_ceil(8);
+        let (Some(missing), Some(mut rest)) = (row.get(missing.clone()), row.get(missing.end..)) else {
+            return Err(short(0));
+        };
+        for (index, (builder, sent)) in self.builders.iter_mut().zip(&self.sent).enumerate() {
+            let bit = index + MISSING_OFFSET;
+            let value = match missing[bit / 8] >> (bit % 8) & 1 {
+                0 => sent.take(&mut rest).ok_or_else(|| short(index))?,
+                _ => Datum::Null,
             };
-            if let Value::Bytes(bytes) = &value {
+            if let Datum::Bytes(bytes) = value {
                 self.bytes += bytes.len();
             }
             let missing = builder.push(value).map_err(|reason| (index, Fault::Value(reason)))?;
@@ -125,6 +158,76 @@ impl Decoder {
         (self.rows, self.bytes) = (0, 0);
         RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)
     }
+}
+
+impl Sent {
+    fn of(column: &Column) -> Self {
+        use ColumnType as T;
+        let unsigned = column.flags().contains(ColumnFlags::UNSIGNED_FLAG);
+        match (column.column_type(), unsigned) {
+            (T::MYSQL_TYPE_TINY, false) => Self::I8,
+            (T::MYSQL_TYPE_TINY, true) => Self::U8,
+            (T::MYSQL_TYPE_SHORT | T::MYSQL_TYPE_YEAR, false) => Self::I16,
+            (T::MYSQL_TYPE_SHORT | T::MYSQL_TYPE_YEAR, true) => Self::U16,
+            (T::MYSQL_TYPE_INT24 | T::MYSQL_TYPE_LONG, false) => Self::I32,
+            (T::MYSQL_TYPE_INT24 | T::MYSQL_TYPE_LONG, true) => Self::U32,
+            (T::MYSQL_TYPE_LONGLONG, false) => Self::I64,
+            (T::MYSQL_TYPE_LONGLONG, true) => Self::U64,
+            (T::MYSQL_TYPE_FLOAT, _) => Self::Float,
+            (T::MYSQL_TYPE_DOUBLE, _) => Self::Double,
+            (T::MYSQL_TYPE_DATE | T::MYSQL_TYPE_DATETIME | T::MYSQL_TYPE_TIMESTAMP, _) => Self::Date,
+            (T::MYSQL_TYPE_TIME, _) => Self::Time,
+            (T::MYSQL_TYPE_NULL, _) => Self::Nothing,
+            _ => Self::Bytes,
+        }
+    }
+
+    /// Takes a value from the front; `None` of a row that ends before it does.
+    #[inline]
+    fn take<'a>(self, rest: &mut &'a [u8]) -> Option<Datum<'a>> {
+        Some(match self {
+            Self::I8 => Datum::Int(i8::from_le_bytes(*split(rest)?).into()),
+            Self::U8 => Datum::UInt(u8::from_le_bytes(*split(rest)?).into()),
+            Self::I16 => Datum::Int(i16::from_le_bytes(*split(rest)?).into()),
+            Self::U16 => Datum::UInt(u16::from_le_bytes(*split(rest)?).into()),
+            Self::I32 => Datum::Int(i32::from_le_bytes(*split(rest)?).into()),
+            Self::U32 => Datum::UInt(u32::from_le_bytes(*split(rest)?).into()),
+            Self::I64 => Datum::Int(i64::from_le_bytes(*split(rest)?)),
+            Self::U64 => Datum::UInt(u64::from_le_bytes(*split(rest)?)),
+            Self::Float => Datum::Float(f32::from_le_bytes(*split(rest)?)),
+            Self::Double => Datum::Double(f64::from_le_bytes(*split(rest)?)),
+            Self::Bytes => Datum::Bytes(prefixed(rest)?),
+            Self::Date => date_of(prefixed(rest)?)?,
+            Self::Time => time_of(prefixed(rest)?)?,
+            Self::Nothing => Datum::Null,
+        })
+    }
+}
+
+/// Bytes behind their number.
+#[inline]
+fn prefixed<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let length = usize::try_from(lenenc(rest)?).ok()?;
+    let (bytes, tail) = rest.split_at_checked(length)?;
+    *rest = tail;
+    Some(bytes)
+}
+
+/// A date of which what is zero at the end may be left out.
+fn date_of(sent: &[u8]) -> Option<Datum<'static>> {
+    let mut part = [0; 11];
+    part.get_mut(..sent.len())?.copy_from_slice(sent);
+    let [y, yy, month, day, hour, minute, second, micros @ ..] = part;
+    Some(Datum::Date(u16::from_le_bytes([y, yy]), month, day, hour, minute, second, u32::from_le_bytes(micros)))
+}
+
+/// A time, the same.
+fn time_of(sent: &[u8]) -> Option<Datum<'static>> {
+    let mut part = [0; 12];
+    part.get_mut(..sent.len())?.copy_from_slice(sent);
+    let [negative, d, dd, ddd, dddd, hour, minute, second, micros @ ..] = part;
+    let days = u32::from_le_bytes([d, dd, ddd, dddd]);
+    Some(Datum::Time(negative != 0, days, hour, minute, second, u32::from_le_bytes(micros)))
 }
 
 impl Builder {
@@ -208,7 +311,8 @@ impl Builder {
     }
 
     /// Adds a value; says whether it was NULL.
-    pub(super) fn push(&mut self, value: Value) -> Result<bool, &'static str> {
+    #[inline]
+    pub(super) fn push(&mut self, value: Datum<'_>) -> Result<bool, &'static str> {
         let missing = match self {
             Self::Int8(builder) => append!(builder, integer(value)?),
             Self::Int16(builder) => append!(builder, integer(value)?),

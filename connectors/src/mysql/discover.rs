@@ -5,10 +5,13 @@
 use std::collections::HashMap;
 
 use headwater_source::{ColumnDef, TableDef, TableKind};
-use mysql_async::prelude::{FromValue, Queryable};
-use mysql_async::{Conn, Params, Result, Row, Value};
+use mysql_common::params::Params;
+use mysql_common::row::Row;
+use mysql_common::value::Value;
+use mysql_common::value::convert::FromValue;
 
 use super::types::CatalogColumn;
+use super::wire::{Conn, Result};
 
 /// Which tables to describe.
 #[derive(Debug, Clone, Copy)]

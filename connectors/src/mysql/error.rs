@@ -1,9 +1,10 @@
-//! What a server's or the driver's error means to the engine.
+//! What an error of a server or a connection means to the engine.
 
 use std::time::Duration;
 
 use headwater_source::{Error, ServiceName};
-use mysql_async::Error as DriverError;
+
+use super::wire::Failure;
 
 /// Which source an error is about.
 #[derive(Debug, Clone)]
@@ -33,7 +34,7 @@ enum Kind {
 
 impl Site {
     /// An error while connecting.
-    pub(super) fn connecting(&self, error: DriverError) -> Error {
+    pub(super) fn connecting(&self, error: Failure) -> Error {
         match kind(&error) {
             Kind::Denied => self.denied(error),
             _ => self.unavailable(error),
@@ -41,7 +42,7 @@ impl Site {
     }
 
     /// An error of a statement on the source's catalog.
-    pub(super) fn describing(&self, error: DriverError) -> Error {
+    pub(super) fn describing(&self, error: Failure) -> Error {
         match kind(&error) {
             Kind::Denied => self.denied(error),
             Kind::Unavailable | Kind::Killed => self.unavailable(error),
@@ -51,7 +52,7 @@ impl Site {
     }
 
     /// An error of a scan of `table`, before its first row or after.
-    pub(super) fn scanning(&self, table: &str, error: DriverError) -> Error {
+    pub(super) fn scanning(&self, table: &str, error: Failure) -> Error {
         match kind(&error) {
             Kind::Denied => self.denied(error),
             Kind::Timeout => self.statement_timed_out(),
@@ -80,25 +81,22 @@ impl Site {
         Error::Unavailable { service: self.service.clone(), location: self.location.clone(), cause: cause.into() }
     }
 
-    fn denied(&self, error: DriverError) -> Error {
+    fn denied(&self, error: Failure) -> Error {
         Error::AccessDenied { service: self.service.clone(), location: self.location.clone(), cause: Box::new(error) }
     }
 
-    fn remote(&self, error: DriverError) -> Error {
-        let code = match &error {
-            DriverError::Server(server) => Some(server.code.to_string()),
-            _ => None,
-        };
+    fn remote(&self, error: Failure) -> Error {
+        let code = error.code().map(|code| code.to_string());
         Error::Remote { service: self.service.clone(), code, cause: Box::new(error) }
     }
 }
 
-fn kind(error: &DriverError) -> Kind {
-    match error {
-        DriverError::Server(server) => server_kind(server.code),
-        DriverError::Io(_) => Kind::Unavailable,
-        DriverError::Driver(driver) => driver_kind(driver),
-        DriverError::Url(_) | DriverError::Other(_) => Kind::Unavailable,
+fn kind(failure: &Failure) -> Kind {
+    match failure {
+        Failure::Server { code, .. } => server_kind(*code),
+        Failure::Io(_) | Failure::Malformed(_) | Failure::NoTls => Kind::Unavailable,
+        Failure::Refused(_) => Kind::Denied,
+        Failure::Parameters { .. } => Kind::Statement,
     }
 }
 
@@ -120,16 +118,5 @@ fn server_kind(code: u16) -> Kind {
             Kind::Unavailable
         }
         _ => Kind::Statement,
-    }
-}
-
-fn driver_kind(error: &mysql_async::DriverError) -> Kind {
-    use mysql_async::DriverError as E;
-    match error {
-        E::UnknownAuthPlugin { .. } | E::MysqlOldPasswordDisabled | E::CleartextPluginDisabled => Kind::Denied,
-        E::StmtParamsMismatch { .. } | E::StmtParamsNumberExceedsLimit { .. } | E::MixedParams | E::Params(_) => {
-            Kind::Statement
-        }
-        _ => Kind::Unavailable,
     }
 }

@@ -20,8 +20,7 @@ use headwater_source::{
     BatchStream, ColumnDef, Error, Expr, QueryId, QueryRequest, ReadContext, RemoteStatement, Result, Scan,
     ScanRequest, TableDef, async_trait, futures,
 };
-use mysql_async::prelude::Queryable;
-use mysql_async::{BinaryProtocol, Params, QueryResult, Statement, Value};
+use mysql_common::value::Value;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -29,6 +28,7 @@ use super::bind;
 use super::connect::{Lease, Pool};
 use super::decode::{Decoder, Fault};
 use super::snapshot::{self, Held};
+use super::wire::{Conn, Statement};
 use crate::sql;
 
 /// A batch is cut where its text and binary strings pass this many bytes, however few its rows.
@@ -168,11 +168,11 @@ impl MysqlScan {
         mut lease: Lease,
         state: State,
     ) -> Result<BatchStream> {
-        let decoder = self.asked.decoder(&self.pool)?;
+        let mut decoder = self.asked.decoder(&self.pool)?;
         let deadline = self.pool.config().statement_timeout.map(|limit| Instant::now() + limit);
         let started = async {
             self.check(&mut lease).await?;
-            self.start(&mut lease, &decoder, text, params, query).await
+            self.start(&mut lease, &mut decoder, text, params, query).await
         };
         let tagged = limited(&self.pool, deadline, started).await?;
         let (asked, pool) = (Arc::clone(&self.asked), self.pool.clone());
@@ -212,28 +212,24 @@ impl MysqlScan {
     async fn start(
         &self,
         lease: &mut Lease,
-        decoder: &Decoder,
+        decoder: &mut Decoder,
         text: &str,
         params: &Parameters,
         query: Option<QueryId>,
     ) -> Result<Option<Statement>> {
         let names = &self.asked.names;
         let failed = |error| self.pool.site().scanning(names, error);
-        let params = match params.0.clone() {
-            none if none.is_empty() => Params::Empty,
-            values => Params::Positional(values),
-        };
         let conn = lease.conn();
         let tagged = match query {
-            Some(query) => Some(conn.prep(tagged(text, query)).await.map_err(failed)?),
+            Some(query) => Some(conn.prepare(&tagged(text, query)).await.map_err(failed)?),
             None => None,
         };
-        let result = match &tagged {
-            Some(statement) => conn.exec_iter(statement, params).await,
-            None => conn.exec_iter(text, params).await,
+        let statement = match tagged {
+            Some(statement) => statement,
+            None => conn.prepared(text).await.map_err(failed)?,
         };
-        let result = result.map_err(failed)?;
-        decoder.check(result.columns_ref()).map_err(|change| self.pool.site().schema_changed(names, change))?;
+        let columns = conn.execute(statement, &params.0).await.map_err(failed)?;
+        decoder.check(&columns).map_err(|change| self.pool.site().schema_changed(names, change))?;
         Ok(tagged)
     }
 }
@@ -341,11 +337,8 @@ impl Reading {
 
     /// Gives the connection back, of which all rows were read.
     async fn end(mut self) {
-        // There is no answer to wait for. A connection that takes no more is closed.
-        if let Some(statement) = self.tagged.take()
-            && self.lease.conn().close(statement).await.is_err()
-        {
-            return;
+        if let Some(statement) = self.tagged.take() {
+            self.lease.conn().close(statement);
         }
         match self.state {
             State::Held => snapshot::end(self.lease).await,
@@ -359,11 +352,11 @@ impl Reading {
 
     /// Reads rows until a batch is full; says whether more may follow.
     async fn fill(&mut self) -> Result<bool> {
-        let mut result: QueryResult<'_, '_, BinaryProtocol> = QueryResult::new(self.lease.conn());
+        let conn: &mut Conn = self.lease.conn();
         while self.decoder.rows() < self.asked.batch_rows && self.decoder.bytes() < BATCH_BYTES_MAX {
-            let row = result.next().await.map_err(|error| self.pool.site().scanning(&self.asked.names, error))?;
+            let row = conn.row().await.map_err(|error| self.pool.site().scanning(&self.asked.names, error))?;
             let Some(row) = row else { return Ok(false) };
-            if let Err((column, fault)) = self.decoder.push(row) {
+            if let Err((column, fault)) = self.decoder.push(conn.body(row)) {
                 let row = self.rows_before + self.decoder.rows() as u64 + 1;
                 return Err(fault_error(&self.pool, &self.asked, column, row, fault));
             }

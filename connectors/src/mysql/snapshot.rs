@@ -22,12 +22,12 @@ use std::time::Duration;
 
 use headwater_source::Result;
 use headwater_source::futures::future::{join_all, try_join_all};
-use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Row};
+use mysql_common::row::Row;
 use parking_lot::Mutex;
 use tracing::debug;
 
 use super::connect::{Lease, Pool};
+use super::wire::{self, Conn};
 
 const BEGIN: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
 const END: &str = "COMMIT";
@@ -133,7 +133,7 @@ enum Met {
     Untold,
 }
 
-async fn begin(leases: &mut [Lease], by: &ToldBy) -> mysql_async::Result<Met> {
+async fn begin(leases: &mut [Lease], by: &ToldBy) -> wire::Result<Met> {
     match by {
         // One connection meets no other.
         _ if leases.len() == 1 => start(leases).await.map(|()| Met::One),
@@ -144,12 +144,12 @@ async fn begin(leases: &mut [Lease], by: &ToldBy) -> mysql_async::Result<Met> {
 }
 
 /// Any earlier transaction of theirs ends with this.
-async fn start(leases: &mut [Lease]) -> mysql_async::Result<()> {
+async fn start(leases: &mut [Lease]) -> wire::Result<()> {
     try_join_all(leases.iter_mut().map(|lease| lease.conn().query_drop(BEGIN))).await?;
     Ok(())
 }
 
-async fn by_log(leases: &mut [Lease]) -> mysql_async::Result<Met> {
+async fn by_log(leases: &mut [Lease]) -> wire::Result<Met> {
     let before = counter(leases).await?;
     start(leases).await?;
     let after = counter(leases).await?;
@@ -161,12 +161,12 @@ async fn by_log(leases: &mut [Lease]) -> mysql_async::Result<Met> {
     Ok(if one { Met::One } else { Met::Several })
 }
 
-async fn by_views(leases: &mut [Lease], server: &str) -> mysql_async::Result<Met> {
+async fn by_views(leases: &mut [Lease], server: &str) -> wire::Result<Met> {
     start(leases).await?;
     let elsewhere = leases.iter_mut().map(|lease| async {
         let conn = lease.conn();
         let number = conn.id();
-        conn.exec_first::<u8, _, _>(ELSEWHERE, (number, server)).await.map(|row| row.is_some())
+        conn.exec_first::<u8>(ELSEWHERE, (number, server)).await.map(|row| row.is_some())
     });
     if try_join_all(elsewhere).await?.contains(&true) {
         debug!(
@@ -176,23 +176,23 @@ async fn by_views(leases: &mut [Lease], server: &str) -> mysql_async::Result<Met
     }
     let threads: Vec<u32> = leases.iter_mut().map(|lease| lease.conn().id()).collect();
     let Some(first) = leases.first_mut() else { return Ok(Met::Untold) };
-    let Some(shown) = told(first.conn().query_first::<Row, _>(MONITOR).await)? else { return Ok(Met::Untold) };
+    let Some(shown) = told(first.conn().query_first::<Row>(MONITOR).await)? else { return Ok(Met::Untold) };
     // Texts of other sessions' statements are in it, cut anywhere.
     let text: Option<Vec<u8>> = shown.and_then(|mut row| row.take_opt("Status")).and_then(std::result::Result::ok);
     Ok(met(&String::from_utf8_lossy(&text.unwrap_or_default()), &threads))
 }
 
 /// Which server it is, as the first connection has it; `None` where it does not say.
-async fn server(leases: &mut [Lease]) -> mysql_async::Result<Option<Arc<str>>> {
+async fn server(leases: &mut [Lease]) -> wire::Result<Option<Arc<str>>> {
     let Some(first) = leases.first_mut() else { return Ok(None) };
-    Ok(told(first.conn().query_first::<String, _>(SERVER).await)?.flatten().map(Arc::from))
+    Ok(told(first.conn().query_first::<String>(SERVER).await)?.flatten().map(Arc::from))
 }
 
 /// An answer; `None` where this role or server has none, and never will have.
-fn told<T>(answer: mysql_async::Result<T>) -> mysql_async::Result<Option<T>> {
+fn told<T>(answer: wire::Result<T>) -> wire::Result<Option<T>> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
-        Err(mysql_async::Error::Server(error)) if UNTOLD.contains(&error.code) => {
+        Err(error) if error.code().is_some_and(|code| UNTOLD.contains(&code)) => {
             debug!(%error, "the server does not tell states; nothing is read in parts");
             Ok(None)
         }
@@ -243,13 +243,13 @@ fn view(transactions: &str, thread: u32) -> Option<View> {
     views.next().is_none().then_some(view)
 }
 
-async fn counter(leases: &mut [Lease]) -> mysql_async::Result<Option<String>> {
+async fn counter(leases: &mut [Lease]) -> wire::Result<Option<String>> {
     let Some(first) = leases.first_mut() else { return Ok(None) };
-    Ok(first.conn().query_first::<(String, String), _>(COUNTER).await?.map(|(_, value)| value))
+    Ok(first.conn().query_first::<(String, String)>(COUNTER).await?.map(|(_, value)| value))
 }
 
 /// File and offset.
-async fn position(conn: &mut Conn) -> mysql_async::Result<Vec<(String, String)>> {
+async fn position(conn: &mut Conn) -> wire::Result<Vec<(String, String)>> {
     let mut position: Vec<(String, String)> = conn.query(POSITION).await?;
     position.retain(|(name, value)| {
         let name = name.to_ascii_lowercase();
@@ -272,7 +272,7 @@ impl Held {
     }
 
     /// Where in the binary log the state is; `None` where no connection is left to tell.
-    pub(super) async fn place(&self) -> mysql_async::Result<Option<(String, u64)>> {
+    pub(super) async fn place(&self) -> wire::Result<Option<(String, u64)>> {
         let Some(mut lease) = self.lease() else { return Ok(None) };
         let told = position(lease.conn()).await?;
         self.idle.lock().push(lease);

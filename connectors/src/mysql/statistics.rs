@@ -10,11 +10,14 @@ use std::collections::BTreeMap;
 
 use arrow::datatypes::{DataType, TimeUnit};
 use headwater_source::{Index, ScalarValue, ServiceName, TableDef, TableKind, TableStatistics};
-use mysql_async::prelude::{FromRow, FromValue, Queryable};
-use mysql_async::{Conn, Error, FromRowError, Result, Row, Value};
+use mysql_common::row::Row;
+use mysql_common::row::convert::{FromRow, FromRowError};
+use mysql_common::value::Value;
+use mysql_common::value::convert::FromValue;
 
 use super::dialect::MysqlDialect;
-use super::value;
+use super::value::{self, Datum};
+use super::wire::{Conn, Failure, Result};
 use crate::sql::{Dialect, quote};
 
 const TABLE: &str =
@@ -52,7 +55,7 @@ pub(super) async fn statistics(
 ) -> Result<Option<TableStatistics>> {
     let (TableKind::Table, [database, name]) = (table.kind, table.path.as_slice()) else { return Ok(None) };
     let path = (database.as_str(), name.as_str());
-    let Some((engine, rows)) = conn.exec_first::<(Option<String>, Option<u64>), _, _>(TABLE, path).await? else {
+    let Some((engine, rows)) = conn.exec_first::<(Option<String>, Option<u64>)>(TABLE, path).await? else {
         return Ok(None);
     };
     let mut known = TableStatistics { rows, ..TableStatistics::of(table) };
@@ -62,7 +65,7 @@ pub(super) async fn statistics(
         let counted = prefixes.iter().find(|(index, _)| index == name).map(|(_, values)| *values);
         count_first(&mut known, index, counted);
     }
-    for row in readable(conn.exec::<ColumnRow, _, _>(COLUMNS, path).await)? {
+    for row in readable(conn.exec::<ColumnRow>(COLUMNS, path).await)? {
         row.add(table, &mut known);
     }
     for (column, known) in table.columns.iter().zip(&mut known.columns) {
@@ -104,7 +107,7 @@ pub(super) async fn key_ends(
 
 async fn indexes(conn: &mut Conn, table: &TableDef, path: (&str, &str)) -> Result<BTreeMap<String, CatalogIndex>> {
     let mut indexes: BTreeMap<String, CatalogIndex> = BTreeMap::new();
-    for row in conn.exec::<IndexRow, _, _>(INDEXES, path).await? {
+    for row in conn.exec::<IndexRow>(INDEXES, path).await? {
         let index = indexes.entry(row.index).or_default();
         index.unique = row.unique;
         // An expression has no name, and what is only indexed by its beginning can't be looked up by it.
@@ -141,7 +144,7 @@ async fn ends(conn: &mut Conn, service: &ServiceName, table: &TableDef, known: &
     first.sort_unstable();
     first.dedup();
     first.retain(|column| {
-        scalar(Value::Int(0), &table.columns[*column].data_type).is_some() || is_dated(table, *column)
+        scalar(Datum::Int(0), &table.columns[*column].data_type).is_some() || is_dated(table, *column)
     });
     let name = |part: &str| quote(part, MysqlDialect::QUOTE, service).ok();
     let path: Option<Vec<String>> = table.path.iter().map(|part| name(part)).collect();
@@ -153,10 +156,10 @@ async fn ends(conn: &mut Conn, service: &ServiceName, table: &TableDef, known: &
     let path = path.join(".");
     let end = |column: &String| format!("(SELECT MIN({column}) FROM {path}), (SELECT MAX({column}) FROM {path})");
     let statement = format!("SELECT {}", columns.iter().map(end).collect::<Vec<_>>().join(", "));
-    let Some(mut row) = conn.exec_first::<Row, _, _>(statement, ()).await? else { return Ok(()) };
+    let Some(row) = conn.exec_first::<Row>(statement, ()).await? else { return Ok(()) };
     for (place, column) in first.into_iter().enumerate() {
         let data_type = &table.columns[column].data_type;
-        let mut end = |at: usize| row.take(at).and_then(|value| scalar(value, data_type));
+        let end = |at: usize| row.as_ref(at).and_then(|value| scalar(value.into(), data_type));
         let (min, max) = (end(2 * place), end(2 * place + 1));
         let known = &mut known.columns[column];
         (known.min, known.max) = (min.or(known.min.take()), max.or(known.max.take()));
@@ -169,7 +172,7 @@ fn is_dated(table: &TableDef, column: usize) -> bool {
 }
 
 /// The value as one of the column's type; `None` of NULL, of what does not fit, and of types whose ends nobody asks for.
-fn scalar(value: Value, data_type: &DataType) -> Option<ScalarValue> {
+fn scalar(value: Datum<'_>, data_type: &DataType) -> Option<ScalarValue> {
     Some(match data_type {
         DataType::Int8 => ScalarValue::Int8(Some(value::integer(value).ok()??)),
         DataType::Int16 => ScalarValue::Int16(Some(value::integer(value).ok()??)),
@@ -191,7 +194,7 @@ fn scalar(value: Value, data_type: &DataType) -> Option<ScalarValue> {
 fn readable<T>(rows: Result<Vec<T>>) -> Result<Vec<T>> {
     match rows {
         // Access to a statement, a table, a column, a database; no such table.
-        Err(Error::Server(error)) if matches!(error.code, 1044 | 1142 | 1143 | 1146 | 1227) => Ok(vec![]),
+        Err(Failure::Server { code: 1044 | 1142 | 1143 | 1146 | 1227, .. }) => Ok(vec![]),
         rows => rows,
     }
 }

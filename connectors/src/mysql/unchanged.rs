@@ -9,8 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use headwater_source::{ColumnDef, Result, TableDef, TableKind};
-use mysql_async::Row;
-use mysql_async::prelude::Queryable;
+use mysql_common::row::Row;
 use parking_lot::Mutex;
 
 use super::connect::{Lease, Pool};

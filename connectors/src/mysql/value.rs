@@ -1,20 +1,54 @@
-//! A value of the binary protocol as the native value of an Arrow type, or why it is none.
+//! A value of the binary protocol, where it was read to, and as the native value of an Arrow type, or why it is none.
 
 use arrow::datatypes::i256;
-use mysql_async::Value;
+use mysql_common::value::Value;
 
 use super::calendar;
+
+/// A value as the server sends it. A text is in the place where it was read to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Datum<'a> {
+    Null,
+    Int(i64),
+    UInt(u64),
+    Float(f32),
+    Double(f64),
+    Bytes(&'a [u8]),
+    /// Year, month, day, hour, minute, second, microseconds.
+    Date(u16, u8, u8, u8, u8, u8, u32),
+    /// Whether it is negative, days, hours, minutes, seconds, microseconds.
+    Time(bool, u32, u8, u8, u8, u32),
+}
+
+impl<'a> From<&'a Value> for Datum<'a> {
+    fn from(value: &'a Value) -> Self {
+        match *value {
+            Value::NULL => Self::Null,
+            Value::Int(number) => Self::Int(number),
+            Value::UInt(number) => Self::UInt(number),
+            Value::Float(number) => Self::Float(number),
+            Value::Double(number) => Self::Double(number),
+            Value::Bytes(ref bytes) => Self::Bytes(bytes),
+            Value::Date(year, month, day, hour, minute, second, micros) => {
+                Self::Date(year, month, day, hour, minute, second, micros)
+            }
+            Value::Time(negative, days, hour, minute, second, micros) => {
+                Self::Time(negative, days, hour, minute, second, micros)
+            }
+        }
+    }
+}
 
 const OTHER_TYPE: &str = "the server sent a value of another type";
 const OUT_OF_RANGE: &str = "a number out of range";
 
-pub(super) fn integer<T: TryFrom<i64> + TryFrom<u64>>(value: Value) -> Result<Option<T>, &'static str> {
+pub(super) fn integer<T: TryFrom<i64> + TryFrom<u64>>(value: Datum<'_>) -> Result<Option<T>, &'static str> {
     match value {
-        Value::NULL => Ok(None),
-        Value::Int(number) => T::try_from(number).map(Some).map_err(|_| OUT_OF_RANGE),
-        Value::UInt(number) => T::try_from(number).map(Some).map_err(|_| OUT_OF_RANGE),
+        Datum::Null => Ok(None),
+        Datum::Int(number) => T::try_from(number).map(Some).map_err(|_| OUT_OF_RANGE),
+        Datum::UInt(number) => T::try_from(number).map(Some).map_err(|_| OUT_OF_RANGE),
         // BIT: big endian, up to eight bytes.
-        Value::Bytes(bytes) if bytes.len() <= 8 => {
+        Datum::Bytes(bytes) if bytes.len() <= 8 => {
             let number = bytes.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
             T::try_from(number).map(Some).map_err(|_| OUT_OF_RANGE)
         }
@@ -22,11 +56,11 @@ pub(super) fn integer<T: TryFrom<i64> + TryFrom<u64>>(value: Value) -> Result<Op
     }
 }
 
-pub(super) fn single(value: Value) -> Result<Option<f32>, &'static str> {
+pub(super) fn single(value: Datum<'_>) -> Result<Option<f32>, &'static str> {
     match value {
-        Value::NULL => Ok(None),
-        Value::Float(number) => Ok(Some(number)),
-        Value::Double(number) => {
+        Datum::Null => Ok(None),
+        Datum::Float(number) => Ok(Some(number)),
+        Datum::Double(number) => {
             // A view may send a float as a double; it is a float's value then.
             #[expect(clippy::cast_possible_truncation, reason = "the line below refuses what was truncated")]
             let narrow = number as f32;
@@ -36,39 +70,39 @@ pub(super) fn single(value: Value) -> Result<Option<f32>, &'static str> {
     }
 }
 
-pub(super) fn double(value: Value) -> Result<Option<f64>, &'static str> {
+pub(super) fn double(value: Datum<'_>) -> Result<Option<f64>, &'static str> {
     match value {
-        Value::NULL => Ok(None),
-        Value::Float(number) => Ok(Some(f64::from(number))),
-        Value::Double(number) => Ok(Some(number)),
+        Datum::Null => Ok(None),
+        Datum::Float(number) => Ok(Some(f64::from(number))),
+        Datum::Double(number) => Ok(Some(number)),
         _ => Err(OTHER_TYPE),
     }
 }
 
-pub(super) fn decimal128(value: Value, scale: usize) -> Result<Option<i128>, &'static str> {
+pub(super) fn decimal128(value: Datum<'_>, scale: usize) -> Result<Option<i128>, &'static str> {
     match value {
-        Value::NULL => Ok(None),
-        Value::Bytes(text) => scaled(&text, scale).map(Some),
+        Datum::Null => Ok(None),
+        Datum::Bytes(text) => scaled(text, scale).map(Some),
         _ => Err(OTHER_TYPE),
     }
 }
 
-pub(super) fn decimal256(value: Value, scale: usize) -> Result<Option<i256>, &'static str> {
+pub(super) fn decimal256(value: Datum<'_>, scale: usize) -> Result<Option<i256>, &'static str> {
     match value {
-        Value::NULL => Ok(None),
-        Value::Bytes(text) => i256::from_string(&unscaled(&text, scale)?).map(Some).ok_or(OUT_OF_RANGE),
+        Datum::Null => Ok(None),
+        Datum::Bytes(text) => i256::from_string(&unscaled(text, scale)?).map(Some).ok_or(OUT_OF_RANGE),
         _ => Err(OTHER_TYPE),
     }
 }
 
 /// A sum of integers, modulo 64 bits.
-pub(super) fn total64(value: Value) -> Result<Option<i64>, &'static str> {
+pub(super) fn total64(value: Datum<'_>) -> Result<Option<i64>, &'static str> {
     // The low bits are kept: that is the modulus.
     Ok(total128(value, 0)?.map(|number| number as i64))
 }
 
 /// A sum of decimals in units of its last digit, modulo 128 bits.
-pub(super) fn total128(value: Value, scale: usize) -> Result<Option<i128>, &'static str> {
+pub(super) fn total128(value: Datum<'_>, scale: usize) -> Result<Option<i128>, &'static str> {
     Ok(decimal256(value, scale)?.map(|number| {
         let (low, _) = number.to_parts();
         low.cast_signed()
@@ -148,46 +182,46 @@ fn unscaled(text: &[u8], scale: usize) -> Result<String, &'static str> {
     Ok(digits)
 }
 
-pub(super) fn text(value: Value) -> Result<Option<String>, &'static str> {
+pub(super) fn text(value: Datum<'_>) -> Result<Option<&str>, &'static str> {
     match value {
-        Value::NULL => Ok(None),
-        Value::Bytes(bytes) => String::from_utf8(bytes).map(Some).map_err(|_| "text that is not UTF-8"),
+        Datum::Null => Ok(None),
+        Datum::Bytes(bytes) => std::str::from_utf8(bytes).map(Some).map_err(|_| "text that is not UTF-8"),
         _ => Err(OTHER_TYPE),
     }
 }
 
-pub(super) fn bytes(value: Value) -> Result<Option<Vec<u8>>, &'static str> {
+pub(super) fn bytes(value: Datum<'_>) -> Result<Option<&[u8]>, &'static str> {
     match value {
-        Value::NULL => Ok(None),
-        Value::Bytes(bytes) => Ok(Some(bytes)),
+        Datum::Null => Ok(None),
+        Datum::Bytes(bytes) => Ok(Some(bytes)),
         _ => Err(OTHER_TYPE),
     }
 }
 
-pub(super) fn date(value: Value) -> Result<Option<i32>, &'static str> {
+pub(super) fn date(value: Datum<'_>) -> Result<Option<i32>, &'static str> {
     match value {
-        Value::NULL => Ok(None),
+        Datum::Null => Ok(None),
         // A zero date.
-        Value::Date(_, 0, ..) | Value::Date(_, _, 0, ..) => Ok(None),
-        Value::Date(year, month, day, ..) => {
+        Datum::Date(_, 0, ..) | Datum::Date(_, _, 0, ..) => Ok(None),
+        Datum::Date(year, month, day, ..) => {
             calendar::days(year, month, day).map(Some).ok_or("a date that the calendar does not have")
         }
         _ => Err(OTHER_TYPE),
     }
 }
 
-pub(super) fn timestamp(value: Value) -> Result<Option<i64>, &'static str> {
+pub(super) fn timestamp(value: Datum<'_>) -> Result<Option<i64>, &'static str> {
     let clock = match value {
-        Value::Date(_, _, _, hour, minute, second, micros) => clock_us(hour, minute, second, micros),
+        Datum::Date(_, _, _, hour, minute, second, micros) => clock_us(hour, minute, second, micros),
         _ => 0,
     };
     Ok(date(value)?.map(|days| i64::from(days) * calendar::DAY_US + clock))
 }
 
-pub(super) fn duration(value: Value) -> Result<Option<i64>, &'static str> {
+pub(super) fn duration(value: Datum<'_>) -> Result<Option<i64>, &'static str> {
     match value {
-        Value::NULL => Ok(None),
-        Value::Time(negative, days, hour, minute, second, micros) => {
+        Datum::Null => Ok(None),
+        Datum::Time(negative, days, hour, minute, second, micros) => {
             let size = i64::from(days) * calendar::DAY_US + clock_us(hour, minute, second, micros);
             Ok(Some(if negative { -size } else { size }))
         }
@@ -233,30 +267,30 @@ mod tests {
 
     #[test]
     fn sum_that_left_its_type_wraps_round() {
-        let sent = |text: &str| Value::Bytes(text.as_bytes().to_vec());
+        let sent = |text: &'static str| Datum::Bytes(text.as_bytes());
         assert_eq!(total64(sent("18446744073709551614")), Ok(Some(-2)));
         assert_eq!(total64(sent("-9223372036854775809")), Ok(Some(i64::MAX)));
         assert_eq!(total128(sent("340282366920938463463374607431768211455.0"), 0), Ok(Some(-1)));
         assert_eq!(total128(sent("-1.5"), 2), Ok(Some(-150)));
-        assert_eq!(total128(Value::NULL, 2), Ok(None));
+        assert_eq!(total128(Datum::Null, 2), Ok(None));
     }
 
     #[test]
     fn number_that_does_not_fit_is_refused() {
-        assert_eq!(integer::<i8>(Value::Int(-128)), Ok(Some(-128)));
-        assert!(integer::<i8>(Value::Int(128)).is_err());
-        assert!(integer::<u64>(Value::Int(-1)).is_err());
-        assert_eq!(integer::<u64>(Value::UInt(u64::MAX)), Ok(Some(u64::MAX)));
-        assert_eq!(integer::<u64>(Value::Bytes(vec![1, 0])), Ok(Some(256)));
-        assert!(single(Value::Double(0.1)).is_err());
+        assert_eq!(integer::<i8>(Datum::Int(-128)), Ok(Some(-128)));
+        assert!(integer::<i8>(Datum::Int(128)).is_err());
+        assert!(integer::<u64>(Datum::Int(-1)).is_err());
+        assert_eq!(integer::<u64>(Datum::UInt(u64::MAX)), Ok(Some(u64::MAX)));
+        assert_eq!(integer::<u64>(Datum::Bytes(&[1, 0])), Ok(Some(256)));
+        assert!(single(Datum::Double(0.1)).is_err());
     }
 
     #[test]
     fn zero_date_is_null_and_a_missing_day_is_refused() {
         for zero in [(0, 0, 0), (2020, 0, 15), (2020, 1, 0)] {
-            assert_eq!(date(Value::Date(zero.0, zero.1, zero.2, 0, 0, 0, 0)), Ok(None));
+            assert_eq!(date(Datum::Date(zero.0, zero.1, zero.2, 0, 0, 0, 0)), Ok(None));
         }
-        assert!(date(Value::Date(2020, 2, 31, 0, 0, 0, 0)).is_err());
-        assert_eq!(timestamp(Value::Date(1969, 12, 31, 23, 59, 59, 999_999)), Ok(Some(-1)));
+        assert!(date(Datum::Date(2020, 2, 31, 0, 0, 0, 0)).is_err());
+        assert_eq!(timestamp(Datum::Date(1969, 12, 31, 23, 59, 59, 999_999)), Ok(Some(-1)));
     }
 }

@@ -5,6 +5,7 @@
 
 mod charset;
 mod event;
+mod log;
 mod place;
 mod row;
 mod rows;
@@ -12,7 +13,6 @@ mod snapshot;
 mod statement;
 mod tables;
 mod transactions;
-mod wire;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -23,10 +23,11 @@ use headwater_source::{
     Error, Feed, FeedClass, FeedDef, FeedStatus, Lack, Position, Result, TableDef, TablesAt, TransactionStream,
     async_trait,
 };
-use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Row};
+use mysql_common::row::Row;
 
 use super::connect::Pool;
+use super::wire::Conn;
+use log::Log;
 use place::{Gtids, Place};
 use transactions::{HEARTBEAT, Reader, transactions};
 
@@ -170,21 +171,19 @@ impl Feed for MysqlFeed {
             conn.query_first("SELECT @@lower_case_table_names").await.map_err(|error| site.describing(error))?;
         let checksums: Option<String> =
             conn.query_first("SELECT @@global.binlog_checksum").await.map_err(|error| site.describing(error))?;
-        drop(conn.disconnect().await);
-        let mut log = wire::connect(self.pool.config(), site).await?;
         let prepare = [
             // Four: the server may send groups with their GTIDs.
             "SET @mariadb_slave_capability = 4".to_owned(),
             "SET @master_binlog_checksum = @@global.binlog_checksum".to_owned(),
             format!("SET @master_heartbeat_period = {}", HEARTBEAT.as_nanos()),
-            "SET SESSION net_write_timeout = 86400".to_owned(),
+            "SET SESSION max_statement_time = 0".to_owned(),
         ];
         for statement in prepare {
-            log.run(&statement).await.map_err(|fault| fault.of(site))?;
+            conn.query_drop(&statement).await.map_err(|error| site.describing(error))?;
         }
         let has_checksums = checksums.as_deref() == Some("CRC32");
-        let begun = log.dump(&place.file, place.offset, server_id(), has_checksums).await;
-        begun.map_err(|fault| fault.of(site))?;
+        let log = Log::begin(conn, &place.file, place.offset, server_id(), has_checksums).await;
+        let log = log.map_err(|error| site.connecting(error))?;
         let reader = Reader {
             site: site.clone(),
             tables,

@@ -1,7 +1,7 @@
 //! Rows of the log into the values that a scan's rows have: those of the binary protocol.
 
 use headwater_source::{ColumnDef, ValueClass};
-use mysql_async::Value;
+use mysql_common::value::Value;
 
 use super::super::{calendar, types};
 use super::charset::Charset;

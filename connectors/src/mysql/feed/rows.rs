@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use arrow::array::RecordBatch;
 use headwater_source::{Change, RowChanges, RowOp, TableChange};
-use mysql_async::Value;
+use mysql_common::value::Value;
 
 use super::super::decode::Builder;
 use super::event::Malformed;
@@ -132,7 +132,7 @@ impl Batch {
             if let Value::Bytes(bytes) = &value {
                 self.bytes += bytes.len();
             }
-            self.columns[*column].push(value).map_err(|reason| Bad::Value(*column, reason))?;
+            self.columns[*column].push((&value).into()).map_err(|reason| Bad::Value(*column, reason))?;
         }
         self.ops.push(op);
         Ok(())

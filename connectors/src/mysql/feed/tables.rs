@@ -1,10 +1,10 @@
 //! The tables that are followed, and what keeps a table or a server from being followed.
 
 use headwater_source::{Lack, Result, TableDef, TableKind};
-use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Row};
+use mysql_common::row::Row;
 
 use super::super::error::Site;
+use super::super::wire::{self, Conn};
 use super::super::{discover, quoted};
 use super::row::Form;
 
@@ -71,7 +71,7 @@ const CASCADES: &str = "SELECT CONSTRAINT_NAME FROM information_schema.REFERENTI
      AND (DELETE_RULE NOT IN ('RESTRICT', 'NO ACTION') OR UPDATE_RULE NOT IN ('RESTRICT', 'NO ACTION'))";
 
 /// What keeps a table from being followed.
-pub(super) async fn lacks(conn: &mut Conn, table: &TableDef) -> mysql_async::Result<Vec<Lack>> {
+pub(super) async fn lacks(conn: &mut Conn, table: &TableDef) -> wire::Result<Vec<Lack>> {
     let name = table.full_name();
     let [database, short] = table.path.as_slice() else { return Ok(vec![]) };
     let sql_name = format!("{}.{}", quoted(database), quoted(short));
@@ -151,7 +151,7 @@ const PRIVILEGES: &str = "SELECT PRIVILEGE_TYPE FROM information_schema.USER_PRI
      WHERE PRIVILEGE_TYPE IN ('REPLICATION SLAVE', 'BINLOG MONITOR', 'REPLICATION CLIENT')";
 
 /// What keeps a server from being followed.
-pub(super) async fn server_lacks(conn: &mut Conn, databases: &[&str]) -> mysql_async::Result<Vec<Lack>> {
+pub(super) async fn server_lacks(conn: &mut Conn, databases: &[&str]) -> wire::Result<Vec<Lack>> {
     let mut lacks = vec![];
     let mut lack = |what: String, remedy: String| lacks.push(Lack { what, remedy });
     let server: Option<(String, bool, String, String)> = conn.query_first(SERVER).await?;
@@ -185,7 +185,7 @@ pub(super) async fn server_lacks(conn: &mut Conn, databases: &[&str]) -> mysql_a
     if !privileges.iter().any(|privilege| privilege == "REPLICATION SLAVE") {
         lack(format!("{user} lacks REPLICATION SLAVE"), format!("GRANT REPLICATION SLAVE ON *.* TO {account}"));
     }
-    match conn.query_first::<Row, _>("SHOW MASTER STATUS").await {
+    match conn.query_first::<Row>("SHOW MASTER STATUS").await {
         Ok(status) => {
             let list = |index: usize| -> Vec<String> {
                 let text =
@@ -204,7 +204,7 @@ pub(super) async fn server_lacks(conn: &mut Conn, databases: &[&str]) -> mysql_a
                 }
             }
         }
-        Err(mysql_async::Error::Server(error)) if error.code == 1227 => {
+        Err(error) if error.code() == Some(1227) => {
             lack(format!("{user} lacks BINLOG MONITOR"), format!("GRANT BINLOG MONITOR ON *.* TO {account}"));
         }
         Err(error) => return Err(error),

@@ -11,12 +11,13 @@ use headwater_source::{Dependency, Error, Result, Transaction, TransactionStream
 use tokio::sync::mpsc;
 
 use super::super::error::Site;
+use super::super::wire::Failure;
 use super::event::{GroupStart, Malformed, Query, Rows, TableMap, bytes, kind, rotate, uncompressed};
+use super::log::{Event, Log};
 use super::place::{Gtid, Place};
 use super::rows::{Bad, Changes, Kind};
 use super::statement::{Meaning, Name, meaning};
 use super::tables::Followed;
-use super::wire::{Event, Fault, Wire};
 
 /// So many transactions may wait to be read.
 const WAITING: usize = 64;
@@ -97,7 +98,7 @@ fn rows_event(number: u8) -> Option<RowsEvent> {
 type Sender = mpsc::Sender<Result<Transaction>>;
 
 /// Reads until the stream is dropped or something fails.
-pub(super) fn transactions(reader: Reader, log: Wire) -> TransactionStream {
+pub(super) fn transactions(reader: Reader, log: Log) -> TransactionStream {
     let (sender, receiver) = mpsc::channel(WAITING);
     tokio::spawn(async move {
         let mut reader = reader;
@@ -109,11 +110,11 @@ pub(super) fn transactions(reader: Reader, log: Wire) -> TransactionStream {
 }
 
 impl Reader {
-    async fn run(&mut self, mut log: Wire, sender: &Sender) -> Result<()> {
+    async fn run(&mut self, mut log: Log, sender: &Sender) -> Result<()> {
         loop {
             let event = tokio::select! {
                 next = tokio::time::timeout(SILENCE, log.event()) => match next {
-                    Ok(event) => event.map_err(|fault| self.lost(fault))?,
+                    Ok(event) => event.map_err(|failure| self.lost(failure))?,
                     Err(_) => return Err(self.site.unavailable("the server says nothing any more")),
                 },
                 () = sender.closed() => return Ok(()),
@@ -126,11 +127,11 @@ impl Reader {
         }
     }
 
-    fn lost(&self, fault: Fault) -> Error {
-        match fault {
+    fn lost(&self, failure: Failure) -> Error {
+        match failure {
             // The log cannot be read from there: purged, or never written.
-            Fault::Server { code: 1236, message } => self.gone(&message),
-            fault => fault.of(&self.site),
+            Failure::Server { code: 1236, message, .. } => self.gone(&message),
+            failure => self.site.connecting(failure),
         }
     }
 
