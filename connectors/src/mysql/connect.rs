@@ -229,6 +229,14 @@ impl Lease {
         Ok(())
     }
 
+    /// Puts another connection in the place of one whose answers nobody wants any more. What runs on it is stopped first.
+    pub(super) async fn exchange(&mut self) -> Result<()> {
+        if let Some(conn) = self.conn.take() {
+            self.pool.stop(conn).await;
+        }
+        self.renew().await
+    }
+
     /// What the connection lives on.
     pub(super) fn runtime(&self) -> Handle {
         self.runtime.clone()

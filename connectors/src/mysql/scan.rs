@@ -20,6 +20,8 @@ use headwater_source::{
     BatchStream, ColumnDef, Error, Expr, QueryId, QueryRequest, ReadContext, RemoteStatement, Result, Scan,
     ScanRequest, TableDef, async_trait, futures,
 };
+use mysql_common::packets::Column;
+use mysql_common::row::Row;
 use mysql_common::value::Value;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -28,7 +30,8 @@ use super::bind;
 use super::connect::{Lease, Pool};
 use super::decode::{Decoder, Fault};
 use super::snapshot::{self, Held};
-use super::wire::{Conn, Statement};
+use super::unchanged::AsSeen;
+use super::wire::{Conn, Failure, Statement};
 use crate::sql;
 
 /// A batch is cut where its text and binary strings pass this many bytes, however few its rows.
@@ -171,6 +174,12 @@ impl MysqlScan {
         let mut decoder = self.asked.decoder(&self.pool)?;
         let deadline = self.pool.config().statement_timeout.map(|limit| Instant::now() + limit);
         let started = async {
+            if let (Some(query), State::Now) = (query, &state)
+                && let Some(statement) =
+                    self.start_at_once(&mut lease, &mut decoder, &tagged(text, query), params).await?
+            {
+                return Ok(Some(statement));
+            }
             self.check(&mut lease).await?;
             self.start(&mut lease, &mut decoder, text, params, query).await
         };
@@ -208,6 +217,57 @@ impl MysqlScan {
         Ok(())
     }
 
+    /// Asks whether the tables are as they were planned and executes the statement, in one round trip. `None` where that can't be, or the
+    /// tables are not as they were seen: then the lease has a connection on which nothing was asked.
+    async fn start_at_once(
+        &self,
+        lease: &mut Lease,
+        decoder: &mut Decoder,
+        text: &str,
+        params: &Parameters,
+    ) -> Result<Option<Statement>> {
+        let seen: Option<Vec<AsSeen>> = self.asked.tables.iter().map(|(table, _)| self.pool.seen(table)).collect();
+        let Some(seen) = seen.filter(|seen| !seen.is_empty() && lease.conn().takes_all_at_once()) else {
+            return Ok(None);
+        };
+        let questions: Vec<String> = seen.iter().map(|seen| seen.question.clone()).collect();
+        let may_be_dead = lease.may_be_dead();
+        let conn = lease.conn();
+        let checked = async {
+            conn.ask_at_once(&questions, text, &params.0).await?;
+            let mut as_seen = true;
+            for seen in &seen {
+                as_seen &= seen.is_said_by(conn.asked_rows::<Row>().await?.pop());
+            }
+            Ok::<_, Failure>(as_seen)
+        };
+        // One that was lost on the way says nothing at all.
+        let checked = match may_be_dead {
+            true => timeout(self.pool.config().connect_timeout, checked).await.ok(),
+            false => Some(checked.await),
+        };
+        let failed = |error| self.pool.site().scanning(&self.asked.names, error);
+        match checked {
+            Some(Ok(true)) => {}
+            Some(Ok(false) | Err(Failure::Server { .. })) => {
+                lease.exchange().await?;
+                return Ok(None);
+            }
+            Some(Err(error)) if !may_be_dead => return Err(failed(error)),
+            Some(Err(_)) | None => {
+                lease.renew().await?;
+                return Ok(None);
+            }
+        }
+        let (statement, columns) = conn.kept_and_executed(&params.0).await.map_err(failed)?;
+        self.check_columns(decoder, &columns)?;
+        Ok(Some(statement))
+    }
+
+    fn check_columns(&self, decoder: &mut Decoder, columns: &[Column]) -> Result<()> {
+        decoder.check(columns).map_err(|change| self.pool.site().schema_changed(&self.asked.names, change))
+    }
+
     /// Executes the statement; what was prepared for this query alone, where that was.
     async fn start(
         &self,
@@ -229,7 +289,7 @@ impl MysqlScan {
             None => conn.prepared(text).await.map_err(failed)?,
         };
         let columns = conn.execute(statement, &params.0).await.map_err(failed)?;
-        decoder.check(&columns).map_err(|change| self.pool.site().schema_changed(names, change))?;
+        self.check_columns(decoder, &columns)?;
         Ok(tagged)
     }
 }

@@ -24,11 +24,32 @@ type Path = [String; 2];
 
 /// A table that was as planned, and the statement that would have made it then.
 struct Seen {
-    statement: String,
+    statement: Arc<str>,
     planned: Arc<TableDef>,
 }
 
+/// How a table is asked for that was as planned, and what is said of it while it still is.
+pub(super) struct AsSeen {
+    pub(super) question: String,
+    statement: Arc<str>,
+}
+
+impl AsSeen {
+    /// Whether the answer says so.
+    pub(super) fn is_said_by(&self, answer: Option<Row>) -> bool {
+        answer.and_then(told).is_some_and(|statement| *statement == *self.statement)
+    }
+}
+
 impl Pool {
+    /// What is to be asked, where the table was once found to be as it is planned.
+    pub(super) fn seen(&self, table: &Arc<TableDef>) -> Option<AsSeen> {
+        let path: &Path = table.path.as_slice().try_into().ok()?;
+        let known = self.known().0.lock();
+        let seen = known.get(path).filter(|seen| Arc::ptr_eq(&seen.planned, table) || seen.planned == *table)?;
+        Some(AsSeen { question: question(path), statement: Arc::clone(&seen.statement) })
+    }
+
     /// Compares the columns that a request uses with what the catalog says now.
     ///
     /// # Errors
@@ -48,11 +69,7 @@ impl Pool {
             TableKind::Table => statement(lease, &path).await,
             TableKind::View => None,
         };
-        if let Some(statement) = &statement
-            && let Some(seen) = self.known().0.lock().get(&path)
-            && seen.statement == *statement
-            && (Arc::ptr_eq(&seen.planned, table) || seen.planned == *table)
-        {
+        if statement.is_some() && statement == self.seen(table).map(|seen| seen.statement) {
             return Ok(());
         }
         let now = discover::columns(lease.conn(), database, name)
@@ -67,7 +84,7 @@ impl Pool {
         let is_whole = table.columns.iter().all(|planned| compare(planned, &now).is_none());
         // A statement that is the same afterwards was so while the columns were looked up.
         if let Some(before) = statement.filter(|_| is_whole)
-            && self::statement(lease, &path).await.as_ref() == Some(&before)
+            && self::statement(lease, &path).await.as_deref() == Some(&*before)
         {
             self.known().0.lock().insert(path, Seen { statement: before, planned: Arc::clone(table) });
         }
@@ -76,14 +93,20 @@ impl Pool {
 }
 
 /// The statement that would make the table, without the number that its next row gets; `None` where the server does not tell it.
-async fn statement(lease: &mut Lease, [database, name]: &Path) -> Option<String> {
-    const COUNTER: &str = " AUTO_INCREMENT=";
-    let show = format!("SHOW CREATE TABLE {}.{}", quoted(database), quoted(name));
+async fn statement(lease: &mut Lease, path: &Path) -> Option<Arc<str>> {
     // Whatever is wrong is told by what is asked next.
-    let mut row: Row = lease.conn().query_first(show).await.ok().flatten()?;
+    told(lease.conn().query_first(question(path)).await.ok().flatten()?)
+}
+
+fn question([database, name]: &Path) -> String {
+    format!("SHOW CREATE TABLE {}.{}", quoted(database), quoted(name))
+}
+
+fn told(mut row: Row) -> Option<Arc<str>> {
+    const COUNTER: &str = " AUTO_INCREMENT=";
     let text: String = row.take_opt(1)?.ok()?;
-    let Some((before, after)) = text.split_once(COUNTER) else { return Some(text) };
-    Some(format!("{before}{}", after.trim_start_matches(|c: char| c.is_ascii_digit())))
+    let Some((before, after)) = text.split_once(COUNTER) else { return Some(text.into()) };
+    Some(format!("{before}{}", after.trim_start_matches(|c: char| c.is_ascii_digit())).into())
 }
 
 /// What has become of a planned column, where that would change what a scan yields or what a filter means.

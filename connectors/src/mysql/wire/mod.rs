@@ -46,6 +46,9 @@ mod command {
     pub(super) const CLOSE: u8 = 0x19;
 }
 
+/// In the place of a statement's number: the one that was prepared before, if it was. MariaDB knows it.
+const LAST_PREPARED: u32 = u32::MAX;
+
 /// How much room for commands is kept.
 const OUTPUT_BYTES: usize = 64 << 10;
 
@@ -72,17 +75,10 @@ pub(super) struct Conn {
     /// The server's number for the connection.
     id: u32,
     version: Version,
-    state: State,
+    /// How many answers are still to come.
+    owed: usize,
+    is_broken: bool,
     statements: LruCache<String, Statement>,
-}
-
-/// What a connection is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Rest,
-    /// Something of an answer is still to come.
-    Asked,
-    Broken,
 }
 
 /// A statement that the server keeps for a connection.
@@ -138,7 +134,8 @@ impl Conn {
             number: 0,
             id: 0,
             version: (0, 0, 0),
-            state: State::Rest,
+            owed: 0,
+            is_broken: false,
             statements: LruCache::new(STATEMENTS_MAX),
         }
     }
@@ -154,7 +151,12 @@ impl Conn {
 
     /// Whether nothing of an answer is to come, and it may be asked again.
     pub(super) fn is_at_rest(&self) -> bool {
-        self.state == State::Rest
+        self.owed == 0 && !self.is_broken
+    }
+
+    /// Whether the server takes a statement to be executed before it has told its number.
+    pub(super) fn takes_all_at_once(&self) -> bool {
+        self.version >= (10, 2, 0)
     }
 
     /// Asks whether the server is there.
@@ -227,6 +229,11 @@ impl Conn {
     /// Has the server keep a statement until it is [closed](Self::close).
     pub(super) async fn prepare(&mut self, text: &str) -> Result<Statement> {
         self.ask(&[&[command::PREPARE], text.as_bytes()].concat()).await?;
+        self.kept().await
+    }
+
+    /// Reads which statement the server keeps.
+    async fn kept(&mut self) -> Result<Statement> {
         let body = self.answer().await?;
         let (statement, columns) = match *self.body(body) {
             [OK, a, b, c, d, columns_low, columns_high, low, high, ..] => {
@@ -243,8 +250,33 @@ impl Conn {
                 self.packet().await?;
             }
         }
-        self.state = State::Rest;
+        self.owed -= 1;
         Ok(statement)
+    }
+
+    /// Asks for the rows of statements without parameters, has the server keep one with parameters, and executes that, in one round trip. The answers are
+    /// to be read in this order: [`Self::asked_rows`] of each, then [`Self::kept_and_executed`].
+    pub(super) async fn ask_at_once(&mut self, questions: &[String], text: &str, values: &[Value]) -> Result<()> {
+        self.check_rest()?;
+        for question in questions {
+            self.queue_command(&[&[command::QUERY], question.as_bytes()].concat());
+        }
+        self.queue_command(&[&[command::PREPARE], text.as_bytes()].concat());
+        self.queue_command(&execution(LAST_PREPARED, values));
+        self.owed = questions.len() + 2;
+        self.flush().await
+    }
+
+    /// The rows of the next statement that was asked for at once with others.
+    pub(super) async fn asked_rows<T: FromRow>(&mut self) -> Result<Vec<T>> {
+        self.rows::<RowDeserializer<ServerSide, Text>, T>().await
+    }
+
+    /// The statement that is kept, and the columns of its rows.
+    pub(super) async fn kept_and_executed(&mut self, values: &[Value]) -> Result<(Statement, Arc<[Column]>)> {
+        let statement = self.kept().await?;
+        statement.check(values)?;
+        Ok((statement, self.columns().await?.unwrap_or_default()))
     }
 
     /// Executes a statement; the columns of its rows, which are then read one by one.
@@ -263,7 +295,7 @@ impl Conn {
                 Ok(None)
             }
             [ERROR, ..] => {
-                self.state = State::Rest;
+                self.owed -= 1;
                 Err(failure(self.body(body)))
             }
             _ => Ok(Some(body)),
@@ -278,12 +310,17 @@ impl Conn {
 
     /// Asks something, of which the answer is the caller's to read.
     pub(super) async fn ask(&mut self, command: &[u8]) -> Result<()> {
-        if self.state != State::Rest {
-            return Err(Failure::Io(io::Error::other("an earlier answer was not read to its end")));
+        self.check_rest()?;
+        self.queue_command(command);
+        self.owed = 1;
+        self.flush().await
+    }
+
+    fn check_rest(&self) -> Result<()> {
+        match self.is_at_rest() {
+            true => Ok(()),
+            false => Err(Failure::Io(io::Error::other("an earlier answer was not read to its end"))),
         }
-        self.state = State::Asked;
-        self.number = 0;
-        self.send(command).await
     }
 
     /// Where the next packet is.
@@ -296,7 +333,7 @@ impl Conn {
                 }
                 Ok(None) => self.fill().await?,
                 Err(error) => {
-                    self.state = State::Broken;
+                    self.is_broken = true;
                     return Err(error);
                 }
             }
@@ -305,7 +342,7 @@ impl Conn {
 
     /// Says goodbye.
     pub(super) async fn disconnect(mut self) -> Result<()> {
-        if self.state == State::Rest {
+        if self.is_at_rest() {
             self.ask(&[command::QUIT]).await?;
         }
         Ok(self.stream.shutdown().await?)
@@ -316,23 +353,13 @@ impl Conn {
     }
 
     async fn send_execute(&mut self, statement: Statement, values: &[Value]) -> Result<()> {
-        let (wanted, given) = (usize::from(statement.parameters), values.len());
-        if wanted != given {
-            return Err(Failure::Parameters { wanted, given });
-        }
-        let mut request = vec![];
-        // Values that are too long for one packet go in several, not on their own.
-        let (execute, _) = ComStmtExecuteRequestBuilder::new(statement.id).build(values);
-        execute.serialize(&mut request);
-        self.ask(&request).await
+        statement.check(values)?;
+        self.ask(&execution(statement.id, values)).await
     }
 
     /// Has the server forget a statement, with the next command.
     pub(super) fn close(&mut self, statement: Statement) {
-        self.number = 0;
-        let mut close = vec![command::CLOSE];
-        close.extend(statement.id.to_le_bytes());
-        self.queue(&close);
+        self.queue_command(&[&[command::CLOSE], &statement.id.to_le_bytes()[..]].concat());
     }
 
     /// The rows that come, each as what it is wanted as.
@@ -358,7 +385,7 @@ impl Conn {
     async fn answer(&mut self) -> Result<Range<usize>> {
         let body = self.packet().await?;
         if self.body(body.clone()).first() == Some(&ERROR) {
-            self.state = State::Rest;
+            self.owed -= 1;
             return Err(failure(self.body(body)));
         }
         Ok(body)
@@ -403,29 +430,38 @@ impl Conn {
         if state & MORE_RESULTS != 0 {
             return Err(self.malformed("a second result"));
         }
-        self.state = State::Rest;
+        self.owed -= 1;
         Ok(())
     }
 
     fn malformed(&mut self, what: &'static str) -> Failure {
-        self.state = State::Broken;
+        self.is_broken = true;
         Failure::Malformed(what)
     }
 
     /// Sends a packet, or several where it is long, behind what was queued.
     async fn send(&mut self, body: &[u8]) -> Result<()> {
         self.queue(body);
+        self.flush().await
+    }
+
+    async fn flush(&mut self) -> Result<()> {
         let sent = async {
             self.stream.write_all(&self.output).await?;
             self.stream.flush().await
         };
         if let Err(error) = sent.await {
-            self.state = State::Broken;
+            self.is_broken = true;
             return Err(error.into());
         }
         self.output.clear();
         self.output.shrink_to(OUTPUT_BYTES);
         Ok(())
+    }
+
+    fn queue_command(&mut self, body: &[u8]) {
+        self.number = 0;
+        self.queue(body);
     }
 
     fn queue(&mut self, body: &[u8]) {
@@ -448,7 +484,7 @@ impl Conn {
     async fn fill(&mut self) -> Result<()> {
         let filled = std::future::poll_fn(|cx| self.poll_fill(cx)).await;
         if filled.is_err() {
-            self.state = State::Broken;
+            self.is_broken = true;
         }
         Ok(filled?)
     }
@@ -468,6 +504,21 @@ impl Conn {
             Err(error) => Err(error),
         })
     }
+}
+
+impl Statement {
+    fn check(self, values: &[Value]) -> Result<()> {
+        let (wanted, given) = (usize::from(self.parameters), values.len());
+        if wanted == given { Ok(()) } else { Err(Failure::Parameters { wanted, given }) }
+    }
+}
+
+fn execution(statement: u32, values: &[Value]) -> Vec<u8> {
+    let mut request = vec![];
+    // Values that are too long for one packet go in several, not on their own.
+    let (execute, _) = ComStmtExecuteRequestBuilder::new(statement).build(values);
+    execute.serialize(&mut request);
+    request
 }
 
 /// A number in the protocol's own form.
