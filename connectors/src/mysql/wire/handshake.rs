@@ -204,7 +204,12 @@ pub(in crate::mysql) fn is_tls_refused(failure: &Failure) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::version;
+    use std::path::PathBuf;
+
+    use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+    use tokio::net::{TcpListener, UnixListener};
+
+    use super::*;
 
     #[test]
     fn version_is_the_servers_own() {
@@ -214,5 +219,106 @@ mod tests {
         assert_eq!(version("5.5.68-MariaDB"), (5, 5, 68));
         assert_eq!(version("99999.1"), (0, 1, 0));
         assert_eq!(version(""), (0, 0, 0));
+    }
+
+    const NONCE: &[u8; 20] = b"abcdefghijklmnopqrst";
+    const YES: &[u8] = &[0, 0, 0, 2, 0, 0, 0];
+
+    /// A greeting of MySQL 8, whose users authenticate by a plugin.
+    fn greeting(plugin: &str) -> Vec<u8> {
+        let mut body = b"\x0a8.0.36\0\x07\0\0\0".to_vec();
+        body.extend(&NONCE[..8]);
+        body.extend([0, 0xff, 0xf7, 45, 2, 0, 0xff, 0x81, 21]);
+        body.extend([0; 10]);
+        body.extend(&NONCE[8..]);
+        body.push(0);
+        body.extend(plugin.bytes());
+        body.push(0);
+        body
+    }
+
+    /// Says one thing after another, each once an answer to the one before came; the answers.
+    async fn scripted(mut stream: impl AsyncRead + AsyncWrite + Unpin, script: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+        let (mut heard, mut number, last) = (vec![], 0, script.len() - 1);
+        for (index, body) in script.into_iter().enumerate() {
+            stream.write_all(&[&(body.len() as u32).to_le_bytes()[..3], &[number], &body].concat()).await.unwrap();
+            // What says that the user is known is followed by the yes itself.
+            if index == last || body == [1, 3] {
+                number += 1;
+                continue;
+            }
+            let mut head = [0; 4];
+            if stream.read_exact(&mut head).await.is_err() {
+                break;
+            }
+            let mut answer = vec![0; usize::from(head[0]) | usize::from(head[1]) << 8];
+            stream.read_exact(&mut answer).await.unwrap();
+            heard.push(answer);
+            number = head[3] + 1;
+        }
+        heard
+    }
+
+    fn target(port: u16, socket: Option<PathBuf>) -> Target {
+        let (user, password) = (Some("reader".to_owned()), Some("canary".to_owned()));
+        Target { host: "127.0.0.1".to_owned(), port, socket, user, password, database: None }
+    }
+
+    async fn over_tcp(script: Vec<Vec<u8>>) -> (Result<Conn, Failure>, Vec<Vec<u8>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = target(listener.local_addr().unwrap().port(), None);
+        let server = tokio::spawn(async move { scripted(listener.accept().await.unwrap().0, script).await });
+        let connected = connect(&target, None).await;
+        (connected, server.await.unwrap())
+    }
+
+    fn has(answer: &[u8], part: &[u8]) -> bool {
+        answer.windows(part.len()).any(|window| window == part)
+    }
+
+    #[tokio::test]
+    async fn user_of_mysql_8_is_known_by_a_proof() {
+        let proof = mysql_common::scramble::scramble_sha256(NONCE, b"canary").unwrap();
+        let (conn, heard) = over_tcp(vec![greeting("caching_sha2_password"), vec![1, 3], YES.to_vec()]).await;
+        assert_eq!(conn.unwrap().id(), 7);
+        assert!(has(&heard[0], &proof) && !has(&heard[0], b"canary"));
+        // The same where the server's default is another.
+        let switch = [b"\xfecaching_sha2_password\0", &NONCE[..], &[0]].concat();
+        let script = vec![greeting("mysql_native_password"), switch, vec![1, 3], YES.to_vec()];
+        let (conn, heard) = over_tcp(script).await;
+        assert!(conn.unwrap().is_at_rest() && heard[1] == proof);
+    }
+
+    #[tokio::test]
+    async fn password_itself_is_only_sent_where_nobody_listens() {
+        let script = || vec![greeting("caching_sha2_password"), vec![1, 4], YES.to_vec()];
+        let (refused, heard) = over_tcp(script()).await;
+        let message = refused.err().unwrap().to_string();
+        assert!(message.contains("\"sslmode\"") && !message.contains("canary"), "{message}");
+        assert!(heard.iter().all(|answer| !has(answer, b"canary")));
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let server = tokio::spawn(async move { scripted(listener.accept().await.unwrap().0, script()).await });
+        assert!(connect(&target(0, Some(path)), None).await.is_ok());
+        assert_eq!(server.await.unwrap()[1], b"canary\0");
+    }
+
+    #[tokio::test]
+    async fn way_that_is_not_known_is_named() {
+        for plugin in ["client_ed25519", "mysql_clear_password", "dialog"] {
+            let switch = [b"\xfe", plugin.as_bytes(), &[0], &NONCE[..], &[0]].concat();
+            let (refused, heard) = over_tcp(vec![greeting(plugin), switch, YES.to_vec()]).await;
+            let message = refused.err().unwrap().to_string();
+            assert!(message.contains(plugin), "{message}");
+            assert!(heard.iter().all(|answer| !has(answer, b"canary")));
+        }
+    }
+
+    #[tokio::test]
+    async fn greeting_of_something_else_is_no_panic() {
+        for body in [&b""[..], b"\x09old", b"SSH-2.0-x", b"\xff\x10\x04Too many connections", &greeting("x")[..20]] {
+            assert!(over_tcp(vec![body.to_vec()]).await.0.is_err());
+        }
     }
 }
