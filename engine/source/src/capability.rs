@@ -71,7 +71,7 @@ pub enum Parallel {
     ByItself,
     /// A statement keeps one core busy, however large it is: several statements over ranges of a key are faster.
     ByParts,
-    /// As it sees fit, but for groups of a key: those of ranges of the key, in several statements, are faster than all of them in one.
+    /// As it sees fit, but for groups of a key, and for many groups of many rows: those of ranges of the key, in several statements, are faster than all of them in one.
     ByGroups,
 }
 
@@ -170,7 +170,7 @@ impl Capabilities {
         Self { parallel: Parallel::ByParts, ..self }
     }
 
-    /// The same table for a source of which the groups of a large table's key are better asked in parts, and nothing else. What
+    /// The same table for a source of which the groups of a large table's key, and many groups, are better asked in parts, and nothing else. What
     /// [`in_parts`](Self::in_parts) says of one state holds here too.
     pub const fn in_groups(self) -> Self {
         Self { parallel: Parallel::ByGroups, ..self }

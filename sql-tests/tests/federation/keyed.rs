@@ -277,6 +277,27 @@ async fn groups_of_a_key_are_asked_in_parts_and_a_long_list_of_integers_as_one_v
     }
 }
 
+/// Each of Postgres's processes would make all of many groups and hand them on one by one, so it makes them with one.
+#[tokio::test]
+async fn many_groups_of_another_column_are_asked_in_parts_and_few_are_not() {
+    const VISITS: &str = "CREATE TABLE visits (id bigint PRIMARY KEY, visitor int, page int, price numeric(10, 2)); \
+        INSERT INTO visits SELECT n, nullif(n % 80000, 3), n % 11, n % 97 FROM generate_series(1, 480000) n; ANALYZE";
+    let shop = PostgresDatabase::with(VISITS).await;
+    let engine = Services::new().with_postgres("shop", &shop.url()).engine().await;
+    let reference = Reference::copy(&engine, &["shop.visits"]).await;
+    for (column, having, is_in_parts) in
+        [("visitor", "", true), ("visitor", "HAVING sum(price) > 400 AND count(*) = 6", true), ("page", "", false)]
+    {
+        let query = format!(
+            "SELECT {column}, count(*) AS n, count(page) AS m, sum(price) AS total, min(price) AS least, avg(price) AS mean \
+             FROM shop.visits WHERE page <> 5 GROUP BY {column} {having}"
+        );
+        reference.agrees(&engine, &query).await.unwrap();
+        let sent = sent_to_shop(&engine, &query).await;
+        assert_eq!(counted(&sent).0 > 1, is_in_parts, "{query}: {sent:#?}");
+    }
+}
+
 /// 100,000 orders of four lines each: as many as MariaDB is asked for in parts.
 const FOUR_LINES: &str = "CREATE TABLE sold (id bigint PRIMARY KEY, order_id bigint, quantity int, KEY (order_id)); \
     INSERT INTO sold SELECT seq, seq DIV 4, seq % 50 FROM seq_0_to_399999; ANALYZE TABLE sold";

@@ -297,7 +297,8 @@ impl Grower {
         region: &Region,
         grouped: &super::aggregate::Grouped,
     ) -> Result<Option<LogicalPlan>> {
-        let divides = |groups| division(region, &grouped.relation, groups).is_some();
+        let expected = estimate(&LogicalPlan::Aggregate(aggregate.clone())).rows;
+        let divides = |groups| division(region, &grouped.relation, groups, expected).is_some();
         let partial = self.partial.iter().any(|partial| Arc::ptr_eq(partial, &aggregate.schema));
         // Groups that no other part has a share of are whole as they are.
         if partial || divides(Groups::Whole) || !divides(Groups::Merged) {
@@ -373,7 +374,7 @@ impl Grower {
 
     /// How the region's statement is divided.
     fn division(&self, region: &Region) -> Option<Division> {
-        division(region, &region.relation, region.groups)
+        division(region, &region.relation, region.groups, estimate(&region.plan).rows)
     }
 
     /// The region as a scan of columns `c0`, `c1`, ...

@@ -31,6 +31,12 @@ const INDEXED_SHARE_MIN: f64 = 0.15;
 /// The share of the largest table that is looked up, one row for another of the joins' other sides, and is still worth parts.
 const LOOKED_UP_SHARE_MIN: f64 = 0.01;
 
+/// How many groups a source with several processes makes with one: each process would make all of them, and hand them on one by one.
+const GROUPS_MANY: f64 = 50_000.0;
+
+/// How many rows a group must have for those of two parts to be worth sending.
+const ROWS_PER_GROUP_MIN: f64 = 4.0;
+
 /// Along which column a query is divided.
 #[derive(Debug, Clone)]
 pub(crate) struct Division {
@@ -41,8 +47,9 @@ pub(crate) struct Division {
     groups: Groups,
 }
 
-/// How a query of the region's tables is best divided; `None` where it is asked whole. The region itself, or `relation` over it.
-pub(super) fn division(region: &Region, relation: &Relation, groups: Groups) -> Option<Division> {
+/// How a query of the region's tables is best divided; `None` where it is asked whole. The region itself, or `relation` over it, of which so many rows
+/// are expected.
+pub(super) fn division(region: &Region, relation: &Relation, groups: Groups, expected: f64) -> Option<Division> {
     let Region { service, tables, .. } = region;
     let parallel = service.source().capabilities().parallel();
     if parallel == Parallel::ByItself {
@@ -52,7 +59,10 @@ pub(super) fn division(region: &Region, relation: &Relation, groups: Groups) -> 
     let largest = tables.iter().max_by(|a, b| rows(a).total_cmp(&rows(b))).filter(|table| rows(table) >= ROWS_MIN)?;
     let key = largest.definition.key.as_ref()?.first()?;
     let column = largest.definition.column_index(key)?;
-    if parallel == Parallel::ByGroups && !groups_by(relation, &largest.definition, column) {
+    if parallel == Parallel::ByGroups
+        && !groups_by(relation, &largest.definition, column)
+        && !(groups == Groups::Merged && makes_many_groups(relation, rows(largest), expected))
+    {
         return None;
     }
     let integer = matches!(largest.definition.columns[column].data_type, DataType::Int32 | DataType::Int64);
@@ -103,6 +113,15 @@ fn groups_by(relation: &Relation, table: &Arc<TableDef>, column: usize) -> bool 
             let Expr::Column(index) = key else { return false };
             input.origin(*index).is_some_and(|(of, origin)| Arc::ptr_eq(of, table) && origin == column)
         }),
+        _ => false,
+    }
+}
+
+/// Whether the query is many groups of many rows.
+fn makes_many_groups(relation: &Relation, rows: f64, groups: f64) -> bool {
+    match relation.node() {
+        Node::Filter { input, .. } | Node::Project { input, .. } => makes_many_groups(input, rows, groups),
+        Node::Aggregate { .. } => groups >= GROUPS_MANY && groups * ROWS_PER_GROUP_MIN <= rows,
         _ => false,
     }
 }
