@@ -64,6 +64,8 @@ struct Inner {
     idle: Mutex<Vec<Conn>>,
     /// What connections are encrypted with, where they are; made once because that reads certificates.
     tls: OnceLock<Option<Arc<ClientConfig>>>,
+    /// Whether statements are not asked at once with others any more.
+    asked_in_turn: AtomicBool,
     /// Whether the server that was connected to last has JSON_TABLE.
     json_tables: AtomicBool,
     /// How that server may tell which state a snapshot is of.
@@ -102,6 +104,7 @@ impl Pool {
                 permits,
                 idle: Mutex::default(),
                 tls: OnceLock::new(),
+                asked_in_turn: AtomicBool::new(false),
                 json_tables: AtomicBool::new(false),
                 told_by: Mutex::new(ToldBy::Log),
                 unproven_until: Mutex::new(None),
@@ -183,6 +186,16 @@ impl Pool {
     /// A connection that no pool has, for as long as a feed reads.
     pub(super) async fn apart(&self) -> Result<Conn> {
         self.inner.session().await
+    }
+
+    /// Whether a statement was not known that had just been prepared: what is between here and the server wants one answer before the next question.
+    pub(super) fn is_asked_in_turn(&self) -> bool {
+        self.inner.asked_in_turn.load(Ordering::Relaxed)
+    }
+
+    /// Remembers that.
+    pub(super) fn set_asked_in_turn(&self) {
+        self.inner.asked_in_turn.store(true, Ordering::Relaxed);
     }
 
     /// How the server may tell which state a snapshot is of, as far as is known.

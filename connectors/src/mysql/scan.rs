@@ -37,6 +37,9 @@ use crate::sql;
 /// A batch is cut where its text and binary strings pass this many bytes, however few its rows.
 const BATCH_BYTES_MAX: usize = 16 << 20;
 
+/// That a statement to be executed is not known.
+const UNKNOWN_STATEMENT: u16 = 1243;
+
 /// A request that is ready to be read.
 #[derive(Debug)]
 pub(super) struct MysqlScan {
@@ -85,8 +88,8 @@ struct Of {
 struct Reading {
     lease: Lease,
     state: State,
-    /// What the server keeps prepared for this query alone.
-    tagged: Option<Statement>,
+    /// What the server keeps prepared for this statement alone.
+    alone: Option<Statement>,
     decoder: Decoder,
     asked: Arc<Asked>,
     pool: Pool,
@@ -183,9 +186,9 @@ impl MysqlScan {
             self.check(&mut lease).await?;
             self.start(&mut lease, &mut decoder, text, params, query).await
         };
-        let tagged = limited(&self.pool, deadline, started).await?;
+        let alone = limited(&self.pool, deadline, started).await?;
         let (asked, pool) = (Arc::clone(&self.asked), self.pool.clone());
-        let reading = Reading { lease, state, tagged, decoder, asked, pool, deadline, rows_before: 0 };
+        let reading = Reading { lease, state, alone, decoder, asked, pool, deadline, rows_before: 0 };
         Ok(Box::pin(futures::stream::try_unfold(Some(reading), |reading| async move {
             match reading {
                 Some(reading) => reading.next().await,
@@ -227,7 +230,8 @@ impl MysqlScan {
         params: &Parameters,
     ) -> Result<Option<Statement>> {
         let seen: Option<Vec<AsSeen>> = self.asked.tables.iter().map(|(table, _)| self.pool.seen(table)).collect();
-        let Some(seen) = seen.filter(|seen| !seen.is_empty() && lease.conn().takes_all_at_once()) else {
+        let takes_all = lease.conn().takes_all_at_once() && !self.pool.is_asked_in_turn();
+        let Some(seen) = seen.filter(|seen| !seen.is_empty() && takes_all) else {
             return Ok(None);
         };
         let questions: Vec<String> = seen.iter().map(|seen| seen.question.clone()).collect();
@@ -259,7 +263,15 @@ impl MysqlScan {
                 return Ok(None);
             }
         }
-        let (statement, columns) = conn.kept_and_executed(&params.0).await.map_err(failed)?;
+        let (statement, columns) = match conn.kept_and_executed(&params.0).await {
+            // Something between here and the server counts statements in its own way.
+            Err(Failure::Server { code: UNKNOWN_STATEMENT, .. }) => {
+                self.pool.set_asked_in_turn();
+                lease.exchange().await?;
+                return Ok(None);
+            }
+            executed => executed.map_err(failed)?,
+        };
         self.check_columns(decoder, &columns)?;
         Ok(Some(statement))
     }
@@ -280,17 +292,18 @@ impl MysqlScan {
         let names = &self.asked.names;
         let failed = |error| self.pool.site().scanning(names, error);
         let conn = lease.conn();
-        let tagged = match query {
+        let alone = match query {
             Some(query) => Some(conn.prepare(&tagged(text, query)).await.map_err(failed)?),
+            None if !Conn::keeps(text) => Some(conn.prepare(text).await.map_err(failed)?),
             None => None,
         };
-        let statement = match tagged {
+        let statement = match alone {
             Some(statement) => statement,
             None => conn.prepared(text).await.map_err(failed)?,
         };
         let columns = conn.execute(statement, &params.0).await.map_err(failed)?;
         self.check_columns(decoder, &columns)?;
-        Ok(tagged)
+        Ok(alone)
     }
 }
 
@@ -397,7 +410,7 @@ impl Reading {
 
     /// Gives the connection back, of which all rows were read.
     async fn end(mut self) {
-        if let Some(statement) = self.tagged.take() {
+        if let Some(statement) = self.alone.take() {
             self.lease.conn().close(statement);
         }
         match self.state {

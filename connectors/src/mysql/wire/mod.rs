@@ -34,7 +34,7 @@ use self::input::{Input, PART_BYTES_MAX};
 
 /// How many statements a connection keeps; the one that was not used for longest goes first.
 const STATEMENTS_MAX: NonZeroUsize = NonZeroUsize::new(32).unwrap();
-/// A longer text is not kept: it is one of many that differ in the number of their placeholders.
+/// A longer text is not kept.
 const TEXT_BYTES_MAX: usize = 16 << 10;
 
 /// What a connection may be asked.
@@ -210,17 +210,18 @@ impl Conn {
         Ok(self.exec(text, params).await?.into_iter().next())
     }
 
+    /// Whether a text is worth being kept: one that is very long is one of many that differ in the number of their placeholders.
+    pub(super) fn keeps(text: &str) -> bool {
+        text.len() <= TEXT_BYTES_MAX
+    }
+
     /// Has the server keep a statement, under its text, for as long as there are not too many.
     pub(super) async fn prepared(&mut self, text: &str) -> Result<Statement> {
         if let Some(statement) = self.statements.get(text) {
             return Ok(*statement);
         }
         let statement = self.prepare(text).await?;
-        let forgotten = match text.len() {
-            ..=TEXT_BYTES_MAX => self.statements.push(text.to_owned(), statement),
-            _ => None,
-        };
-        if let Some((_, forgotten)) = forgotten {
+        if let Some((_, forgotten)) = self.statements.push(text.to_owned(), statement) {
             self.close(forgotten);
         }
         Ok(statement)
