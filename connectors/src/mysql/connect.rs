@@ -1,7 +1,7 @@
 //! Connections: a bounded pool, the session's settings, and how a statement is stopped.
 //!
 //! A [`Lease`] is a connection with the right to use it. [`Lease::release`] gives a connection back that has no result pending;
-//! a lease that is dropped in any other way stops its statement at the server with KILL QUERY from a connection of its
+//! a lease that is dropped in any other way stops its statement at the server with KILL from a connection of its
 //! own and closes the connection.
 //!
 //! Invariant: a source never holds more than `pool_size` leases; a lease counts until its connection is back or closed. Stopping a
@@ -232,7 +232,14 @@ impl Lease {
     /// Puts a connection that answers in the place of one that was found dead.
     pub(super) async fn renew(&mut self) -> Result<()> {
         if let Some(dead) = self.conn.take() {
-            tokio::spawn(close(dead));
+            // It may be alive, and slow: then what it was asked is stopped.
+            let pool = Arc::clone(&self.pool);
+            self.runtime.spawn(async move {
+                match dead.is_at_rest() {
+                    true => close(dead).await,
+                    false => pool.stop(dead).await,
+                }
+            });
         }
         self.conn = Some(match self.pool.idle_conn().await {
             Some(conn) => conn,
@@ -244,8 +251,10 @@ impl Lease {
 
     /// Puts another connection in the place of one whose answers nobody wants any more. What runs on it is stopped first.
     pub(super) async fn exchange(&mut self) -> Result<()> {
-        if let Some(conn) = self.conn.take() {
-            self.pool.stop(conn).await;
+        if let Some(conn) = self.conn.take().filter(|conn| !conn.is_at_rest()) {
+            let pool = Arc::clone(&self.pool);
+            // It goes on where nobody waits for it any more.
+            drop(self.runtime.spawn(async move { pool.stop(conn).await }).await);
         }
         self.renew().await
     }
@@ -353,14 +362,14 @@ impl Inner {
 
     /// Stops what the connection is doing and closes it.
     async fn stop(&self, conn: Conn) {
-        let stopped = timeout(self.config.connect_timeout, self.kill_query(conn.id())).await;
+        let stopped = timeout(self.config.connect_timeout, self.kill(conn.id())).await;
         if !matches!(stopped, Ok(Ok(()))) {
-            debug!(service = %self.site.service, "statement could not be stopped with KILL QUERY; closing its connection");
+            debug!(service = %self.site.service, "statement could not be stopped with KILL; closing its connection");
         }
         close(conn).await;
     }
 
-    async fn kill_query(&self, id: u32) -> Result<()> {
+    async fn kill(&self, id: u32) -> Result<()> {
         let tls = self.tls()?;
         let mut killer = self.connect(tls.as_ref()).await.map_err(|error| self.site.connecting(error))?;
         // Numbers grow while a server lives. A smaller one means that it was restarted: the statement went with it, and its
@@ -369,8 +378,8 @@ impl Inner {
             close(killer).await;
             return Ok(());
         }
-        // A number that the server gave us.
-        let killed = killer.query_drop(format!("KILL QUERY {id}")).await;
+        // A number that the server gave us. The whole connection: of several statements that it was asked, one would be stopped and the next begin.
+        let killed = killer.query_drop(format!("KILL {id}")).await;
         close(killer).await;
         killed.map_err(|error| self.site.describing(error))
     }

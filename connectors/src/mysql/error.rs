@@ -94,9 +94,9 @@ impl Site {
 fn kind(failure: &Failure) -> Kind {
     match failure {
         Failure::Server { code, .. } => server_kind(*code),
-        Failure::Io(_) | Failure::Malformed(_) | Failure::NoTls => Kind::Unavailable,
+        Failure::Io(_) | Failure::NoTls | Failure::NoName => Kind::Unavailable,
         Failure::Refused(_) => Kind::Denied,
-        Failure::Parameters { .. } => Kind::Statement,
+        Failure::Malformed(_) | Failure::Parameters { .. } => Kind::Statement,
     }
 }
 

@@ -5,7 +5,7 @@
 //! reads a batch at a time from the connection: a consumer that waits makes the server wait.
 //!
 //! A statement of a query names the query in a comment: a server shows a prepared statement as the text that it was prepared from, so it is prepared for its query and
-//! closed with it. The round trip that takes is saved where the connection leaves the pool: asking the catalog tells whether it still answers.
+//! closed with the connection's next command. Where a table was found as planned before, that and the statement are asked for in one round trip.
 //!
 //! A scan may be split (`split`). Its parts are read of one state (`snapshot`), or not at all: then the first part is the whole.
 
@@ -230,7 +230,7 @@ impl MysqlScan {
         params: &Parameters,
     ) -> Result<Option<Statement>> {
         let seen: Option<Vec<AsSeen>> = self.asked.tables.iter().map(|(table, _)| self.pool.seen(table)).collect();
-        let takes_all = lease.conn().takes_all_at_once() && !self.pool.is_asked_in_turn();
+        let takes_all = lease.conn().takes_at_once(&params.0) && !self.pool.is_asked_in_turn();
         let Some(seen) = seen.filter(|seen| !seen.is_empty() && takes_all) else {
             return Ok(None);
         };

@@ -74,24 +74,24 @@ pub(in crate::mysql) async fn connect(target: &Target, tls: Option<&Arc<ClientCo
         if !offered.contains(CapabilityFlags::CLIENT_SSL) {
             return Err(Failure::NoTls);
         }
+        let name = ServerName::try_from(target.host.clone()).map_err(|_| Failure::NoName)?;
         capabilities |= CapabilityFlags::CLIENT_SSL;
         conn.send(&serialized(&SslRequest::new(capabilities, PACKET_BYTES_MAX, CHARSET))).await?;
-        conn = encrypted(conn, target, tls).await?;
+        conn = encrypted(conn, name, tls).await?;
     }
     begun.authenticate(&mut conn, target, capabilities).await?;
+    conn.answered();
     Ok(conn)
 }
 
 const GREETING: Failure = Failure::Malformed("a greeting of another protocol");
 
-async fn encrypted(mut conn: Conn, target: &Target, tls: &Arc<ClientConfig>) -> Result<Conn, Failure> {
+async fn encrypted(mut conn: Conn, name: ServerName<'static>, tls: &Arc<ClientConfig>) -> Result<Conn, Failure> {
     if !conn.input.is_empty() {
         return Err(Failure::Malformed("something before the connection was encrypted"));
     }
-    let name = ServerName::try_from(target.host.clone());
-    let name = name.map_err(|_| Failure::Refused("the host's name is none that a certificate bears".to_owned()))?;
-    let stream = TlsConnector::from(Arc::clone(tls)).connect(name, conn.stream).await?;
-    conn.stream = Box::new(stream);
+    let plain = std::mem::replace(&mut conn.stream, Box::new(tokio::io::empty()));
+    conn.stream = Box::new(TlsConnector::from(Arc::clone(tls)).connect(name, plain).await?);
     Ok(conn)
 }
 
@@ -196,7 +196,7 @@ fn version(text: &str) -> Version {
 /// Whether a connection failed because it would be encrypted: the server has no TLS, or none that this side speaks.
 pub(in crate::mysql) fn is_tls_refused(failure: &Failure) -> bool {
     match failure {
-        Failure::NoTls => true,
+        Failure::NoTls | Failure::NoName => true,
         Failure::Io(error) => io::Error::get_ref(error).is_some_and(|cause| cause.is::<rustls::Error>()),
         _ => false,
     }

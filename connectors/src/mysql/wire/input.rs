@@ -16,6 +16,14 @@ pub(super) const PART_BYTES_MAX: usize = 0xff_ffff;
 /// The largest body that is read: what the servers allow a row at most, and what stands before its values.
 const BODY_BYTES_MAX: usize = (1 << 30) + (1 << 20);
 
+/// What a packet is, or several that are one.
+pub(super) struct Packet {
+    /// The numbers of the first and the last.
+    pub(super) first: u8,
+    pub(super) last: u8,
+    pub(super) body: Range<usize>,
+}
+
 /// Bytes that came and were not yet looked at.
 pub(super) struct Input {
     buffer: Vec<u8>,
@@ -28,15 +36,15 @@ impl Input {
         Self { buffer: vec![0; FIRST_BYTES], start: 0, end: 0 }
     }
 
-    /// The next packet, if it is there whole: its number and where its body is. It counts as read.
+    /// The next packet, or several that are one, if it is there whole. It counts as read.
     #[inline]
-    pub(super) fn next(&mut self) -> Result<Option<(u8, Range<usize>)>, Failure> {
+    pub(super) fn next(&mut self) -> Result<Option<Packet>, Failure> {
         let Some((number, body)) = self.part(self.start) else { return Ok(None) };
         if body.len() == PART_BYTES_MAX {
-            return self.joined(body);
+            return self.joined(number, body);
         }
         self.start = body.end;
-        Ok(Some((number, body)))
+        Ok(Some(Packet { first: number, last: number, body }))
     }
 
     fn part(&self, at: usize) -> Option<(u8, Range<usize>)> {
@@ -48,14 +56,14 @@ impl Input {
 
     /// A body of several packets, if they are all there.
     #[cold]
-    fn joined(&mut self, first: Range<usize>) -> Result<Option<(u8, Range<usize>)>, Failure> {
-        let (mut number, mut parts) = (0, vec![first]);
+    fn joined(&mut self, first: u8, body: Range<usize>) -> Result<Option<Packet>, Failure> {
+        let (mut last, mut parts) = (first, vec![body]);
         while parts.last().is_some_and(|part| part.len() == PART_BYTES_MAX) {
             if parts.len() * PART_BYTES_MAX > BODY_BYTES_MAX {
                 return Err(Failure::Malformed("a row of more than a gigabyte"));
             }
             let Some(part) = self.part(parts.last().map_or(0, |part| part.end)) else { return Ok(None) };
-            number = part.0;
+            last = part.0;
             parts.push(part.1);
         }
         let start = parts[0].start;
@@ -65,7 +73,7 @@ impl Input {
             end += part.len();
         }
         self.start = parts.last().map_or(end, |part| part.end);
-        Ok(Some((number, start..end)))
+        Ok(Some(Packet { first, last, body: start..end }))
     }
 
     /// The bytes of a body.
@@ -79,14 +87,20 @@ impl Input {
         self.start == self.end
     }
 
+    /// Gives back what a long packet took, where nothing of it is left.
+    pub(super) fn shrink(&mut self) {
+        if self.buffer.len() > BUFFER_BYTES && self.start == self.end {
+            (self.start, self.end) = (0, 0);
+            self.buffer.truncate(BUFFER_BYTES);
+            self.buffer.shrink_to_fit();
+        }
+    }
+
     /// Where to read to; bodies that were handed out move.
     pub(super) fn room(&mut self) -> &mut [u8] {
+        self.shrink();
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
-            if self.buffer.len() > BUFFER_BYTES {
-                self.buffer.truncate(BUFFER_BYTES);
-                self.buffer.shrink_to_fit();
-            }
         } else if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
@@ -122,8 +136,8 @@ mod tests {
                 room[..count].copy_from_slice(&chunk[..count]);
                 input.read(count);
                 chunk = &chunk[count..];
-                while let Some((number, body)) = input.next().unwrap() {
-                    packets.push((number, input.body(body).to_vec()));
+                while let Some(Packet { last, body, .. }) = input.next().unwrap() {
+                    packets.push((last, input.body(body).to_vec()));
                 }
             }
         }

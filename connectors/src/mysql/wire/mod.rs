@@ -18,9 +18,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use futures::FutureExt;
 use lru::LruCache;
+use mysql_common::constants::ColumnType;
 use mysql_common::io::ParseBuf;
-use mysql_common::packets::{Column, ComStmtExecuteRequestBuilder};
+use mysql_common::packets::Column;
 use mysql_common::params::Params;
 use mysql_common::proto::{Binary, MyDeserialize, MySerialize, Text};
 use mysql_common::row::convert::FromRow;
@@ -30,7 +32,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use self::handshake::Version;
 pub(super) use self::handshake::{connect, is_tls_refused};
-use self::input::{Input, PART_BYTES_MAX};
+use self::input::{Input, PART_BYTES_MAX, Packet};
 
 /// How many statements a connection keeps; the one that was not used for longest goes first.
 const STATEMENTS_MAX: NonZeroUsize = NonZeroUsize::new(32).unwrap();
@@ -43,11 +45,19 @@ mod command {
     pub(super) const QUERY: u8 = 0x03;
     pub(super) const PING: u8 = 0x0e;
     pub(super) const PREPARE: u8 = 0x16;
+    pub(super) const EXECUTE: u8 = 0x17;
     pub(super) const CLOSE: u8 = 0x19;
 }
 
 /// In the place of a statement's number: the one that was prepared before, if it was. MariaDB knows it.
 const LAST_PREPARED: u32 = u32::MAX;
+
+/// What the first packet of an answer to a command of one packet is numbered.
+const FIRST_ANSWER: u8 = 1;
+
+/// How many values go with a statement whose number is not known, and how many bytes of text.
+const AT_ONCE_VALUES_MAX: usize = 128;
+const AT_ONCE_BYTES_MAX: usize = 8 << 10;
 
 /// How much room for commands is kept.
 const OUTPUT_BYTES: usize = 64 << 10;
@@ -72,6 +82,8 @@ pub(super) struct Conn {
     output: Vec<u8>,
     /// The number of the next packet that is sent.
     number: u8,
+    /// The number of the next packet that comes.
+    expected: u8,
     /// The server's number for the connection.
     id: u32,
     version: Version,
@@ -102,6 +114,8 @@ pub(super) enum Failure {
     Refused(String),
     #[error("the server offers no TLS: its SSL is off")]
     NoTls,
+    #[error("the host's name is none that a certificate bears")]
+    NoName,
     #[error("a statement of {wanted} parameters was given {given}")]
     Parameters { wanted: usize, given: usize },
 }
@@ -132,9 +146,11 @@ impl Conn {
             input: Input::new(),
             output: vec![],
             number: 0,
+            expected: 0,
             id: 0,
             version: (0, 0, 0),
-            owed: 0,
+            // The greeting, and whatever follows until one is let in.
+            owed: 1,
             is_broken: false,
             statements: LruCache::new(STATEMENTS_MAX),
         }
@@ -154,16 +170,23 @@ impl Conn {
         self.owed == 0 && !self.is_broken
     }
 
-    /// Whether the server takes a statement to be executed before it has told its number.
-    pub(super) fn takes_all_at_once(&self) -> bool {
-        self.version >= (10, 2, 0)
+    /// Whether a statement may be executed with these values before the server has told its number. With few and short values: what is sent and the answers that
+    /// nobody reads meanwhile, one packet for each value, must lie between the two sides, or both would wait for the other to read.
+    pub(super) fn takes_at_once(&self, values: &[Value]) -> bool {
+        let bytes = |value: &Value| if let Value::Bytes(bytes) = value { bytes.len() } else { 0 };
+        let is_short =
+            values.len() <= AT_ONCE_VALUES_MAX && values.iter().map(bytes).sum::<usize>() <= AT_ONCE_BYTES_MAX;
+        is_short && self.version >= (10, 2, 0)
     }
 
     /// Asks whether the server is there.
     pub(super) async fn ping(&mut self) -> Result<()> {
         self.ask(&[command::PING]).await?;
         let body = self.answer().await?;
-        self.done(body)
+        match self.body(body.clone()).first() {
+            Some(&OK) => self.done(body),
+            _ => Err(self.malformed("no answer to whether it is there")),
+        }
     }
 
     /// Runs a statement; rows that it yields are read and forgotten.
@@ -251,7 +274,7 @@ impl Conn {
                 self.packet().await?;
             }
         }
-        self.owed -= 1;
+        self.answered();
         Ok(statement)
     }
 
@@ -293,10 +316,11 @@ impl Conn {
         match *self.body(body.clone()) {
             [EOF, _, _, low, high, ..] if body.len() <= EOF_BYTES_MAX => {
                 self.end(u16::from_le_bytes([low, high]))?;
+                self.input.shrink();
                 Ok(None)
             }
             [ERROR, ..] => {
-                self.owed -= 1;
+                self.answered();
                 Err(failure(self.body(body)))
             }
             _ => Ok(Some(body)),
@@ -328,8 +352,13 @@ impl Conn {
     pub(super) async fn packet(&mut self) -> Result<Range<usize>> {
         loop {
             match self.input.next() {
-                Ok(Some((number, body))) => {
-                    self.number = number.wrapping_add(1);
+                Ok(Some(Packet { first, last, body })) => {
+                    // What the server says unasked is no answer.
+                    if first != self.expected {
+                        return Err(self.malformed("a packet out of its turn"));
+                    }
+                    self.number = last.wrapping_add(1);
+                    self.expected = self.number;
                     return Ok(body);
                 }
                 Ok(None) => self.fill().await?,
@@ -386,7 +415,7 @@ impl Conn {
     async fn answer(&mut self) -> Result<Range<usize>> {
         let body = self.packet().await?;
         if self.body(body.clone()).first() == Some(&ERROR) {
-            self.owed -= 1;
+            self.answered();
             return Err(failure(self.body(body)));
         }
         Ok(body)
@@ -415,7 +444,7 @@ impl Conn {
 
     /// Reads the state in which a statement without rows left the connection.
     fn done(&mut self, body: Range<usize>) -> Result<()> {
-        let mut rest = &self.body(body)[1..];
+        let mut rest = self.body(body).get(1..).unwrap_or_default();
         let state = (|| {
             lenenc(&mut rest)?;
             lenenc(&mut rest)?;
@@ -431,8 +460,14 @@ impl Conn {
         if state & MORE_RESULTS != 0 {
             return Err(self.malformed("a second result"));
         }
-        self.owed -= 1;
+        self.answered();
         Ok(())
+    }
+
+    /// Counts an answer that was read. The next begins anew.
+    fn answered(&mut self) {
+        self.owed = self.owed.saturating_sub(1);
+        self.expected = FIRST_ANSWER;
     }
 
     fn malformed(&mut self, what: &'static str) -> Failure {
@@ -462,6 +497,7 @@ impl Conn {
 
     fn queue_command(&mut self, body: &[u8]) {
         self.number = 0;
+        self.expected = FIRST_ANSWER;
         self.queue(body);
     }
 
@@ -474,6 +510,7 @@ impl Conn {
             self.output.extend_from_slice(part);
             self.number = self.number.wrapping_add(1);
             rest = more;
+            self.expected = self.number;
             // A part of the greatest length is followed by another, be it empty.
             if part.len() < PART_BYTES_MAX {
                 return;
@@ -514,12 +551,54 @@ impl Statement {
     }
 }
 
+/// The command that executes a statement. `mysql_common` has one too, which leaves long values out, to be sent on their own before.
 fn execution(statement: u32, values: &[Value]) -> Vec<u8> {
-    let mut request = vec![];
-    // Values that are too long for one packet go in several, not on their own.
-    let (execute, _) = ComStmtExecuteRequestBuilder::new(statement).build(values);
-    execute.serialize(&mut request);
+    const NO_CURSOR: u8 = 0;
+    const ONCE: [u8; 4] = 1_u32.to_le_bytes();
+    const WITH_TYPES: u8 = 1;
+    let mut request = vec![command::EXECUTE];
+    request.extend(statement.to_le_bytes());
+    request.push(NO_CURSOR);
+    request.extend(ONCE);
+    if values.is_empty() {
+        return request;
+    }
+    let missing = request.len();
+    request.resize(missing + values.len().div_ceil(8), 0);
+    for (index, _) in values.iter().enumerate().filter(|(_, value)| **value == Value::NULL) {
+        request[missing + index / 8] |= 1 << (index % 8);
+    }
+    request.push(WITH_TYPES);
+    for value in values {
+        const UNSIGNED: u8 = 0x80;
+        let (column_type, flags) = match value {
+            Value::NULL => (ColumnType::MYSQL_TYPE_NULL, 0),
+            Value::Bytes(_) => (ColumnType::MYSQL_TYPE_VAR_STRING, 0),
+            Value::Int(_) => (ColumnType::MYSQL_TYPE_LONGLONG, 0),
+            Value::UInt(_) => (ColumnType::MYSQL_TYPE_LONGLONG, UNSIGNED),
+            Value::Float(_) => (ColumnType::MYSQL_TYPE_FLOAT, 0),
+            Value::Double(_) => (ColumnType::MYSQL_TYPE_DOUBLE, 0),
+            Value::Date(..) => (ColumnType::MYSQL_TYPE_DATETIME, 0),
+            Value::Time(..) => (ColumnType::MYSQL_TYPE_TIME, 0),
+        };
+        request.extend([column_type as u8, flags]);
+    }
+    for value in values {
+        value.serialize(&mut request);
+    }
     request
+}
+
+/// Says goodbye where that needs no waiting, so that the server need not find out.
+impl Drop for Conn {
+    fn drop(&mut self) {
+        if self.is_at_rest() {
+            self.output.clear();
+            self.queue_command(&[command::QUIT]);
+            // One that takes nothing more is gone.
+            drop(self.flush().now_or_never());
+        }
+    }
 }
 
 /// A number in the protocol's own form.
@@ -557,5 +636,53 @@ pub(super) fn failure(packet: &[u8]) -> Failure {
         code: u16::from_le_bytes([*low, *high]),
         state: String::from_utf8_lossy(state).into_owned(),
         message: String::from_utf8_lossy(text).into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mysql_common::packets::ComStmtExecuteRequestBuilder;
+
+    use super::*;
+
+    #[test]
+    fn execution_is_what_the_protocol_has_and_long_values_are_in_it() {
+        let values = [
+            Value::NULL,
+            Value::Int(-3),
+            Value::UInt(u64::MAX),
+            Value::Float(1.5),
+            Value::Double(-0.25),
+            Value::Bytes(b"text".to_vec()),
+            Value::Date(2024, 2, 29, 0, 0, 0, 0),
+            Value::Date(2024, 2, 29, 1, 2, 3, 4),
+            Value::NULL,
+            Value::Time(true, 1, 2, 3, 4, 5),
+        ];
+        for count in 0..=values.len() {
+            let mut right = vec![];
+            ComStmtExecuteRequestBuilder::new(7).build(&values[..count]).0.serialize(&mut right);
+            assert_eq!(execution(7, &values[..count]), right, "{count} values");
+        }
+        let long = vec![b'x'; PART_BYTES_MAX + 5];
+        assert!(execution(7, &[Value::Bytes(long.clone())]).ends_with(&long));
+    }
+
+    #[test]
+    fn number_in_the_protocols_form_is_taken_whole_or_not() {
+        for (bytes, number) in [
+            (&[250_u8, 9][..], Some(250)),
+            (&[0xfc, 1, 2, 9], Some(0x201)),
+            (&[0xfd, 1, 2, 3, 9], Some(0x30201)),
+            (&[0xfe, 1, 0, 0, 0, 0, 0, 0, 1, 9], Some(0x0100_0000_0000_0001)),
+            (&[0xfe, 1, 0], None),
+            (&[0xfb], None),
+            (&[0xff], None),
+            (&[], None),
+        ] {
+            let mut rest = bytes;
+            assert_eq!(lenenc(&mut rest), number, "{bytes:?}");
+            assert_eq!(rest, if number.is_some() { &[9][..] } else { bytes });
+        }
     }
 }
