@@ -2,6 +2,7 @@
 
 use super::answer::Fault;
 use super::decode::{Decoder, Unreadable};
+use super::input;
 use super::wire::Wire;
 
 /// Whether there may be more to read.
@@ -38,7 +39,7 @@ pub(super) async fn read(wire: &mut Wire, decoder: &mut Decoder) -> Result<More,
 
 /// The same with what is there; `None` where that is not enough.
 fn decode(wire: &mut Wire, decoder: &mut Decoder) -> Result<Option<More>, Trouble> {
-    while let Some((tag, body)) = wire.input.next()? {
+    while let Some((tag, body)) = input::next(&mut wire.input)? {
         match tag {
             b'D' => {
                 decoder.push(wire.input.body(body)).map_err(Trouble::Row)?;

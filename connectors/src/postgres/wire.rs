@@ -21,8 +21,9 @@ use tokio_postgres::types::{Oid, Type};
 use super::answer::{Fault, Row, ServerError, column_types, fields};
 use super::bind::Parameter;
 use super::handshake::Canceller;
-use super::input::Input;
+use super::input;
 use super::prepared::{Named, New, Statements};
+use crate::buffer::Buffer;
 
 /// What a connection reads from and writes to.
 pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
@@ -32,7 +33,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> Duplex for S {}
 /// A connection.
 pub(super) struct Wire {
     stream: Box<dyn Duplex>,
-    pub(super) input: Input,
+    pub(super) input: Buffer,
     output: BytesMut,
     owed: usize,
     statements: Statements,
@@ -48,7 +49,7 @@ impl Wire {
     pub(super) fn new(stream: Box<dyn Duplex>, canceller: Canceller) -> Self {
         Self {
             stream,
-            input: Input::new(),
+            input: Buffer::new(),
             output: BytesMut::new(),
             owed: 0,
             statements: Statements::default(),
@@ -103,7 +104,7 @@ impl Wire {
 
     /// What a server says unasked: notices, changed settings, and why it ends the connection.
     fn skip_notices(&mut self) -> Result<(), Fault> {
-        while let Some((tag, body)) = self.input.next()? {
+        while let Some((tag, body)) = input::next(&mut self.input)? {
             if self.takes(tag, &body)? {
                 return Err(Fault::Malformed("an answer without a question"));
             }
@@ -312,7 +313,7 @@ impl Wire {
     /// The next message that answers something. An error of the server is an error here.
     pub(super) async fn receive(&mut self) -> Result<(u8, &[u8]), Fault> {
         loop {
-            match self.input.next()? {
+            match input::next(&mut self.input)? {
                 None => self.fill().await?,
                 Some((tag, body)) => {
                     if self.takes(tag, &body)? {

@@ -32,7 +32,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use self::handshake::Version;
 pub(super) use self::handshake::{connect, is_tls_refused};
-use self::input::{Input, PART_BYTES_MAX, Packet};
+use self::input::{PART_BYTES_MAX, Packet};
+use crate::buffer::Buffer;
 
 /// How many statements a connection keeps; the one that was not used for longest goes first.
 const STATEMENTS_MAX: NonZeroUsize = NonZeroUsize::new(32).unwrap();
@@ -78,7 +79,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> Duplex for S {}
 /// A connection.
 pub(super) struct Conn {
     stream: Box<dyn Duplex>,
-    input: Input,
+    input: Buffer,
     output: Vec<u8>,
     /// The number of the next packet that is sent.
     number: u8,
@@ -143,7 +144,7 @@ impl Conn {
     fn new(stream: Box<dyn Duplex>) -> Self {
         Self {
             stream,
-            input: Input::new(),
+            input: Buffer::new(),
             output: vec![],
             number: 0,
             expected: 0,
@@ -351,7 +352,7 @@ impl Conn {
     /// Where the next packet is.
     pub(super) async fn packet(&mut self) -> Result<Range<usize>> {
         loop {
-            match self.input.next() {
+            match input::next(&mut self.input) {
                 Ok(Some(Packet { first, last, body })) => {
                     // What the server says unasked is no answer.
                     if first != self.expected {

@@ -17,6 +17,7 @@ use super::super::connect::{Connections, Purpose};
 use super::super::decode::BadValue;
 use super::super::error::Phase;
 use super::super::field::EPOCH_MICROS;
+use super::super::input;
 use super::super::wire::Wire;
 use super::lsn;
 use super::message::{Message, Relation, Sent, message, sent};
@@ -175,7 +176,7 @@ impl Running {
 
     fn step(&mut self) -> Result<Option<Step>, Trouble> {
         let Reader { wire, tables, .. } = &mut self.reader;
-        while let Some((tag, body)) = wire.input.next()? {
+        while let Some((tag, body)) = input::next(&mut wire.input)? {
             if !wire.takes(tag, &body)? {
                 continue;
             }
