@@ -13,6 +13,7 @@ mod admission;
 mod ambiguous;
 mod barrier;
 mod catalog;
+mod checked;
 mod connections;
 mod cooperative;
 mod draft;

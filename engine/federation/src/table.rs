@@ -39,6 +39,8 @@ pub struct RemoteTable {
     notes: Vec<String>,
     /// The filters of which DataFusion was told that they stay in its plan.
     kept: Arc<Mutex<HashSet<Logical>>>,
+    /// The filters that the plan checks right above the scan, as the scan sees them.
+    checked_above: Vec<Logical>,
 }
 
 /// The first rows of an order, for a top-N that stands above the scan.
@@ -73,8 +75,8 @@ impl RemoteTable {
     ) -> Self {
         let schema = definition.schema();
         let (name, kept) = (name.to_owned(), Arc::default());
-        let (first, keyed_cut, notes) = (None, None, vec![]);
-        Self { service, name, definition, statistics, schema, pushdown, first, keyed_cut, notes, kept }
+        let (first, keyed_cut, notes, checked_above) = (None, None, vec![], vec![]);
+        Self { service, name, definition, statistics, schema, pushdown, first, keyed_cut, notes, kept, checked_above }
     }
 
     /// What its source says of its rows. Has an entry for each column of the definition.
@@ -120,6 +122,11 @@ impl RemoteTable {
     /// The same table, whose scan says in EXPLAIN which operators above stay local.
     pub(crate) fn with_notes(&self, notes: &[String]) -> Self {
         Self { notes: notes.to_vec(), ..self.clone() }
+    }
+
+    /// The same table, whose scan leaves these filters to the plan above it.
+    pub(crate) fn with_checked_above(&self, filters: Vec<Logical>) -> Self {
+        Self { checked_above: filters, ..self.clone() }
     }
 
     /// The table by its name in SQL, with what is known of it.
@@ -248,11 +255,12 @@ impl TableProvider for RemoteTable {
 }
 
 impl RemoteTable {
-    /// The filters that the source does not do whole and that DataFusion was never told to keep. It simplifies a filter after it has
+    /// The filters that the source does not do whole and that nothing is known to check above. DataFusion simplifies a filter after it has
     /// handed it down, and what was exact before may not be afterwards.
     pub(crate) fn unkept(&self, filters: &[Logical]) -> Vec<Logical> {
         let kept = self.kept.lock();
-        let unkept = |filter: &&Logical| !kept.contains(*filter) && self.offer(filter).support != Support::Exact;
+        let is_kept = |filter: &Logical| kept.contains(filter) || self.checked_above.contains(filter);
+        let unkept = |filter: &&Logical| !is_kept(filter) && self.offer(filter).support != Support::Exact;
         filters.iter().filter(unkept).cloned().collect()
     }
 

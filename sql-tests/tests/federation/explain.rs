@@ -91,6 +91,29 @@ async fn explain_shows_what_goes_down_and_why_the_rest_stays() {
 }
 
 #[tokio::test]
+async fn filter_that_stays_local_is_evaluated_once() {
+    let everywhere = everywhere().await;
+    for (service, other) in [("pg", "lite"), ("my", "pg"), ("lite", "my")] {
+        for (test, evaluated) in
+            [("a.d > 47.11", " d@"), ("upper(a.s) = 'SECRET'", "upper(s@"), ("upper(a.j) = '{}'", "upper(j@")]
+        {
+            // Beneath an alias, a join and a subquery too.
+            for query in [
+                format!("SELECT a.id FROM {service}.t AS a WHERE {test} LIMIT 3"),
+                format!("SELECT b.id FROM {other}.t AS b JOIN {service}.t AS a ON a.id = b.id WHERE {test}"),
+                format!("SELECT id FROM {other}.t WHERE id IN (SELECT id FROM {service}.t AS a WHERE {test})"),
+            ] {
+                let plan = rows(&everywhere.engine, &format!("EXPLAIN {query}")).await;
+                let plan = plan.texts().into_iter().find(|row| row[0] == "physical_plan").unwrap()[1].to_owned();
+                let filters: Vec<&str> = plan.lines().filter(|line| line.contains("FilterExec")).collect();
+                let times: usize = filters.iter().map(|line| line.matches(evaluated).count()).sum();
+                assert_eq!(times, 1, "{query}: {evaluated} in {filters:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn explain_shows_how_files_are_read() {
     let services = Services::new().with_files("files");
     let id: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));

@@ -232,7 +232,14 @@ impl Grower {
                 }
             }
         }
-        let region = reasons.iter().fold(region, |region, reason| region.without("filter", reason));
+        // A scan of its own says so itself of the filters that were handed to it.
+        let is_said = |conjunct: &Logical| {
+            !region.is_worth_it()
+                && matches!(&region.plan, LogicalPlan::TableScan(scan) if scan.filters.contains(conjunct))
+        };
+        let unsaid = above.iter().zip(&reasons).filter(|(conjunct, _)| !is_said(conjunct));
+        let unsaid: Vec<&Reason> = unsaid.map(|(_, reason)| reason).collect();
+        let region = unsaid.into_iter().fold(region, |region, reason| region.without("filter", reason));
         let relation = region.relation.clone().filter(below);
         if relation.literals() > region.capabilities().max_binds() {
             return self.local(plan, vec![region.into()]);

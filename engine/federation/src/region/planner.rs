@@ -18,6 +18,7 @@ use super::keyed_cut::cut_when_keyed;
 use super::keyed_exec::KeyedPlanner;
 use super::small::plans_little;
 use crate::barrier::BarrierPlanner;
+use crate::checked::told_what_is_checked;
 use crate::once::read_once;
 use crate::snapshot::share_snapshots;
 
@@ -33,6 +34,7 @@ impl QueryPlanner for Federation {
         session: &dyn Session,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let plan = cut_when_keyed(federated(logical_plan.clone(), Tries::Keys)?)?;
+        let plan = told_what_is_checked(plan)?;
         let planner =
             DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(KeyedPlanner), Arc::new(BarrierPlanner)]);
         let plan = match session.as_any().downcast_ref::<SessionState>() {
