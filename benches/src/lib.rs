@@ -85,3 +85,14 @@ pub fn percentile(times: &[Duration], share: f64) -> Duration {
     let place = (times.len() as f64 * share).ceil() as usize;
     times.get(place.saturating_sub(1)).copied().unwrap_or_default()
 }
+
+/// The most bytes that a process had resident since it started, as Linux tells it.
+///
+/// # Panics
+/// Where no such process runs.
+pub fn resident_max_bytes(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("Linux tells of processes");
+    let kilobytes =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kilobytes.expect("it tells of memory") << 10
+}

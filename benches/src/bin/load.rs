@@ -23,7 +23,7 @@ use datafusion::dataframe::DataFrameWriteOptions;
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
 use headwater::Engine;
-use headwater_benches::percentile;
+use headwater_benches::{percentile, resident_max_bytes};
 use headwater_sql_tests::dice::Dice;
 use headwater_sql_tests::postgres::PostgresDatabase;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -357,12 +357,7 @@ impl Serving {
 
     /// The most that was resident since the server started, as Linux tells it.
     fn resident_max_bytes(&self) -> u64 {
-        let id = self.child.id().expect("it runs");
-        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("Linux tells of processes");
-        let kilobytes = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-        kilobytes.expect("it tells of memory") << 10
+        resident_max_bytes(self.child.id().expect("it runs"))
     }
 }
 

@@ -5,6 +5,9 @@
 //! TPC-H's lineitem (1,200,000 rows, scale factor 0.2) is loaded into Postgres, MariaDB, a SQLite file and a Parquet file; every column of
 //! every row is read. The peers: `psql` with COPY to nowhere, `mariadb --quick` to nowhere, the `sqlite3` shell to nowhere, and plain DataFusion
 //! for Parquet. Postgres and MariaDB are read over as many connections as there are cores; Postgres over a single one too. The peers write text or nothing; Headwater ends with Arrow batches. MB are what the engine holds as Arrow, for both.
+//!
+//! The second table is the most memory that was resident while so many of the rows were read: each time in a process of its own, which is this program
+//! once more, with the services, the service and the largest order key.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -14,7 +17,7 @@ use datafusion::dataframe::DataFrameWriteOptions;
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
 use futures::TryStreamExt;
 use headwater::{Engine, Session};
-use headwater_benches::{Median, Moved, side_by_side};
+use headwater_benches::{Median, Moved, resident_max_bytes, side_by_side};
 use headwater_sql_tests::mysql::MysqlDatabase;
 use headwater_sql_tests::postgres::PostgresDatabase;
 use tokio::process::Command;
@@ -23,14 +26,27 @@ use tpchgen_arrow::LineItemArrow;
 
 const SCALE_FACTOR: f64 = 0.2;
 
+/// The services, each with all of the table.
+const SERVICES: [&str; 4] = ["in_postgres", "in_mysql", "in_sqlite", "in_files"];
+
+/// The shares of the table that the memory of a read is measured over.
+const SHARES: [f64; 4] = [0.125, 0.25, 0.5, 1.0];
+
+/// TPC-H's order keys leave gaps: there are so many to the scale factor.
+const ORDER_KEYS: f64 = 6_000_000.0;
+
 #[tokio::main]
 async fn main() {
+    if let [services, service, last] = &std::env::args().skip(1).collect::<Vec<_>>()[..] {
+        return read_and_tell(Path::new(services), service, last.parse().expect("an order key")).await;
+    }
     let directory = tempfile::tempdir().expect("a temporary directory");
     let (csv, parquet) = generate(directory.path()).await;
     let postgres = load_postgres(&csv).await;
     let mysql = load_mysql(&csv).await;
     let sqlite = load_sqlite(directory.path(), &csv).await;
-    let engine = open(directory.path(), &postgres.url(), &mysql.url()).await;
+    let services = describe(directory.path(), &postgres.url(), &mysql.url());
+    let engine = open(&services).await;
 
     println!("| source | rows | headwater rows/s | MB/s (Arrow) | peer | peer rows/s | headwater / peer |");
     println!("|---|---:|---:|---:|---|---:|---:|");
@@ -54,6 +70,34 @@ async fn main() {
 
     let plain = async || datafusion(&parquet).await;
     print("files (Parquet)", "DataFusion", side_by_side(async || scan(&session, "in_files").await, plain).await);
+    drop(engine);
+
+    println!("\n| source | rows | MB (Arrow) | resident at most, MiB |");
+    println!("|---|---:|---:|---:|");
+    for service in SERVICES {
+        for share in SHARES {
+            let last = (ORDER_KEYS * SCALE_FACTOR * share) as i64;
+            println!("{}", read_by_another(&services, service, last).await);
+        }
+    }
+}
+
+/// Reads the lines up to an order key and prints a row of the second table.
+async fn read_and_tell(services: &Path, service: &str, last: i64) {
+    let session = open(services).await.session();
+    let moved = read(&session, &format!("SELECT * FROM {service}.lineitem WHERE l_orderkey <= {last}")).await;
+    let (rows, megabytes) = (moved.rows, moved.bytes as f64 / 1e6);
+    println!("| {service} | {rows} | {megabytes:.0} | {} |", resident_max_bytes(std::process::id()) >> 20);
+}
+
+/// The row of the second table that this program prints as a process of its own.
+async fn read_by_another(services: &Path, service: &str, last: i64) -> String {
+    let program = std::env::current_exe().expect("the program has a path");
+    let output =
+        Command::new(program).args([services.as_os_str(), service.as_ref(), last.to_string().as_ref()]).output();
+    let output = output.await.expect("the program starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
 fn print(source: &str, peer: &str, (ours, theirs): (Median, Median)) {
@@ -69,7 +113,11 @@ fn print(source: &str, peer: &str, (ours, theirs): (Median, Median)) {
 }
 
 async fn scan(session: &Session, service: &str) -> Moved {
-    let answer = session.sql(&format!("SELECT * FROM {service}.lineitem")).await.expect("the query is planned");
+    read(session, &format!("SELECT * FROM {service}.lineitem")).await
+}
+
+async fn read(session: &Session, query: &str) -> Moved {
+    let answer = session.sql(query).await.expect("the query is planned");
     let mut batches = answer.into_stream().expect("the query starts");
     let mut moved = Moved::default();
     while let Some(batch) = batches.try_next().await.expect("a batch arrives") {
@@ -174,19 +222,24 @@ fn mariadb_arguments(url: &str) -> Vec<String> {
     .collect()
 }
 
-async fn open(directory: &Path, postgres: &str, mysql: &str) -> Engine {
+/// The four services, as manifests in a directory.
+fn describe(directory: &Path, postgres: &str, mysql: &str) -> PathBuf {
     let services = directory.join("services");
     std::fs::create_dir(&services).expect("a directory is made");
     let sources = [
-        ("in_postgres", format!("{{connector: postgres, url: \"{postgres}\"}}"), "lineitem"),
-        ("in_mysql", format!("{{connector: mysql, url: \"{mysql}\"}}"), "lineitem"),
-        ("in_sqlite", "{connector: sqlite, path: ../lineitem.db}".to_owned(), "lineitem"),
-        ("in_files", "{connector: files, url: ../}".to_owned(), "lineitem.parquet"),
+        (format!("{{connector: postgres, url: \"{postgres}\"}}"), "lineitem"),
+        (format!("{{connector: mysql, url: \"{mysql}\"}}"), "lineitem"),
+        ("{connector: sqlite, path: ../lineitem.db}".to_owned(), "lineitem"),
+        ("{connector: files, url: ../}".to_owned(), "lineitem.parquet"),
     ];
-    for (service, source, from) in sources {
+    for (service, (source, from)) in SERVICES.into_iter().zip(sources) {
         let manifest = format!("service: {service}\nsource: {source}\npublishes: {{lineitem: {{from: {from}}}}}\n");
         std::fs::write(services.join(format!("{service}.yaml")), manifest).expect("a manifest is written");
     }
+    services
+}
+
+async fn open(services: &Path) -> Engine {
     Engine::builder()
         .services_dir(services)
         .connectors(headwater_connectors::all())
