@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider};
 use datafusion::datasource::MemTable;
+use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::SessionContext;
 use datafusion::physical_plan::collect;
 use datafusion::prelude::SessionConfig;
 use headwater::{Engine, Session};
+use headwater_federation::mended_optimizer_rules;
 use tempfile::TempDir;
 
 use crate::rows::Rows;
@@ -201,7 +203,12 @@ impl Reference {
             .with_information_schema(true)
             .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false)
             .set_bool("datafusion.execution.parquet.schema_force_view_types", false);
-        Self { context: SessionContext::new_with_config(config) }
+        // What DataFusion answers wrong is no reference.
+        let state = SessionStateBuilder::new_with_default_features()
+            .with_config(config)
+            .with_optimizer_rules(mended_optimizer_rules())
+            .build();
+        Self { context: SessionContext::new_with_state(state) }
     }
 
     /// Adds a table under a service's schema and under the default schema.

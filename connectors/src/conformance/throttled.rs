@@ -64,6 +64,10 @@ impl Scan for ThrottledScan {
         self.inner.partitions()
     }
 
+    fn asks(&self, partition: usize, context: &ReadContext) -> bool {
+        self.inner.asks(partition, context)
+    }
+
     async fn open(&self, partition: usize) -> Result<BatchStream> {
         self.open_for(partition, &ReadContext::default()).await
     }

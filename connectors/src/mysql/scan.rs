@@ -353,6 +353,10 @@ impl Scan for MysqlScan {
         true
     }
 
+    fn asks(&self, partition: usize, context: &ReadContext) -> bool {
+        partition == 0 || context.snapshot.is_some()
+    }
+
     /// Without a state that all parts read, the first is the whole.
     async fn open(&self, partition: usize) -> Result<BatchStream> {
         self.open_for(partition, &ReadContext::default()).await

@@ -99,7 +99,7 @@ enum Plain {
 impl<'a, D: Dialect> Writer<'a, D> {
     pub(super) fn new(dialect: &'a D, service: &'a ServiceName, relation: &Relation) -> Self {
         let tables = relation.tables().len();
-        let plain = tables == 1 && !holds_union(relation) && !is_cut_within(relation);
+        let plain = tables == 1 && !holds_union(relation) && !is_cut_within(relation) && !orders_computed(relation);
         let qualified = if plain && D::NAMING == Naming::WhereNeeded { Qualified::No } else { Qualified::Yes };
         let reused = !matches!(relation.node(), Node::Project { input, .. } if is_scan(input));
         Self { dialect, service, binds: vec![], reused, tested_last: vec![], qualified, aliases: 0 }
@@ -516,5 +516,26 @@ fn is_cut_within(relation: &Relation) -> bool {
         Node::Project { input, .. } => is_cut_within(input),
         Node::Top { input, .. } => is_cut(input),
         _ => is_cut(relation),
+    }
+}
+
+/// Whether a column is ordered by among columns that are computed: one of those may be called as it is (Postgres calls `"x"::text` x), and a bare name would mean either.
+fn orders_computed(relation: &Relation) -> bool {
+    match relation.node() {
+        Node::Project { input, .. } => orders_computed(input),
+        Node::Top { input, sort, .. } => !sort.is_empty() && computes(input),
+        _ => false,
+    }
+}
+
+fn computes(relation: &Relation) -> bool {
+    let is_computed = |expr: &Expr| !matches!(expr, Expr::Column(_));
+    match relation.node() {
+        Node::Project { input, exprs } => exprs.iter().any(is_computed) || computes(input),
+        Node::Aggregate { input, keys, aggregates } => {
+            !aggregates.is_empty() || keys.iter().any(is_computed) || computes(input)
+        }
+        Node::Filter { input, .. } => computes(input),
+        _ => false,
     }
 }

@@ -22,8 +22,8 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
 use parking_lot::Mutex;
 
-use crate::RemoteScanExec;
 use crate::region::{Handed, tie};
+use crate::{RemoteScanExec, SortedInputs};
 
 /// A physical plan but for what ties its operators together.
 #[derive(Debug, Clone)]
@@ -94,6 +94,7 @@ impl LeaveDraft {
         let mut rules = PhysicalOptimizer::new().rules;
         let place = rules.iter().position(|rule| rule.name() == TIES_JOINS).unwrap_or(rules.len());
         rules.insert(place, Arc::new(Self));
+        rules.insert(place, Arc::new(SortedInputs));
         rules
     }
 }

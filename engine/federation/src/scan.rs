@@ -134,6 +134,10 @@ impl RemoteScanExec {
                     }
                     None => None,
                 };
+                let context = ReadContext { query, snapshot };
+                if !scan.asks(partition, &context) {
+                    return Ok(None);
+                }
                 let permit = match admission {
                     Some(admission) => {
                         let service = &self.planned.service;
@@ -141,7 +145,6 @@ impl RemoteScanExec {
                     }
                     None => None,
                 };
-                let context = ReadContext { query, snapshot };
                 let traced = traces.and_then(|traces| traces.begin(|| self.trace(scan.as_ref())));
                 let opening = Opening { scan: Arc::clone(scan), partition, context, permit, traced };
                 Reading::start(self.planned.tables, opening, meter).await.map(Some)

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use datafusion::execution::{SessionState, SessionStateBuilder};
-use datafusion::optimizer::{Optimizer, OptimizerRule};
+use datafusion::optimizer::OptimizerRule;
 use datafusion::prelude::SessionConfig;
 use headwater_federation::{
     CATALOG, Federation, JoinOrder, LeaveDraft, SEARCH_PATH_SCHEMA, SemiJoinRows, Settings, ThroughBarriers, TopN,
-    UnambiguousKeys, UncoupledJoins, YieldingJoins,
+    UnambiguousKeys, UncoupledJoins, YieldingJoins, mended_optimizer_rules,
 };
 use parking_lot::Mutex;
 
@@ -99,7 +99,7 @@ fn config(memory_bytes: usize) -> SessionConfig {
 /// DataFusion's rules with our own among them: joins are put in order before columns are pruned, and scans are cut last.
 fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     const PRUNES_COLUMNS: &str = "optimize_projections";
-    let mut rules = Optimizer::new().rules;
+    let mut rules = mended_optimizer_rules();
     let place = rules.iter().position(|rule| rule.name() == PRUNES_COLUMNS).unwrap_or(rules.len());
     rules.insert(place, Arc::new(JoinOrder));
     const PUSHES_FILTERS: &str = "push_down_filter";

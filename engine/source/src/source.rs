@@ -87,6 +87,12 @@ pub trait Scan: Debug + Send + Sync {
         false
     }
 
+    /// Whether reading this partition so asks anything of the source. Where the parts could not read one state of it, the first may be the
+    /// whole, and then the others ask nothing and have no rows.
+    fn asks(&self, _partition: usize, _context: &ReadContext) -> bool {
+        true
+    }
+
     /// Starts reading a partition. May be called again: each call reads anew.
     async fn open(&self, partition: usize) -> Result<BatchStream>;
 

@@ -269,8 +269,18 @@ impl Partials {
 
     /// The aggregate over rows that hold the partials.
     fn above(&self, rows: LogicalPlan, keys: Vec<Expr>, aggregate: &Aggregate) -> Result<LogicalPlan> {
-        let merged = Aggregate::try_new(Arc::new(rows), keys, self.merged())?;
-        let outputs = self.outputs(&merged, &aggregate.schema);
+        // Two keys may be one column beneath a projection, of which an aggregate makes one.
+        let mut grouped: Vec<Expr> = Vec::with_capacity(keys.len());
+        let mut places = Vec::with_capacity(keys.len());
+        for key in keys {
+            let place = grouped.iter().position(|known| *known == key).unwrap_or(grouped.len());
+            if place == grouped.len() {
+                grouped.push(key);
+            }
+            places.push(place);
+        }
+        let merged = Aggregate::try_new(Arc::new(rows), grouped, self.merged())?;
+        let outputs = self.outputs(&merged, &places, &aggregate.schema);
         let named = outputs
             .into_iter()
             .zip(aggregate.schema.iter())
@@ -299,14 +309,13 @@ impl Partials {
             .collect()
     }
 
-    /// The query's columns over the merged ones.
-    fn outputs(&self, merged: &Aggregate, schema: &DFSchemaRef) -> Vec<Expr> {
-        let keys = merged.group_expr.len();
+    /// The query's columns over the merged ones, whose keys are at these places.
+    fn outputs(&self, merged: &Aggregate, keys: &[usize], schema: &DFSchemaRef) -> Vec<Expr> {
         let columns = merged.schema.columns();
-        let mut next = columns.iter().skip(keys).cloned().map(Expr::Column);
-        let mut outputs: Vec<Expr> = columns.iter().take(keys).cloned().map(Expr::Column).collect();
+        let mut next = columns.iter().skip(merged.group_expr.len()).cloned().map(Expr::Column);
+        let mut outputs: Vec<Expr> = keys.iter().map(|place| Expr::Column(columns[*place].clone())).collect();
         for (index, merge) in self.merges.iter().enumerate() {
-            let data_type = schema.field(keys + index).data_type().clone();
+            let data_type = schema.field(keys.len() + index).data_type().clone();
             let Some(first) = next.next() else { return outputs };
             outputs.push(match merge {
                 Merge::Count(_) => counted(first),

@@ -7,6 +7,7 @@
 //! How many keys come and whether one comes twice is known only at run time: [`KeyedExec`](super::keyed_exec::KeyedExec) decides then,
 //! and has the plan that would have been without this one to fall back on. Statistics say whether it is tried at all.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::catalog::default_table_source::provider_as_source;
@@ -110,7 +111,8 @@ fn keyed(
         let own = |expr: &Expr| of_ours(expr, &sides);
         let Some(keys) = keys.iter().map(own).collect::<Option<Vec<Expr>>>() else { continue };
         let Some(calls) = calls.iter().map(own).collect::<Option<Vec<Expr>>>() else { continue };
-        if !pays(&sides) {
+        // Two keys may have become one column here, of which an aggregate makes one.
+        if keys.iter().collect::<HashSet<_>>().len() < keys.len() || !pays(&sides) {
             continue;
         }
         let Ok(ours) = Aggregate::try_new(Arc::clone(sides.ours), keys, calls) else { continue };

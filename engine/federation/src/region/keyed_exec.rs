@@ -8,7 +8,8 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::record_batch::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use async_trait::async_trait;
 use datafusion::catalog::Session;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -49,7 +50,8 @@ impl ExtensionPlanner for KeyedPlanner {
         let Some(node) = node.as_any().downcast_ref::<KeyedNode>() else { return Ok(None) };
         let [keys, remote, fallback] = inputs else { return internal_err!("Keyed has three inputs") };
         let children = [Arc::clone(keys), Arc::clone(remote), Arc::clone(fallback)];
-        Ok(Some(Arc::new(KeyedExec::new(children, node.plan.clone()))))
+        let schema = Arc::clone(node.remote.schema().inner());
+        Ok(Some(Arc::new(KeyedExec::new(children, node.plan.clone(), schema))))
     }
 }
 
@@ -59,6 +61,8 @@ pub(crate) struct KeyedExec {
     /// What is read first, the remote plan, the other plan.
     children: [Arc<dyn ExecutionPlan>; 3],
     plan: KeyedPlan,
+    /// The query's. What the other two have may be NULL where the query's can't be: a key is the other side's there.
+    schema: SchemaRef,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
@@ -80,14 +84,14 @@ struct Collected {
 }
 
 impl KeyedExec {
-    fn new(children: [Arc<dyn ExecutionPlan>; 3], plan: KeyedPlan) -> Self {
+    fn new(children: [Arc<dyn ExecutionPlan>; 3], plan: KeyedPlan, schema: SchemaRef) -> Self {
         let properties = PlanProperties::new(
-            EquivalenceProperties::new(children[1].schema()),
+            EquivalenceProperties::new(Arc::clone(&schema)),
             Partitioning::UnknownPartitioning(1),
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
-        Self { children, plan, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
+        Self { children, plan, schema, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
     }
 
     /// The operator before it runs, with other places for what it hands over.
@@ -97,7 +101,8 @@ impl KeyedExec {
         rows: impl FnOnce(&Arc<Replay>) -> Arc<Replay>,
     ) -> Self {
         let (bound, replay) = (keys(&self.plan.bound), rows(&self.plan.replay));
-        Self::new(self.children.clone(), KeyedPlan { bound, replay, ..self.plan.clone() })
+        let plan = KeyedPlan { bound, replay, ..self.plan.clone() };
+        Self::new(self.children.clone(), plan, Arc::clone(&self.schema))
     }
 }
 
@@ -188,7 +193,7 @@ impl ExecutionPlan for KeyedExec {
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
         match <[Arc<dyn ExecutionPlan>; 3]>::try_from(children) {
-            Ok(children) => Ok(Arc::new(Self::new(children, self.plan.clone()))),
+            Ok(children) => Ok(Arc::new(Self::new(children, self.plan.clone(), Arc::clone(&self.schema)))),
             Err(children) => internal_err!("KeyedExec has three children, found {}", children.len()),
         }
     }
@@ -198,7 +203,13 @@ impl ExecutionPlan for KeyedExec {
             return internal_err!("KeyedExec has one partition, asked for {partition}");
         }
         let answer = run(self.children.clone(), self.plan.clone(), context, self.metrics.clone());
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream::once(answer).try_flatten())))
+        let schema = self.schema();
+        let batches = stream::once(answer).try_flatten().map(move |batch| {
+            let batch = batch?;
+            let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+            Ok(RecordBatch::try_new_with_options(Arc::clone(&schema), batch.columns().to_vec(), &options)?)
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), batches)))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {

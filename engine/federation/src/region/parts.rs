@@ -250,6 +250,10 @@ impl Scan for Parted {
         self.whole.is_timeless() && self.parts.iter().all(|part| part.is_timeless())
     }
 
+    fn asks(&self, partition: usize, context: &ReadContext) -> bool {
+        partition == 0 || context.snapshot.is_some()
+    }
+
     async fn open(&self, partition: usize) -> Result<BatchStream> {
         self.open_for(partition, &ReadContext::default()).await
     }

@@ -80,3 +80,130 @@ async fn answer_of_a_subquery_is_not_remembered_for_another_text_that_folds_alik
     let rows = agree(&services, &["my.t"], &[], query).await;
     assert_eq!(rows.concat(), ["0", "2", "5", "6"].map(|id| Some(id.to_owned())));
 }
+
+/// Beneath a projection two keys are one column, of which an aggregate makes one: the plan had a column too few.
+#[tokio::test]
+async fn column_that_is_selected_twice_is_grouped_beneath_a_join() {
+    let postgres = PostgresDatabase::with("CREATE TABLE t (c int); INSERT INTO t VALUES (1), (1), (2)").await;
+    let mysql =
+        MysqlDatabase::with("CREATE TABLE u (id int PRIMARY KEY, d int); INSERT INTO u VALUES (1, 7), (3, 7)").await;
+    let services = Services::new().with_postgres("pg", &postgres.url()).with_mysql("my", &mysql.url());
+    for query in [
+        "SELECT DISTINCT t.c AS a, t.c AS b FROM my.u JOIN pg.t ON true",
+        "SELECT t.c AS a, t.c AS b, count(t.c) AS n, avg(t.c) AS m FROM my.u CROSS JOIN pg.t GROUP BY 1, 2",
+        "SELECT u.id, t.c, count(*) AS n FROM my.u JOIN pg.t ON u.id = t.c GROUP BY u.id, t.c",
+        "SELECT DISTINCT u.id AS a, t.c AS b FROM my.u JOIN pg.t ON u.id = t.c",
+    ] {
+        assert!(!agree(&services, &["pg.t", "my.u"], &[], query).await.is_empty(), "{query}");
+    }
+}
+
+/// A join that projects its columns itself forgets which of them is constant, and the order by it was missed.
+#[tokio::test]
+async fn rows_are_ordered_by_a_constant_above_a_join() {
+    let database =
+        PostgresDatabase::with("CREATE TABLE t (c double precision); INSERT INTO t VALUES (1), (2), (NULL)").await;
+    let services = Services::new().with_postgres("pg", &database.url());
+    let query = "SELECT s.one FROM (SELECT 1.0 AS one, c FROM pg.t) AS s LEFT JOIN pg.t AS u ON s.c = u.c ORDER BY 1";
+    let partitions = ["SET datafusion.execution.target_partitions = 3"];
+    assert_eq!(agree(&services, &["pg.t"], &partitions, query).await.len(), 3);
+}
+
+/// The key of the answer that the second source gives may be NULL for DataFusion, the key that the first one has may not.
+#[tokio::test]
+async fn groups_by_keys_are_grouped_again() {
+    let postgres = PostgresDatabase::with("CREATE TABLE t (c int); INSERT INTO t VALUES (1), (1), (2)").await;
+    let mysql = MysqlDatabase::with("CREATE TABLE u (id int PRIMARY KEY); INSERT INTO u VALUES (1), (3)").await;
+    let services = Services::new().with_postgres("pg", &postgres.url()).with_mysql("my", &mysql.url());
+    let query = "(SELECT u.id, avg(t.c) AS mean FROM my.u JOIN pg.t ON u.id = t.c GROUP BY u.id) \
+        INTERSECT (SELECT u.id, CAST('1' AS DOUBLE) AS mean FROM my.u)";
+    assert_eq!(
+        agree(&services, &["pg.t", "my.u"], &[], query).await,
+        [["1", "1.0"].map(|value| Some(value.to_owned()))]
+    );
+}
+
+/// DataFusion takes `1 = id` and `id = 1` for conditions of which never both hold.
+#[tokio::test]
+async fn constant_on_the_left_is_the_same_as_one_on_the_right() {
+    let database = MysqlDatabase::with("CREATE TABLE t (id int); INSERT INTO t VALUES (1), (1), (5), (6)").await;
+    let services = Services::new().with_mysql("my", &database.url());
+    for (query, rows) in [
+        ("SELECT a.id FROM my.t a LEFT JOIN my.t b ON a.id = b.id AND 1 = a.id WHERE b.id IS NOT NULL", 4),
+        ("SELECT a.id FROM my.t a JOIN my.t b ON a.id = b.id AND 1 = a.id WHERE a.id = 1", 4),
+        ("SELECT a.id FROM my.t a JOIN my.t b ON a.id = b.id AND 5 < a.id WHERE a.id >= 5", 1),
+    ] {
+        assert_eq!(agree(&services, &["my.t"], &[], query).await.len(), rows, "{query}");
+    }
+}
+
+/// DataFusion makes a join of a subquery, with a derived table in which columns of one name were one column.
+#[tokio::test]
+async fn subquery_is_correlated_by_the_columns_that_it_names() {
+    let postgres = PostgresDatabase::with(
+        "CREATE TABLE a (id int, x int); INSERT INTO a VALUES (1, 10), (2, 20); \
+         CREATE TABLE b (id int, y int); INSERT INTO b VALUES (1, 2), (7, 1)",
+    )
+    .await;
+    let mysql = MysqlDatabase::with("CREATE TABLE o (id int, z int); INSERT INTO o VALUES (1, 2), (4, 4)").await;
+    let services = Services::new().with_postgres("pg", &postgres.url()).with_mysql("my", &mysql.url());
+    let joined = "FROM pg.a JOIN pg.b ON a.id = b.y WHERE a.id = o.z";
+    for (query, right) in [
+        (format!("SELECT o.id FROM my.o WHERE EXISTS (SELECT 1 {joined} AND b.id = o.id)"), vec!["1"]),
+        (format!("SELECT o.id FROM my.o WHERE EXISTS (SELECT b.id {joined})"), vec!["1"]),
+        (format!("SELECT o.id FROM my.o WHERE NOT EXISTS (SELECT b.id {joined} AND b.id = o.id)"), vec!["4"]),
+        (format!("SELECT o.id FROM my.o WHERE o.z IN (SELECT b.y {joined} AND b.id = o.id)"), vec!["1"]),
+        (format!("SELECT (SELECT count(*) {joined} AND b.id = o.id) AS n FROM my.o"), vec!["0", "1"]),
+        (format!("SELECT o.id FROM my.o WHERE 10 = (SELECT max(a.x) - 10 {joined} AND b.id = o.id)"), vec!["1"]),
+    ] {
+        let rows = agree(&services, &["pg.a", "pg.b", "my.o"], &[], &query).await;
+        assert_eq!(rows.concat(), right.into_iter().map(|id| Some(id.to_owned())).collect::<Vec<_>>(), "{query}");
+    }
+}
+
+/// Postgres calls `"f"::numeric` f too, and did not know by which of both to order.
+#[tokio::test]
+async fn column_is_ordered_by_beside_its_cast() {
+    let database =
+        PostgresDatabase::with("CREATE TABLE t (f numeric(10,2), \"sum\" int); INSERT INTO t VALUES (1, 2), (2, 1)")
+            .await;
+    let services = Services::new().with_postgres("pg", &database.url());
+    for query in [
+        "SELECT DISTINCT f, CAST(f AS DECIMAL(12, 3)) AS g FROM pg.t ORDER BY 1, 2 LIMIT 20",
+        "SELECT \"sum\" AS s, sum(f) AS total FROM pg.t GROUP BY 1 ORDER BY 1 LIMIT 20",
+    ] {
+        assert_eq!(agree(&services, &["pg.t"], &[], query).await.len(), 2, "{query}");
+    }
+}
+
+/// DataFusion keeps of two lists what is written in both, or in one and not in the other, whatever the columns in them hold.
+#[tokio::test]
+async fn lists_that_read_columns_are_compared_by_value() {
+    let database =
+        MysqlDatabase::with("CREATE TABLE t (x int, y int, z int); INSERT INTO t VALUES (1, 2, 1), (3, 4, 5)").await;
+    let services = Services::new().with_mysql("my", &database.url());
+    for (query, rows) in [
+        ("SELECT x FROM my.t WHERE x IN (1, x) AND x NOT IN (x, 2)", 0),
+        ("SELECT x FROM my.t WHERE x IN (1, y) AND x IN (2, z)", 1),
+        ("SELECT x FROM my.t WHERE x IN (y, z)", 1),
+    ] {
+        assert_eq!(agree(&services, &["my.t"], &[], query).await.len(), rows, "{query}");
+    }
+}
+
+/// A condition on the only group that reads nothing of it was tested beneath it, where a view answered.
+#[tokio::test]
+async fn constant_condition_on_all_rows_leaves_no_row() {
+    let database = MysqlDatabase::with("CREATE TABLE t (x int); INSERT INTO t VALUES (1), (2)").await;
+    let services = Services::new().with_mysql("my", &database.url());
+    let engine = services.engine().await;
+    let session = session(&engine, Pushdown::On).await;
+    ask(&session, "CREATE MATERIALIZED VIEW random.view AS SELECT x FROM my.t").await.unwrap();
+    ask(&session, "SET headwater.max_staleness = '1 h'").await.unwrap();
+    for (query, rows) in [
+        ("SELECT max(x) AS m FROM my.t HAVING contains('a', '1')", 0),
+        ("SELECT max(x) AS m FROM my.t HAVING count(*) > 1", 1),
+    ] {
+        assert_eq!(ask(&session, query).await.unwrap().rows.len(), rows, "{query}");
+    }
+}

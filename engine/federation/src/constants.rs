@@ -1,0 +1,110 @@
+//! Writes comparisons in the form in which DataFusion reads them right: with the constant on the right, and lists of constants alone.
+//!
+//! Where conditions meet above one scan, DataFusion drops those that others imply (`simplify_predicates` of datafusion-optimizer 55.2). It takes `1 = x` and `x = 1` for two
+//! values, between which nothing is left, and passes `5 < x` over for `x >= 5`. Conditions of a `WHERE` are turned before they come there, those of
+//! joins are not: `a JOIN b ON a.id = b.id AND 1 = a.id WHERE a.id = 1` had no row. So they are turned here, before filters are pushed down.
+//!
+//! Of two lists for one value it keeps the elements that are in both, or in one and not in the other, as they are written. Two elements that read
+//! columns may be written differently and be one value: `x IN (1, x) AND x NOT IN (x, 2)` was `x = 1`. So such elements are compared one by one.
+
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Result, ScalarValue};
+use datafusion::logical_expr::expr::InList;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::{conjunction, disjunction};
+use datafusion::logical_expr::{BinaryExpr, Expr, Filter, Join, LogicalPlan};
+use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
+
+/// The optimizer rule for comparisons. It runs before filters are pushed down.
+#[derive(Debug, Default)]
+pub(crate) struct ConstantsRight;
+
+/// The optimizer rule for lists. It runs before expressions are simplified.
+#[derive(Debug, Default)]
+pub(crate) struct ListsOfConstants;
+
+impl OptimizerRule for ConstantsRight {
+    fn name(&self) -> &str {
+        "headwater_constants_right"
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        Some(ApplyOrder::BottomUp)
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        match plan {
+            LogicalPlan::Join(join) => {
+                let Some(filter) = &join.filter else { return Ok(Transformed::no(LogicalPlan::Join(join))) };
+                let turned = turned(filter.clone())?;
+                Ok(turned.update_data(|filter| LogicalPlan::Join(Join { filter: Some(filter), ..join })))
+            }
+            LogicalPlan::Filter(filter) => turned(filter.predicate)?
+                .map_data(|predicate| Ok(LogicalPlan::Filter(Filter::try_new(predicate, filter.input)?))),
+            other => Ok(Transformed::no(other)),
+        }
+    }
+}
+
+fn turned(expr: Expr) -> Result<Transformed<Expr>> {
+    expr.transform_up(|expr| {
+        Ok(match expr {
+            Expr::BinaryExpr(BinaryExpr { left, op, right })
+                if left.as_literal().is_some() && right.as_literal().is_none() =>
+            {
+                match op.swap() {
+                    Some(swapped) => {
+                        Transformed::yes(Expr::BinaryExpr(BinaryExpr { left: right, op: swapped, right: left }))
+                    }
+                    None => Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })),
+                }
+            }
+            other => Transformed::no(other),
+        })
+    })
+}
+
+impl OptimizerRule for ListsOfConstants {
+    fn name(&self) -> &str {
+        "headwater_lists_of_constants"
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        Some(ApplyOrder::BottomUp)
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        let names = NamePreserver::new(&plan);
+        plan.map_expressions(|expr| {
+            let name = names.save(&expr);
+            let listed = expr.transform_up(|expr| {
+                Ok(match expr {
+                    Expr::InList(list) if list.list.iter().any(reads_columns) && !list.expr.is_volatile() => {
+                        Transformed::yes(one_by_one(list))
+                    }
+                    other => Transformed::no(other),
+                })
+            })?;
+            Ok(listed.update_data(|expr| name.restore(expr)))
+        })
+    }
+}
+
+fn reads_columns(expr: &Expr) -> bool {
+    expr.any_column_refs()
+}
+
+/// The constants of a list as a list, and what reads columns as comparisons.
+fn one_by_one(list: InList) -> Expr {
+    let InList { expr, list, negated } = list;
+    let (reading, constants): (Vec<Expr>, Vec<Expr>) = list.into_iter().partition(reads_columns);
+    let compared = reading.into_iter().map(|element| match negated {
+        true => expr.as_ref().clone().not_eq(element),
+        false => expr.as_ref().clone().eq(element),
+    });
+    let constants = (!constants.is_empty()).then(|| expr.as_ref().clone().in_list(constants, negated));
+    let parts = constants.into_iter().chain(compared);
+    // There is a part: something of the list reads columns.
+    let all = if negated { conjunction(parts) } else { disjunction(parts) };
+    all.unwrap_or(Expr::Literal(ScalarValue::Boolean(None), None))
+}

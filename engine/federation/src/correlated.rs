@@ -1,0 +1,103 @@
+//! Gives the columns of a correlated subquery names that no other has.
+//!
+//! `EXISTS (SELECT o.id FROM orders o JOIN lines l ON l.order_id = o.id WHERE l.id = c.id)` becomes a join with a derived table of what the subquery selects and of what its
+//! correlated conditions compare: `o.id` and `l.id`. DataFusion names both `id` there and takes the first (`decorrelate_predicate_subquery` and `scalar_subquery_to_join` of
+//! datafusion-optimizer 55.2), so the condition is tested against another column. Services name their columns alike. Where such names meet, what is
+//! compared gets a name of its own here, beneath the condition and before the subquery is made a join.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, Result};
+use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{Expr, Filter, LogicalPlan, Projection, Subquery};
+use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
+
+/// The optimizer rule. It runs before subqueries are made joins.
+#[derive(Debug, Default)]
+pub(crate) struct UnambiguousSubqueries;
+
+impl OptimizerRule for UnambiguousSubqueries {
+    fn name(&self) -> &str {
+        "headwater_unambiguous_subqueries"
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        Some(ApplyOrder::TopDown)
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        plan.map_subqueries(|subquery| {
+            let LogicalPlan::Subquery(subquery) = subquery else { return Ok(Transformed::no(subquery)) };
+            let plan = subquery.subquery.as_ref().clone();
+            let plan = match is_ambiguous(&plan)? {
+                true => plan.transform_up(|node| renamed(node, config))?,
+                false => Transformed::no(plan),
+            };
+            Ok(plan.update_data(|plan| LogicalPlan::Subquery(Subquery { subquery: Arc::new(plan), ..subquery })))
+        })
+    }
+}
+
+/// Whether two columns of one name are among what the subquery selects and what its correlated conditions read.
+fn is_ambiguous(subquery: &LogicalPlan) -> Result<bool> {
+    let mut columns: BTreeSet<Column> = selected(subquery);
+    subquery.apply(|node| {
+        if let LogicalPlan::Filter(filter) = node {
+            columns.extend(correlated(filter));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    let names: BTreeSet<&str> = columns.iter().map(Column::name).collect();
+    Ok(names.len() < columns.len())
+}
+
+/// What the subquery selects, as its own tables call it where it is a plain column.
+fn selected(subquery: &LogicalPlan) -> BTreeSet<Column> {
+    match subquery {
+        LogicalPlan::Projection(projection) => projection
+            .expr
+            .iter()
+            .zip(projection.schema.columns())
+            .map(|(expr, output)| match expr {
+                Expr::Column(column) => column.clone(),
+                _ => output,
+            })
+            .collect(),
+        other => other.schema().columns().into_iter().collect(),
+    }
+}
+
+/// The subquery's own columns in the conditions that read a column from outside.
+fn correlated(filter: &Filter) -> BTreeSet<Column> {
+    let conditions = split_conjunction(&filter.predicate).into_iter().filter(|condition| condition.contains_outer());
+    conditions.flat_map(|condition| condition.column_refs().into_iter().cloned().collect::<Vec<_>>()).collect()
+}
+
+/// A filter whose correlated conditions read columns of new names.
+fn renamed(node: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+    let LogicalPlan::Filter(filter) = &node else { return Ok(Transformed::no(node)) };
+    let columns = correlated(filter);
+    if columns.is_empty() {
+        return Ok(Transformed::no(node));
+    }
+    let names: Vec<(Column, Column)> = columns
+        .into_iter()
+        .map(|column| (column, Column::from_name(config.alias_generator().next("__correlated"))))
+        .collect();
+    let kept = filter.input.schema().columns().into_iter().map(Expr::Column);
+    let added = names.iter().map(|(column, name)| Expr::Column(column.clone()).alias(name.name()));
+    let input = Projection::try_new(kept.chain(added).collect(), Arc::clone(&filter.input))?;
+    let predicate = filter.predicate.clone().transform_down(|expr| {
+        Ok(match &expr {
+            Expr::Column(column) => match names.iter().find(|(known, _)| known == column) {
+                Some((_, name)) => Transformed::yes(Expr::Column(name.clone())),
+                None => Transformed::no(expr),
+            },
+            _ => Transformed::no(expr),
+        })
+    })?;
+    let input = Arc::new(LogicalPlan::Projection(input));
+    Ok(Transformed::yes(LogicalPlan::Filter(Filter::try_new(predicate.data, input)?)))
+}
