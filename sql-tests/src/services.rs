@@ -10,7 +10,7 @@ use datafusion::execution::context::SessionContext;
 use datafusion::physical_plan::collect;
 use datafusion::prelude::SessionConfig;
 use headwater::{Engine, Session};
-use headwater_federation::mended_optimizer_rules;
+use headwater_rules::mended_optimizer_rules;
 use tempfile::TempDir;
 
 use crate::rows::Rows;

@@ -20,10 +20,11 @@ use datafusion::execution::SessionState;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
+use headwater_rules::SortedInputs;
 use parking_lot::Mutex;
 
+use crate::RemoteScanExec;
 use crate::region::{Handed, tie};
-use crate::{RemoteScanExec, SortedInputs};
 
 /// A physical plan but for what ties its operators together.
 #[derive(Debug, Clone)]

@@ -7,8 +7,9 @@ use datafusion::optimizer::OptimizerRule;
 use datafusion::prelude::SessionConfig;
 use headwater_federation::{
     CATALOG, Federation, JoinOrder, LeaveDraft, SEARCH_PATH_SCHEMA, SemiJoinRows, Settings, ThroughBarriers, TopN,
-    UnambiguousKeys, UncoupledJoins, YieldingJoins, mended_optimizer_rules,
+    UnambiguousKeys, UncoupledJoins, YieldingJoins,
 };
+use headwater_rules::mended_optimizer_rules;
 use parking_lot::Mutex;
 
 use crate::drafts::Drafts;

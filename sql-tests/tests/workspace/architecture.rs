@@ -18,6 +18,7 @@ struct Rule {
 }
 
 const SOURCE: &str = "headwater-source";
+const MENDED: &str = "headwater-rules";
 const FEDERATION: &str = "headwater-federation";
 const VIEWS: &str = "headwater-views";
 const HEADWATER: &str = "headwater";
@@ -26,14 +27,20 @@ const SERVER: &str = "headwater-server";
 const SQL_TESTS: &str = "headwater-sql-tests";
 const BENCHES: &str = "headwater-benches";
 
-const EVERY_CRATE: &[&str] = &[SOURCE, FEDERATION, VIEWS, HEADWATER, CONNECTORS, SERVER, SQL_TESTS];
+const EVERY_CRATE: &[&str] = &[SOURCE, MENDED, FEDERATION, VIEWS, HEADWATER, CONNECTORS, SERVER, SQL_TESTS];
 
 const RULES: &[Rule] = &[
     Rule { name: SOURCE, folder: "engine/source", uses: &[], tests_use: &[] },
-    Rule { name: FEDERATION, folder: "engine/federation", uses: &[SOURCE], tests_use: &[] },
-    Rule { name: VIEWS, folder: "engine/views", uses: &[SOURCE], tests_use: &[] },
+    Rule { name: MENDED, folder: "engine/rules", uses: &[], tests_use: &[] },
+    Rule { name: FEDERATION, folder: "engine/federation", uses: &[SOURCE, MENDED], tests_use: &[] },
+    Rule { name: VIEWS, folder: "engine/views", uses: &[SOURCE, MENDED], tests_use: &[] },
     // It exports the contract to programs with a source of their own. Its doctests open services in real stores.
-    Rule { name: HEADWATER, folder: "engine/headwater", uses: &[SOURCE, FEDERATION, VIEWS], tests_use: &[CONNECTORS] },
+    Rule {
+        name: HEADWATER,
+        folder: "engine/headwater",
+        uses: &[SOURCE, MENDED, FEDERATION, VIEWS],
+        tests_use: &[CONNECTORS],
+    },
     Rule { name: CONNECTORS, folder: "connectors", uses: &[SOURCE], tests_use: &[] },
     Rule { name: SERVER, folder: "flight-server", uses: &[HEADWATER, CONNECTORS], tests_use: &[] },
     Rule { name: SQL_TESTS, folder: "sql-tests", uses: EVERY_CRATE, tests_use: &[] },

@@ -9,11 +9,9 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::{LogicalPlan, TableScan};
-use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
-use datafusion::optimizer::optimize_projections::OptimizeProjections;
-use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
-use datafusion::optimizer::{Analyzer, Optimizer, OptimizerContext, OptimizerRule};
+use datafusion::optimizer::{Analyzer, Optimizer, OptimizerContext};
 use headwater_federation::RemoteTable;
+use headwater_rules::mended_optimizer_rules_of;
 
 use super::guard::Guarded;
 use crate::views::{SYSTEM_SCHEMA, SystemTable, ViewTable};
@@ -58,11 +56,11 @@ pub(crate) fn reads(plan: &LogicalPlan) -> Result<Vec<Read>> {
 
 fn pruned(plan: LogicalPlan) -> Result<LogicalPlan> {
     let plan = Analyzer::new().execute_and_check(plan, &ConfigOptions::default(), |_, _| {})?;
-    let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
-        Arc::new(DecorrelatePredicateSubquery::new()),
-        Arc::new(ScalarSubqueryToJoin::new()),
-        Arc::new(OptimizeProjections::new()),
-    ];
+    let rules = mended_optimizer_rules_of(&[
+        "decorrelate_predicate_subquery",
+        "scalar_subquery_to_join",
+        "optimize_projections",
+    ]);
     Optimizer::with_rules(rules).optimize(plan, &OptimizerContext::new(), |_, _| {})
 }
 

@@ -14,6 +14,7 @@ use datafusion::logical_expr::{LogicalPlan, TableScan};
 use datafusion::optimizer::Optimizer;
 use datafusion::physical_plan::collect;
 use datafusion::prelude::SessionConfig;
+use headwater_rules::mended_optimizer_rules;
 
 use super::input::{Held, Slot};
 use super::time::plan_tells_time;
@@ -49,7 +50,7 @@ impl Evaluator {
         options.optimizer.enable_dynamic_filter_pushdown = false;
         let state = SessionStateBuilder::new().with_config(config).with_default_features().build();
         let rules: Vec<_> =
-            Optimizer::new().rules.into_iter().filter(|rule| !LEFT_OUT.contains(&rule.name())).collect();
+            mended_optimizer_rules().into_iter().filter(|rule| !LEFT_OUT.contains(&rule.name())).collect();
         let temporal = rules.iter().filter(|rule| rule.name() != LEFT_OUT_TEMPORAL).cloned().collect();
         Self { state, optimizer: Optimizer::with_rules(rules), temporal: Optimizer::with_rules(temporal) }
     }

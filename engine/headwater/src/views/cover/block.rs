@@ -10,7 +10,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, JoinType, NullEquality, Result, TableReference};
 use datafusion::datasource::source_as_provider;
-use datafusion::logical_expr::utils::{split_conjunction, split_conjunction_owned};
+use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{Aggregate, BinaryExpr, Distinct, Expr, Join, LogicalPlan, Operator, TableScan};
 use headwater_federation::RemoteTable;
 
@@ -174,18 +174,11 @@ fn block(plan: &LogicalPlan, namer: &mut Namer) -> Result<Block> {
         }
         LogicalPlan::Filter(filter) => {
             let mut input = block(&filter.input, namer)?;
-            let predicate = input.expression(&filter.predicate, filter.input.schema())?;
-            // DataFusion would test it beneath the groups, and without groups there is an answer of no rows too.
-            let is_aggregate = |part: &Expr| Ok(matches!(part, Expr::AggregateFunction(_)));
-            let reads_nothing = |part: &Expr| !part.any_column_refs() && !part.exists(is_aggregate).unwrap_or(false);
-            let is_of_all = input.group.as_ref().is_some_and(Vec::is_empty);
-            predicate
-                .filter(|predicate| !is_of_all || !split_conjunction(predicate).into_iter().any(reads_nothing))
-                .map(|predicate| {
-                    let place = if input.group.is_some() { &mut input.having } else { &mut input.filters };
-                    place.extend(conjuncts(predicate));
-                    input.sorted()
-                })
+            input.expression(&filter.predicate, filter.input.schema())?.map(|predicate| {
+                let place = if input.group.is_some() { &mut input.having } else { &mut input.filters };
+                place.extend(conjuncts(predicate));
+                input.sorted()
+            })
         }
         LogicalPlan::Join(join) => joined(join, namer)?,
         LogicalPlan::Aggregate(aggregate) => grouped(aggregate, namer)?,

@@ -21,14 +21,10 @@ use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::execution::{SessionState, TaskContext};
 use datafusion::logical_expr::{Analyze, Explain, Expr, LogicalPlan, LogicalPlanBuilder, Volatility};
-use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
-use datafusion::optimizer::optimize_projections::OptimizeProjections;
-use datafusion::optimizer::push_down_filter::PushDownFilter;
-use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
-use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
-use datafusion::optimizer::{Optimizer, OptimizerRule};
+use datafusion::optimizer::Optimizer;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use headwater_federation::RemoteTable;
+use headwater_rules::mended_optimizer_rules_of;
 use headwater_views::Epoch;
 
 use self::block::Block;
@@ -278,15 +274,18 @@ fn cover_reading(
 /// The plan with types settled, expressions simplified, subqueries made joins, filters in their places, and no column that nobody needs.
 fn normal(plan: LogicalPlan, reading: Reading, state: &SessionState) -> Result<LogicalPlan> {
     let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
-    let mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
-        Arc::new(SimplifyExpressions::new()),
-        Arc::new(DecorrelatePredicateSubquery::new()),
-        Arc::new(ScalarSubqueryToJoin::new()),
+    let mut rules = vec![
+        "simplify_expressions",
+        "decorrelate_predicate_subquery",
+        "scalar_subquery_to_join",
+        // A constant that filters is not to be tested beneath groups: without groups there is an answer of no rows too.
+        "eliminate_filter",
+        "optimize_projections",
     ];
     if let Reading::FiltersBelow = reading {
-        rules.push(Arc::new(PushDownFilter::new()));
+        rules.push("push_down_filter");
     }
-    rules.push(Arc::new(OptimizeProjections::new()));
+    let rules = mended_optimizer_rules_of(&rules);
     Optimizer::with_rules(rules).optimize(plan, state, |_, _| {})
 }
 

@@ -16,7 +16,7 @@ use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
 /// The optimizer rule. It runs before subqueries are made joins.
 #[derive(Debug, Default)]
-pub(crate) struct UnambiguousSubqueries;
+pub struct UnambiguousSubqueries;
 
 impl OptimizerRule for UnambiguousSubqueries {
     fn name(&self) -> &str {

@@ -17,11 +17,11 @@ use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
 /// The optimizer rule for comparisons. It runs before filters are pushed down.
 #[derive(Debug, Default)]
-pub(crate) struct ConstantsRight;
+pub struct ConstantsRight;
 
 /// The optimizer rule for lists. It runs before expressions are simplified.
 #[derive(Debug, Default)]
-pub(crate) struct ListsOfConstants;
+pub struct ListsOfConstants;
 
 impl OptimizerRule for ConstantsRight {
     fn name(&self) -> &str {

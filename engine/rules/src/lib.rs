@@ -1,0 +1,38 @@
+//! DataFusion's optimizer rules, with those that keep it from answering wrong.
+//!
+//! Each mends a defect of DataFusion itself that has nothing to do with services; its own page says which one and how it shows. A rule goes when
+//! DataFusion no longer needs it. Whoever optimizes a plan, for a query, a view or a check of rights, takes the rules from here.
+
+mod constants;
+mod correlated;
+mod sorted;
+
+use std::sync::Arc;
+
+use datafusion::optimizer::{Optimizer, OptimizerRule};
+
+pub use constants::{ConstantsRight, ListsOfConstants};
+pub use correlated::UnambiguousSubqueries;
+pub use sorted::SortedInputs;
+
+/// DataFusion's rules, mended.
+pub fn mended_optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let mut rules = Optimizer::new().rules;
+    let mends: [(&str, Arc<dyn OptimizerRule + Send + Sync>); 3] = [
+        ("simplify_expressions", Arc::new(ListsOfConstants)),
+        ("decorrelate_predicate_subquery", Arc::new(UnambiguousSubqueries)),
+        ("push_down_filter", Arc::new(ConstantsRight)),
+    ];
+    for (before, mend) in mends {
+        let place = rules.iter().position(|rule| rule.name() == before).unwrap_or(rules.len());
+        rules.insert(place, mend);
+    }
+    rules
+}
+
+/// Those of the mended rules that have these names, in the rules' order, with the mends that they need.
+pub fn mended_optimizer_rules_of(names: &[&str]) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let rules = mended_optimizer_rules();
+    let own = rules.iter().filter(|rule| names.contains(&rule.name()) || rule.name().starts_with("headwater_"));
+    own.cloned().collect()
+}
