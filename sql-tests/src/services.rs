@@ -10,7 +10,7 @@ use datafusion::execution::context::SessionContext;
 use datafusion::physical_plan::collect;
 use datafusion::prelude::SessionConfig;
 use headwater::{Engine, Session};
-use headwater_rules::mended_optimizer_rules;
+use headwater_rules::{mended_optimizer_rules, mended_physical_optimizer_rules};
 use tempfile::TempDir;
 
 use crate::rows::Rows;
@@ -207,6 +207,7 @@ impl Reference {
         let state = SessionStateBuilder::new_with_default_features()
             .with_config(config)
             .with_optimizer_rules(mended_optimizer_rules())
+            .with_physical_optimizer_rules(mended_physical_optimizer_rules())
             .build();
         Self { context: SessionContext::new_with_state(state) }
     }

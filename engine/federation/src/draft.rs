@@ -18,9 +18,8 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, plan_err};
 use datafusion::execution::SessionState;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
-use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
-use headwater_rules::SortedInputs;
+use headwater_rules::mended_physical_optimizer_rules;
 use parking_lot::Mutex;
 
 use crate::RemoteScanExec;
@@ -42,7 +41,7 @@ pub struct LeaveDraft;
 const TIES_JOINS: &str = "FilterPushdown(Post)";
 
 /// Operators that are as new once they were reset, and share nothing with others of their plan.
-const RESETTABLE: [&str; 23] = [
+const RESETTABLE: [&str; 24] = [
     "AggregateExec",
     "BarrierExec",
     "BoundedWindowAggExec",
@@ -65,6 +64,7 @@ const RESETTABLE: [&str; 23] = [
     "SortExec",
     "SortPreservingMergeExec",
     "UnionExec",
+    "UnlikeRowsExec",
     "WindowAggExec",
 ];
 
@@ -92,10 +92,9 @@ impl Draft {
 impl LeaveDraft {
     /// DataFusion's rules with this one where the draft is to be left.
     pub fn among_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
-        let mut rules = PhysicalOptimizer::new().rules;
+        let mut rules = mended_physical_optimizer_rules();
         let place = rules.iter().position(|rule| rule.name() == TIES_JOINS).unwrap_or(rules.len());
         rules.insert(place, Arc::new(Self));
-        rules.insert(place, Arc::new(SortedInputs));
         rules
     }
 }

@@ -5,14 +5,18 @@
 
 mod constants;
 mod correlated;
+mod sameness;
 mod sorted;
 
 use std::sync::Arc;
 
 use datafusion::optimizer::{Optimizer, OptimizerRule};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
 pub use constants::{ConstantsRight, ListsOfConstants};
 pub use correlated::UnambiguousSubqueries;
+pub use sameness::HideSameness;
 pub use sorted::SortedInputs;
 
 /// DataFusion's rules, mended.
@@ -27,6 +31,22 @@ pub fn mended_optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         let place = rules.iter().position(|rule| rule.name() == before).unwrap_or(rules.len());
         rules.insert(place, mend);
     }
+    rules
+}
+
+/// DataFusion's physical rules, mended.
+pub fn mended_physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = PhysicalOptimizer::new().rules;
+    let place = |rules: &[Arc<dyn PhysicalOptimizerRule + Send + Sync>], name: &str| {
+        rules.iter().position(|rule| rule.name() == name).unwrap_or(rules.len())
+    };
+    // It moves filters by the names of columns, and where a join's sides were exchanged, one about the side that may be NULL went to the other side's column of
+    // that name. What can be moved has been moved while the plan was a logical one.
+    rules.retain(|rule| rule.name() != "FilterPushdown");
+    let sorts = place(&rules, "EnsureRequirements");
+    rules.insert(sorts, Arc::new(HideSameness));
+    let ties = place(&rules, "FilterPushdown(Post)");
+    rules.insert(ties, Arc::new(SortedInputs));
     rules
 }
 

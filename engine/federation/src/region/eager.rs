@@ -279,6 +279,12 @@ impl Partials {
             }
             places.push(place);
         }
+        // Two casts of one column have its name.
+        let named = |(place, key): (usize, Expr)| match key {
+            Expr::Column(_) => key,
+            computed => computed.alias(format!("key_{place}")),
+        };
+        let grouped = grouped.into_iter().enumerate().map(named).collect();
         let merged = Aggregate::try_new(Arc::new(rows), grouped, self.merged())?;
         let outputs = self.outputs(&merged, &places, &aggregate.schema);
         let named = outputs

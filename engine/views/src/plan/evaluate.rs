@@ -14,7 +14,7 @@ use datafusion::logical_expr::{LogicalPlan, TableScan};
 use datafusion::optimizer::Optimizer;
 use datafusion::physical_plan::collect;
 use datafusion::prelude::SessionConfig;
-use headwater_rules::mended_optimizer_rules;
+use headwater_rules::{mended_optimizer_rules, mended_physical_optimizer_rules};
 
 use super::input::{Held, Slot};
 use super::time::plan_tells_time;
@@ -48,7 +48,11 @@ impl Evaluator {
         options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
         options.sql_parser.map_string_types_to_utf8view = false;
         options.optimizer.enable_dynamic_filter_pushdown = false;
-        let state = SessionStateBuilder::new().with_config(config).with_default_features().build();
+        let state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_default_features()
+            .with_physical_optimizer_rules(mended_physical_optimizer_rules())
+            .build();
         let rules: Vec<_> =
             mended_optimizer_rules().into_iter().filter(|rule| !LEFT_OUT.contains(&rule.name())).collect();
         let temporal = rules.iter().filter(|rule| rule.name() != LEFT_OUT_TEMPORAL).cloned().collect();

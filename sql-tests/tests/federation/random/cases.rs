@@ -93,6 +93,7 @@ async fn column_that_is_selected_twice_is_grouped_beneath_a_join() {
         "SELECT t.c AS a, t.c AS b, count(t.c) AS n, avg(t.c) AS m FROM my.u CROSS JOIN pg.t GROUP BY 1, 2",
         "SELECT u.id, t.c, count(*) AS n FROM my.u JOIN pg.t ON u.id = t.c GROUP BY u.id, t.c",
         "SELECT DISTINCT u.id AS a, t.c AS b FROM my.u JOIN pg.t ON u.id = t.c",
+        "SELECT DISTINCT CAST(t.c AS VARCHAR) AS a, CAST(t.c AS DECIMAL(20, 0)) AS b FROM my.u CROSS JOIN pg.t",
     ] {
         assert!(!agree(&services, &["pg.t", "my.u"], &[], query).await.is_empty(), "{query}");
     }
@@ -107,6 +108,34 @@ async fn rows_are_ordered_by_a_constant_above_a_join() {
     let query = "SELECT s.one FROM (SELECT 1.0 AS one, c FROM pg.t) AS s LEFT JOIN pg.t AS u ON s.c = u.c ORDER BY 1";
     let partitions = ["SET datafusion.execution.target_partitions = 3"];
     assert_eq!(agree(&services, &["pg.t"], &partitions, query).await.len(), 3);
+}
+
+/// What is constant on one side of an outer join is NULL where that side has no partner; DataFusion did not sort by it, and cut the rows as they came.
+#[tokio::test]
+async fn rows_are_ordered_by_a_constant_of_an_outer_joins_side() {
+    let postgres = PostgresDatabase::with("CREATE TABLE t (id int); INSERT INTO t VALUES (1), (2), (3), (4)").await;
+    let mysql =
+        MysqlDatabase::with("CREATE TABLE u (id int, kind varchar(9)); INSERT INTO u VALUES (2, 'a'), (4, 'a')").await;
+    let services = Services::new().with_postgres("pg", &postgres.url()).with_mysql("my", &mysql.url());
+    let engine = services.engine().await;
+    let rows = |values: [Option<&str>; 2]| values.map(|value| vec![value.map(str::to_owned)]);
+    for pushdown in [Pushdown::On, Pushdown::Off] {
+        let session = session(&engine, pushdown).await;
+        for side in
+            ["(SELECT id, 'a' AS kind FROM my.u)", "(SELECT id, kind FROM my.u WHERE upper(kind) = 'A' AND kind = 'a')"]
+        {
+            for (order, first) in
+                [("DESC NULLS FIRST", rows([None, None])), ("DESC NULLS LAST", rows([Some("a"), Some("a")]))]
+            {
+                for join in ["pg.t LEFT JOIN {side} AS s", "{side} AS s RIGHT JOIN pg.t", "pg.t FULL JOIN {side} AS s"]
+                {
+                    let from = join.replace("{side}", side);
+                    let query = format!("SELECT s.kind FROM {from} ON t.id = s.id ORDER BY s.kind {order} LIMIT 2");
+                    assert_eq!(ask(&session, &query).await.unwrap().rows, first, "{query}");
+                }
+            }
+        }
+    }
 }
 
 /// The key of the answer that the second source gives may be NULL for DataFusion, the key that the first one has may not.
@@ -159,6 +188,16 @@ async fn subquery_is_correlated_by_the_columns_that_it_names() {
         let rows = agree(&services, &["pg.a", "pg.b", "my.o"], &[], &query).await;
         assert_eq!(rows.concat(), right.into_iter().map(|id| Some(id.to_owned())).collect::<Vec<_>>(), "{query}");
     }
+    let engine = services.engine().await;
+    let session = session(&engine, Pushdown::On).await;
+    for query in [
+        format!("SELECT o.id FROM my.o WHERE EXISTS (SELECT b.id {joined} AND b.id = o.id)"),
+        format!("SELECT o.id FROM my.o WHERE 1 = (SELECT count(*) {joined} AND b.id = o.id)"),
+    ] {
+        ask(&session, &format!("CREATE OR REPLACE MATERIALIZED VIEW random.view AS {query}")).await.unwrap();
+        let held = ask(&session, "SELECT id FROM random.view").await.unwrap();
+        assert_eq!(held.rows, [[Some("1".to_owned())]], "{query}");
+    }
 }
 
 /// Postgres calls `"f"::numeric` f too, and did not know by which of both to order.
@@ -205,5 +244,41 @@ async fn constant_condition_on_all_rows_leaves_no_row() {
         ("SELECT max(x) AS m FROM my.t HAVING count(*) > 1", 1),
     ] {
         assert_eq!(ask(&session, query).await.unwrap().rows.len(), rows, "{query}");
+    }
+}
+
+/// A filter about the side that may be NULL was moved to the other side's column of the same name, once the sides were exchanged.
+#[tokio::test]
+async fn filter_above_an_exchanged_join_stays_with_its_column() {
+    let postgres =
+        PostgresDatabase::with("CREATE TABLE l (id int); INSERT INTO l SELECT generate_series(1, 300); ANALYZE").await;
+    let mysql = MysqlDatabase::with("CREATE TABLE r (id int, l int); INSERT INTO r VALUES (7, 1), (0, 2)").await;
+    let services = Services::new().with_postgres("pg", &postgres.url()).with_mysql("my", &mysql.url());
+    for (query, rows) in [
+        ("SELECT r.id FROM pg.l LEFT JOIN my.r ON l.id = r.l WHERE coalesce(r.id, 7) = 7", 299),
+        (
+            "SELECT s.id FROM (SELECT r.id FROM my.r CROSS JOIN my.r AS q RIGHT JOIN pg.l ON q.l = l.id) AS s WHERE coalesce(s.id, 7) = 7",
+            300,
+        ),
+    ] {
+        assert_eq!(agree(&services, &["pg.l", "my.r"], &[], query).await.len(), rows, "{query}");
+    }
+}
+
+/// Columns that are equal beneath grouping sets are not above them, and were ordered by one of them.
+#[tokio::test]
+async fn grouping_sets_of_equal_columns_are_ordered_by_both() {
+    let database = MysqlDatabase::with("CREATE TABLE t (x int, y int); INSERT INTO t VALUES (1, 1), (2, 2)").await;
+    let services = Services::new().with_mysql("my", &database.url());
+    let engine = services.engine().await;
+    let query =
+        "SELECT a.x, b.x AS z FROM my.t a JOIN my.t b ON a.x = b.x GROUP BY CUBE (a.x, b.x) ORDER BY 1, 2 LIMIT 9";
+    for pushdown in [Pushdown::On, Pushdown::Off] {
+        let session = session(&engine, pushdown).await;
+        ask(&session, "SET datafusion.execution.target_partitions = 3").await.unwrap();
+        let rows = ask(&session, query).await.unwrap().rows;
+        let mut sorted = rows.clone();
+        sorted.sort_by_key(|row| row.iter().map(|value| (value.is_none(), value.clone())).collect::<Vec<_>>());
+        assert_eq!(rows, sorted);
     }
 }

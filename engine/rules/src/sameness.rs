@@ -1,0 +1,142 @@
+//! Keeps what is the same in all rows beneath an operator from being taken for the same above it.
+//!
+//! - A constant of an outer join's side: `SELECT u.open FROM t LEFT JOIN (SELECT id, true AS open FROM u) AS u ON t.id = u.id ORDER BY u.open DESC`. Above the join `open` is true or NULL. DataFusion keeps it
+//!   as a constant (`EquivalenceGroup::join` of datafusion-physical-expr 55.2), sorts nothing, and a limit keeps other rows than the first.
+//! - Two columns that are equal, in grouping sets: `t JOIN u ON t.id = u.id GROUP BY CUBE (t.id, u.id) ORDER BY 1, 2`. Above the groups one of them may be NULL alone.
+//!
+//! So an operator of which nothing such is known stands between. It stays in the plan: a sort looks once more whether there is anything to sort when it
+//! starts.
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{JoinType, Result, internal_err};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::aggregates::AggregateExec;
+use datafusion::physical_plan::execution_plan::CardinalityEffect;
+use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, SortMergeJoinExec};
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties, replace_children_if_necessary,
+};
+
+/// The physical optimizer rule. It runs before sorts are put where they are needed.
+#[derive(Debug, Default)]
+pub struct HideSameness;
+
+impl PhysicalOptimizerRule for HideSameness {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        let hidden = plan.transform_up(|node| {
+            let inputs = node.children().into_iter();
+            let hidden =
+                |(index, input): (usize, &Arc<dyn ExecutionPlan>)| match is_misread(node.as_ref(), index, input) {
+                    true => UnlikeRowsExec::above(input),
+                    false => Arc::clone(input),
+                };
+            let inputs = inputs.enumerate().map(hidden).collect();
+            replace_children_if_necessary(Arc::clone(&node), inputs).map(Transformed::yes)
+        })?;
+        Ok(hidden.data)
+    }
+
+    fn name(&self) -> &str {
+        "headwater_hide_sameness"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+/// Whether the operator keeps of this input what no longer holds of its own rows.
+fn is_misread(node: &dyn ExecutionPlan, index: usize, input: &Arc<dyn ExecutionPlan>) -> bool {
+    let known = input.equivalence_properties();
+    if let Some(aggregate) = node.downcast_ref::<AggregateExec>() {
+        return aggregate.group_expr().has_grouping_set() && !known.eq_group().is_empty();
+    }
+    let hash = node.downcast_ref::<HashJoinExec>().map(|join| *join.join_type());
+    let merge = node.downcast_ref::<SortMergeJoinExec>().map(SortMergeJoinExec::join_type);
+    let nested = node.downcast_ref::<NestedLoopJoinExec>().map(|join| *join.join_type());
+    let may_be_null = match hash.or(merge).or(nested) {
+        Some(JoinType::Left) => index == 1,
+        Some(JoinType::Right) => index == 0,
+        Some(JoinType::Full) => true,
+        _ => false,
+    };
+    may_be_null && !known.constants().is_empty()
+}
+
+/// Its input, of which only the order is known.
+#[derive(Debug)]
+struct UnlikeRowsExec {
+    input: Arc<dyn ExecutionPlan>,
+    properties: Arc<PlanProperties>,
+}
+
+impl UnlikeRowsExec {
+    fn above(input: &Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+        let known = input.equivalence_properties();
+        let orders = known.oeq_class().iter().cloned().collect::<Vec<_>>();
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new_with_orderings(Arc::clone(known.schema()), orders),
+            input.output_partitioning().clone(),
+            input.pipeline_behavior(),
+            input.boundedness(),
+        )
+        .with_scheduling_type(input.properties().scheduling_type);
+        Arc::new(Self { input: Arc::clone(input), properties: Arc::new(properties) })
+    }
+}
+
+impl DisplayAs for UnlikeRowsExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UnlikeRowsExec")
+    }
+}
+
+impl ExecutionPlan for UnlikeRowsExec {
+    fn name(&self) -> &'static str {
+        "UnlikeRowsExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn maintains_input_order(&self) -> Vec<bool> {
+        vec![true]
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        match children.as_slice() {
+            [input] => Ok(Self::above(input)),
+            _ => internal_err!("UnlikeRowsExec has one input"),
+        }
+    }
+
+    fn cardinality_effect(&self) -> CardinalityEffect {
+        CardinalityEffect::Equal
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        self.input.execute(partition, context)
+    }
+}
