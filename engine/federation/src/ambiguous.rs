@@ -23,6 +23,8 @@ use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::{ExecutionPlan, replace_children_if_necessary};
 
+use headwater_rules::UnlikeRowsExec;
+
 use crate::RemoteScanExec;
 
 /// The physical optimizer rule. It runs after DataFusion's own, when every scan has taken its filters.
@@ -104,6 +106,7 @@ fn names_below(plan: &Arc<dyn ExecutionPlan>, names: &Names) -> Names {
         || plan.is::<RepartitionExec>()
         || plan.is::<CoalescePartitionsExec>()
         || plan.is::<CooperativeExec>()
+        || plan.is::<UnlikeRowsExec>()
         || plan.is::<FilterExec>()
         || plan.is::<SortExec>();
     if keeps_names { Names::These(names.clone()) } else { Names::Any }

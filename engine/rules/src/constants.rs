@@ -2,47 +2,69 @@
 //!
 //! Where conditions meet above one scan, DataFusion drops those that others imply (`simplify_predicates` of datafusion-optimizer 55.2). It takes `1 = x` and `x = 1` for two
 //! values, between which nothing is left, and passes `5 < x` over for `x >= 5`. Conditions of a `WHERE` are turned before they come there, those of
-//! joins are not: `a JOIN b ON a.id = b.id AND 1 = a.id WHERE a.id = 1` had no row. So they are turned here, before filters are pushed down.
+//! joins are not, nor those in which a column was a constant of a subquery: `a JOIN b ON a.id = b.id AND 1 = a.id WHERE a.id = 1` had no row. So they are turned at each step of
+//! the way down.
 //!
 //! Of two lists for one value it keeps the elements that are in both, or in one and not in the other, as they are written. Two elements that read
 //! columns may be written differently and be one value: `x IN (1, x) AND x NOT IN (x, 2)` was `x = 1`. So such elements are compared one by one.
 
 use datafusion::common::tree_node::{Transformed, TreeNode};
+use std::sync::Arc;
+
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, disjunction};
 use datafusion::logical_expr::{BinaryExpr, Expr, Filter, Join, LogicalPlan};
+use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
-/// The optimizer rule for comparisons. It runs before filters are pushed down.
+/// DataFusion's rule that pushes filters down, in whose place it stands.
 #[derive(Debug, Default)]
-pub struct ConstantsRight;
+pub struct PushFilters(PushDownFilter);
 
 /// The optimizer rule for lists. It runs before expressions are simplified.
 #[derive(Debug, Default)]
 pub struct ListsOfConstants;
 
-impl OptimizerRule for ConstantsRight {
+impl OptimizerRule for PushFilters {
     fn name(&self) -> &str {
-        "headwater_constants_right"
+        self.0.name()
     }
 
     fn apply_order(&self) -> Option<ApplyOrder> {
-        Some(ApplyOrder::BottomUp)
+        self.0.apply_order()
     }
 
-    fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        match plan {
-            LogicalPlan::Join(join) => {
-                let Some(filter) = &join.filter else { return Ok(Transformed::no(LogicalPlan::Join(join))) };
-                let turned = turned(filter.clone())?;
-                Ok(turned.update_data(|filter| LogicalPlan::Join(Join { filter: Some(filter), ..join })))
-            }
-            LogicalPlan::Filter(filter) => turned(filter.predicate)?
-                .map_data(|predicate| Ok(LogicalPlan::Filter(Filter::try_new(predicate, filter.input)?))),
-            other => Ok(Transformed::no(other)),
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        let plan = with_turned(plan)?;
+        let pushed = self.0.rewrite(plan.data, config)?;
+        Ok(Transformed { transformed: pushed.transformed || plan.transformed, ..pushed })
+    }
+}
+
+/// The plan, whose own conditions and those of filters right beneath a filter are turned: these meet.
+fn with_turned(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    match plan {
+        LogicalPlan::Join(join) => {
+            let Some(filter) = &join.filter else { return Ok(Transformed::no(LogicalPlan::Join(join))) };
+            let turned = turned(filter.clone())?;
+            Ok(turned.update_data(|filter| LogicalPlan::Join(Join { filter: Some(filter), ..join })))
         }
+        LogicalPlan::Filter(filter) => {
+            let predicate = turned(filter.predicate)?;
+            let input = match filter.input.as_ref() {
+                LogicalPlan::Filter(_) => with_turned(filter.input.as_ref().clone())?,
+                _ => {
+                    return predicate
+                        .map_data(|predicate| Filter::try_new(predicate, filter.input).map(LogicalPlan::Filter));
+                }
+            };
+            let transformed = predicate.transformed || input.transformed;
+            let filter = Filter::try_new(predicate.data, Arc::new(input.data))?;
+            Ok(Transformed::new_transformed(LogicalPlan::Filter(filter), transformed))
+        }
+        other => Ok(Transformed::no(other)),
     }
 }
 
@@ -79,7 +101,9 @@ impl OptimizerRule for ListsOfConstants {
             let name = names.save(&expr);
             let listed = expr.transform_up(|expr| {
                 Ok(match expr {
-                    Expr::InList(list) if list.list.iter().any(reads_columns) && !list.expr.is_volatile() => {
+                    Expr::InList(list)
+                        if list.list.iter().any(|element| !is_constant(element)) && !list.expr.is_volatile() =>
+                    {
                         Transformed::yes(one_by_one(list))
                     }
                     other => Transformed::no(other),
@@ -90,21 +114,32 @@ impl OptimizerRule for ListsOfConstants {
     }
 }
 
-fn reads_columns(expr: &Expr) -> bool {
-    expr.any_column_refs()
+/// Whether the element is the same for all rows, and another text another value.
+fn is_constant(element: &Expr) -> bool {
+    let varies = |part: &Expr| {
+        matches!(
+            part,
+            Expr::Column(_)
+                | Expr::OuterReferenceColumn(..)
+                | Expr::ScalarSubquery(_)
+                | Expr::Placeholder(_)
+                | Expr::ScalarVariable(..)
+        )
+    };
+    !element.exists(|part| Ok(varies(part))).unwrap_or(true)
 }
 
 /// The constants of a list as a list, and what reads columns as comparisons.
 fn one_by_one(list: InList) -> Expr {
     let InList { expr, list, negated } = list;
-    let (reading, constants): (Vec<Expr>, Vec<Expr>) = list.into_iter().partition(reads_columns);
+    let (reading, constants): (Vec<Expr>, Vec<Expr>) = list.into_iter().partition(|element| !is_constant(element));
     let compared = reading.into_iter().map(|element| match negated {
         true => expr.as_ref().clone().not_eq(element),
         false => expr.as_ref().clone().eq(element),
     });
     let constants = (!constants.is_empty()).then(|| expr.as_ref().clone().in_list(constants, negated));
     let parts = constants.into_iter().chain(compared);
-    // There is a part: something of the list reads columns.
+    // There is a part: something of the list is no constant.
     let all = if negated { conjunction(parts) } else { disjunction(parts) };
     all.unwrap_or(Expr::Literal(ScalarValue::Boolean(None), None))
 }

@@ -28,16 +28,37 @@ impl OptimizerRule for UnambiguousSubqueries {
     }
 
     fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        let values = scalar_subqueries(&plan)?;
         plan.map_subqueries(|subquery| {
             let LogicalPlan::Subquery(subquery) = subquery else { return Ok(Transformed::no(subquery)) };
+            // DataFusion wants the groups of a subquery that is one value named as its conditions name them.
+            let is_value = values.contains(&Arc::as_ptr(&subquery.subquery));
             let plan = subquery.subquery.as_ref().clone();
-            let plan = match is_ambiguous(&plan)? {
+            let plan = match is_ambiguous(&plan)? && !(is_value && has_groups(&plan)?) {
                 true => plan.transform_up(|node| renamed(node, config))?,
                 false => Transformed::no(plan),
             };
             Ok(plan.update_data(|plan| LogicalPlan::Subquery(Subquery { subquery: Arc::new(plan), ..subquery })))
         })
     }
+}
+
+/// The subqueries of the operator that are one value.
+fn scalar_subqueries(plan: &LogicalPlan) -> Result<Vec<*const LogicalPlan>> {
+    let mut found = Vec::new();
+    plan.apply_expressions(|expr| {
+        expr.apply(|part| {
+            if let Expr::ScalarSubquery(subquery) = part {
+                found.push(Arc::as_ptr(&subquery.subquery));
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })
+    })?;
+    Ok(found)
+}
+
+fn has_groups(subquery: &LogicalPlan) -> Result<bool> {
+    subquery.exists(|node| Ok(matches!(node, LogicalPlan::Aggregate(aggregate) if !aggregate.group_expr.is_empty())))
 }
 
 /// Whether two columns of one name are among what the subquery selects and what its correlated conditions read.
@@ -77,10 +98,12 @@ fn correlated(filter: &Filter) -> BTreeSet<Column> {
 
 /// A filter whose correlated conditions read columns of new names.
 fn renamed(node: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-    let LogicalPlan::Filter(filter) = &node else { return Ok(Transformed::no(node)) };
+    // What stands above a filter that has a column more has it too.
+    let node = node.recompute_schema()?;
+    let LogicalPlan::Filter(filter) = &node else { return Ok(Transformed::yes(node)) };
     let columns = correlated(filter);
     if columns.is_empty() {
-        return Ok(Transformed::no(node));
+        return Ok(Transformed::yes(node));
     }
     let names: Vec<(Column, Column)> = columns
         .into_iter()

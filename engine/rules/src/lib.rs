@@ -14,23 +14,24 @@ use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
-pub use constants::{ConstantsRight, ListsOfConstants};
+pub use constants::{ListsOfConstants, PushFilters};
 pub use correlated::UnambiguousSubqueries;
-pub use sameness::HideSameness;
+pub use sameness::{HideSameness, UnlikeRowsExec};
 pub use sorted::SortedInputs;
 
 /// DataFusion's rules, mended.
 pub fn mended_optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let mut rules = Optimizer::new().rules;
-    let mends: [(&str, Arc<dyn OptimizerRule + Send + Sync>); 3] = [
+    let mends: [(&str, Arc<dyn OptimizerRule + Send + Sync>); 2] = [
         ("simplify_expressions", Arc::new(ListsOfConstants)),
         ("decorrelate_predicate_subquery", Arc::new(UnambiguousSubqueries)),
-        ("push_down_filter", Arc::new(ConstantsRight)),
     ];
     for (before, mend) in mends {
         let place = rules.iter().position(|rule| rule.name() == before).unwrap_or(rules.len());
         rules.insert(place, mend);
     }
+    let pushes = Arc::new(PushFilters::default());
+    rules.iter_mut().filter(|rule| rule.name() == pushes.name()).for_each(|rule| *rule = Arc::clone(&pushes) as _);
     rules
 }
 

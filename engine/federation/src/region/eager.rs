@@ -282,7 +282,7 @@ impl Partials {
         // Two casts of one column have its name.
         let named = |(place, key): (usize, Expr)| match key {
             Expr::Column(_) => key,
-            computed => computed.alias(format!("key_{place}")),
+            computed => computed.alias(format!("__headwater_key_{place}")),
         };
         let grouped = grouped.into_iter().enumerate().map(named).collect();
         let merged = Aggregate::try_new(Arc::new(rows), grouped, self.merged())?;

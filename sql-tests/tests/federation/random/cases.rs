@@ -161,6 +161,8 @@ async fn constant_on_the_left_is_the_same_as_one_on_the_right() {
         ("SELECT a.id FROM my.t a LEFT JOIN my.t b ON a.id = b.id AND 1 = a.id WHERE b.id IS NOT NULL", 4),
         ("SELECT a.id FROM my.t a JOIN my.t b ON a.id = b.id AND 1 = a.id WHERE a.id = 1", 4),
         ("SELECT a.id FROM my.t a JOIN my.t b ON a.id = b.id AND 5 < a.id WHERE a.id >= 5", 1),
+        ("SELECT s.id FROM (SELECT CAST(1 AS INT) AS y, id FROM my.t WHERE id = 1) AS s WHERE s.y = s.id", 2),
+        ("SELECT s.id FROM (SELECT CAST(5 AS INT) AS y, id FROM my.t WHERE id >= 5) AS s WHERE s.y < s.id", 1),
     ] {
         assert_eq!(agree(&services, &["my.t"], &[], query).await.len(), rows, "{query}");
     }
@@ -184,6 +186,8 @@ async fn subquery_is_correlated_by_the_columns_that_it_names() {
         (format!("SELECT o.id FROM my.o WHERE o.z IN (SELECT b.y {joined} AND b.id = o.id)"), vec!["1"]),
         (format!("SELECT (SELECT count(*) {joined} AND b.id = o.id) AS n FROM my.o"), vec!["0", "1"]),
         (format!("SELECT o.id FROM my.o WHERE 10 = (SELECT max(a.x) - 10 {joined} AND b.id = o.id)"), vec!["1"]),
+        (format!("SELECT o.id FROM my.o WHERE EXISTS (SELECT a.id, b.id, row_number() OVER (ORDER BY a.x) {joined})"), vec!["1"]),
+        ("SELECT o.id FROM my.o WHERE 1 = (SELECT count(*) FROM pg.a JOIN pg.b ON a.id = b.y WHERE a.id = o.z GROUP BY a.id)".to_owned(), vec!["1"]),
     ] {
         let rows = agree(&services, &["pg.a", "pg.b", "my.o"], &[], &query).await;
         assert_eq!(rows.concat(), right.into_iter().map(|id| Some(id.to_owned())).collect::<Vec<_>>(), "{query}");
@@ -225,6 +229,7 @@ async fn lists_that_read_columns_are_compared_by_value() {
         ("SELECT x FROM my.t WHERE x IN (1, x) AND x NOT IN (x, 2)", 0),
         ("SELECT x FROM my.t WHERE x IN (1, y) AND x IN (2, z)", 1),
         ("SELECT x FROM my.t WHERE x IN (y, z)", 1),
+        ("SELECT x FROM my.t WHERE EXISTS (SELECT 1 FROM my.t u WHERE u.x IN (1, t.z) AND u.x NOT IN (t.z, 2))", 1),
     ] {
         assert_eq!(agree(&services, &["my.t"], &[], query).await.len(), rows, "{query}");
     }
