@@ -8,9 +8,9 @@
 //! Of two lists for one value it keeps the elements that are in both, or in one and not in the other, as they are written. Two elements that read
 //! columns may be written differently and be one value: `x IN (1, x) AND x NOT IN (x, 2)` was `x = 1`. So such elements are compared one by one.
 
-use datafusion::common::tree_node::{Transformed, TreeNode};
 use std::sync::Arc;
 
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;

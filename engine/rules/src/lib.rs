@@ -57,3 +57,35 @@ pub fn mended_optimizer_rules_of(names: &[&str]) -> Vec<Arc<dyn OptimizerRule + 
     let own = rules.iter().filter(|rule| names.contains(&rule.name()) || rule.name().starts_with("headwater_"));
     own.cloned().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A rule of DataFusion that has another name would be mended nowhere.
+    #[test]
+    fn every_mend_is_before_the_rule_that_it_mends() {
+        let names: Vec<String> = mended_optimizer_rules().iter().map(|rule| rule.name().to_owned()).collect();
+        for pair in [
+            ["headwater_lists_of_constants", "simplify_expressions"],
+            ["headwater_unambiguous_subqueries", "decorrelate_predicate_subquery"],
+        ] {
+            assert!(names.windows(2).any(|two| two == pair), "{pair:?} in {names:?}");
+        }
+        assert_eq!(names.iter().filter(|name| *name == "push_down_filter").count(), 1, "{names:?}");
+        assert_eq!(names.len(), Optimizer::new().rules.len() + 2);
+    }
+
+    #[test]
+    fn every_physical_mend_has_its_place() {
+        let plain: Vec<String> = PhysicalOptimizer::new().rules.iter().map(|rule| rule.name().to_owned()).collect();
+        let names: Vec<String> = mended_physical_optimizer_rules().iter().map(|rule| rule.name().to_owned()).collect();
+        for pair in
+            [["headwater_hide_sameness", "EnsureRequirements"], ["headwater_sorted_inputs", "FilterPushdown(Post)"]]
+        {
+            assert!(names.windows(2).any(|two| two == pair), "{pair:?} in {names:?}");
+        }
+        assert!(plain.iter().any(|name| name == "FilterPushdown"), "{plain:?}");
+        assert!(!names.iter().any(|name| name == "FilterPushdown"), "{names:?}");
+    }
+}
