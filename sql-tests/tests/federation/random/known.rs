@@ -18,9 +18,8 @@ use super::judge::{Answers, Fault};
 /// Why this is a defect that is known, or `None`.
 pub(super) fn reason(fault: Fault, answers: &Answers) -> Option<&'static str> {
     match fault {
-        Fault::OnDiffers | Fault::OffDiffers | Fault::PlainPartsDiffer => {
-            sum_of_nothing(answers).or_else(|| zero_of_a_cut(answers))
-        }
+        Fault::OnDiffers | Fault::OffDiffers => sum_of_nothing(answers).or_else(|| zero_of_a_cut(answers)),
+        Fault::PlainPartsDiffer => sum_of_nothing(answers),
         Fault::OnFails => inferred_cast(answers),
         _ => None,
     }
