@@ -15,6 +15,7 @@ mod discover;
 mod error;
 mod feed;
 mod infer;
+mod left;
 mod pinned;
 mod read;
 mod scan;

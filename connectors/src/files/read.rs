@@ -17,11 +17,13 @@ use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::TaskContext;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::BinaryExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionConfig;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
-use headwater_source::{Expr, ScanRequest};
+use headwater_source::{ColumnDef, Expr, ScanRequest, Threshold};
 use object_store::ObjectStore;
 
 use super::adapt::{Adapter, Origin};
@@ -29,6 +31,7 @@ use super::config::CsvDialect;
 use super::discover::Format;
 use super::error::Failure;
 use super::infer::{self, Framing};
+use super::left::{Left, reads_only};
 use super::pinned::Pinned;
 use super::table::Table;
 use super::text::{self, Decode};
@@ -62,7 +65,7 @@ pub(super) struct Reader {
     output: Vec<usize>,
 }
 
-type Batches = BoxStream<'static, Result<RecordBatch, Failure>>;
+pub(super) type Batches = BoxStream<'static, Result<RecordBatch, Failure>>;
 
 impl Reader {
     /// Plans the columns and filters of a request.
@@ -83,12 +86,14 @@ impl Reader {
         Ok(Self { store, table, request, csv, schema, filter, output })
     }
 
-    /// The rows of a piece, in the request's schema. Ends with an error unless the file is still what it was.
-    pub(super) async fn read(&self, piece: Piece) -> Result<Batches, Failure> {
+    /// The rows of a piece, in the request's schema, perhaps without such as the threshold does not want any more. Ends with an error unless
+    /// the file is still what it was.
+    pub(super) async fn read(&self, piece: Piece, threshold: Option<Arc<dyn Threshold>>) -> Result<Batches, Failure> {
         let file = self.table.listing.files[piece.file].clone();
         let pinned = Arc::new(Pinned::new(Arc::clone(&self.store), file.meta));
         let (adapter, columns) = self.adapter(piece.file)?;
-        let raw = self.raw(&piece, Arc::clone(&pinned), columns).await.map_err(|failure| pinned.explain(failure))?;
+        let raw = self.raw(&piece, Arc::clone(&pinned), columns, threshold).await;
+        let raw = raw.map_err(|failure| pinned.explain(failure))?;
         let finish = Finish {
             adapter,
             filter: self.filter.clone(),
@@ -125,11 +130,26 @@ impl Reader {
     }
 
     /// The file's own batches with the columns at the given indexes, in their order.
-    async fn raw(&self, piece: &Piece, pinned: Arc<Pinned>, columns: Vec<usize>) -> Result<Batches, Failure> {
+    async fn raw(
+        &self,
+        piece: &Piece,
+        pinned: Arc<Pinned>,
+        columns: Vec<usize>,
+        threshold: Option<Arc<dyn Threshold>>,
+    ) -> Result<Batches, Failure> {
         let format = self.table.listing.format;
         let schema = self.table.read_schema(piece.file);
         match format {
-            Format::Parquet => self.scan(piece, pinned, &columns, self.parquet(piece.file, &schema)?),
+            Format::Parquet => {
+                let usable = self.usable(piece.file, &schema);
+                let left = threshold.map(|threshold| Left::new(threshold, &self.request.table, &schema, usable));
+                let source = self.parquet(piece.file, &schema, left.as_ref())?;
+                let batches = self.scan(piece, pinned, &columns, source)?;
+                Ok(match left {
+                    Some(left) => left.reading(batches),
+                    None => batches,
+                })
+            }
             Format::Arrow => {
                 let source = match infer::framing(&pinned, &self.table.listing.files[piece.file].meta).await? {
                     Framing::File => ArrowSource::new_file_source(schema),
@@ -163,40 +183,44 @@ impl Reader {
         text::batches(pinned, self.table.listing.files[piece.file].clone(), piece.range.clone(), decode).await
     }
 
-    fn parquet(&self, file: usize, schema: &SchemaRef) -> Result<Arc<dyn FileSource>, Failure> {
+    fn parquet(&self, file: usize, schema: &SchemaRef, left: Option<&Left>) -> Result<Arc<dyn FileSource>, Failure> {
         let mut options = TableParquetOptions::default();
         options.global.coerce_int96 = Some("us".to_owned());
         options.global.schema_force_view_types = false;
+        // Of rows that are not wanted any more, only the columns that tell so are decoded.
+        options.global.pushdown_filters = left.is_some();
         let source = ParquetSource::new(Arc::clone(schema)).with_table_parquet_options(options);
-        Ok(Arc::new(match self.skipping(file, schema)? {
+        let skipping = self.skipping(file, schema)?.into_iter();
+        let predicate = skipping
+            .chain(left.map(Left::predicate))
+            .reduce(|all, part| Arc::new(BinaryExpr::new(all, Operator::And, part)) as Arc<dyn PhysicalExpr>);
+        Ok(Arc::new(match predicate {
             Some(predicate) => source.with_predicate(predicate),
             None => source,
         }))
     }
 
-    /// The part of the filter by which Parquet may skip row groups and pages.
+    /// The columns by which Parquet may skip row groups and pages, and rows before they are the table's.
     ///
     /// Only columns that the file stores as the table reads them, and no floats: Parquet's statistics leave NaN out, which
     /// the engine orders above all numbers, and do not tell -0.0 from 0.0, as IN does.
-    fn skipping(&self, file: usize, schema: &SchemaRef) -> Result<Option<Arc<dyn PhysicalExpr>>, Failure> {
-        let table = &self.request.table;
+    fn usable(&self, file: usize, schema: &SchemaRef) -> Vec<bool> {
         let partitions = &self.table.listing.files[file].partitions;
-        let usable = |index: usize| {
-            let column = &table.columns[index];
+        let usable = |column: &ColumnDef| {
             let stored = schema.field_with_name(&column.name).ok();
             let partition = partitions.iter().any(|(key, _)| *key == column.name);
             let float = matches!(column.data_type, DataType::Float32 | DataType::Float64);
             !partition && !float && stored.is_some_and(|field| *field.data_type() == column.data_type)
         };
-        let parts: Vec<&Expr> = conjuncts(&self.request.filters)
-            .into_iter()
-            .filter(|part| {
-                let mut all = true;
-                part.visit_columns(&mut |index| all &= usable(index));
-                all
-            })
-            .collect();
-        Ok(Translator { table, schema }.all(parts)?)
+        self.request.table.columns.iter().map(usable).collect()
+    }
+
+    /// The part of the filter by which Parquet may skip row groups and pages.
+    fn skipping(&self, file: usize, schema: &SchemaRef) -> Result<Option<Arc<dyn PhysicalExpr>>, Failure> {
+        let usable = self.usable(file, schema);
+        let parts: Vec<&Expr> =
+            conjuncts(&self.request.filters).into_iter().filter(|part| reads_only(part, &usable)).collect();
+        Ok(Translator { table: &self.request.table, schema }.all(parts)?)
     }
 
     /// Runs DataFusion's scan of one file.

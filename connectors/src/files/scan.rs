@@ -9,7 +9,9 @@ use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use async_trait::async_trait;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use headwater_source::{BatchStream, Bind, Error, Expr, RemoteStatement, Result, ScalarValue, Scan, ScanRequest};
+use headwater_source::{
+    BatchStream, Bind, Error, Expr, ReadContext, RemoteStatement, Result, ScalarValue, Scan, ScanRequest, Threshold,
+};
 use object_store::ObjectStore;
 use tokio::time::Instant;
 
@@ -71,13 +73,23 @@ impl Scan for FilesScan {
         self.partitions.len()
     }
 
+    fn heeds_thresholds(&self) -> bool {
+        self.reader.table.listing.format == Format::Parquet
+    }
+
     async fn open(&self, partition: usize) -> Result<BatchStream> {
+        self.open_for(partition, &ReadContext::default()).await
+    }
+
+    async fn open_for(&self, partition: usize, context: &ReadContext) -> Result<BatchStream> {
         let Some(pieces) = self.partitions.get(partition).cloned() else {
             let reason = format!("there is no partition {partition}");
             return Err(Error::Unsupported { service: self.site.service.clone(), reason });
         };
-        let (reader, site) = (Arc::clone(&self.reader), self.site.clone());
-        let rows = stream::iter(pieces).then(move |piece| read(Arc::clone(&reader), site.clone(), piece)).try_flatten();
+        let (reader, site, threshold) = (Arc::clone(&self.reader), self.site.clone(), context.threshold.clone());
+        let rows = stream::iter(pieces)
+            .then(move |piece| read(Arc::clone(&reader), site.clone(), piece, threshold.clone()))
+            .try_flatten();
         let rows = limited(rows.boxed(), self.reader.request.limit);
         Ok(match self.timeout {
             Some(limit) => timed(rows, limit, self.site.clone()),
@@ -87,9 +99,14 @@ impl Scan for FilesScan {
 }
 
 /// The rows of a piece, with errors that name the file.
-async fn read(reader: Arc<Reader>, site: Site, piece: Piece) -> Result<BatchStream> {
+async fn read(
+    reader: Arc<Reader>,
+    site: Site,
+    piece: Piece,
+    threshold: Option<Arc<dyn Threshold>>,
+) -> Result<BatchStream> {
     let name = reader.table.listing.files[piece.file].name.clone();
-    match reader.read(piece).await {
+    match reader.read(piece, threshold).await {
         Ok(rows) => Ok(rows.map_err(move |failure| site.file(&name, failure)).boxed()),
         Err(failure) => Err(site.file(&name, failure)),
     }

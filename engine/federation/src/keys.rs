@@ -11,7 +11,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::expressions::{
-    BinaryExpr, CaseExpr, CastExpr, Column, DynamicFilterPhysicalExpr, InListExpr, Literal,
+    BinaryExpr, CaseExpr, CastExpr, Column, DynamicFilterPhysicalExpr, InListExpr, IsNotNullExpr, IsNullExpr, Literal,
 };
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use headwater_source::{ColumnDef, CompareOp, Expr};
@@ -49,7 +49,13 @@ impl Reach {
 
 /// Reads a dynamic filter over rows whose columns are those of `columns` at the places of `projection`.
 pub(crate) fn key_filter(filter: &Arc<dyn PhysicalExpr>, columns: &[ColumnDef], projection: &[usize]) -> KeyFilter {
-    Reader { columns, projection }.read(filter)
+    let places: Vec<Option<usize>> = projection.iter().copied().map(Some).collect();
+    filter_of(filter, columns, &places)
+}
+
+/// The same over rows of which some are not of `columns`: those have no place.
+pub(crate) fn filter_of(filter: &Arc<dyn PhysicalExpr>, columns: &[ColumnDef], places: &[Option<usize>]) -> KeyFilter {
+    Reader { columns, places }.read(filter)
 }
 
 /// How many key values a filter holds.
@@ -79,7 +85,7 @@ pub(crate) fn range_of_keys(filter: Expr) -> Expr {
 
 struct Reader<'a> {
     columns: &'a [ColumnDef],
-    projection: &'a [usize],
+    places: &'a [Option<usize>],
 }
 
 impl Reader<'_> {
@@ -102,7 +108,20 @@ impl Reader<'_> {
         if let Some(list) = filter.downcast_ref::<InListExpr>() {
             return self.in_list(list);
         }
+        if let Some(is_null) = filter.downcast_ref::<IsNullExpr>() {
+            return self.nullness(is_null.arg(), Expr::IsNull);
+        }
+        if let Some(is_not_null) = filter.downcast_ref::<IsNotNullExpr>() {
+            return self.nullness(is_not_null.arg(), Expr::IsNotNull);
+        }
         KeyFilter::Nothing
+    }
+
+    fn nullness(&self, tested: &Arc<dyn PhysicalExpr>, test: fn(Box<Expr>) -> Expr) -> KeyFilter {
+        match self.column(tested) {
+            Some(index) => KeyFilter::Rows(test(Box::new(Expr::Column(index))), Reach::Weaker),
+            None => KeyFilter::Nothing,
+        }
     }
 
     fn binary(&self, binary: &BinaryExpr) -> KeyFilter {
@@ -111,6 +130,15 @@ impl Reader<'_> {
             Operator::Or => either(self.read(binary.left()), self.read(binary.right())),
             Operator::GtEq => self.bound(CompareOp::GreaterOrEqual, binary),
             Operator::LtEq => self.bound(CompareOp::LessOrEqual, binary),
+            // Nothing compares to NULL.
+            Operator::Gt | Operator::Lt | Operator::Eq
+                if literal(binary.right()).is_some_and(|value| value.is_null()) =>
+            {
+                KeyFilter::NoRow
+            }
+            Operator::Gt => self.bound(CompareOp::Greater, binary),
+            Operator::Lt => self.bound(CompareOp::Less, binary),
+            Operator::Eq => self.bound(CompareOp::Equal, binary),
             _ => KeyFilter::Nothing,
         }
     }
@@ -183,7 +211,7 @@ impl Reader<'_> {
     /// The table's column behind an expression: itself, or a cast of an integer to a wider integer.
     fn column(&self, expr: &Arc<dyn PhysicalExpr>) -> Option<usize> {
         if let Some(column) = expr.downcast_ref::<Column>() {
-            return self.projection.get(column.index()).copied();
+            return self.places.get(column.index()).copied().flatten();
         }
         let cast = expr.downcast_ref::<CastExpr>()?;
         let index = self.column(cast.expr())?;

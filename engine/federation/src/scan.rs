@@ -29,7 +29,7 @@ use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder,
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use futures::stream::{self, StreamExt, TryStreamExt};
-use headwater_source::{Error, ReadContext, Scan, Source};
+use headwater_source::{Error, ReadContext, Scan, Source, Threshold};
 use tokio::sync::OnceCell;
 use tracing::debug;
 
@@ -40,6 +40,7 @@ use crate::once::ReadOnce;
 use crate::reading::{BYTES, ELAPSED, Meter, Opening, ROWS, Reading, STATEMENTS};
 use crate::region::{Asked, TableName};
 use crate::snapshot::SharedSnapshot;
+use crate::threshold::SortThreshold;
 use crate::{
     Admission, Pushdown, RemoteStatementReport, StatementOutcome, StatementTrace, StatementTraces, to_datafusion,
 };
@@ -54,6 +55,8 @@ pub struct RemoteScanExec {
     notes: Vec<String>,
     /// What the joins above will say of the keys that can match.
     joins: Vec<Arc<dyn PhysicalExpr>>,
+    /// What a sort above leaves to be read.
+    threshold: Option<Arc<SortThreshold>>,
     /// The scan that is really run, once the keys are known.
     narrowed: Arc<OnceCell<Narrowed>>,
     /// The state of the source that all statements of the query read, where there are several.
@@ -87,6 +90,7 @@ impl RemoteScanExec {
             statistics: Arc::new(statistics),
             notes,
             joins: vec![],
+            threshold: None,
             narrowed: Arc::default(),
             snapshot: Arc::default(),
             once: Arc::default(),
@@ -134,7 +138,8 @@ impl RemoteScanExec {
                     }
                     None => None,
                 };
-                let context = ReadContext { query, snapshot };
+                let threshold = self.threshold.clone().map(|threshold| threshold as Arc<dyn Threshold>);
+                let context = ReadContext { query, snapshot, threshold };
                 if !scan.asks(partition, &context) {
                     return Ok(None);
                 }
@@ -191,9 +196,9 @@ impl RemoteScanExec {
         self.planned.scan.partitions()
     }
 
-    /// Whether the scan reads all of its statement's rows, whatever keys come.
+    /// Whether the scan reads all of its statement's rows, whatever is told it.
     pub(crate) fn reads_all(&self) -> bool {
-        self.joins.is_empty() && self.planned.bound.is_none()
+        self.joins.is_empty() && self.planned.bound.is_none() && self.threshold.is_none()
     }
 
     /// How many rows are guessed to come.
@@ -268,6 +273,7 @@ impl RemoteScanExec {
         Self {
             planned: Planned { bound, ..self.planned.clone() },
             joins: vec![],
+            threshold: None,
             narrowed: Arc::default(),
             snapshot: Arc::default(),
             once: Arc::default(),
@@ -282,9 +288,22 @@ impl RemoteScanExec {
             || (matches!(self.planned.asked, Asked::Table(_)) && self.planned.parts.is_none())
     }
 
-    /// The same as a scan that takes no keys.
+    /// The same as a scan that takes no keys and reads all rows.
     fn unnarrowed(&self) -> Self {
-        Self { joins: vec![], narrowed: Arc::default(), ..self.clone() }
+        Self { joins: vec![], threshold: None, narrowed: Arc::default(), ..self.clone() }
+    }
+
+    /// The scan with what a sort above tells of its own input's columns, which are the scan's at these places; `None` where it would not look at it.
+    pub(crate) fn with_threshold(&self, filter: &Arc<dyn PhysicalExpr>, places: &[Option<usize>]) -> Option<Self> {
+        let Planned { asked, scan, pushes, .. } = &self.planned;
+        // Of the first rows of a table, which the source chooses, none may be missing.
+        if asked.is_cut() || *pushes != Pushdown::On || !scan.heeds_thresholds() {
+            return None;
+        }
+        let positions = asked.positions();
+        let places = places.iter().map(|place| place.and_then(|place| positions.get(place).copied())).collect();
+        let threshold = SortThreshold::new(Arc::clone(filter), places, asked.columns().to_vec());
+        Some(Self { threshold: Some(Arc::new(threshold)), ..self.clone() })
     }
 
     /// Lets the scan read the state that other statements of its query read.
@@ -417,10 +436,11 @@ impl ExecutionPlan for RemoteScanExec {
     }
 
     /// A recursive query resets its plan before each iteration, and with it its joins, which then tell no keys any more: a scan
-    /// that went on waiting for them would wait in vain.
+    /// that went on waiting for them would wait in vain. A sort that is reset tells what it keeps by a new filter.
     fn reset_state(self: Arc<Self>) -> Result<Arc<dyn ExecutionPlan>> {
         Ok(Arc::new(Self {
             joins: vec![],
+            threshold: None,
             narrowed: Arc::default(),
             once: Arc::default(),
             metrics: ExecutionPlanMetricsSet::new(),
@@ -475,6 +495,9 @@ impl DisplayAs for RemoteScanExec {
             (None, false) => write!(f, ", keys=[from the join above, at run time]")?,
             (Some(Narrowed::Empty), false) => write!(f, ", keys=[none came: not asked]")?,
             (Some(Narrowed::To { scan, keys }), false) => write!(f, ", keys=[{keys} bound: {}]", scan.statement())?,
+        }
+        if self.threshold.is_some() && !self.is_read_once() {
+            write!(f, ", skips=[what comes after the first rows of the order above, at run time]")?;
         }
         if self.is_read_once() {
             write!(f, ", read once for all that ask the same")?;

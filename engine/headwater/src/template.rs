@@ -6,8 +6,8 @@ use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::optimizer::OptimizerRule;
 use datafusion::prelude::SessionConfig;
 use headwater_federation::{
-    CATALOG, Federation, JoinOrder, LeaveDraft, SEARCH_PATH_SCHEMA, SemiJoinRows, Settings, ThroughBarriers, TopN,
-    UnambiguousKeys, UncoupledJoins, YieldingJoins,
+    CATALOG, Federation, FirstRows, JoinOrder, LeaveDraft, SEARCH_PATH_SCHEMA, SemiJoinRows, Settings, ThroughBarriers,
+    TopN, UnambiguousKeys, UncoupledJoins, YieldingJoins,
 };
 use headwater_rules::mended_optimizer_rules;
 use parking_lot::Mutex;
@@ -37,6 +37,7 @@ impl Template {
             .with_physical_optimizer_rules(LeaveDraft::among_rules())
             .with_physical_optimizer_rule(Arc::new(UnambiguousKeys))
             .with_physical_optimizer_rule(Arc::new(UncoupledJoins))
+            .with_physical_optimizer_rule(Arc::new(FirstRows))
             .with_physical_optimizer_rule(Arc::new(YieldingJoins))
             .build();
         Self { state, begun: Mutex::default(), governor, drafts: Arc::default() }
@@ -83,7 +84,7 @@ fn config(memory_bytes: usize) -> SessionConfig {
     // Every connector yields Utf8; a second layout of text would only add casts between them and at the clients.
     options.sql_parser.map_string_types_to_utf8view = false;
     // A scan waits for a dynamic filter to be complete before it asks its source. A join's is once its build side is read; those of
-    // a top-k or an aggregate never are, and would only be waited for.
+    // a top-k or an aggregate never are, and would only be waited for. A top-k's goes to its scan by another way.
     options.optimizer.enable_topk_dynamic_filter_pushdown = false;
     options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
     // Build sides are chosen by what semi joins leave, too.

@@ -7,6 +7,8 @@ mod constants;
 mod correlated;
 mod sameness;
 mod sorted;
+mod top_groups;
+mod truth;
 
 use std::sync::Arc;
 
@@ -18,6 +20,8 @@ pub use constants::{ListsOfConstants, PushFilters};
 pub use correlated::UnambiguousSubqueries;
 pub use sameness::{HideSameness, UnlikeRowsExec};
 pub use sorted::SortedInputs;
+pub use top_groups::ExactTopGroups;
+pub use truth::TruthsAsCases;
 
 /// DataFusion's rules, mended.
 pub fn mended_optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
@@ -32,6 +36,7 @@ pub fn mended_optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     }
     let pushes = Arc::new(PushFilters::default());
     rules.iter_mut().filter(|rule| rule.name() == pushes.name()).for_each(|rule| *rule = Arc::clone(&pushes) as _);
+    rules.push(Arc::new(TruthsAsCases));
     rules
 }
 
@@ -46,6 +51,8 @@ pub fn mended_physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + 
     rules.retain(|rule| rule.name() != "FilterPushdown");
     let sorts = place(&rules, "EnsureRequirements");
     rules.insert(sorts, Arc::new(HideSameness));
+    let cuts = place(&rules, "LimitAggregation") + 1;
+    rules.insert(cuts.min(rules.len()), Arc::new(ExactTopGroups));
     let ties = place(&rules, "FilterPushdown(Post)");
     rules.insert(ties, Arc::new(SortedInputs));
     rules
@@ -73,16 +80,19 @@ mod tests {
             assert!(names.windows(2).any(|two| two == pair), "{pair:?} in {names:?}");
         }
         assert_eq!(names.iter().filter(|name| *name == "push_down_filter").count(), 1, "{names:?}");
-        assert_eq!(names.len(), Optimizer::new().rules.len() + 2);
+        assert_eq!(names.last().map(String::as_str), Some("headwater_truths_as_cases"));
+        assert_eq!(names.len(), Optimizer::new().rules.len() + 3);
     }
 
     #[test]
     fn every_physical_mend_has_its_place() {
         let plain: Vec<String> = PhysicalOptimizer::new().rules.iter().map(|rule| rule.name().to_owned()).collect();
         let names: Vec<String> = mended_physical_optimizer_rules().iter().map(|rule| rule.name().to_owned()).collect();
-        for pair in
-            [["headwater_hide_sameness", "EnsureRequirements"], ["headwater_sorted_inputs", "FilterPushdown(Post)"]]
-        {
+        for pair in [
+            ["headwater_hide_sameness", "EnsureRequirements"],
+            ["LimitAggregation", "headwater_exact_top_groups"],
+            ["headwater_sorted_inputs", "FilterPushdown(Post)"],
+        ] {
             assert!(names.windows(2).any(|two| two == pair), "{pair:?} in {names:?}");
         }
         assert!(plain.iter().any(|name| name == "FilterPushdown"), "{plain:?}");

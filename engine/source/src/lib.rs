@@ -63,7 +63,7 @@ pub use feed::{
 pub use futures;
 pub use name::{ServiceName, nearest};
 pub use query::{Conditions, Queries};
-pub use read::{QueryId, ReadContext, Snapshot};
+pub use read::{QueryId, ReadContext, Snapshot, Threshold};
 pub use relation::{Aggregate, AggregateFunction, Groups, JoinKind, Node, QueryRequest, Relation};
 pub use request::{Bind, RemoteStatement, ScanRequest, SortKey};
 pub use source::{BatchStream, Scan, Source};

@@ -4,6 +4,8 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::Expr;
+
 /// The number of a query, as the engine's log and its audit log tell it (`query_id`).
 ///
 /// It names the query at its sources too, for whoever looks at their lists of running statements. A number that the engine counted and nobody wrote, it may stand in
@@ -33,17 +35,32 @@ pub struct ReadContext {
     pub query: Option<QueryId>,
     /// The state to read.
     pub snapshot: Option<Snapshot>,
+    /// Which rows are still wanted. Only where [`Scan::heeds_thresholds`](crate::Scan::heeds_thresholds) says that the scan looks at it.
+    pub threshold: Option<Arc<dyn Threshold>>,
+}
+
+/// What a query still wants of a scan's rows: it reads the first of an order, and while they come in, less and less of what follows can be among them.
+pub trait Threshold: fmt::Debug + Send + Sync {
+    /// The columns of the request's table that the condition may be about.
+    fn columns(&self) -> &[usize];
+
+    /// What grows whenever the condition changes.
+    fn generation(&self) -> u64;
+
+    /// A condition that is true for every row that is still wanted, over the columns of the request's table; `None` while all are. A reader
+    /// may leave out the other rows from now on, and need not.
+    fn current(&self) -> Option<Expr>;
 }
 
 impl From<Snapshot> for ReadContext {
     fn from(snapshot: Snapshot) -> Self {
-        Self { query: None, snapshot: Some(snapshot) }
+        Self { snapshot: Some(snapshot), ..Self::default() }
     }
 }
 
 impl From<QueryId> for ReadContext {
     fn from(query: QueryId) -> Self {
-        Self { query: Some(query), snapshot: None }
+        Self { query: Some(query), ..Self::default() }
     }
 }
 

@@ -93,6 +93,11 @@ pub trait Scan: Debug + Send + Sync {
         true
     }
 
+    /// Whether reading leaves out rows that [`ReadContext::threshold`] no longer wants. Saying no costs nothing but the rows.
+    fn heeds_thresholds(&self) -> bool {
+        false
+    }
+
     /// Starts reading a partition. May be called again: each call reads anew.
     async fn open(&self, partition: usize) -> Result<BatchStream>;
 

@@ -7,9 +7,12 @@ use std::hash::BuildHasher;
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::cast::AsArray;
-use arrow::array::{Array, ArrayRef};
+use arrow::array::{Array, ArrayRef, PrimitiveArray};
 use arrow::compute::SortOptions;
-use arrow::datatypes::{DataType, Float32Type, Float64Type};
+use arrow::datatypes::{
+    ArrowTimestampType, DataType, Float32Type, Float64Type, TimeUnit, TimestampMicrosecondType,
+    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
+};
 use arrow::row::{RowConverter, RowParser, Rows, SortField};
 
 use crate::{Error, Result};
@@ -63,7 +66,26 @@ impl Codec {
         if self.width == 0 {
             return Ok(vec![]);
         }
-        Ok(self.converter.convert_rows(rows.into_iter().map(|bytes| self.parser.parse(bytes)))?)
+        let columns = self.converter.convert_rows(rows.into_iter().map(|bytes| self.parser.parse(bytes)))?;
+        Ok(columns.iter().map(calm).collect())
+    }
+}
+
+/// A column of times with nothing but zeros beneath its NULLs. Decoded rows have the least of all times there, which `date_trunc` of DataFusion 55.2 computes with,
+/// and overflows.
+fn calm(column: &ArrayRef) -> ArrayRef {
+    fn zeros<T: ArrowTimestampType>(column: &ArrayRef) -> ArrayRef {
+        let times = column.as_primitive::<T>();
+        let calm = times.iter().collect::<PrimitiveArray<T>>();
+        Arc::new(calm.with_data_type(column.data_type().clone()))
+    }
+    match column.data_type() {
+        _ if column.null_count() == 0 => Arc::clone(column),
+        DataType::Timestamp(TimeUnit::Second, _) => zeros::<TimestampSecondType>(column),
+        DataType::Timestamp(TimeUnit::Millisecond, _) => zeros::<TimestampMillisecondType>(column),
+        DataType::Timestamp(TimeUnit::Microsecond, _) => zeros::<TimestampMicrosecondType>(column),
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => zeros::<TimestampNanosecondType>(column),
+        _ => Arc::clone(column),
     }
 }
 
@@ -229,8 +251,20 @@ fn keyed_column(column: ArrayRef) -> ArrayRef {
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::TimestampMicrosecondArray;
+
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn times_that_are_null_are_zero_beneath() {
+        let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![Some(7), None]).with_timezone("UTC"));
+        let codec = Codec::new([times.data_type()]).unwrap();
+        let encoded = codec.encode(&[Arc::clone(&times)], 2).unwrap();
+        let decoded = codec.decode([encoded.bytes(0), encoded.bytes(1)]).unwrap();
+        assert_eq!(&decoded[0], &times);
+        assert_eq!(decoded[0].as_primitive::<TimestampMicrosecondType>().values().to_vec(), [7, 0]);
+    }
 
     proptest! {
         #[test]

@@ -5,6 +5,7 @@
 mod access;
 mod entries;
 mod explain;
+mod first_rows;
 mod hazards;
 mod keyed;
 mod lifecycle;

@@ -59,7 +59,7 @@ async fn snapshot_and_the_statements_that_read_it_name_their_query() {
     let query = Some(QueryId::new(9));
     let snapshot = source.snapshot(1, query).await.unwrap();
     let reading = tokio::spawn(async move {
-        let context = ReadContext { query, snapshot };
+        let context = ReadContext { query, snapshot, ..ReadContext::default() };
         scan.open_for(0, &context).await.map(|_| ())
     });
     let expected = "headwater shop query=9,headwater shop snapshot query=9";

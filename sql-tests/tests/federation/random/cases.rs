@@ -287,3 +287,109 @@ async fn grouping_sets_of_equal_columns_are_ordered_by_both() {
         assert_eq!(rows, sorted);
     }
 }
+
+/// DataFusion keeps the first groups of an order in a table of which keys are found by `==`, so a group of NaN was never found again, which panicked.
+#[tokio::test]
+async fn groups_of_nan_are_cut_by_an_order() {
+    let database = PostgresDatabase::with(
+        "CREATE TABLE t (f double precision, x int, g real); \
+         INSERT INTO t SELECT CASE i % 7 WHEN 0 THEN float8 'NaN' WHEN 1 THEN 0 WHEN 2 THEN float8 '-0.0' ELSE i % 7 END, i, \
+             CASE i % 5 WHEN 0 THEN float4 'NaN' ELSE i END FROM generate_series(1, 100) i",
+    )
+    .await;
+    let services = Services::new().with_postgres("pg", &database.url());
+    for query in [
+        "SELECT f, max(x) AS m FROM (SELECT f, x FROM pg.t WHERE chr(x) <> 'a') AS t GROUP BY f ORDER BY m DESC LIMIT 2",
+        "SELECT f, min(x) AS m FROM (SELECT f, x FROM pg.t WHERE chr(x) <> 'a') AS t GROUP BY f ORDER BY m LIMIT 3",
+        "SELECT f FROM (SELECT f, x FROM pg.t WHERE chr(x) <> 'a') AS t GROUP BY f ORDER BY f DESC LIMIT 2",
+        "SELECT x, max(g) AS m FROM (SELECT g, x FROM pg.t WHERE chr(x) <> 'a') AS t GROUP BY x ORDER BY m DESC, x LIMIT 2",
+        "SELECT x, min(g) AS m FROM (SELECT g, x FROM pg.t WHERE chr(x) <> 'a') AS t GROUP BY x ORDER BY m LIMIT 2",
+    ] {
+        let engine = services.engine().await;
+        for pushdown in [Pushdown::On, Pushdown::Off] {
+            let session = session(&engine, pushdown).await;
+            let cut = ask(&session, query).await.unwrap_or_else(|error| panic!("{query}: {error}")).rows;
+            let (whole, limit) = query.split_once(" LIMIT ").unwrap();
+            let mut whole = ask(&session, whole).await.unwrap().rows;
+            whole.truncate(limit.parse().unwrap());
+            assert_eq!(cut, whole, "{query}");
+        }
+    }
+}
+
+/// Groups by a floating-point key have 0.0 and -0.0 in one, and what tells them apart was computed of the groups.
+#[tokio::test]
+async fn zeros_of_both_signs_are_told_apart_beneath_groups_only() {
+    let database = PostgresDatabase::with(
+        "CREATE TABLE t (f double precision, x int); INSERT INTO t VALUES ('0', 1), ('-0.0', 2), (1, 4)",
+    )
+    .await;
+    let mysql = MysqlDatabase::with("CREATE TABLE u (f double); INSERT INTO u VALUES (0), (1)").await;
+    let services = Services::new().with_postgres("pg", &database.url()).with_mysql("my", &mysql.url());
+    let engine = services.engine().await;
+    let reference = Reference::copy(&engine, &["pg.t", "my.u"]).await;
+    let session = session(&engine, Pushdown::On).await;
+    ask(&session, "CREATE MATERIALIZED VIEW random.view AS SELECT f, count(*) AS n FROM pg.t GROUP BY f")
+        .await
+        .unwrap();
+    for staleness in ["0 s", "1 h"] {
+        ask(&session, &format!("SET headwater.max_staleness = '{staleness}'")).await.unwrap();
+        for query in [
+            "SELECT count(DISTINCT CAST(f AS VARCHAR)) AS n FROM pg.t",
+            "SELECT CAST(f AS VARCHAR) AS s, count(*) AS n FROM pg.t GROUP BY CAST(f AS VARCHAR)",
+            "SELECT count(*) AS n FROM pg.t WHERE CAST(f AS VARCHAR) = '-0.0'",
+            "SELECT count(*) AS n FROM pg.t WHERE f = 0",
+            "SELECT CAST(t.f AS VARCHAR) AS s, sum(t.x) AS n FROM pg.t JOIN my.u ON t.f = u.f GROUP BY CAST(t.f AS VARCHAR)",
+            "SELECT 1 / t.f AS s, sum(t.x) AS n FROM pg.t JOIN my.u ON t.f = u.f GROUP BY 1 / t.f",
+        ] {
+            let right = reference.ask(query).await.unwrap();
+            assert_eq!(ask(&session, query).await.unwrap().difference(&right), None, "{query}");
+        }
+    }
+}
+
+/// What lies beneath a NULL of a view's times was the least of all times, with which `date_trunc` computed, and overflowed.
+#[tokio::test]
+async fn time_that_is_null_in_a_view_is_truncated() {
+    let database =
+        MysqlDatabase::with("CREATE TABLE t (at datetime(6)); INSERT INTO t VALUES (NULL), ('2020-02-29 10:00:00')")
+            .await;
+    let services = Services::new().with_mysql("my", &database.url());
+    let engine = services.engine().await;
+    let session = session(&engine, Pushdown::On).await;
+    ask(&session, "CREATE MATERIALIZED VIEW random.view AS SELECT at FROM my.t").await.unwrap();
+    let rows = ask(&session, "SELECT date_trunc('day', at) AS day FROM random.view ORDER BY day").await.unwrap().rows;
+    assert_eq!(rows, [[Some("2020-02-29T00:00:00".to_owned())], [None]]);
+}
+
+/// What is never NULL was planned as something that may be, and refused where it was grouped by.
+#[tokio::test]
+async fn truth_of_a_condition_is_grouped_by() {
+    let database = PostgresDatabase::with(
+        "CREATE TABLE t (x boolean, y int); INSERT INTO t VALUES (true, 1), (false, NULL), (NULL, 3)",
+    )
+    .await;
+    let services = Services::new().with_postgres("pg", &database.url());
+    for truth in ["IS TRUE", "IS NOT TRUE", "IS FALSE", "IS NOT FALSE", "IS UNKNOWN", "IS NOT UNKNOWN"] {
+        for query in [
+            format!("SELECT DISTINCT x {truth} AS b FROM pg.t"),
+            format!("SELECT b, count(*) AS n FROM (SELECT x {truth} AS b FROM pg.t) AS t GROUP BY b"),
+            format!("SELECT max(CASE WHEN b THEN 1 END) AS n FROM (SELECT (x AND y > 1) {truth} AS b FROM pg.t) AS t"),
+        ] {
+            agree(&services, &["pg.t"], &[], &query).await;
+        }
+        let rows = agree(&services, &["pg.t"], &[], &format!("SELECT DISTINCT x, x {truth} AS b FROM pg.t")).await;
+        let holds = |x: Option<&str>| match truth {
+            "IS TRUE" => x == Some("true"),
+            "IS NOT TRUE" => x != Some("true"),
+            "IS FALSE" => x == Some("false"),
+            "IS NOT FALSE" => x != Some("false"),
+            "IS UNKNOWN" => x.is_none(),
+            _ => x.is_some(),
+        };
+        let right = |row: &Vec<Option<String>>| {
+            row[1].as_deref() == Some(if holds(row[0].as_deref()) { "true" } else { "false" })
+        };
+        assert!(rows.len() == 3 && rows.iter().all(right), "{truth}: {rows:?}");
+    }
+}

@@ -7,6 +7,7 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema};
 use arrow::record_batch::RecordBatch;
 use datafusion::parquet::arrow::ArrowWriter;
+use datafusion::parquet::file::properties::WriterProperties;
 use headwater::{Engine, Session};
 use headwater_sql_tests::everywhere::identifier;
 use headwater_sql_tests::mysql::MysqlDatabase;
@@ -214,7 +215,10 @@ fn write_file(services: &Services, table: &Table) {
         Place::Parquet => {
             let batch = batch(table);
             let file = std::fs::File::create(path("parquet")).expect("a file can be made");
-            let mut writer = ArrowWriter::try_new(file, batch.schema(), None).expect("Parquet has these types");
+            // Several row groups, of which a reader may leave some out.
+            let properties = WriterProperties::builder().set_max_row_group_row_count(Some(3)).build();
+            let mut writer =
+                ArrowWriter::try_new(file, batch.schema(), Some(properties)).expect("Parquet has these types");
             writer.write(&batch).expect("rows can be written to Parquet");
             writer.close().expect("a Parquet file can be finished");
         }

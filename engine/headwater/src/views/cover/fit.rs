@@ -1,7 +1,7 @@
 //! Whether a view has what a query block asks for, and how it is read out of the view.
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, Result, ScalarValue};
+use datafusion::common::{Column, DFSchema, ExprSchema, Result, ScalarValue};
 use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::functions_aggregate::expr_fn::sum;
 use datafusion::logical_expr::expr::AggregateFunction;
@@ -107,7 +107,7 @@ impl Attempt<'_> {
             return Err(format!("it holds only rows with {}, and the query does not ask for that", said(missing)));
         }
         let rest = self.query.filters.iter().filter(|part| !self.view.filters.contains(part));
-        rest.map(|part| self.held_as(part)).collect()
+        rest.map(|part| self.held_of_rows(part)).collect()
     }
 
     fn grouping(&self) -> Found<Grouping> {
@@ -148,7 +148,7 @@ impl Attempt<'_> {
     fn group_anew(&self, plan: LogicalPlanBuilder, group: &[Expr], schema: &DFSchema) -> Result<Found<LogicalPlan>> {
         let mut keys = Vec::new();
         for (index, part) in group.iter().enumerate() {
-            match self.held_as(part) {
+            match self.held_of_rows(part) {
                 Ok(part) => keys.push(part.alias(format!("g{index}"))),
                 Err(why) => return Ok(Err(why)),
             }
@@ -201,10 +201,10 @@ impl Attempt<'_> {
         }
     }
 
-    /// An aggregate over the rows of a view that has them all.
+    /// An aggregate over the rows of a view that has them all, or over the keys of its groups.
     fn over_rows(&self, call: &AggregateFunction) -> Found<Expr> {
         let mut call = call.clone();
-        let read = |part: &Expr| self.held_as(&represented(part, &self.equal));
+        let read = |part: &Expr| self.held_of_rows(part);
         call.params.args = call.params.args.iter().map(read).collect::<Found<_>>()?;
         if let Some(filter) = call.params.filter.take() {
             call.params.filter = Some(Box::new(read(&filter)?));
@@ -261,6 +261,29 @@ impl Attempt<'_> {
         }
     }
 
+    /// What is computed of the rows, or for a grouped view of its keys. Floating-point keys 0.0 and -0.0 are one group, so nothing that tells them apart
+    /// can be computed of it.
+    fn held_of_rows(&self, expression: &Expr) -> Found<Expr> {
+        let held = self.held_as(expression)?;
+        match self.view.group.is_some() && self.tells_zeros_apart(&held) {
+            true => Err(format!("0.0 and -0.0 are one group of it, and {} may tell them apart", said(expression))),
+            false => Ok(held),
+        }
+    }
+
+    fn tells_zeros_apart(&self, held: &Expr) -> bool {
+        match held {
+            Expr::Column(_) => false,
+            Expr::BinaryExpr(BinaryExpr { left, op, right }) if has_one_zero(*op) => {
+                self.tells_zeros_apart(left) || self.tells_zeros_apart(right)
+            }
+            Expr::Not(part) | Expr::IsNull(part) | Expr::IsNotNull(part) => self.tells_zeros_apart(part),
+            other => other.column_refs().into_iter().any(|column| {
+                self.columns.field_from_column(column).is_ok_and(|field| field.data_type().is_floating())
+            }),
+        }
+    }
+
     fn held_as(&self, expression: &Expr) -> Found<Expr> {
         replaced(&represented(expression, &self.equal), &self.held)
     }
@@ -302,6 +325,12 @@ fn replaced(expression: &Expr, found: &[(Expr, Expr)]) -> Found<Expr> {
         (_, Some(missing)) => Err(format!("it does not hold {missing}")),
         (Err(error), None) => Err(error.to_string()),
     }
+}
+
+/// Whether what the operator says is the same of 0.0 and of -0.0.
+fn has_one_zero(op: Operator) -> bool {
+    use Operator::{And, Eq, Gt, GtEq, Lt, LtEq, NotEq, Or};
+    matches!(op, And | Or | Eq | NotEq | Lt | LtEq | Gt | GtEq)
 }
 
 /// Columns of one type that a filter makes equal. Floating-point numbers are left out: 0.0 equals -0.0 and is another value.

@@ -1,0 +1,116 @@
+//! What is left to be read of a Parquet file, while the query that reads it wants less and less.
+//!
+//! The threshold's condition becomes a dynamic filter of DataFusion's Parquet scan. Before each batch it is looked at again: the scan drops
+//! row groups that hold no such row by their statistics, and tests the rows of the others before it decodes their other columns.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::common::Result;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::{Column, DynamicFilterPhysicalExpr, lit};
+use futures::stream::{self, StreamExt};
+use headwater_source::{Expr, TableDef, Threshold};
+
+use super::read::Batches;
+use super::translate::Translator;
+
+/// A threshold over one file.
+#[derive(Debug)]
+pub(super) struct Left {
+    threshold: Arc<dyn Threshold>,
+    filter: Arc<DynamicFilterPhysicalExpr>,
+    /// The generation of the threshold that the filter has.
+    seen: Option<u64>,
+    table: Arc<TableDef>,
+    /// The file's columns.
+    schema: SchemaRef,
+    /// Which of the table's columns may be tested in the file.
+    usable: Vec<bool>,
+}
+
+impl Left {
+    pub(super) fn new(
+        threshold: Arc<dyn Threshold>,
+        table: &Arc<TableDef>,
+        schema: &SchemaRef,
+        usable: Vec<bool>,
+    ) -> Self {
+        let columns = threshold.columns().iter().filter(|column| usable[**column]).filter_map(|column| {
+            let name = &table.columns[*column].name;
+            let index = schema.index_of(name).ok()?;
+            Some(Arc::new(Column::new(name, index)) as Arc<dyn PhysicalExpr>)
+        });
+        let filter = Arc::new(DynamicFilterPhysicalExpr::new(columns.collect(), lit(true)));
+        Self { threshold, filter, seen: None, table: Arc::clone(table), schema: Arc::clone(schema), usable }
+    }
+
+    /// The filter for the scan of the file.
+    pub(super) fn predicate(&self) -> Arc<dyn PhysicalExpr> {
+        Arc::clone(&self.filter) as Arc<dyn PhysicalExpr>
+    }
+
+    /// The batches of a scan that has the filter, which is up to date whenever one is asked for.
+    pub(super) fn reading(self, batches: Batches) -> Batches {
+        let rows = stream::unfold((self, batches), |(mut left, mut batches)| async move {
+            let batch = match left.refresh() {
+                Ok(()) => batches.next().await?,
+                Err(error) => Err(error.into()),
+            };
+            Some((batch, (left, batches)))
+        });
+        rows.boxed()
+    }
+
+    fn refresh(&mut self) -> Result<()> {
+        let generation = self.threshold.generation();
+        if self.seen == Some(generation) {
+            return Ok(());
+        }
+        self.seen = Some(generation);
+        let Some(wanted) = self.threshold.current().and_then(|wanted| weaker(wanted, &self.usable)) else {
+            return Ok(());
+        };
+        match (Translator { table: &self.table, schema: &self.schema }).all([&wanted])? {
+            Some(filter) => self.filter.update(filter),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether an expression reads no other columns.
+pub(super) fn reads_only(expr: &Expr, usable: &[bool]) -> bool {
+    let mut all = true;
+    expr.visit_columns(&mut |index| all &= usable[index]);
+    all
+}
+
+/// A condition over these columns alone, true wherever the other is; `None` where that would be always.
+fn weaker(condition: Expr, usable: &[bool]) -> Option<Expr> {
+    match condition {
+        Expr::And(parts) => {
+            let mut parts: Vec<Expr> = parts.into_iter().filter_map(|part| weaker(part, usable)).collect();
+            if parts.len() > 1 { Some(Expr::And(parts)) } else { parts.pop() }
+        }
+        Expr::Or(parts) => parts.into_iter().map(|part| weaker(part, usable)).collect::<Option<_>>().map(Expr::Or),
+        other => reads_only(&other, usable).then_some(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use headwater_source::{CompareOp, ScalarValue};
+
+    use super::*;
+
+    #[test]
+    fn condition_without_a_column_is_weaker_and_never_stronger() {
+        let test = |op, column| Expr::compare(op, Expr::Column(column), Expr::Literal(ScalarValue::Int64(Some(1))));
+        let (less, equal) = (test(CompareOp::Less, 0), test(CompareOp::Equal, 0));
+        let second = test(CompareOp::Less, 1);
+        let both = Expr::Or(vec![less.clone(), Expr::And(vec![equal.clone(), second])]);
+        assert_eq!(weaker(both.clone(), &[true, true]), Some(both.clone()));
+        assert_eq!(weaker(both.clone(), &[true, false]), Some(Expr::Or(vec![less, equal])));
+        assert_eq!(weaker(both, &[false, true]), None);
+    }
+}
