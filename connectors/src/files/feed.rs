@@ -17,8 +17,8 @@ use async_trait::async_trait;
 use futures::stream::{self, TryStreamExt};
 use headwater_source::{
     BatchStream, Capabilities, Change, Error, Feed, FeedClass, FeedDef, FeedOptions, FeedStatus, Lack, OptionDef,
-    OptionKind, Position, Result, RowChanges, RowOp, Scan, ScanRequest, Source, TableChange, TableDef, TablesAt,
-    Transaction, TransactionStream,
+    OptionKind, Position, Result, RowChanges, RowOp, Scan, ScanRequest, Source, TableChange, TableDef, TableStatistics,
+    TablesAt, Transaction, TransactionStream,
 };
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -398,6 +398,10 @@ impl Source for Followed {
 
     async fn table(&self, from: &str) -> Result<TableDef> {
         self.source.table(from).await
+    }
+
+    async fn statistics(&self, table: &TableDef) -> Result<Option<TableStatistics>> {
+        self.source.statistics(table).await
     }
 
     async fn prepare(&self, request: ScanRequest) -> Result<Arc<dyn Scan>> {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, StringArray};
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use bytes::Buf;
+use datafusion::common::ColumnStatistics;
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::arrow::ArrowFormat;
 use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
@@ -41,6 +42,8 @@ pub(super) struct Shape {
     pub(super) schema: SchemaRef,
     /// How many rows it has, where that costs nothing to know.
     pub(super) rows: Option<u64>,
+    /// What is known of each column's values; empty where nothing is.
+    pub(super) columns: Vec<ColumnStatistics>,
 }
 
 /// The two formats of Arrow IPC.
@@ -80,8 +83,12 @@ async fn parquet(pinned: &Pinned, file: &Listed) -> Result<Shape, Failure> {
         .with_file_metadata_cache(Some(cache))
         .with_coerce_int96(Some(INT96_UNIT));
     let schema = footer.fetch_schema().await?;
-    let rows = u64::try_from(footer.fetch_metadata().await?.file_metadata().num_rows()).ok();
-    Ok(Shape { schema: Arc::new(schema), rows })
+    let metadata = footer.fetch_metadata().await?;
+    let rows = u64::try_from(metadata.file_metadata().num_rows()).ok();
+    let schema = Arc::new(schema);
+    // Values that a footer tells wrong, or not at all, cost a good plan and no more.
+    let known = DFParquetMetadata::statistics_from_parquet_metadata(&metadata, &schema);
+    Ok(Shape { schema, rows, columns: known.map(|known| known.column_statistics).unwrap_or_default() })
 }
 
 /// Which of the two Arrow IPC formats a file has.
@@ -111,7 +118,7 @@ async fn ipc(pinned: Arc<Pinned>, file: &Listed) -> Result<Shape, Failure> {
     let store: Arc<dyn ObjectStore> = pinned;
     let state = SessionContext::new().state();
     let schema = ArrowFormat.infer_schema(&state, &store, std::slice::from_ref(&file.meta)).await?;
-    Ok(Shape { schema, rows: None })
+    Ok(Shape { schema, rows: None, columns: vec![] })
 }
 
 async fn csv(config: &Config, pinned: Arc<Pinned>, file: &Listed) -> Result<Shape, Failure> {
@@ -141,7 +148,7 @@ async fn csv(config: &Config, pinned: Arc<Pinned>, file: &Listed) -> Result<Shap
     }
     let typed =
         schema.fields().iter().zip(guesses).map(|(field, guess)| Field::new(field.name(), guess.data_type(), true));
-    Ok(Shape { schema: Arc::new(Schema::new(typed.collect::<Vec<_>>())), rows: None })
+    Ok(Shape { schema: Arc::new(Schema::new(typed.collect::<Vec<_>>())), rows: None, columns: vec![] })
 }
 
 async fn csv_names(config: &Config, pinned: &Pinned, file: &Listed) -> Result<Vec<String>, Failure> {
@@ -174,7 +181,7 @@ async fn json(config: &Config, pinned: &Pinned, file: &Listed) -> Result<Shape, 
     // The decoder's own message quotes the row.
     let (schema, _) =
         inferred.map_err(|_| sentence("its rows are not one JSON object per line, each key of one kind"))?;
-    Ok(Shape { schema: Arc::new(Schema::new(ordered(schema.fields()))), rows: None })
+    Ok(Shape { schema: Arc::new(Schema::new(ordered(schema.fields()))), rows: None, columns: vec![] })
 }
 
 /// The first bytes of a file, until they hold so many lines, and whether that is all of it.

@@ -19,6 +19,7 @@ mod left;
 mod pinned;
 mod read;
 mod scan;
+mod statistics;
 mod store;
 mod table;
 mod text;
@@ -33,7 +34,7 @@ use async_trait::async_trait;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use headwater_source::{
     Capabilities, Connector, Error, FeedDef, FeedOptions, OpenContext, Operator, OptionDef, Options, Result, Rule,
-    Scan, ScanRequest, Source, Support, TableDef, ValueClass,
+    Scan, ScanRequest, Source, Support, TableDef, TableStatistics, ValueClass,
 };
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
@@ -198,6 +199,17 @@ impl Source for FilesSource {
         }
         let known = discover::known(&found, from);
         Err(Error::TableNotFound { service: self.config.service.clone(), table: from.to_owned(), known })
+    }
+
+    async fn statistics(&self, table: &TableDef) -> Result<Option<TableStatistics>> {
+        let from = table.path.last().map(String::as_str).unwrap_or_default();
+        let site = self.site(from);
+        let root = self.root().await.map_err(|failure| site.store(failure))?;
+        let described = self.describe(&root, from).await.map_err(|failure| match failure {
+            failure @ Failure::Store(_) => site.store(failure),
+            failure => site.file(from, failure),
+        })?;
+        Ok(described.as_ref().and_then(statistics::of))
     }
 
     async fn prepare(&self, request: ScanRequest) -> Result<Arc<dyn Scan>> {

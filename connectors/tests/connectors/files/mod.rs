@@ -6,6 +6,7 @@ mod feed;
 mod formats;
 mod layout;
 mod pushdown;
+mod statistics;
 mod store;
 mod streams;
 
