@@ -3,16 +3,17 @@
 //! CSV columns get the narrowest type that gives back every sampled text's meaning: a number with a leading zero or more digits than
 //! a float holds is text, so that codes and long numbers survive.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, StringArray};
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use bytes::Buf;
-use datafusion::common::ColumnStatistics;
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::arrow::ArrowFormat;
 use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
 use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
 use object_store::{GetOptions, ObjectMeta, ObjectStore};
@@ -42,8 +43,8 @@ pub(super) struct Shape {
     pub(super) schema: SchemaRef,
     /// How many rows it has, where that costs nothing to know.
     pub(super) rows: Option<u64>,
-    /// What is known of each column's values; empty where nothing is.
-    pub(super) columns: Vec<ColumnStatistics>,
+    /// For each column whether Parquet's statistics that have its ends count its NULLs too: where they do not, DataFusion takes them to be none.
+    pub(super) nulls_counted: Vec<bool>,
 }
 
 /// The two formats of Arrow IPC.
@@ -77,18 +78,25 @@ pub(super) async fn shape(
 }
 
 async fn parquet(pinned: &Pinned, file: &Listed) -> Result<Shape, Failure> {
+    let (schema, metadata) = footer(pinned, &file.meta).await?;
+    let rows = u64::try_from(metadata.file_metadata().num_rows()).ok();
+    let chunks = metadata.row_groups().iter().flat_map(RowGroupMetaData::columns);
+    let uncounted: HashSet<&str> = chunks
+        .filter(|chunk| chunk.statistics().is_some_and(|known| known.null_count_opt().is_none()))
+        .filter_map(|chunk| chunk.column_path().parts().first().map(String::as_str))
+        .collect();
+    let nulls_counted = schema.fields().iter().map(|field| !uncounted.contains(field.name().as_str())).collect();
+    Ok(Shape { schema, rows, nulls_counted })
+}
+
+/// The columns of a Parquet file and its footer.
+pub(super) async fn footer(pinned: &Pinned, meta: &ObjectMeta) -> Result<(SchemaRef, Arc<ParquetMetaData>), Failure> {
     // The cache serves the two calls below; it lives no longer.
     let cache = RuntimeEnv::default().cache_manager.get_file_metadata_cache();
-    let footer = DFParquetMetadata::new(pinned, &file.meta)
-        .with_file_metadata_cache(Some(cache))
-        .with_coerce_int96(Some(INT96_UNIT));
+    let footer =
+        DFParquetMetadata::new(pinned, meta).with_file_metadata_cache(Some(cache)).with_coerce_int96(Some(INT96_UNIT));
     let schema = footer.fetch_schema().await?;
-    let metadata = footer.fetch_metadata().await?;
-    let rows = u64::try_from(metadata.file_metadata().num_rows()).ok();
-    let schema = Arc::new(schema);
-    // Values that a footer tells wrong, or not at all, cost a good plan and no more.
-    let known = DFParquetMetadata::statistics_from_parquet_metadata(&metadata, &schema);
-    Ok(Shape { schema, rows, columns: known.map(|known| known.column_statistics).unwrap_or_default() })
+    Ok((Arc::new(schema), footer.fetch_metadata().await?))
 }
 
 /// Which of the two Arrow IPC formats a file has.
@@ -118,7 +126,7 @@ async fn ipc(pinned: Arc<Pinned>, file: &Listed) -> Result<Shape, Failure> {
     let store: Arc<dyn ObjectStore> = pinned;
     let state = SessionContext::new().state();
     let schema = ArrowFormat.infer_schema(&state, &store, std::slice::from_ref(&file.meta)).await?;
-    Ok(Shape { schema, rows: None, columns: vec![] })
+    Ok(Shape { schema, rows: None, nulls_counted: vec![] })
 }
 
 async fn csv(config: &Config, pinned: Arc<Pinned>, file: &Listed) -> Result<Shape, Failure> {
@@ -148,7 +156,7 @@ async fn csv(config: &Config, pinned: Arc<Pinned>, file: &Listed) -> Result<Shap
     }
     let typed =
         schema.fields().iter().zip(guesses).map(|(field, guess)| Field::new(field.name(), guess.data_type(), true));
-    Ok(Shape { schema: Arc::new(Schema::new(typed.collect::<Vec<_>>())), rows: None, columns: vec![] })
+    Ok(Shape { schema: Arc::new(Schema::new(typed.collect::<Vec<_>>())), rows: None, nulls_counted: vec![] })
 }
 
 async fn csv_names(config: &Config, pinned: &Pinned, file: &Listed) -> Result<Vec<String>, Failure> {
@@ -181,7 +189,7 @@ async fn json(config: &Config, pinned: &Pinned, file: &Listed) -> Result<Shape, 
     // The decoder's own message quotes the row.
     let (schema, _) =
         inferred.map_err(|_| sentence("its rows are not one JSON object per line, each key of one kind"))?;
-    Ok(Shape { schema: Arc::new(Schema::new(ordered(schema.fields()))), rows: None, columns: vec![] })
+    Ok(Shape { schema: Arc::new(Schema::new(ordered(schema.fields()))), rows: None, nulls_counted: vec![] })
 }
 
 /// The first bytes of a file, until they hold so many lines, and whether that is all of it.

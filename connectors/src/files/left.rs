@@ -1,12 +1,17 @@
 //! What is left to be read of a Parquet file, while the query that reads it wants less and less.
 //!
-//! The threshold's condition becomes a dynamic filter of DataFusion's Parquet scan. Before each batch it is looked at again: the scan drops
-//! row groups that hold no such row by their statistics, and tests the rows of the others before it decodes their other columns.
+//! The threshold's condition becomes a dynamic filter of DataFusion's Parquet scan. Before each batch it is looked at again; what it says counts from the next row group
+//! on. The scan drops row groups that hold no such row by their statistics, and tests the rows of the others before it decodes their other columns.
+//! Since one row group may be all there is, the first rows are read by themselves.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::common::Result;
+use datafusion::datasource::physical_plan::parquet::{ParquetAccessPlan, RowGroupAccess};
+use datafusion::parquet::arrow::arrow_reader::{RowSelection, RowSelector};
+use datafusion::parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{Column, DynamicFilterPhysicalExpr, lit};
 use futures::stream::{self, StreamExt};
@@ -14,6 +19,9 @@ use headwater_source::{Expr, TableDef, Threshold};
 
 use super::read::Batches;
 use super::translate::Translator;
+
+/// So many rows are read before what is wanted of the others is looked at.
+const FIRST_ROWS: usize = 16_384;
 
 /// A threshold over one file.
 #[derive(Debug)]
@@ -76,6 +84,43 @@ impl Left {
             None => Ok(()),
         }
     }
+}
+
+/// In which parts the row groups of a range of a file are read, one after the other: the first rows, the rest of their row group, and the others. What is left
+/// out of the others while they are read is whole row groups, which DataFusion does not do where single rows were chosen.
+pub(super) fn parts(footer: &ParquetMetaData, range: Option<&Range<u64>>) -> Vec<ParquetAccessPlan> {
+    let groups = footer.row_groups();
+    // As DataFusion tells which row groups lie in a range.
+    let starts = |group: &RowGroupMetaData| {
+        let first = group.columns().first()?;
+        u64::try_from(first.dictionary_page_offset().unwrap_or_else(|| first.data_page_offset())).ok()
+    };
+    let is_read =
+        |group: &RowGroupMetaData| range.is_none_or(|range| starts(group).is_some_and(|at| range.contains(&at)));
+    let read: Vec<usize> = (0..groups.len()).filter(|index| is_read(&groups[*index])).collect();
+    let Some((first, others)) = read.split_first() else { return vec![] };
+    let of_group = |index: usize, access: RowGroupAccess| {
+        let mut plan = ParquetAccessPlan::new_none(groups.len());
+        plan.set(index, access);
+        plan
+    };
+    let rows = usize::try_from(groups[*first].num_rows()).unwrap_or_default();
+    let mut rest = ParquetAccessPlan::new_none(groups.len());
+    others.iter().for_each(|index| rest.scan(*index));
+    if rows <= FIRST_ROWS {
+        rest.scan(*first);
+        return vec![rest];
+    }
+    let after = rows - FIRST_ROWS;
+    let selection = |selectors: [RowSelector; 2]| RowGroupAccess::Selection(RowSelection::from(selectors.to_vec()));
+    let mut parts = vec![
+        of_group(*first, selection([RowSelector::select(FIRST_ROWS), RowSelector::skip(after)])),
+        of_group(*first, selection([RowSelector::skip(FIRST_ROWS), RowSelector::select(after)])),
+    ];
+    if !others.is_empty() {
+        parts.push(rest);
+    }
+    parts
 }
 
 /// Whether an expression reads no other columns.

@@ -205,11 +205,14 @@ impl Source for FilesSource {
         let from = table.path.last().map(String::as_str).unwrap_or_default();
         let site = self.site(from);
         let root = self.root().await.map_err(|failure| site.store(failure))?;
-        let described = self.describe(&root, from).await.map_err(|failure| match failure {
+        let failed = |failure| match failure {
             failure @ Failure::Store(_) => site.store(failure),
             failure => site.file(from, failure),
-        })?;
-        Ok(described.as_ref().and_then(statistics::of))
+        };
+        match self.describe(&root, from).await.map_err(failed)? {
+            Some(table) => statistics::of(Arc::clone(&root.store), &table).await.map_err(failed),
+            None => Ok(None),
+        }
     }
 
     async fn prepare(&self, request: ScanRequest) -> Result<Arc<dyn Scan>> {

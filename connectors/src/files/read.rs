@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use arrow::array::AsArray;
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::config::TableParquetOptions;
 use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::ParquetAccessPlan;
 use datafusion::datasource::physical_plan::{ArrowSource, FileScanConfigBuilder, FileSource, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::TaskContext;
@@ -31,19 +32,21 @@ use super::config::CsvDialect;
 use super::discover::Format;
 use super::error::Failure;
 use super::infer::{self, Framing};
-use super::left::{Left, reads_only};
+use super::left::{self, Left, reads_only};
 use super::pinned::Pinned;
 use super::table::Table;
 use super::text::{self, Decode};
 use super::translate::{Translator, conjuncts};
 
 /// A file or a part of one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Piece {
     /// The index of the file in the table's listing.
     pub(super) file: usize,
     /// The bytes to read; `None` for all.
     pub(super) range: Option<Range<u64>>,
+    /// Of Parquet the rows to read; `None` for all of the bytes'.
+    pub(super) rows: Option<ParquetAccessPlan>,
 }
 
 /// What is read of every file of a scan.
@@ -140,16 +143,14 @@ impl Reader {
         let format = self.table.listing.format;
         let schema = self.table.read_schema(piece.file);
         match format {
-            Format::Parquet => {
-                let usable = self.usable(piece.file, &schema);
-                let left = threshold.map(|threshold| Left::new(threshold, &self.request.table, &schema, usable));
-                let source = self.parquet(piece.file, &schema, left.as_ref())?;
-                let batches = self.scan(piece, pinned, &columns, source)?;
-                Ok(match left {
-                    Some(left) => left.reading(batches),
-                    None => batches,
-                })
-            }
+            Format::Parquet => match threshold {
+                Some(threshold) => {
+                    let usable = self.usable(piece.file, &schema);
+                    let left = Left::new(threshold, &self.request.table, &schema, usable);
+                    self.left(piece, pinned, &columns, left).await
+                }
+                None => self.scan(piece, pinned, &columns, self.parquet(piece.file, &schema, None)?),
+            },
             Format::Arrow => {
                 let source = match infer::framing(&pinned, &self.table.listing.files[piece.file].meta).await? {
                     Framing::File => ArrowSource::new_file_source(schema),
@@ -164,6 +165,24 @@ impl Reader {
                 self.text(piece, pinned, projected, all).await
             }
         }
+    }
+
+    /// A file of which less and less is wanted: its first rows before the others, so that they tell what is wanted of those.
+    async fn left(
+        &self,
+        piece: &Piece,
+        pinned: Arc<Pinned>,
+        columns: &[usize],
+        left: Left,
+    ) -> Result<Batches, Failure> {
+        let (_, footer) = infer::footer(&pinned, &self.table.listing.files[piece.file].meta).await?;
+        let source = self.parquet(piece.file, &self.table.read_schema(piece.file), Some(&left))?;
+        let mut parts = Vec::new();
+        for rows in left::parts(&footer, piece.range.as_ref()) {
+            let part = Piece { rows: Some(rows), ..piece.clone() };
+            parts.push(self.scan(&part, Arc::clone(&pinned), columns, Arc::clone(&source))?);
+        }
+        Ok(left.reading(stream::iter(parts).flatten().boxed()))
     }
 
     async fn text(
@@ -202,17 +221,26 @@ impl Reader {
 
     /// The columns by which Parquet may skip row groups and pages, and rows before they are the table's.
     ///
-    /// Only columns that the file stores as the table reads them, and no floats: Parquet's statistics leave NaN out, which
-    /// the engine orders above all numbers, and do not tell -0.0 from 0.0, as IN does.
+    /// Only columns that the file stores as the table reads them, whose NULLs are counted where their ends are told, and no floats: Parquet's statistics leave NaN
+    /// out, which the engine orders above all numbers, and do not tell -0.0 from 0.0, as IN does.
     fn usable(&self, file: usize, schema: &SchemaRef) -> Vec<bool> {
         let partitions = &self.table.listing.files[file].partitions;
         let usable = |column: &ColumnDef| {
             let stored = schema.field_with_name(&column.name).ok();
             let partition = partitions.iter().any(|(key, _)| *key == column.name);
             let float = matches!(column.data_type, DataType::Float32 | DataType::Float64);
-            !partition && !float && stored.is_some_and(|field| *field.data_type() == column.data_type)
+            let is_stored = |field: &Field| *field.data_type() == column.data_type;
+            let counts_nulls = |index: usize| self.table.shapes[file].nulls_counted.get(index) == Some(&true);
+            let index = schema.index_of(&column.name).ok();
+            !partition && !float && stored.is_some_and(is_stored) && index.is_some_and(counts_nulls)
         };
         self.request.table.columns.iter().map(usable).collect()
+    }
+
+    /// Whether rows can be left out of some file by this column of the request's table.
+    pub(super) fn leaves_out_by(&self, column: usize) -> bool {
+        self.table.listing.format == Format::Parquet
+            && (0..self.table.shapes.len()).any(|file| self.usable(file, &self.table.read_schema(file))[column])
     }
 
     /// The part of the filter by which Parquet may skip row groups and pages.
@@ -235,7 +263,9 @@ impl Reader {
         let runtime = RuntimeEnv::default();
         runtime.register_object_store(url.as_ref(), pinned);
         let mut file = PartitionedFile::new_from_meta(self.table.listing.files[piece.file].meta.clone());
-        if let Some(range) = &piece.range {
+        if let Some(rows) = &piece.rows {
+            file = file.with_extension(rows.clone());
+        } else if let Some(range) = &piece.range {
             // Sizes of files fit i64.
             file = file.with_range(range.start.cast_signed(), range.end.cast_signed());
         }

@@ -73,8 +73,8 @@ impl Scan for FilesScan {
         self.partitions.len()
     }
 
-    fn heeds_thresholds(&self) -> bool {
-        self.reader.table.listing.format == Format::Parquet
+    fn heeds_threshold_of(&self, column: usize) -> bool {
+        self.reader.leaves_out_by(column)
     }
 
     async fn open(&self, partition: usize) -> Result<BatchStream> {
@@ -201,7 +201,7 @@ fn split(config: &Config, table: &Table, files: &[usize], most: usize) -> Vec<Ve
                 room = share;
             }
             let whole = bytes == listed.meta.size;
-            let piece = Piece { file: *file, range: (!whole).then_some(range) };
+            let piece = Piece { file: *file, range: (!whole).then_some(range), rows: None };
             if let Some(partition) = partitions.last_mut() {
                 partition.push(piece);
             }

@@ -1,43 +1,76 @@
 //! What Parquet's footers tell of a table's rows, and the directories' names of its partitions.
 //!
-//! The footer counts rows and NULLs and has each column's least and greatest value. How many values a column has it seldom says; of numbers and days the span
-//! between the two ends is taken where there are at least as many rows, as for keys that count up. Other formats tell nothing.
+//! The footer counts rows and NULLs and has each column's least and greatest value. How many values a column has it seldom says; of integers, days and decimals the span
+//! between the two ends is taken where there are at least as many rows, as for keys that count up. Of very many files some are looked into. Other formats tell
+//! nothing.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use datafusion::common::ColumnStatistics as FileStatistics;
 use datafusion::common::stats::Precision;
+use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
+use futures::stream::{self, StreamExt, TryStreamExt};
 use headwater_source::{ColumnDef, ColumnStatistics, ScalarValue, TableStatistics};
+use object_store::{ObjectMeta, ObjectStore};
 
 use super::discover::Format;
+use super::error::Failure;
+use super::infer;
+use super::pinned::Pinned;
 use super::table::Table;
 
-/// What is known of a table; `None` where its format has no statistics.
-pub(super) fn of(table: &Table) -> Option<TableStatistics> {
-    if table.listing.format != Format::Parquet {
-        return None;
-    }
-    let rows = table.shapes.iter().map(|shape| shape.rows).sum::<Option<u64>>();
-    let columns = table.def.columns.iter().map(|column| match table.partitions.contains(&column.name) {
-        true => of_partition(table, &column.name, rows),
-        false => of_column(table, column, rows),
-    });
-    Some(TableStatistics { rows, columns: columns.collect(), ..TableStatistics::of(&table.def) })
+/// The most footers that are read for the statistics of a table.
+const FOOTERS_MAX: usize = 64;
+
+/// So many at a time.
+const FOOTERS_AT_ONCE: usize = 16;
+
+/// What is known of a file.
+struct Known {
+    rows: u64,
+    /// By the columns' names; empty where the footer tells nothing.
+    columns: Vec<(String, FileStatistics)>,
 }
 
-fn of_column(table: &Table, column: &ColumnDef, rows: Option<u64>) -> ColumnStatistics {
+/// What is known of a table; `None` where its format has no statistics.
+pub(super) async fn of(store: Arc<dyn ObjectStore>, table: &Table) -> Result<Option<TableStatistics>, Failure> {
+    if table.listing.format != Format::Parquet {
+        return Ok(None);
+    }
+    let rows = table.shapes.iter().map(|shape| shape.rows).sum::<Option<u64>>();
+    let step = table.listing.files.len().div_ceil(FOOTERS_MAX).max(1);
+    let chosen: Vec<ObjectMeta> = table.listing.files.iter().step_by(step).map(|file| file.meta.clone()).collect();
+    let looked = chosen.into_iter().map(|meta| look(Arc::clone(&store), meta));
+    let files: Vec<Known> = stream::iter(looked).buffered(FOOTERS_AT_ONCE).try_collect().await?;
+    let columns = table.def.columns.iter().map(|column| match table.partitions.contains(&column.name) {
+        true => of_partition(table, &column.name, rows),
+        false => of_column(&files, column, rows),
+    });
+    Ok(Some(TableStatistics { rows, columns: columns.collect(), ..TableStatistics::of(&table.def) }))
+}
+
+async fn look(store: Arc<dyn ObjectStore>, meta: ObjectMeta) -> Result<Known, Failure> {
+    let pinned = Pinned::new(store, meta.clone());
+    let (schema, footer) = infer::footer(&pinned, &meta).await?;
+    let known = DFParquetMetadata::statistics_from_parquet_metadata(&footer, &schema)?;
+    let names = schema.fields().iter().map(|field| field.name().clone());
+    let rows = u64::try_from(footer.file_metadata().num_rows()).unwrap_or_default();
+    Ok(Known { rows, columns: names.zip(known.column_statistics).collect() })
+}
+
+fn of_column(files: &[Known], column: &ColumnDef, rows: Option<u64>) -> ColumnStatistics {
+    let looked = files.iter().map(|file| file.rows).sum::<u64>();
     let mut nulls = Some(0);
     let mut bytes = Some(0);
     let mut ends: Option<(ScalarValue, ScalarValue)> = None;
     let mut all_ends = true;
     let mut counted = None;
-    for shape in &table.shapes {
-        let own = shape.rows.unwrap_or_default();
-        let Ok(index) = shape.schema.index_of(&column.name) else {
-            nulls = nulls.map(|nulls| nulls + own);
+    for file in files {
+        let Some((_, known)) = file.columns.iter().find(|(name, _)| *name == column.name) else {
+            nulls = nulls.map(|nulls| nulls + file.rows);
             continue;
         };
-        let Some(known) = shape.columns.get(index) else { return ColumnStatistics::default() };
         let own_nulls = number(&known.null_count);
         nulls = nulls.zip(own_nulls).map(|(nulls, own)| nulls + own);
         bytes = bytes.zip(number(&known.byte_size)).map(|(bytes, own)| bytes + own);
@@ -51,16 +84,17 @@ fn of_column(table: &Table, column: &ColumnDef, rows: Option<u64>) -> ColumnStat
                     }
                 });
             }
-            None => all_ends &= own_nulls == Some(own),
+            None => all_ends &= own_nulls == Some(file.rows),
         }
     }
     let ends = ends.filter(|_| all_ends);
-    let values = rows.zip(nulls).map(|(rows, nulls)| rows.saturating_sub(nulls));
+    let null_fraction = share(nulls, looked);
+    let values = rows.zip(null_fraction).map(|(rows, nulls)| (rows as f64 * (1.0 - nulls)).round() as u64);
     let spanned = ends.as_ref().and_then(|(min, max)| span(min, max)).filter(|span| Some(*span) <= values);
     ColumnStatistics {
         distinct: counted.max(spanned),
-        null_fraction: share(nulls, rows),
-        width_bytes: column.data_type.primitive_width().map(|bytes| bytes as f64).or_else(|| share(bytes, rows)),
+        null_fraction,
+        width_bytes: column.data_type.primitive_width().map(|bytes| bytes as f64).or_else(|| share(bytes, looked)),
         min: ends.as_ref().map(|(min, _)| min.clone()),
         max: ends.map(|(_, max)| max),
     }
@@ -80,7 +114,7 @@ fn of_partition(table: &Table, name: &str, rows: Option<u64>) -> ColumnStatistic
     let text = |value: &&str| ScalarValue::Utf8(Some((*value).to_owned()));
     ColumnStatistics {
         distinct: Some(values.len() as u64),
-        null_fraction: share(nulls, rows),
+        null_fraction: rows.and_then(|rows| share(nulls, rows)),
         width_bytes: Some(width),
         min: values.iter().min().map(text),
         max: values.iter().max().map(text),
@@ -120,6 +154,6 @@ fn number(known: &Precision<usize>) -> Option<u64> {
     known.get_value().map(|number| *number as u64)
 }
 
-fn share(of: Option<u64>, rows: Option<u64>) -> Option<f64> {
-    Some(of? as f64 / rows.filter(|rows| *rows > 0)? as f64)
+fn share(of: Option<u64>, rows: u64) -> Option<f64> {
+    (rows > 0).then_some(of? as f64 / rows as f64)
 }

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Schema};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::expressions::{
@@ -15,6 +15,8 @@ use datafusion::physical_expr::expressions::{
 };
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use headwater_source::{ColumnDef, CompareOp, Expr};
+
+use crate::subqueries::value_of;
 
 /// What a dynamic filter says of a scan's rows.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,12 +52,21 @@ impl Reach {
 /// Reads a dynamic filter over rows whose columns are those of `columns` at the places of `projection`.
 pub(crate) fn key_filter(filter: &Arc<dyn PhysicalExpr>, columns: &[ColumnDef], projection: &[usize]) -> KeyFilter {
     let places: Vec<Option<usize>> = projection.iter().copied().map(Some).collect();
-    filter_of(filter, columns, &places)
+    Reader { columns, places: &places, of: Teller::Join }.read(filter)
 }
 
-/// The same over rows of which some are not of `columns`: those have no place.
-pub(crate) fn filter_of(filter: &Arc<dyn PhysicalExpr>, columns: &[ColumnDef], places: &[Option<usize>]) -> KeyFilter {
-    Reader { columns, places }.read(filter)
+/// Reads the filter of a sort, or a condition on subqueries' values, over rows of which not all columns are of `columns`: the others have no place.
+pub(crate) fn row_filter(filter: &Arc<dyn PhysicalExpr>, columns: &[ColumnDef], places: &[Option<usize>]) -> KeyFilter {
+    Reader { columns, places, of: Teller::Row }.read(filter)
+}
+
+/// Which of `columns` a sort's key is, if its filter can say anything of it.
+pub(crate) fn order_column(
+    key: &Arc<dyn PhysicalExpr>,
+    columns: &[ColumnDef],
+    places: &[Option<usize>],
+) -> Option<usize> {
+    Reader { columns, places, of: Teller::Row }.column(key)
 }
 
 /// How many key values a filter holds.
@@ -86,6 +97,16 @@ pub(crate) fn range_of_keys(filter: Expr) -> Expr {
 struct Reader<'a> {
     columns: &'a [ColumnDef],
     places: &'a [Option<usize>],
+    of: Teller,
+}
+
+/// Whose filter is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Teller {
+    /// It says which keys there are. Where NULL is one of them it says nothing: its list is weighed, and found by an index, as a list of values alone.
+    Join,
+    /// It says which rows there are, or may still be wanted.
+    Row,
 }
 
 impl Reader<'_> {
@@ -108,37 +129,47 @@ impl Reader<'_> {
         if let Some(list) = filter.downcast_ref::<InListExpr>() {
             return self.in_list(list);
         }
-        if let Some(is_null) = filter.downcast_ref::<IsNullExpr>() {
-            return self.nullness(is_null.arg(), Expr::IsNull);
+        match self.of {
+            Teller::Join => KeyFilter::Nothing,
+            Teller::Row => self.nullness(filter),
         }
-        if let Some(is_not_null) = filter.downcast_ref::<IsNotNullExpr>() {
-            return self.nullness(is_not_null.arg(), Expr::IsNotNull);
-        }
-        KeyFilter::Nothing
     }
 
-    fn nullness(&self, tested: &Arc<dyn PhysicalExpr>, test: fn(Box<Expr>) -> Expr) -> KeyFilter {
-        match self.column(tested) {
-            Some(index) => KeyFilter::Rows(test(Box::new(Expr::Column(index))), Reach::Weaker),
-            None => KeyFilter::Nothing,
-        }
+    fn nullness(&self, filter: &Arc<dyn PhysicalExpr>) -> KeyFilter {
+        let is_null = filter.downcast_ref::<IsNullExpr>().map(IsNullExpr::arg);
+        let is_not_null = filter.downcast_ref::<IsNotNullExpr>().map(IsNotNullExpr::arg);
+        let column = |tested| self.column(tested).map(|index| Box::new(Expr::Column(index)));
+        let test =
+            is_null.and_then(column).map(Expr::IsNull).or_else(|| is_not_null.and_then(column).map(Expr::IsNotNull));
+        test.map_or(KeyFilter::Nothing, |test| KeyFilter::Rows(test, Reach::Weaker))
     }
 
     fn binary(&self, binary: &BinaryExpr) -> KeyFilter {
         match binary.op() {
             Operator::And => both(self.read(binary.left()), self.read(binary.right())),
             Operator::Or => either(self.read(binary.left()), self.read(binary.right())),
+            _ if self.of == Teller::Row => self.comparison(binary),
             Operator::GtEq => self.bound(CompareOp::GreaterOrEqual, binary),
             Operator::LtEq => self.bound(CompareOp::LessOrEqual, binary),
+            _ => KeyFilter::Nothing,
+        }
+    }
+
+    fn comparison(&self, binary: &BinaryExpr) -> KeyFilter {
+        let is_turned = self.column(binary.left()).is_none();
+        let (column, value) = if is_turned { (binary.right(), binary.left()) } else { (binary.left(), binary.right()) };
+        let op = match if is_turned { binary.op().swap() } else { Some(*binary.op()) } {
+            Some(Operator::Gt) => CompareOp::Greater,
+            Some(Operator::GtEq) => CompareOp::GreaterOrEqual,
+            Some(Operator::Lt) => CompareOp::Less,
+            Some(Operator::LtEq) => CompareOp::LessOrEqual,
+            Some(Operator::Eq) => CompareOp::Equal,
+            _ => return KeyFilter::Nothing,
+        };
+        match (self.column(column), literal(value).or_else(|| value_of(value))) {
             // Nothing compares to NULL.
-            Operator::Gt | Operator::Lt | Operator::Eq
-                if literal(binary.right()).is_some_and(|value| value.is_null()) =>
-            {
-                KeyFilter::NoRow
-            }
-            Operator::Gt => self.bound(CompareOp::Greater, binary),
-            Operator::Lt => self.bound(CompareOp::Less, binary),
-            Operator::Eq => self.bound(CompareOp::Equal, binary),
+            (Some(_), Some(value)) if value.is_null() => KeyFilter::NoRow,
+            (Some(index), Some(value)) => self.bounded(op, index, &value),
             _ => KeyFilter::Nothing,
         }
     }
@@ -151,9 +182,13 @@ impl Reader<'_> {
     }
 
     fn bound(&self, op: CompareOp, binary: &BinaryExpr) -> KeyFilter {
-        let Some((index, value)) = self.column(binary.left()).zip(literal(binary.right())) else {
-            return KeyFilter::Nothing;
-        };
+        match self.column(binary.left()).zip(literal(binary.right())) {
+            Some((index, value)) => self.bounded(op, index, &value),
+            None => KeyFilter::Nothing,
+        }
+    }
+
+    fn bounded(&self, op: CompareOp, index: usize, value: &ScalarValue) -> KeyFilter {
         match value.cast_to(&self.columns[index].data_type) {
             Ok(value) if !value.is_null() => {
                 KeyFilter::Rows(Expr::compare(op, Expr::Column(index), Expr::Literal(value)), Reach::Weaker)
@@ -294,6 +329,16 @@ fn field(value: &ScalarValue, position: usize) -> Option<ScalarValue> {
     }
 }
 
+/// The column behind an expression over these columns: itself, or a cast of an integer to a wider integer, of which what is said holds of the column too.
+pub(crate) fn column_behind(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Option<usize> {
+    if let Some(column) = expr.downcast_ref::<Column>() {
+        return Some(column.index());
+    }
+    let cast = expr.downcast_ref::<CastExpr>()?;
+    let index = column_behind(cast.expr(), schema)?;
+    widens(schema.field(index).data_type(), cast.cast_type()).then_some(index)
+}
+
 /// Whether every value of one integer type is a value of the other.
 fn widens(from: &DataType, to: &DataType) -> bool {
     let (Some((from_bits, from_signed)), Some((to_bits, to_signed))) = (integer(from), integer(to)) else {
@@ -322,7 +367,7 @@ fn integer(data_type: &DataType) -> Option<(u8, bool)> {
 
 #[cfg(test)]
 mod tests {
-    use arrow::datatypes::{Field, Schema};
+    use arrow::datatypes::Field;
     use datafusion::physical_expr::expressions::{col, in_list, lit};
     use headwater_source::{TableDef, ValueClass};
 

@@ -34,7 +34,7 @@ use tokio::sync::OnceCell;
 use tracing::debug;
 
 use crate::connections::{ConnectionsOn, On};
-use crate::keys::{KeyFilter, key_filter};
+use crate::keys::{KeyFilter, key_filter, order_column, row_filter};
 use crate::narrow::{BoundKeys, Narrowed, Planned};
 use crate::once::ReadOnce;
 use crate::reading::{BYTES, ELAPSED, Meter, Opening, ROWS, Reading, STATEMENTS};
@@ -55,6 +55,8 @@ pub struct RemoteScanExec {
     notes: Vec<String>,
     /// What the joins above will say of the keys that can match.
     joins: Vec<Arc<dyn PhysicalExpr>>,
+    /// Filters above by values of subqueries.
+    conditions: Vec<Condition>,
     /// What a sort above leaves to be read.
     threshold: Option<Arc<SortThreshold>>,
     /// The scan that is really run, once the keys are known.
@@ -67,6 +69,14 @@ pub struct RemoteScanExec {
     metrics: ExecutionPlanMetricsSet,
 }
 
+/// A filter above, which stays there too.
+#[derive(Debug, Clone)]
+struct Condition {
+    filter: Arc<dyn PhysicalExpr>,
+    /// Which of [`Asked::columns`] each of its columns is.
+    places: Vec<Option<usize>>,
+}
+
 impl RemoteScanExec {
     /// How long a scan waits for the keys of a join's other side before it reads without them. A build side that takes longer costs
     /// more than the rows that the keys would have saved.
@@ -76,6 +86,12 @@ impl RemoteScanExec {
         let schema = planned.asked.schema();
         let mut statistics = Statistics::new_unknown(&schema);
         statistics.num_rows = Precision::Inexact(planned.rows.ceil() as usize);
+        // How many rows a join makes, and so which side the next one holds, is told by how many values its keys have.
+        for (column, position) in statistics.column_statistics.iter_mut().zip(planned.asked.positions()) {
+            if let Some(distinct) = planned.distinct(position) {
+                column.distinct_count = Precision::Inexact(distinct.min(planned.rows).ceil() as usize);
+            }
+        }
         let properties = PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(&schema)),
             Partitioning::UnknownPartitioning(planned.scan.partitions()),
@@ -90,6 +106,7 @@ impl RemoteScanExec {
             statistics: Arc::new(statistics),
             notes,
             joins: vec![],
+            conditions: vec![],
             threshold: None,
             narrowed: Arc::default(),
             snapshot: Arc::default(),
@@ -177,6 +194,13 @@ impl RemoteScanExec {
                 KeyFilter::Nothing => {}
             }
         }
+        for Condition { filter, places } in &self.conditions {
+            match row_filter(filter, self.planned.asked.columns(), places) {
+                KeyFilter::NoRow => return Ok(Narrowed::Empty),
+                KeyFilter::Rows(filter, reach) => filters.push((filter, reach)),
+                KeyFilter::Nothing => {}
+            }
+        }
         self.planned.narrowed_by(filters).await
     }
 
@@ -198,7 +222,12 @@ impl RemoteScanExec {
 
     /// Whether the scan reads all of its statement's rows, whatever is told it.
     pub(crate) fn reads_all(&self) -> bool {
-        self.joins.is_empty() && self.planned.bound.is_none() && self.threshold.is_none()
+        !self.is_told_values() && self.threshold.is_none()
+    }
+
+    /// Whether its statement depends on values that come at run time.
+    fn is_told_values(&self) -> bool {
+        !self.joins.is_empty() || !self.conditions.is_empty() || self.planned.bound.is_some()
     }
 
     /// How many rows are guessed to come.
@@ -273,6 +302,7 @@ impl RemoteScanExec {
         Self {
             planned: Planned { bound, ..self.planned.clone() },
             joins: vec![],
+            conditions: vec![],
             threshold: None,
             narrowed: Arc::default(),
             snapshot: Arc::default(),
@@ -290,20 +320,46 @@ impl RemoteScanExec {
 
     /// The same as a scan that takes no keys and reads all rows.
     fn unnarrowed(&self) -> Self {
-        Self { joins: vec![], threshold: None, narrowed: Arc::default(), ..self.clone() }
+        Self { joins: vec![], conditions: vec![], threshold: None, narrowed: Arc::default(), ..self.clone() }
     }
 
-    /// The scan with what a sort above tells of its own input's columns, which are the scan's at these places; `None` where it would not look at it.
-    pub(crate) fn with_threshold(&self, filter: &Arc<dyn PhysicalExpr>, places: &[Option<usize>]) -> Option<Self> {
-        let Planned { asked, scan, pushes, .. } = &self.planned;
+    /// The scan with what a sort above tells of its own input's columns, which are the scan's at these places; `None` where it would make nothing of it.
+    pub(crate) fn with_threshold(
+        &self,
+        filter: &Arc<dyn PhysicalExpr>,
+        first_key: &Arc<dyn PhysicalExpr>,
+        places: &[Option<usize>],
+    ) -> Option<Self> {
+        let places = self.places_asked(places)?;
+        let columns = self.planned.asked.columns();
+        let first = order_column(first_key, columns, &places)?;
+        let threshold = || SortThreshold::new(Arc::clone(filter), places, columns.to_vec());
+        let heeds = self.planned.scan.heeds_threshold_of(first);
+        heeds.then(|| Self { threshold: Some(Arc::new(threshold())), ..self.clone() })
+    }
+
+    /// The scan with a filter above by values of subqueries; `None` where nothing may be left out of it.
+    pub(crate) fn with_condition(&self, filter: &Arc<dyn PhysicalExpr>, places: &[Option<usize>]) -> Option<Self> {
+        let places = self.places_asked(places)?;
+        if self.planned.bound.is_some() {
+            return None;
+        }
+        let mut scan = self.clone();
+        scan.conditions.push(Condition { filter: Arc::clone(filter), places });
+        scan.planned.cut = None;
+        scan.narrowed = Arc::default();
+        Some(scan)
+    }
+
+    /// Which of [`Asked::columns`] the scan's columns at these places are, where rows may be left out.
+    fn places_asked(&self, places: &[Option<usize>]) -> Option<Vec<Option<usize>>> {
+        let Planned { asked, pushes, .. } = &self.planned;
         // Of the first rows of a table, which the source chooses, none may be missing.
-        if asked.is_cut() || *pushes != Pushdown::On || !scan.heeds_thresholds() {
+        if asked.is_cut() || *pushes != Pushdown::On {
             return None;
         }
         let positions = asked.positions();
-        let places = places.iter().map(|place| place.and_then(|place| positions.get(place).copied())).collect();
-        let threshold = SortThreshold::new(Arc::clone(filter), places, asked.columns().to_vec());
-        Some(Self { threshold: Some(Arc::new(threshold)), ..self.clone() })
+        Some(places.iter().map(|place| place.and_then(|place| positions.get(place).copied())).collect())
     }
 
     /// Lets the scan read the state that other statements of its query read.
@@ -489,9 +545,10 @@ impl DisplayAs for RemoteScanExec {
         if scan.partitions() > 1 {
             write!(f, ", partitions={}", scan.partitions())?;
         }
-        match (self.narrowed.get(), self.joins.is_empty() && bound.is_none()) {
+        match (self.narrowed.get(), !self.is_told_values()) {
             (_, true) => {}
             (None, false) if bound.is_some() => write!(f, ", keys=[from the side read first, at run time]")?,
+            (None, false) if self.joins.is_empty() => write!(f, ", keys=[from a subquery, at run time]")?,
             (None, false) => write!(f, ", keys=[from the join above, at run time]")?,
             (Some(Narrowed::Empty), false) => write!(f, ", keys=[none came: not asked]")?,
             (Some(Narrowed::To { scan, keys }), false) => write!(f, ", keys=[{keys} bound: {}]", scan.statement())?,

@@ -6,8 +6,8 @@ use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::optimizer::OptimizerRule;
 use datafusion::prelude::SessionConfig;
 use headwater_federation::{
-    CATALOG, Federation, FirstRows, JoinOrder, LeaveDraft, SEARCH_PATH_SCHEMA, SemiJoinRows, Settings, ThroughBarriers,
-    TopN, UnambiguousKeys, UncoupledJoins, YieldingJoins,
+    CATALOG, Federation, FirstRows, JoinOrder, LeaveDraft, SEARCH_PATH_SCHEMA, SemiJoinRows, Settings, SubqueryValues,
+    ThroughBarriers, TopN, UnambiguousKeys, UncoupledJoins, YieldingJoins,
 };
 use headwater_rules::mended_optimizer_rules;
 use parking_lot::Mutex;
@@ -38,6 +38,7 @@ impl Template {
             .with_physical_optimizer_rule(Arc::new(UnambiguousKeys))
             .with_physical_optimizer_rule(Arc::new(UncoupledJoins))
             .with_physical_optimizer_rule(Arc::new(FirstRows))
+            .with_physical_optimizer_rule(Arc::new(SubqueryValues))
             .with_physical_optimizer_rule(Arc::new(YieldingJoins))
             .build();
         Self { state, begun: Mutex::default(), governor, drafts: Arc::default() }

@@ -21,7 +21,7 @@ pub use correlated::UnambiguousSubqueries;
 pub use sameness::{HideSameness, UnlikeRowsExec};
 pub use sorted::SortedInputs;
 pub use top_groups::ExactTopGroups;
-pub use truth::TruthsAsCases;
+pub use truth::TruthsAsNulls;
 
 /// DataFusion's rules, mended.
 pub fn mended_optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
@@ -36,7 +36,7 @@ pub fn mended_optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     }
     let pushes = Arc::new(PushFilters::default());
     rules.iter_mut().filter(|rule| rule.name() == pushes.name()).for_each(|rule| *rule = Arc::clone(&pushes) as _);
-    rules.push(Arc::new(TruthsAsCases));
+    rules.push(Arc::new(TruthsAsNulls));
     rules
 }
 
@@ -80,7 +80,7 @@ mod tests {
             assert!(names.windows(2).any(|two| two == pair), "{pair:?} in {names:?}");
         }
         assert_eq!(names.iter().filter(|name| *name == "push_down_filter").count(), 1, "{names:?}");
-        assert_eq!(names.last().map(String::as_str), Some("headwater_truths_as_cases"));
+        assert_eq!(names.last().map(String::as_str), Some("headwater_truths_as_nulls"));
         assert_eq!(names.len(), Optimizer::new().rules.len() + 3);
     }
 

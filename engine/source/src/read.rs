@@ -35,7 +35,7 @@ pub struct ReadContext {
     pub query: Option<QueryId>,
     /// The state to read.
     pub snapshot: Option<Snapshot>,
-    /// Which rows are still wanted. Only where [`Scan::heeds_thresholds`](crate::Scan::heeds_thresholds) says that the scan looks at it.
+    /// Which rows are still wanted. Only where [`Scan::heeds_threshold_of`](crate::Scan::heeds_threshold_of) says that the scan looks at it.
     pub threshold: Option<Arc<dyn Threshold>>,
 }
 

@@ -93,8 +93,9 @@ pub trait Scan: Debug + Send + Sync {
         true
     }
 
-    /// Whether reading leaves out rows that [`ReadContext::threshold`] no longer wants. Saying no costs nothing but the rows.
-    fn heeds_thresholds(&self) -> bool {
+    /// Whether reading leaves out rows that [`ReadContext::threshold`] no longer wants, where its order is by this column of the request's table
+    /// first. Saying no costs nothing but the rows.
+    fn heeds_threshold_of(&self, _column: usize) -> bool {
         false
     }
 

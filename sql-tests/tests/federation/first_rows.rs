@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Decimal128Array, Float64Array, Int32Array, Int64Array, StringArray};
+use arrow::array::{
+    ArrayRef, Decimal128Array, DictionaryArray, Float64Array, Int32Array, Int64Array, StringArray,
+    TimestampMicrosecondArray,
+};
+use arrow::datatypes::Int32Type;
 use arrow::record_batch::RecordBatch;
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::file::properties::WriterProperties;
@@ -60,9 +64,13 @@ impl Shop {
     /// Asserts that the answer is right with pushdown and without; how many rows of the file were read with it.
     async fn read(&self, query: &str) -> u64 {
         let right = self.reference.ask(query).await.unwrap();
+        // From the third time on a statement runs from a draft.
         for pushdown in [Pushdown::On, Pushdown::Off] {
-            let found = ask(&session(&self.engine, pushdown).await, query).await.unwrap();
-            assert_eq!(found.rows, right.rows, "{query}\npushdown {pushdown:?}");
+            let session = session(&self.engine, pushdown).await;
+            for time in 1..=4 {
+                let found = ask(&session, query).await.unwrap();
+                assert_eq!(found.rows, right.rows, "{query}\npushdown {pushdown:?}, asked for the {time}. time");
+            }
         }
         let answer = self.engine.sql(query).await.unwrap();
         let log = answer.remote_statements();
@@ -79,7 +87,7 @@ async fn rows_beyond_the_first_of_an_order_are_not_read_from_parquet() {
         "SELECT * FROM files.orders ORDER BY price, id LIMIT 10",
         "SELECT * FROM files.orders ORDER BY price NULLS FIRST, id DESC LIMIT 10",
         "SELECT * FROM files.orders ORDER BY note, id LIMIT 5 OFFSET 5",
-        "SELECT id, note FROM files.orders ORDER BY day LIMIT 0",
+        "SELECT id, note FROM files.orders ORDER BY day, id LIMIT 5",
         // A key that may not be tested in the file is left out of the condition.
         "SELECT id, note FROM files.orders ORDER BY price DESC NULLS LAST, weight LIMIT 10",
         "SELECT id, note FROM files.orders WHERE weight > 100 AND note LIKE '%1%' ORDER BY price DESC NULLS LAST, id LIMIT 10",
@@ -99,22 +107,87 @@ async fn rows_beyond_the_first_of_an_order_are_not_read_from_parquet() {
     }
 }
 
-/// Where a row that is left out would change what becomes of others, or where all rows are needed to know the first, all are read.
+/// Where a row that is left out would change what becomes of others, where all rows are needed to know the first, and by what a file cannot be tested, all are read.
 #[tokio::test]
 async fn first_rows_that_depend_on_others_are_read_in_full() {
     let shop = Shop::new().await;
     for query in [
-        "SELECT c.id, o.price FROM pg.customers c LEFT JOIN files.orders o ON o.customer = c.id AND o.price > 99 \
-            ORDER BY o.price NULLS FIRST, c.id LIMIT 10",
+        "SELECT c.id, o.price FROM pg.customers c LEFT JOIN files.orders o ON o.customer = c.id \
+            ORDER BY o.price NULLS FIRST, c.id, o.id LIMIT 10",
         "SELECT c.id, o.price FROM pg.customers c FULL JOIN files.orders o ON o.customer = c.id \
             ORDER BY o.price NULLS LAST, c.id, o.id LIMIT 10",
         "SELECT price, count(*) AS many FROM files.orders GROUP BY price ORDER BY many DESC, price LIMIT 10",
         "SELECT max(day) AS day, price FROM files.orders GROUP BY price ORDER BY price DESC NULLS LAST LIMIT 3",
         "SELECT id, row_number() OVER (ORDER BY id) AS place FROM files.orders ORDER BY id DESC LIMIT 3",
-        "SELECT id, price FROM (SELECT id, price FROM files.orders ORDER BY id LIMIT 50) o ORDER BY price DESC NULLS LAST, id LIMIT 3",
         "SELECT id FROM files.orders ORDER BY price * 2 DESC NULLS LAST, id LIMIT 3",
         "SELECT id FROM files.orders ORDER BY weight DESC, id LIMIT 3",
     ] {
-        shop.read(query).await;
+        // A join's keys may leave some out.
+        let read = shop.read(query).await;
+        assert!(read > ROWS as u64 * 8 / 10, "{query}: {read} rows of {ROWS}");
+        let plan = rows(&shop.engine, &format!("EXPLAIN {query}")).await;
+        assert!(!plan.texts().concat().join("\n").contains("skips="), "{query}: {plan:?}");
+    }
+    // The inner order is by its own rows.
+    shop.read(
+        "SELECT id, price FROM (SELECT id, price FROM files.orders ORDER BY id LIMIT 50) o \
+         ORDER BY price DESC NULLS LAST, id LIMIT 3",
+    )
+    .await;
+}
+
+/// Files of one row group each, of which one has another layout of a column and lacks one, in directories that are a column.
+#[tokio::test]
+async fn first_rows_of_unlike_files_are_the_first_of_all() {
+    const EACH: i64 = 60_000;
+    let services = Services::new().with_files("files");
+    for (region, first) in [("eu", 0), ("us", EACH)] {
+        let ids = || first..first + EACH;
+        let mixed = |id: i64| id * 7919 % (2 * EACH);
+        let id: ArrayRef = Arc::new(ids().map(Some).collect::<Int64Array>());
+        let at = ids().map(|id| (mixed(id) % 9 != 0).then(|| mixed(id) * 1_000_000));
+        let at: ArrayRef = Arc::new(at.collect::<TimestampMicrosecondArray>().with_timezone("UTC"));
+        let kinds: Vec<String> = ids().map(|id| format!("kind {:05}", mixed(id) % 1000)).collect();
+        let kinds = kinds.iter().map(|kind| Some(kind.as_str()));
+        let mut columns: Vec<(&str, ArrayRef, bool)> = vec![("id", id, false), ("at", at, true)];
+        if region == "eu" {
+            columns.push(("kind", Arc::new(kinds.collect::<DictionaryArray<Int32Type>>()), true));
+            columns.push(("n", Arc::new(ids().map(|id| i32::try_from(mixed(id)).ok()).collect::<Int32Array>()), true));
+        } else {
+            columns.push(("kind", Arc::new(kinds.collect::<StringArray>()), true));
+        }
+        let batch = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
+        let directory = services.folder("files").join(format!("events/region={region}"));
+        std::fs::create_dir_all(&directory).unwrap();
+        let file = std::fs::File::create(directory.join("part.parquet")).unwrap();
+        let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+    }
+    let engine = services.engine().await;
+    let reference = Reference::copy(&engine, &["files.events"]).await;
+    for (order, most) in [
+        ("at DESC NULLS LAST, id", EACH),
+        ("at NULLS FIRST, id", EACH),
+        ("at, id DESC", EACH),
+        ("kind, id", EACH),
+        ("kind DESC, n DESC, id", EACH),
+        ("id", EACH),
+        ("n DESC NULLS LAST, id", 2 * EACH),
+        ("n NULLS FIRST, id", 2 * EACH),
+        ("region DESC, at, id", 2 * EACH),
+        ("region, n, id", 2 * EACH),
+    ] {
+        let query = format!("SELECT id, region, kind, n FROM files.events ORDER BY {order} LIMIT 20");
+        let right = reference.ask(&query).await.unwrap();
+        let answer = engine.sql(&query).await.unwrap();
+        let log = answer.remote_statements();
+        answer.collect().await.unwrap();
+        let read: u64 = log.statements().iter().map(|statement| statement.rows).sum();
+        assert!(read <= most as u64, "{query}: {read} rows");
+        for pushdown in [Pushdown::On, Pushdown::Off] {
+            let found = ask(&session(&engine, pushdown).await, &query).await.unwrap();
+            assert_eq!(found.rows, right.rows, "{query}\npushdown {pushdown:?}");
+        }
     }
 }

@@ -85,6 +85,50 @@ const QUERIES: &[(u64, &str)] = &[
     ),
 ];
 
+/// Conditions on the values of subqueries over the other database, each with the most rows that it may ship.
+const SUBQUERIES: &[(u64, &str)] = &[
+    // The subquery is joined in the order that ships least, too.
+    (
+        80,
+        "SELECT id, name FROM crm.customers WHERE id = (SELECT min(c.id) FROM shop.orders o JOIN crm.visits v \
+         ON v.customer = o.customer JOIN crm.customers c ON v.customer = c.id WHERE c.country = 'c70')",
+    ),
+    (2, "SELECT id, price FROM shop.orders WHERE id = (SELECT max(id) FROM crm.visits)"),
+    (202, "SELECT count(*) AS n FROM shop.orders WHERE id > (SELECT max(id) * 99 FROM crm.visits)"),
+    (5, "SELECT id FROM shop.orders WHERE (SELECT min(id) FROM crm.customers) + 3 >= id"),
+    (3, "SELECT id FROM shop.orders WHERE id = (SELECT max(id) FROM crm.visits) OR id = 5"),
+    (
+        3,
+        "SELECT id FROM shop.orders WHERE status = 's3' AND id BETWEEN (SELECT min(id) FROM crm.visits) + 2 AND (SELECT min(id) FROM crm.customers) + 3",
+    ),
+    // NULL, and a value beyond the column's own range.
+    (1, "SELECT id FROM shop.orders WHERE id = (SELECT max(id) FROM crm.customers WHERE country = 'nowhere')"),
+    (
+        1,
+        "SELECT id FROM shop.orders WHERE id >= (SELECT max(id) FROM crm.customers WHERE country = 'nowhere') AND price > 1",
+    ),
+    (20_001, "SELECT count(*) AS n FROM shop.orders WHERE id < (SELECT max(id) * 10000000000 FROM crm.customers)"),
+    // Of a side of a join. The other side is read as if there was no such condition.
+    (
+        2_010,
+        "SELECT o.id, c.name FROM shop.orders o JOIN crm.customers c ON o.customer = c.id WHERE o.id < (SELECT min(id) + 7 FROM crm.visits)",
+    ),
+    (
+        210,
+        "SELECT o.id, v.page FROM shop.orders o LEFT JOIN crm.visits v ON o.id = v.id WHERE o.id <= (SELECT min(id) + 3 FROM crm.customers)",
+    ),
+    // The side that may be NULL, and what is cut before it is filtered: only the answer counts.
+    (
+        20_500,
+        "SELECT v.id, o.price FROM crm.visits v LEFT JOIN shop.orders o ON o.id = v.id WHERE coalesce(o.id, 1) <= (SELECT min(id) + 3 FROM crm.customers)",
+    ),
+    (
+        51,
+        "SELECT id FROM (SELECT id FROM shop.orders ORDER BY id DESC LIMIT 50) AS o WHERE id < (SELECT max(id) FROM crm.visits) + 19790",
+    ),
+    (4, "SELECT id FROM shop.orders WHERE id < (SELECT min(id) + 3 FROM crm.visits) ORDER BY price LIMIT 1"),
+];
+
 /// Estimates that are wrong, and joins that only look alike: only the answer counts.
 const SURPRISES: &[&str] = &[
     // One customer visited twice, and one visit has none.
@@ -129,7 +173,7 @@ async fn shop() -> Shop {
 async fn question_over_two_databases_ships_what_its_answer_needs() {
     let shop = shop().await;
     let mut wrong = Vec::new();
-    for (most, query) in QUERIES {
+    for (most, query) in QUERIES.iter().chain(SUBQUERIES) {
         shop.reference.agrees(&shop.engine, query).await.unwrap();
         let answer = shop.engine.sql(query).await.unwrap();
         let log = answer.remote_statements();
@@ -166,6 +210,7 @@ async fn runs_of_one_draft_hand_over_keys_of_their_own() {
             .iter()
             .map(|(_, query)| (query, !query.contains("LIMIT")))
             .chain(SURPRISES.iter().map(|query| (query, false)))
+            .chain(SUBQUERIES.iter().map(|(_, query)| (query, false)))
     {
         let alone = shop.engine.session();
         // A session that the program has got at shares no drafts.

@@ -38,7 +38,7 @@ impl OptimizerRule for JoinOrder {
     }
 
     fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        reorder(plan)
+        reorder_all(plan)
     }
 }
 
@@ -84,6 +84,11 @@ struct Condition {
 
 /// The fewest inputs that have more than one order.
 const INPUTS_MIN: usize = 3;
+
+/// The plan and the subqueries of its expressions, which are plans of their own where they are not joined.
+fn reorder_all(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    reorder(plan)?.transform_data(|plan| plan.transform_down(|node| node.map_subqueries(reorder_all)))
+}
 
 fn reorder(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let plan = match plan {

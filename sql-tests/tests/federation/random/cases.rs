@@ -374,6 +374,11 @@ async fn truth_of_a_condition_is_grouped_by() {
         for query in [
             format!("SELECT DISTINCT x {truth} AS b FROM pg.t"),
             format!("SELECT b, count(*) AS n FROM (SELECT x {truth} AS b FROM pg.t) AS t GROUP BY b"),
+            format!("SELECT x {truth} AS b, count(DISTINCT y) AS n FROM pg.t GROUP BY x {truth}"),
+            format!(
+                "SELECT b, max(n) AS n FROM (SELECT x {truth} AS b, y, count(*) AS n FROM pg.t GROUP BY 1, 2) AS t GROUP BY b"
+            ),
+            format!("SELECT y, count(*) OVER (PARTITION BY x {truth}) AS n FROM pg.t UNION SELECT 1, 1"),
             format!("SELECT max(CASE WHEN b THEN 1 END) AS n FROM (SELECT (x AND y > 1) {truth} AS b FROM pg.t) AS t"),
         ] {
             agree(&services, &["pg.t"], &[], &query).await;

@@ -205,7 +205,12 @@ impl Attempt<'_> {
     fn over_rows(&self, call: &AggregateFunction) -> Found<Expr> {
         let mut call = call.clone();
         let read = |part: &Expr| self.held_of_rows(part);
-        call.params.args = call.params.args.iter().map(read).collect::<Found<_>>()?;
+        // An aggregate may tell zeros apart by itself, as min and count(DISTINCT) do.
+        let value = |part: &Expr| match self.held_as(part)? {
+            held if self.view.group.is_some() && self.reads_floats(&held) => Err(has_one_group_of_zeros(part)),
+            held => Ok(held),
+        };
+        call.params.args = call.params.args.iter().map(value).collect::<Found<_>>()?;
         if let Some(filter) = call.params.filter.take() {
             call.params.filter = Some(Box::new(read(&filter)?));
         }
@@ -266,7 +271,7 @@ impl Attempt<'_> {
     fn held_of_rows(&self, expression: &Expr) -> Found<Expr> {
         let held = self.held_as(expression)?;
         match self.view.group.is_some() && self.tells_zeros_apart(&held) {
-            true => Err(format!("0.0 and -0.0 are one group of it, and {} may tell them apart", said(expression))),
+            true => Err(has_one_group_of_zeros(expression)),
             false => Ok(held),
         }
     }
@@ -278,10 +283,14 @@ impl Attempt<'_> {
                 self.tells_zeros_apart(left) || self.tells_zeros_apart(right)
             }
             Expr::Not(part) | Expr::IsNull(part) | Expr::IsNotNull(part) => self.tells_zeros_apart(part),
-            other => other.column_refs().into_iter().any(|column| {
-                self.columns.field_from_column(column).is_ok_and(|field| field.data_type().is_floating())
-            }),
+            other => self.reads_floats(other),
         }
+    }
+
+    fn reads_floats(&self, held: &Expr) -> bool {
+        let is_float =
+            |column| self.columns.field_from_column(column).is_ok_and(|field| field.data_type().is_floating());
+        held.column_refs().into_iter().any(is_float)
     }
 
     fn held_as(&self, expression: &Expr) -> Found<Expr> {
@@ -325,6 +334,10 @@ fn replaced(expression: &Expr, found: &[(Expr, Expr)]) -> Found<Expr> {
         (_, Some(missing)) => Err(format!("it does not hold {missing}")),
         (Err(error), None) => Err(error.to_string()),
     }
+}
+
+fn has_one_group_of_zeros(expression: &Expr) -> String {
+    format!("0.0 and -0.0 are one group of it, and {} may tell them apart", said(expression))
 }
 
 /// Whether what the operator says is the same of 0.0 and of -0.0.
