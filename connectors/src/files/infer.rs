@@ -12,8 +12,9 @@ use bytes::Buf;
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::arrow::ArrowFormat;
 use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
+use datafusion::execution::cache::cache_manager::FileMetadataCache;
 use datafusion::execution::runtime_env::RuntimeEnv;
-use datafusion::parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
+use datafusion::parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, RowGroupMetaData};
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
 use object_store::{GetOptions, ObjectMeta, ObjectStore};
@@ -78,7 +79,7 @@ pub(super) async fn shape(
 }
 
 async fn parquet(pinned: &Pinned, file: &Listed) -> Result<Shape, Failure> {
-    let (schema, metadata) = footer(pinned, &file.meta).await?;
+    let (schema, metadata) = footer(pinned, &file.meta, PageIndexPolicy::Skip, None).await?;
     let rows = u64::try_from(metadata.file_metadata().num_rows()).ok();
     let chunks = metadata.row_groups().iter().flat_map(RowGroupMetaData::columns);
     let uncounted: HashSet<&str> = chunks
@@ -89,12 +90,19 @@ async fn parquet(pinned: &Pinned, file: &Listed) -> Result<Shape, Failure> {
     Ok(Shape { schema, rows, nulls_counted })
 }
 
-/// The columns of a Parquet file and its footer.
-pub(super) async fn footer(pinned: &Pinned, meta: &ObjectMeta) -> Result<(SchemaRef, Arc<ParquetMetaData>), Failure> {
-    // The cache serves the two calls below; it lives no longer.
-    let cache = RuntimeEnv::default().cache_manager.get_file_metadata_cache();
-    let footer =
-        DFParquetMetadata::new(pinned, meta).with_file_metadata_cache(Some(cache)).with_coerce_int96(Some(INT96_UNIT));
+/// The columns of a Parquet file and its footer, which stays in the cache.
+pub(super) async fn footer(
+    pinned: &Pinned,
+    meta: &ObjectMeta,
+    page_index: PageIndexPolicy,
+    cache: Option<Arc<FileMetadataCache>>,
+) -> Result<(SchemaRef, Arc<ParquetMetaData>), Failure> {
+    // A cache serves the two calls below, too.
+    let cache = cache.unwrap_or_else(|| RuntimeEnv::default().cache_manager.get_file_metadata_cache());
+    let footer = DFParquetMetadata::new(pinned, meta)
+        .with_file_metadata_cache(Some(cache))
+        .with_page_index_policy(Some(page_index))
+        .with_coerce_int96(Some(INT96_UNIT));
     let schema = footer.fetch_schema().await?;
     Ok((Arc::new(schema), footer.fetch_metadata().await?))
 }

@@ -87,8 +87,9 @@ impl Left {
 }
 
 /// In which parts the row groups of a range of a file are read, one after the other: the first rows, the rest of their row group, and the others. What is left
-/// out of the others while they are read is whole row groups, which DataFusion does not do where single rows were chosen.
-pub(super) fn parts(footer: &ParquetMetaData, range: Option<&Range<u64>>) -> Vec<ParquetAccessPlan> {
+/// out of the others while they are read is whole row groups, which DataFusion does not do where single rows were chosen. Where the file does not tell its pages
+/// and is not near, the first row group is not divided: it would be fetched twice.
+pub(super) fn parts(footer: &ParquetMetaData, range: Option<&Range<u64>>, is_near: bool) -> Vec<ParquetAccessPlan> {
     let groups = footer.row_groups();
     // As DataFusion tells which row groups lie in a range.
     let starts = |group: &RowGroupMetaData| {
@@ -107,7 +108,7 @@ pub(super) fn parts(footer: &ParquetMetaData, range: Option<&Range<u64>>) -> Vec
     let rows = usize::try_from(groups[*first].num_rows()).unwrap_or_default();
     let mut rest = ParquetAccessPlan::new_none(groups.len());
     others.iter().for_each(|index| rest.scan(*index));
-    if rows <= FIRST_ROWS {
+    if rows <= FIRST_ROWS || !(is_near || footer.offset_index().is_some()) {
         rest.scan(*first);
         return vec![rest];
     }

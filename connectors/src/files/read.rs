@@ -12,13 +12,14 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::config::TableParquetOptions;
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::parquet::ParquetAccessPlan;
+use datafusion::datasource::physical_plan::parquet::{CachedParquetFileReaderFactory, ParquetAccessPlan};
 use datafusion::datasource::physical_plan::{ArrowSource, FileScanConfigBuilder, FileSource, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::TaskContext;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::Operator;
+use datafusion::parquet::file::metadata::PageIndexPolicy;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::BinaryExpr;
 use datafusion::physical_plan::ExecutionPlan;
@@ -60,6 +61,8 @@ pub(super) struct Reader {
     pub(super) request: ScanRequest,
     /// How CSV is written.
     pub(super) csv: CsvDialect,
+    /// Whether reading a part of a file twice costs no network.
+    is_near: bool,
     /// The columns that are read: the projected ones and those that filters need, with the table's types.
     schema: SchemaRef,
     /// The whole filter over `schema`.
@@ -77,6 +80,7 @@ impl Reader {
         table: Table,
         request: ScanRequest,
         csv: CsvDialect,
+        is_near: bool,
     ) -> Result<Self, Failure> {
         let mut needed = request.projection.clone();
         request.filters.iter().for_each(|filter| filter.visit_columns(&mut |index| needed.push(index)));
@@ -86,7 +90,7 @@ impl Reader {
         let schema = Arc::new(Schema::new(fields));
         let output = request.projection.iter().filter_map(|index| needed.binary_search(index).ok()).collect();
         let filter = Translator { table: &request.table, schema: &schema }.all(&request.filters)?;
-        Ok(Self { store, table, request, csv, schema, filter, output })
+        Ok(Self { store, table, request, csv, is_near, schema, filter, output })
     }
 
     /// The rows of a piece, in the request's schema, perhaps without such as the threshold does not want any more. Ends with an error unless
@@ -149,7 +153,7 @@ impl Reader {
                     let left = Left::new(threshold, &self.request.table, &schema, usable);
                     self.left(piece, pinned, &columns, left).await
                 }
-                None => self.scan(piece, pinned, &columns, self.parquet(piece.file, &schema, None)?),
+                None => self.scan(piece, pinned, &columns, Arc::new(self.parquet(piece.file, &schema, None)?)),
             },
             Format::Arrow => {
                 let source = match infer::framing(&pinned, &self.table.listing.files[piece.file].meta).await? {
@@ -175,12 +179,18 @@ impl Reader {
         columns: &[usize],
         left: Left,
     ) -> Result<Batches, Failure> {
-        let (_, footer) = infer::footer(&pinned, &self.table.listing.files[piece.file].meta).await?;
+        let meta = &self.table.listing.files[piece.file].meta;
+        // All parts share the footer. Of this version of the file: the cache lives no longer than the read.
+        let cache = RuntimeEnv::default().cache_manager.get_file_metadata_cache();
+        let index = PageIndexPolicy::Optional;
+        let (_, footer) = infer::footer(&pinned, meta, index, Some(Arc::clone(&cache))).await?;
+        let factory = CachedParquetFileReaderFactory::new(Arc::clone(&pinned) as _, cache);
         let source = self.parquet(piece.file, &self.table.read_schema(piece.file), Some(&left))?;
+        let source = Arc::new(source.with_parquet_file_reader_factory(Arc::new(factory)));
         let mut parts = Vec::new();
-        for rows in left::parts(&footer, piece.range.as_ref()) {
+        for rows in left::parts(&footer, piece.range.as_ref(), self.is_near) {
             let part = Piece { rows: Some(rows), ..piece.clone() };
-            parts.push(self.scan(&part, Arc::clone(&pinned), columns, Arc::clone(&source))?);
+            parts.push(self.scan(&part, Arc::clone(&pinned), columns, Arc::clone(&source) as _)?);
         }
         Ok(left.reading(stream::iter(parts).flatten().boxed()))
     }
@@ -202,7 +212,7 @@ impl Reader {
         text::batches(pinned, self.table.listing.files[piece.file].clone(), piece.range.clone(), decode).await
     }
 
-    fn parquet(&self, file: usize, schema: &SchemaRef, left: Option<&Left>) -> Result<Arc<dyn FileSource>, Failure> {
+    fn parquet(&self, file: usize, schema: &SchemaRef, left: Option<&Left>) -> Result<ParquetSource, Failure> {
         let mut options = TableParquetOptions::default();
         options.global.coerce_int96 = Some("us".to_owned());
         options.global.schema_force_view_types = false;
@@ -213,10 +223,10 @@ impl Reader {
         let predicate = skipping
             .chain(left.map(Left::predicate))
             .reduce(|all, part| Arc::new(BinaryExpr::new(all, Operator::And, part)) as Arc<dyn PhysicalExpr>);
-        Ok(Arc::new(match predicate {
+        Ok(match predicate {
             Some(predicate) => source.with_predicate(predicate),
             None => source,
-        }))
+        })
     }
 
     /// The columns by which Parquet may skip row groups and pages, and rows before they are the table's.

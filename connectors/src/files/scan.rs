@@ -19,6 +19,7 @@ use super::config::Config;
 use super::discover::Format;
 use super::error::{Failure, Site};
 use super::read::{Piece, Reader};
+use super::store::Place;
 use super::table::Table;
 use super::translate::{Translator, conjuncts};
 
@@ -58,7 +59,8 @@ impl FilesScan {
         };
         let partitions = split(config, &table, &files, most);
         let statement = describe(&table, &request, &files, partitions.len());
-        let reader = Arc::new(Reader::new(store, table, request, config.csv.clone())?);
+        let is_near = matches!(config.place, Place::Local(_));
+        let reader = Arc::new(Reader::new(store, table, request, config.csv.clone(), is_near)?);
         Ok(Self { reader, site, statement, partitions, timeout: config.statement_timeout })
     }
 }

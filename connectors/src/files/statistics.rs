@@ -10,6 +10,7 @@ use std::sync::Arc;
 use datafusion::common::ColumnStatistics as FileStatistics;
 use datafusion::common::stats::Precision;
 use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
+use datafusion::parquet::file::metadata::PageIndexPolicy;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use headwater_source::{ColumnDef, ColumnStatistics, ScalarValue, TableStatistics};
 use object_store::{ObjectMeta, ObjectStore};
@@ -39,8 +40,11 @@ pub(super) async fn of(store: Arc<dyn ObjectStore>, table: &Table) -> Result<Opt
         return Ok(None);
     }
     let rows = table.shapes.iter().map(|shape| shape.rows).sum::<Option<u64>>();
-    let step = table.listing.files.len().div_ceil(FOOTERS_MAX).max(1);
-    let chosen: Vec<ObjectMeta> = table.listing.files.iter().step_by(step).map(|file| file.meta.clone()).collect();
+    // The first and the last among them: names often go with time.
+    let files = &table.listing.files;
+    let footers = files.len().min(FOOTERS_MAX);
+    let place = |index: usize| index * files.len().saturating_sub(1) / footers.saturating_sub(1).max(1);
+    let chosen: Vec<ObjectMeta> = (0..footers).map(|index| files[place(index)].meta.clone()).collect();
     let looked = chosen.into_iter().map(|meta| look(Arc::clone(&store), meta));
     let files: Vec<Known> = stream::iter(looked).buffered(FOOTERS_AT_ONCE).try_collect().await?;
     let columns = table.def.columns.iter().map(|column| match table.partitions.contains(&column.name) {
@@ -52,7 +56,7 @@ pub(super) async fn of(store: Arc<dyn ObjectStore>, table: &Table) -> Result<Opt
 
 async fn look(store: Arc<dyn ObjectStore>, meta: ObjectMeta) -> Result<Known, Failure> {
     let pinned = Pinned::new(store, meta.clone());
-    let (schema, footer) = infer::footer(&pinned, &meta).await?;
+    let (schema, footer) = infer::footer(&pinned, &meta, PageIndexPolicy::Skip, None).await?;
     let known = DFParquetMetadata::statistics_from_parquet_metadata(&footer, &schema)?;
     let names = schema.fields().iter().map(|field| field.name().clone());
     let rows = u64::try_from(footer.file_metadata().num_rows()).unwrap_or_default();

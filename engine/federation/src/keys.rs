@@ -16,7 +16,7 @@ use datafusion::physical_expr::expressions::{
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use headwater_source::{ColumnDef, CompareOp, Expr};
 
-use crate::subqueries::value_of;
+use crate::subqueries::{is_constant, value_of};
 
 /// What a dynamic filter says of a scan's rows.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,6 +58,11 @@ pub(crate) fn key_filter(filter: &Arc<dyn PhysicalExpr>, columns: &[ColumnDef], 
 /// Reads the filter of a sort, or a condition on subqueries' values, over rows of which not all columns are of `columns`: the others have no place.
 pub(crate) fn row_filter(filter: &Arc<dyn PhysicalExpr>, columns: &[ColumnDef], places: &[Option<usize>]) -> KeyFilter {
     Reader { columns, places, of: Teller::Row }.read(filter)
+}
+
+/// Whether a condition on subqueries' values will say anything once they are known.
+pub(crate) fn may_filter(condition: &Arc<dyn PhysicalExpr>, columns: &[ColumnDef], places: &[Option<usize>]) -> bool {
+    Reader { columns, places, of: Teller::Row }.may_read(condition)
 }
 
 /// Which of `columns` a sort's key is, if its filter can say anything of it.
@@ -152,6 +157,22 @@ impl Reader<'_> {
             Operator::GtEq => self.bound(CompareOp::GreaterOrEqual, binary),
             Operator::LtEq => self.bound(CompareOp::LessOrEqual, binary),
             _ => KeyFilter::Nothing,
+        }
+    }
+
+    fn may_read(&self, condition: &Arc<dyn PhysicalExpr>) -> bool {
+        let Some(binary) = condition.downcast_ref::<BinaryExpr>() else {
+            return self.read(condition) != KeyFilter::Nothing;
+        };
+        let (left, right) = (binary.left(), binary.right());
+        match binary.op() {
+            Operator::And => self.may_read(left) || self.may_read(right),
+            Operator::Or => self.may_read(left) && self.may_read(right),
+            Operator::Eq | Operator::Gt | Operator::GtEq | Operator::Lt | Operator::LtEq => {
+                let compares = |column, value| self.column(column).is_some() && is_constant(value);
+                compares(left, right) || compares(right, left)
+            }
+            _ => false,
         }
     }
 

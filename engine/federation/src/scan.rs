@@ -34,7 +34,7 @@ use tokio::sync::OnceCell;
 use tracing::debug;
 
 use crate::connections::{ConnectionsOn, On};
-use crate::keys::{KeyFilter, key_filter, order_column, row_filter};
+use crate::keys::{KeyFilter, key_filter, may_filter, order_column, row_filter};
 use crate::narrow::{BoundKeys, Narrowed, Planned};
 use crate::once::ReadOnce;
 use crate::reading::{BYTES, ELAPSED, Meter, Opening, ROWS, Reading, STATEMENTS};
@@ -89,7 +89,7 @@ impl RemoteScanExec {
         // How many rows a join makes, and so which side the next one holds, is told by how many values its keys have.
         for (column, position) in statistics.column_statistics.iter_mut().zip(planned.asked.positions()) {
             if let Some(distinct) = planned.distinct(position) {
-                column.distinct_count = Precision::Inexact(distinct.min(planned.rows).ceil() as usize);
+                column.distinct_count = Precision::Inexact(distinct.min(planned.rows).max(1.0).ceil() as usize);
             }
         }
         let properties = PlanProperties::new(
@@ -341,7 +341,7 @@ impl RemoteScanExec {
     /// The scan with a filter above by values of subqueries; `None` where nothing may be left out of it.
     pub(crate) fn with_condition(&self, filter: &Arc<dyn PhysicalExpr>, places: &[Option<usize>]) -> Option<Self> {
         let places = self.places_asked(places)?;
-        if self.planned.bound.is_some() {
+        if self.planned.bound.is_some() || !may_filter(filter, self.planned.asked.columns(), &places) {
             return None;
         }
         let mut scan = self.clone();

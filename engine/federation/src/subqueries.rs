@@ -65,7 +65,8 @@ pub(crate) fn value_of(expr: &Arc<dyn PhysicalExpr>) -> Option<ScalarValue> {
     }
 }
 
-fn is_constant(expr: &Arc<dyn PhysicalExpr>) -> bool {
+/// Whether an expression is made of subqueries' values and literals alone.
+pub(crate) fn is_constant(expr: &Arc<dyn PhysicalExpr>) -> bool {
     let is_computed = expr.is::<CastExpr>() || expr.is::<BinaryExpr>() || expr.is::<NegativeExpr>();
     let is_value = expr.is::<Literal>() || expr.is::<ScalarSubqueryExpr>();
     is_value || (is_computed && expr.children().into_iter().all(is_constant))

@@ -29,20 +29,28 @@ impl OptimizerRule for TruthsAsNulls {
             return Ok(Transformed::no(plan));
         }
         let names = NamePreserver::new(&plan);
-        plan.map_expressions(|expr| {
+        let named = |expr: Expr| {
             let name = names.save(&expr);
-            let written = expr.transform_up(|part| {
-                Ok(match part {
-                    Expr::IsTrue(tested) => Transformed::yes(Expr::IsNotNull(Box::new(nullif(*tested, lit(false))))),
-                    Expr::IsNotTrue(tested) => Transformed::yes(Expr::IsNull(Box::new(nullif(*tested, lit(false))))),
-                    Expr::IsFalse(tested) => Transformed::yes(Expr::IsNotNull(Box::new(nullif(*tested, lit(true))))),
-                    Expr::IsNotFalse(tested) => Transformed::yes(Expr::IsNull(Box::new(nullif(*tested, lit(true))))),
-                    Expr::IsUnknown(tested) => Transformed::yes(Expr::IsNull(tested)),
-                    Expr::IsNotUnknown(tested) => Transformed::yes(Expr::IsNotNull(tested)),
-                    other => Transformed::no(other),
-                })
-            })?;
-            Ok(written.update_data(|expr| name.restore(expr)))
+            Ok(written(expr)?.update_data(|expr| name.restore(expr)))
+        };
+        plan.map_expressions(|expr| match expr {
+            // The sets have no name of their own, and are known by their form.
+            Expr::GroupingSet(_) => expr.map_children(named),
+            _ => named(expr),
         })
     }
+}
+
+fn written(expr: Expr) -> Result<Transformed<Expr>> {
+    expr.transform_up(|part| {
+        Ok(match part {
+            Expr::IsTrue(tested) => Transformed::yes(Expr::IsNotNull(Box::new(nullif(*tested, lit(false))))),
+            Expr::IsNotTrue(tested) => Transformed::yes(Expr::IsNull(Box::new(nullif(*tested, lit(false))))),
+            Expr::IsFalse(tested) => Transformed::yes(Expr::IsNotNull(Box::new(nullif(*tested, lit(true))))),
+            Expr::IsNotFalse(tested) => Transformed::yes(Expr::IsNull(Box::new(nullif(*tested, lit(true))))),
+            Expr::IsUnknown(tested) => Transformed::yes(Expr::IsNull(tested)),
+            Expr::IsNotUnknown(tested) => Transformed::yes(Expr::IsNotNull(tested)),
+            other => Transformed::no(other),
+        })
+    })
 }

@@ -379,6 +379,9 @@ async fn truth_of_a_condition_is_grouped_by() {
                 "SELECT b, max(n) AS n FROM (SELECT x {truth} AS b, y, count(*) AS n FROM pg.t GROUP BY 1, 2) AS t GROUP BY b"
             ),
             format!("SELECT y, count(*) OVER (PARTITION BY x {truth}) AS n FROM pg.t UNION SELECT 1, 1"),
+            format!("SELECT x {truth} AS b, count(*) AS n FROM pg.t GROUP BY ROLLUP (x {truth})"),
+            format!("SELECT y, count(*) AS n FROM pg.t GROUP BY CUBE (x {truth}, y)"),
+            format!("SELECT count(*) AS n FROM pg.t GROUP BY GROUPING SETS ((y, CASE WHEN x {truth} THEN 1 END), ())"),
             format!("SELECT max(CASE WHEN b THEN 1 END) AS n FROM (SELECT (x AND y > 1) {truth} AS b FROM pg.t) AS t"),
         ] {
             agree(&services, &["pg.t"], &[], &query).await;
