@@ -43,13 +43,24 @@ impl StatisticsProvider for SemiJoinRows {
             (None, [input]) if input.has_extension::<Judged>() => rows_above(plan, input)?,
             _ => None,
         };
-        let Some(rows) = rows else { return Ok(StatisticsResult::Delegate) };
+        let Some(rows) = rows else { return without_bytes(plan, inputs) };
         let mut statistics = Statistics::new_unknown(&plan.schema());
         statistics.num_rows = Precision::Inexact(rows.ceil() as usize);
         let mut judged = ExtendedStatistics::new(statistics);
         judged.set_extension(Judged);
         Ok(StatisticsResult::Computed(judged))
     }
+}
+
+/// DataFusion's own statistics but for the bytes, which it knows of a side with columns of fixed width alone: the side with fewer rows is held, and tells fewer keys.
+fn without_bytes(plan: &dyn ExecutionPlan, inputs: &[ExtendedStatistics]) -> Result<StatisticsResult> {
+    Ok(match DefaultStatisticsProvider.compute_statistics(plan, inputs)? {
+        StatisticsResult::Computed(known) if known.base().total_byte_size.get_value().is_some() => {
+            let statistics = Statistics { total_byte_size: Precision::Absent, ..known.base().clone() };
+            StatisticsResult::Computed(ExtendedStatistics::new(statistics))
+        }
+        known => known,
+    })
 }
 
 fn rows_of(statistics: &ExtendedStatistics) -> Option<f64> {

@@ -5,6 +5,7 @@
 
 mod constants;
 mod correlated;
+mod distinct;
 mod sameness;
 mod sorted;
 mod top_groups;
@@ -18,6 +19,7 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
 pub use constants::{ListsOfConstants, PushFilters};
 pub use correlated::UnambiguousSubqueries;
+pub use distinct::DistinctToGroups;
 pub use sameness::{HideSameness, UnlikeRowsExec};
 pub use sorted::SortedInputs;
 pub use top_groups::ExactTopGroups;
@@ -34,8 +36,11 @@ pub fn mended_optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         let place = rules.iter().position(|rule| rule.name() == before).unwrap_or(rules.len());
         rules.insert(place, mend);
     }
-    let pushes = Arc::new(PushFilters::default());
-    rules.iter_mut().filter(|rule| rule.name() == pushes.name()).for_each(|rule| *rule = Arc::clone(&pushes) as _);
+    let in_place: [Arc<dyn OptimizerRule + Send + Sync>; 2] =
+        [Arc::new(PushFilters::default()), Arc::new(DistinctToGroups::default())];
+    for mend in in_place {
+        rules.iter_mut().filter(|rule| rule.name() == mend.name()).for_each(|rule| *rule = Arc::clone(&mend));
+    }
     rules.push(Arc::new(TruthsAsNulls));
     rules
 }
@@ -81,7 +86,9 @@ mod tests {
         ] {
             assert!(names.windows(2).any(|two| two == pair), "{pair:?} in {names:?}");
         }
-        assert_eq!(names.iter().filter(|name| *name == "push_down_filter").count(), 1, "{names:?}");
+        for name in ["push_down_filter", "single_distinct_aggregation_to_group_by"] {
+            assert_eq!(names.iter().filter(|other| *other == name).count(), 1, "{name} in {names:?}");
+        }
         assert_eq!(names.last().map(String::as_str), Some("headwater_truths_as_nulls"));
         assert_eq!(names.len(), Optimizer::new().rules.len() + 3);
     }

@@ -3,6 +3,9 @@
 //! - A constant of an outer join's side: `SELECT u.open FROM t LEFT JOIN (SELECT id, true AS open FROM u) AS u ON t.id = u.id ORDER BY u.open DESC`. Above the join `open` is true or NULL. DataFusion keeps it
 //!   as a constant (`EquivalenceGroup::join` of datafusion-physical-expr 55.2), sorts nothing, and a limit keeps other rows than the first.
 //! - Two columns that are equal, in grouping sets: `t JOIN u ON t.id = u.id GROUP BY CUBE (t.id, u.id) ORDER BY 1, 2`. Above the groups one of them may be NULL alone.
+//! - A constant of a part of a union: `SELECT 7 AS kind, id FROM t UNION ALL SELECT 5, id FROM u ORDER BY 1, 2 LIMIT 4`. Each part is sorted by `id` alone, and that is right
+//!   where they are merged. But the parts tell each other by a filter beyond which `id` nothing is among the first (`SortExec` with a fetch), and the first rows of `u` were
+//!   left out.
 //!
 //! So an operator of which nothing such is known stands between. It stays in the plan: a sort looks once more whether there is anything to sort when it
 //! starts.
@@ -24,6 +27,7 @@ use datafusion::physical_plan::filter_pushdown::{
 };
 use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, SortMergeJoinExec};
 use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
+use datafusion::physical_plan::union::{InterleaveExec, UnionExec};
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties, replace_children_if_necessary,
 };
@@ -61,6 +65,9 @@ fn is_misread(node: &dyn ExecutionPlan, index: usize, input: &Arc<dyn ExecutionP
     let known = input.equivalence_properties();
     if let Some(aggregate) = node.downcast_ref::<AggregateExec>() {
         return aggregate.group_expr().has_grouping_set() && !known.eq_group().is_empty();
+    }
+    if node.is::<UnionExec>() || node.is::<InterleaveExec>() {
+        return !known.constants().is_empty();
     }
     let hash = node.downcast_ref::<HashJoinExec>().map(|join| *join.join_type());
     let merge = node.downcast_ref::<SortMergeJoinExec>().map(SortMergeJoinExec::join_type);

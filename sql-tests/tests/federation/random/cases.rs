@@ -401,3 +401,66 @@ async fn truth_of_a_condition_is_grouped_by() {
         assert!(rows.len() == 3 && rows.iter().all(right), "{truth}: {rows:?}");
     }
 }
+
+/// Parts of a union that are constant in the first key told each other by the second what cannot be among the first rows.
+#[tokio::test]
+async fn first_rows_of_a_union_of_constants_are_those_of_all_parts() {
+    let database = PostgresDatabase::with(
+        "CREATE TABLE t (x int, s text); INSERT INTO t SELECT i % 3, chr(97 + i % 5) FROM generate_series(1, 40) i",
+    )
+    .await;
+    let services = Services::new().with_postgres("pg", &database.url());
+    let engine = services.engine().await;
+    for partitions in [1, 3] {
+        for pushdown in [Pushdown::On, Pushdown::Off] {
+            let session = session(&engine, pushdown).await;
+            ask(&session, &format!("SET datafusion.execution.target_partitions = {partitions}")).await.unwrap();
+            for (query, first) in [
+                ("SELECT 7 AS kind, x FROM pg.t UNION ALL SELECT 5, min(x) FROM pg.t ORDER BY 1, 2 LIMIT 4", "5"),
+                ("SELECT 7 AS kind, x FROM pg.t UNION ALL SELECT 9, min(x) FROM pg.t ORDER BY 1 DESC, 2 LIMIT 4", "9"),
+                (
+                    "SELECT 'b' AS kind, s FROM pg.t UNION ALL SELECT 'a', max(s) FROM pg.t ORDER BY kind, s LIMIT 2",
+                    "a",
+                ),
+                (
+                    "SELECT CAST(NULL AS INT) AS kind, x FROM pg.t UNION ALL SELECT min(x), min(x) FROM pg.t ORDER BY 1, 2 LIMIT 4",
+                    "0",
+                ),
+            ] {
+                let rows = ask(&session, query).await.unwrap().rows;
+                assert_eq!(
+                    rows[0][0].as_deref(),
+                    Some(first),
+                    "{query}\n{pushdown:?}, {partitions} partitions: {rows:?}"
+                );
+            }
+        }
+    }
+}
+
+/// A sum of decimals beside a distinct count had ten digits more than the statement was planned with.
+#[tokio::test]
+async fn sum_beside_a_distinct_count_has_the_type_that_was_planned() {
+    let database = PostgresDatabase::with(
+        "CREATE TABLE t (k int, x int, d numeric(10,2)); INSERT INTO t VALUES (1, 1, 1.25), (1, 2, 2.50), (2, 2, NULL)",
+    )
+    .await;
+    let services = Services::new().with_postgres("pg", &database.url());
+    let engine = services.engine().await;
+    for pushdown in [Pushdown::On, Pushdown::Off] {
+        let session = session(&engine, pushdown).await;
+        for (query, place) in [
+            ("SELECT sum(d) AS total, count(DISTINCT x) AS n FROM pg.t", 0),
+            ("SELECT k, count(DISTINCT x) AS n, sum(d) AS total, max(d) AS most FROM pg.t GROUP BY k", 2),
+        ] {
+            let found = ask(&session, query).await.unwrap();
+            assert_eq!(
+                found.columns[place],
+                ("total".to_owned(), arrow::datatypes::DataType::Decimal128(20, 2)),
+                "{query}"
+            );
+        }
+        let rows = ask(&session, "SELECT sum(d) AS total, count(DISTINCT x) AS n FROM pg.t").await.unwrap().rows;
+        assert_eq!(rows, [[Some("3.75".to_owned()), Some("2".to_owned())]]);
+    }
+}
