@@ -420,6 +420,40 @@ mod tests {
         Expr::InList { expr: Box::new(Expr::Column(1)), values, negated: false }
     }
 
+    fn compare(left: Arc<dyn PhysicalExpr>, op: Operator, right: Arc<dyn PhysicalExpr>) -> Arc<dyn PhysicalExpr> {
+        Arc::new(BinaryExpr::new(left, op, right))
+    }
+
+    #[test]
+    fn null_among_keys_says_nothing_and_in_an_order_may_be_first() {
+        let null: Arc<dyn PhysicalExpr> = Arc::new(IsNullExpr::new(id()));
+        let first = compare(null.clone(), Operator::Or, compare(id(), Operator::Gt, lit(7_i32)));
+        assert_eq!(read(&first), KeyFilter::Nothing);
+        let wanted = Expr::Or(vec![
+            Expr::IsNull(Box::new(Expr::Column(1))),
+            Expr::compare(CompareOp::Greater, Expr::Column(1), Expr::Literal(ScalarValue::from(7_i32))),
+        ]);
+        assert_eq!(row_filter(&first, &table().columns, &[Some(1)]), KeyFilter::Rows(wanted, Reach::Weaker));
+        // A column of another input.
+        assert_eq!(row_filter(&first, &table().columns, &[None]), KeyFilter::Nothing);
+    }
+
+    #[test]
+    fn comparisons_are_read_from_either_side_and_with_null_no_row_is_left() {
+        let turned = compare(lit(7_i32), Operator::GtEq, id());
+        let wanted = Expr::compare(CompareOp::LessOrEqual, Expr::Column(1), Expr::Literal(ScalarValue::from(7_i32)));
+        let read = |filter: &Arc<dyn PhysicalExpr>| row_filter(filter, &table().columns, &[Some(1)]);
+        assert_eq!(read(&turned), KeyFilter::Rows(wanted, Reach::Weaker));
+        let null = compare(id(), Operator::Eq, lit(ScalarValue::Int32(None)));
+        assert_eq!(read(&null), KeyFilter::NoRow);
+        assert_eq!(read(&compare(turned.clone(), Operator::Or, null.clone())), read(&turned));
+        assert_eq!(read(&compare(turned, Operator::And, null)), KeyFilter::NoRow);
+        // Beyond the column's range, and a column with a column.
+        let wide: Arc<dyn PhysicalExpr> = Arc::new(CastExpr::new(id(), DataType::Int64, None));
+        assert_eq!(read(&compare(wide, Operator::Lt, lit(1_i64 << 40))), KeyFilter::Nothing);
+        assert_eq!(read(&compare(id(), Operator::Lt, id())), KeyFilter::Nothing);
+    }
+
     #[test]
     fn list_of_keys_is_sorted_distinct_and_replaces_their_range() {
         let list = in_list(id(), vec![lit(7), lit(3), lit(7)], &false, &schema()).unwrap();
