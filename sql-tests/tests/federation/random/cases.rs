@@ -464,3 +464,20 @@ async fn sum_beside_a_distinct_count_has_the_type_that_was_planned() {
         assert_eq!(rows, [[Some("3.75".to_owned()), Some("2".to_owned())]]);
     }
 }
+
+/// Of a view's rows their number was known exactly, and of no rows the sum of a constant was 0.
+#[tokio::test]
+async fn sum_of_a_constant_over_a_view_without_rows_is_null() {
+    let database = MysqlDatabase::with("CREATE TABLE t (x int); INSERT INTO t VALUES (1)").await;
+    let services = Services::new().with_mysql("my", &database.url());
+    let engine = services.engine().await;
+    let session = session(&engine, Pushdown::On).await;
+    ask(&session, "CREATE MATERIALIZED VIEW random.view AS SELECT x FROM my.t WHERE x > 1").await.unwrap();
+    for query in [
+        "SELECT sum(x) AS s FROM (SELECT 1 AS x FROM random.view) AS v",
+        "SELECT sum(m) FILTER (WHERE true) AS s FROM (SELECT 1 AS one, max(x) AS m FROM random.view) AS v",
+    ] {
+        assert_eq!(ask(&session, query).await.unwrap().rows, [[None]], "{query}");
+    }
+    assert_eq!(ask(&session, "SELECT count(*) AS n FROM random.view").await.unwrap().rows, [[Some("0".to_owned())]]);
+}
