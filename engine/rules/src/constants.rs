@@ -7,6 +7,10 @@
 //!
 //! Of two lists for one value it keeps the elements that are in both, or in one and not in the other, as they are written. Two elements that read
 //! columns may be written differently and be one value: `x IN (1, x) AND x NOT IN (x, 2)` was `x = 1`. So such elements are compared one by one.
+//!
+//! A condition that reads no column is tested beneath groups as well as above them, but for the group of all rows, which is there when none is left:
+//! `SELECT * FROM (SELECT 1 AS one, max(x) AS m FROM t) AS v WHERE one > 1` had a row. It stays above. So does one that is another each time, as `random() < 0.5`: beneath groups,
+//! windows and DISTINCT it would change what they are made of.
 
 use std::sync::Arc;
 
@@ -14,7 +18,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::utils::{conjunction, disjunction};
+use datafusion::logical_expr::utils::{conjunction, disjunction, split_conjunction};
 use datafusion::logical_expr::{BinaryExpr, Expr, Filter, Join, LogicalPlan};
 use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
@@ -37,13 +41,58 @@ impl OptimizerRule for PushFilters {
     }
 
     fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        let (held, plan) = held_back(merged(plan)?)?;
         let plan = with_turned(plan)?;
-        let pushed = self.0.rewrite(plan.data, config)?;
-        Ok(Transformed { transformed: pushed.transformed || plan.transformed, ..pushed })
+        let mut pushed = self.0.rewrite(plan.data, config)?;
+        pushed.transformed |= plan.transformed;
+        pushed.map_data(|plan| filtered(held, Arc::new(plan)))
     }
 }
 
-/// The plan, whose own conditions and those of filters right beneath a filter are turned: these meet.
+/// The plan with one filter in the place of several above each other.
+fn merged(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let LogicalPlan::Filter(filter) = &plan else { return Ok(plan) };
+    if !matches!(filter.input.as_ref(), LogicalPlan::Filter(_)) {
+        return Ok(plan);
+    }
+    let mut parts: Vec<Expr> = Vec::new();
+    let mut input = &plan;
+    while let LogicalPlan::Filter(filter) = input {
+        let more = split_conjunction(&filter.predicate).into_iter().filter(|part| !parts.contains(part));
+        let more: Vec<Expr> = more.cloned().collect();
+        parts.extend(more);
+        input = &filter.input;
+    }
+    filtered(parts, Arc::new(input.clone()))
+}
+
+fn filtered(parts: Vec<Expr>, input: Arc<LogicalPlan>) -> Result<LogicalPlan> {
+    Ok(match conjunction(parts) {
+        Some(condition) => LogicalPlan::Filter(Filter::try_new(condition, input)?),
+        None => Arc::unwrap_or_clone(input),
+    })
+}
+
+/// Of a filter, the conditions that must stay above what is right beneath it, and the plan without them.
+fn held_back(plan: LogicalPlan) -> Result<(Vec<Expr>, LogicalPlan)> {
+    let LogicalPlan::Filter(filter) = &plan else { return Ok((vec![], plan)) };
+    let makes_all_rows = match filter.input.as_ref() {
+        LogicalPlan::Aggregate(groups) => {
+            groups.group_expr.is_empty() || groups.group_expr.iter().any(|key| matches!(key, Expr::GroupingSet(_)))
+        }
+        LogicalPlan::Window(_) | LogicalPlan::Distinct(_) => false,
+        _ => return Ok((vec![], plan)),
+    };
+    let stays = |part: &Expr| part.is_volatile() || (makes_all_rows && part.column_refs().is_empty());
+    let conditions = split_conjunction(&filter.predicate).into_iter().cloned();
+    let (held, others): (Vec<Expr>, Vec<Expr>) = conditions.partition(stays);
+    if held.is_empty() {
+        return Ok((held, plan));
+    }
+    Ok((held, filtered(others, Arc::clone(&filter.input))?))
+}
+
+/// The plan, whose own conditions are turned.
 fn with_turned(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     match plan {
         LogicalPlan::Join(join) => {
@@ -53,16 +102,7 @@ fn with_turned(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         }
         LogicalPlan::Filter(filter) => {
             let predicate = turned(filter.predicate)?;
-            let input = match filter.input.as_ref() {
-                LogicalPlan::Filter(_) => with_turned(filter.input.as_ref().clone())?,
-                _ => {
-                    return predicate
-                        .map_data(|predicate| Filter::try_new(predicate, filter.input).map(LogicalPlan::Filter));
-                }
-            };
-            let transformed = predicate.transformed || input.transformed;
-            let filter = Filter::try_new(predicate.data, Arc::new(input.data))?;
-            Ok(Transformed::new_transformed(LogicalPlan::Filter(filter), transformed))
+            predicate.map_data(|predicate| Filter::try_new(predicate, filter.input).map(LogicalPlan::Filter))
         }
         other => Ok(Transformed::no(other)),
     }

@@ -6,10 +6,12 @@
 mod constants;
 mod correlated;
 mod distinct;
+mod repeated;
 mod sameness;
 mod sorted;
 mod top_groups;
 mod truth;
+mod zeros;
 
 use std::sync::Arc;
 
@@ -20,10 +22,12 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 pub use constants::{ListsOfConstants, PushFilters};
 pub use correlated::UnambiguousSubqueries;
 pub use distinct::DistinctToGroups;
+pub use repeated::OrdersWithoutRepeats;
 pub use sameness::{HideSameness, UnlikeRowsExec};
-pub use sorted::SortedInputs;
+pub use sorted::{SortedInputs, WrittenOrders};
 pub use top_groups::ExactTopGroups;
 pub use truth::TruthsAsNulls;
+pub use zeros::EqualZeros;
 
 /// DataFusion's rules, mended.
 pub fn mended_optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
@@ -41,9 +45,19 @@ pub fn mended_optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     for mend in in_place {
         rules.iter_mut().filter(|rule| rule.name() == mend.name()).for_each(|rule| *rule = Arc::clone(&mend));
     }
+    rules.push(Arc::new(EqualZeros));
+    rules.push(Arc::new(OrdersWithoutRepeats));
     rules.push(Arc::new(TruthsAsNulls));
     rules
 }
+
+/// Physical rules of DataFusion that are wrong, and of no use here.
+///
+/// - `FilterPushdown` moves filters by the names of columns, and where a join's sides were exchanged, one about the side that may be NULL went to the other side's
+///   column of that name. What can be moved has been moved while the plan was a logical one.
+/// - `aggregate_statistics` answers from counts of rows that are exact: the sum of a constant over no rows is 0 for it, and beneath a second aggregate it leaves a
+///   column that may be NULL where none was planned. What a service tells of its tables is never exact.
+const LEFT_OUT: [&str; 2] = ["FilterPushdown", "aggregate_statistics"];
 
 /// DataFusion's physical rules, mended.
 pub fn mended_physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
@@ -51,23 +65,24 @@ pub fn mended_physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + 
     let place = |rules: &[Arc<dyn PhysicalOptimizerRule + Send + Sync>], name: &str| {
         rules.iter().position(|rule| rule.name() == name).unwrap_or(rules.len())
     };
-    // It moves filters by the names of columns, and where a join's sides were exchanged, one about the side that may be NULL went to the other side's column of
-    // that name. What can be moved has been moved while the plan was a logical one.
-    rules.retain(|rule| rule.name() != "FilterPushdown");
+    rules.retain(|rule| !LEFT_OUT.contains(&rule.name()));
     let sorts = place(&rules, "EnsureRequirements");
     rules.insert(sorts, Arc::new(HideSameness));
-    let cuts = place(&rules, "LimitAggregation") + 1;
-    rules.insert(cuts.min(rules.len()), Arc::new(ExactTopGroups));
     let ties = place(&rules, "FilterPushdown(Post)");
     rules.insert(ties, Arc::new(SortedInputs));
+    // An order that was not known before has come by now.
+    rules.insert(ties, Arc::new(ExactTopGroups));
+    let check = Arc::new(WrittenOrders);
+    rules.iter_mut().filter(|rule| rule.name() == check.name()).for_each(|rule| *rule = Arc::clone(&check) as _);
     rules
 }
 
 /// Those of the mended rules that have these names, in the rules' order, with the mends that they need.
 pub fn mended_optimizer_rules_of(names: &[&str]) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let rules = mended_optimizer_rules();
-    // How a column says what a condition says is a matter of plans that run.
-    let mends = |name: &str| name.starts_with("headwater_") && name != TruthsAsNulls.name();
+    // Forms that DataFusion's operators need are a matter of plans that run.
+    let forms = [OrdersWithoutRepeats.name(), TruthsAsNulls.name()];
+    let mends = |name: &str| name.starts_with("headwater_") && !forms.contains(&name);
     let own = rules.iter().filter(|rule| names.contains(&rule.name()) || mends(rule.name()));
     own.cloned().collect()
 }
@@ -90,7 +105,7 @@ mod tests {
             assert_eq!(names.iter().filter(|other| *other == name).count(), 1, "{name} in {names:?}");
         }
         assert_eq!(names.last().map(String::as_str), Some("headwater_truths_as_nulls"));
-        assert_eq!(names.len(), Optimizer::new().rules.len() + 3);
+        assert_eq!(names.len(), Optimizer::new().rules.len() + 5);
     }
 
     #[test]
@@ -99,12 +114,15 @@ mod tests {
         let names: Vec<String> = mended_physical_optimizer_rules().iter().map(|rule| rule.name().to_owned()).collect();
         for pair in [
             ["headwater_hide_sameness", "EnsureRequirements"],
-            ["LimitAggregation", "headwater_exact_top_groups"],
+            ["headwater_exact_top_groups", "headwater_sorted_inputs"],
             ["headwater_sorted_inputs", "FilterPushdown(Post)"],
         ] {
             assert!(names.windows(2).any(|two| two == pair), "{pair:?} in {names:?}");
         }
-        assert!(plain.iter().any(|name| name == "FilterPushdown"), "{plain:?}");
-        assert!(!names.iter().any(|name| name == "FilterPushdown"), "{names:?}");
+        assert_eq!(names.last().map(String::as_str), Some("SanityCheckPlan"));
+        for left_out in LEFT_OUT {
+            assert!(plain.iter().any(|name| name == left_out), "{left_out} in {plain:?}");
+            assert!(!names.iter().any(|name| name == left_out), "{left_out} in {names:?}");
+        }
     }
 }

@@ -59,6 +59,7 @@ fn pruned(plan: LogicalPlan) -> Result<LogicalPlan> {
     let rules = mended_optimizer_rules_of(&[
         "decorrelate_predicate_subquery",
         "scalar_subquery_to_join",
+        "decorrelate_lateral_join",
         "optimize_projections",
     ]);
     Optimizer::with_rules(rules).optimize(plan, &OptimizerContext::new(), |_, _| {})

@@ -191,8 +191,6 @@ impl ExecutionPlan for ViewExec {
     }
 
     fn statistics_from_inputs(&self, inputs: &[Arc<Statistics>], args: &StatisticsArgs) -> Result<Arc<Statistics>> {
-        // From counts that are exact DataFusion's rule `aggregate_statistics` makes answers of its own: the sum of a constant over no rows is 0 for it.
-        let known = self.rows.statistics_from_inputs(inputs, args)?;
-        Ok(Arc::new(Arc::unwrap_or_clone(known).to_inexact()))
+        self.rows.statistics_from_inputs(inputs, args)
     }
 }

@@ -1,5 +1,12 @@
 //! What random queries found: each failure as a small case that stays.
 
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Float64Array};
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::record_batch::RecordBatch;
+use datafusion::datasource::MemTable;
+use datafusion::parquet::arrow::ArrowWriter;
 use headwater_sql_tests::mysql::MysqlDatabase;
 use headwater_sql_tests::postgres::PostgresDatabase;
 use headwater_sql_tests::services::{Pushdown, Reference, Services, ask, session};
@@ -454,30 +461,216 @@ async fn sum_beside_a_distinct_count_has_the_type_that_was_planned() {
             ("SELECT k, count(DISTINCT x) AS n, sum(d) AS total, max(d) AS most FROM pg.t GROUP BY k", 2),
         ] {
             let found = ask(&session, query).await.unwrap();
-            assert_eq!(
-                found.columns[place],
-                ("total".to_owned(), arrow::datatypes::DataType::Decimal128(20, 2)),
-                "{query}"
-            );
+            assert_eq!(found.columns[place], ("total".to_owned(), DataType::Decimal128(20, 2)), "{query}");
         }
         let rows = ask(&session, "SELECT sum(d) AS total, count(DISTINCT x) AS n FROM pg.t").await.unwrap().rows;
         assert_eq!(rows, [[Some("3.75".to_owned()), Some("2".to_owned())]]);
     }
 }
 
-/// Of a view's rows their number was known exactly, and of no rows the sum of a constant was 0.
+/// Of tables in memory, as a view's rows are, their number is known exactly, and of no rows the sum of a constant was 0; a second aggregate above a first failed.
 #[tokio::test]
-async fn sum_of_a_constant_over_a_view_without_rows_is_null() {
+async fn sum_of_a_constant_over_no_rows_in_memory_is_null() {
     let database = MysqlDatabase::with("CREATE TABLE t (x int); INSERT INTO t VALUES (1)").await;
     let services = Services::new().with_mysql("my", &database.url());
     let engine = services.engine().await;
     let session = session(&engine, Pushdown::On).await;
     ask(&session, "CREATE MATERIALIZED VIEW random.view AS SELECT x FROM my.t WHERE x > 1").await.unwrap();
+    let reference = Reference::empty();
+    let x = Arc::new(Schema::new(vec![Field::new("x", DataType::Int32, true)]));
+    reference.register("random", "view", MemTable::try_new(x, vec![vec![]]).unwrap());
     for query in [
         "SELECT sum(x) AS s FROM (SELECT 1 AS x FROM random.view) AS v",
         "SELECT sum(m) FILTER (WHERE true) AS s FROM (SELECT 1 AS one, max(x) AS m FROM random.view) AS v",
     ] {
         assert_eq!(ask(&session, query).await.unwrap().rows, [[None]], "{query}");
+        assert_eq!(reference.ask(query).await.unwrap().rows, [[None]], "{query}");
     }
     assert_eq!(ask(&session, "SELECT count(*) AS n FROM random.view").await.unwrap().rows, [[Some("0".to_owned())]]);
+}
+
+/// What a window is made from is ordered, and any so many different rows of it were cut as by an order that nobody gave.
+#[tokio::test]
+async fn any_different_rows_of_a_window_are_as_many_as_the_limit_says() {
+    let database =
+        PostgresDatabase::with("CREATE TABLE t (a text); INSERT INTO t VALUES ('x'), ('x'), ('y'), (NULL)").await;
+    let services = Services::new().with_postgres("pg", &database.url());
+    let query = "SELECT DISTINCT a, row_number() OVER (PARTITION BY a ORDER BY a) AS n FROM pg.t LIMIT 5";
+    assert_eq!(agree(&services, &["pg.t"], &PARTITIONED, query).await.len(), 4);
+}
+
+/// The first rows by one column twice: a panic.
+#[tokio::test]
+async fn first_row_by_a_column_that_is_named_twice_is_the_first() {
+    let database =
+        PostgresDatabase::with("CREATE TABLE t (a text, b int); INSERT INTO t VALUES ('x', 2), ('x', 1), ('y', 3)")
+            .await;
+    let services = Services::new().with_postgres("pg", &database.url());
+    for (query, right) in [
+        ("SELECT DISTINCT ON (a) a AS one, b, a AS two FROM pg.t ORDER BY 1, 2, 3", [["x", "1", "x"], ["y", "3", "y"]]),
+        (
+            "SELECT DISTINCT ON (coalesce(a, a)) coalesce(a, a) AS one, b, a AS two FROM pg.t ORDER BY 1, 2, 3",
+            [["x", "1", "x"], ["y", "3", "y"]],
+        ),
+        (
+            "SELECT a, first_value(b ORDER BY b DESC, b), max(a) FROM pg.t GROUP BY a ORDER BY a",
+            [["x", "2", "x"], ["y", "3", "y"]],
+        ),
+    ] {
+        let right = right.map(|row| row.map(|value| Some(value.to_owned())));
+        assert_eq!(agree(&services, &["pg.t"], &[], query).await, right, "{query}");
+    }
+}
+
+/// What a condition says is known once what it is about is put into it, and that was beneath the group of all rows, which has a row of no rows.
+#[tokio::test]
+async fn condition_on_a_constant_beside_all_rows_is_tested_above_them() {
+    let database = PostgresDatabase::with("CREATE TABLE t (x int); INSERT INTO t VALUES (1), (2)").await;
+    let services = Services::new().with_postgres("pg", &database.url());
+    for (query, rows) in [
+        ("SELECT * FROM (SELECT 1 AS one, max(x) AS m FROM pg.t) AS v WHERE one > 1", 0),
+        ("SELECT * FROM (SELECT 1 AS one, max(x) AS m FROM pg.t) AS v WHERE NOT (one IN (1, 1, 1))", 0),
+        ("SELECT * FROM (SELECT 1 AS one, max(x) AS m FROM pg.t) AS v WHERE one > 0 AND m > 1", 1),
+        ("SELECT m FROM (SELECT 1 AS one, max(x) AS m FROM pg.t GROUP BY ROLLUP (x)) AS v WHERE one > 1", 0),
+        (
+            "SELECT m FROM (SELECT 1 AS one, x, max(x) AS m FROM pg.t GROUP BY GROUPING SETS ((), (x))) AS v WHERE one = 1",
+            3,
+        ),
+        ("SELECT m FROM (SELECT 1 AS one, x, max(x) AS m FROM pg.t GROUP BY x) AS v WHERE one > 1", 0),
+    ] {
+        assert_eq!(agree(&services, &["pg.t"], &[], query).await.len(), rows, "{query}");
+    }
+}
+
+/// Which columns a LATERAL reads of what stands before it was not known when a view took their place.
+#[tokio::test]
+async fn view_beside_a_lateral_has_the_columns_that_it_reads() {
+    let database = PostgresDatabase::with(
+        "CREATE TABLE t (a int, b bool); INSERT INTO t VALUES (1, true), (2, false), (3, NULL);
+         CREATE TABLE u (x int); INSERT INTO u VALUES (7), (8)",
+    )
+    .await;
+    let services = Services::new().with_postgres("pg", &database.url());
+    let engine = services.engine().await;
+    let session = session(&engine, Pushdown::On).await;
+    ask(&session, "CREATE MATERIALIZED VIEW random.view AS SELECT a, b FROM pg.t").await.unwrap();
+    ask(&session, "CREATE MATERIALIZED VIEW random.less AS SELECT a FROM pg.t").await.unwrap();
+    ask(&session, "SET headwater.max_staleness = '1 h'").await.unwrap();
+    let query = "SELECT t.a, v.x FROM pg.t AS t CROSS JOIN LATERAL (SELECT u.x FROM pg.u AS u WHERE t.b) AS v";
+    let one = || Some("1".to_owned());
+    let rows = ask(&session, query).await.unwrap().sorted().rows;
+    assert_eq!(rows, [[one(), Some("7".to_owned())], [one(), Some("8".to_owned())]]);
+}
+
+/// Rows were sorted by what is computed, and then not known to be.
+#[tokio::test]
+async fn rows_are_ordered_by_what_functions_make() {
+    let database = PostgresDatabase::with(
+        "CREATE TABLE t (a float8, b text); INSERT INTO t VALUES (1.5, 'x'), (2.5, 'long'), (2.5, 'x'), (NULL, NULL)",
+    )
+    .await;
+    let services = Services::new().with_postgres("pg", &database.url());
+    let engine = services.engine().await;
+    let session = session(&engine, Pushdown::Off).await;
+    for (query, right) in [
+        ("SELECT b, max(a) AS m FROM pg.t GROUP BY b ORDER BY length(b) > 3, b", "x 2.5, long 2.5, NULL NULL"),
+        ("SELECT b, max(a) AS m FROM pg.t GROUP BY b ORDER BY -trunc(max(a)), length(b) > 1 DESC LIMIT 1", "long 2.5"),
+        ("SELECT b, rank() OVER (ORDER BY -trunc(a), b) AS r FROM pg.t ORDER BY r", "long 1, x 2, x 3, NULL 4"),
+        (
+            "SELECT b, rank() OVER (PARTITION BY b ORDER BY length(b) > 3, -trunc(a)) AS r FROM pg.t ORDER BY b, r",
+            "long 1, x 1, x 2, NULL 1",
+        ),
+        (
+            "SELECT b, count(*) OVER (PARTITION BY a ORDER BY b, -trunc(a)) AS n FROM pg.t ORDER BY a, b",
+            "x 1, long 1, x 2, NULL 1",
+        ),
+    ] {
+        for setting in [PARTITIONED[0], "SET datafusion.execution.batch_size = 2"] {
+            ask(&session, setting).await.unwrap();
+        }
+        let answer = ask(&session, query).await.unwrap_or_else(|error| panic!("{query}: {error}"));
+        let rows: Vec<String> = answer.texts().iter().map(|row| row.join(" ")).collect();
+        assert_eq!(rows.join(", "), right, "{query}");
+    }
+}
+
+/// A condition that is another each time was tested of the rows that groups and windows are made of.
+#[tokio::test]
+async fn condition_that_is_another_each_time_is_tested_of_groups() {
+    let database = PostgresDatabase::with(
+        "CREATE TABLE t (k int); INSERT INTO t SELECT i % 50 FROM generate_series(1, 1000) AS i",
+    )
+    .await;
+    let services = Services::new().with_postgres("pg", &database.url());
+    let engine = services.engine().await;
+    for pushdown in [Pushdown::On, Pushdown::Off] {
+        let session = session(&engine, pushdown).await;
+        for query in [
+            "SELECT n FROM (SELECT k, count(*) AS n FROM pg.t GROUP BY k) AS v WHERE random() < 0.5",
+            "SELECT n FROM (SELECT k, count(*) OVER (PARTITION BY k) AS n FROM pg.t) AS v WHERE random() < 0.5",
+        ] {
+            let rows = ask(&session, query).await.unwrap().rows;
+            assert!(!rows.is_empty() && rows.iter().all(|row| row[0].as_deref() == Some("20")), "{query}: {rows:?}");
+        }
+    }
+}
+
+/// Keys of a join were sought in files by their bits, and a zero of the other sign was not found.
+#[tokio::test]
+async fn keys_of_zero_find_both_zeros_in_files() {
+    let services = Services::new().with_files("files");
+    for (name, column, values) in [("p", "x", vec![-0.0, 1.5, 2.5, 0.0]), ("k", "y", vec![0.0, 7.5])] {
+        let batch = RecordBatch::try_from_iter([(column, Arc::new(Float64Array::from(values)) as ArrayRef)]).unwrap();
+        let file = std::fs::File::create(services.folder("files").join(format!("{name}.parquet"))).unwrap();
+        let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+    }
+    for query in [
+        "SELECT p.x FROM files.p AS p JOIN files.k AS k ON p.x = k.y",
+        "SELECT p.x FROM files.p AS p WHERE x IN (SELECT y FROM files.k)",
+        "SELECT p.x FROM files.p AS p WHERE x IN (0.0, 3.0, 4.0, 5.0, 6.0)",
+    ] {
+        assert_eq!(agree(&services, &["files.p", "files.k"], &[], query).await.len(), 2, "{query}");
+    }
+}
+
+/// A list of four constants, CASE and nullif compared the bits of a number, and told the zeros apart that are equal.
+#[tokio::test]
+async fn zeros_of_both_signs_are_equal_in_every_form() {
+    let tables = "CREATE TABLE t (x double); INSERT INTO t VALUES (-0.1), (0.1), (2.5), (NULL)";
+    let database = MysqlDatabase::with(tables).await;
+    let services = Services::new().with_mysql("my", &database.url());
+    let zeros = "(SELECT round(x) AS x FROM my.t) AS v";
+    for (query, rows) in [
+        (format!("SELECT x FROM {zeros} WHERE x IN (0.0, 1.0, 5.0, 7.0)"), 2),
+        (format!("SELECT x FROM {zeros} WHERE x NOT IN (1.0, 5.0, -0.0, 7.0)"), 1),
+        (format!("SELECT x FROM {zeros} WHERE x = 1.0 OR x = 5.0 OR x = 0.0 OR x = 7.0"), 2),
+        (format!("SELECT x FROM {zeros} WHERE CASE x WHEN 0.0 THEN true END"), 2),
+        (format!("SELECT x FROM {zeros} WHERE nullif(x, 0.0) IS NULL"), 3),
+        (format!("SELECT x FROM {zeros} GROUP BY x, CASE x WHEN 0.0 THEN 1 ELSE 2 END, nullif(x, 0)"), 3),
+    ] {
+        assert_eq!(agree(&services, &["my.t"], &[], &query).await.len(), rows, "{query}");
+    }
+}
+
+/// The groups of a first few were cut beneath a window, which then ranked among those that were left.
+#[tokio::test]
+async fn window_over_groups_is_of_all_groups() {
+    let database = PostgresDatabase::with("CREATE TABLE t (k int); INSERT INTO t VALUES (1), (2), (3), (3)").await;
+    let services = Services::new().with_postgres("pg", &database.url());
+    for (query, right) in [
+        ("SELECT k, dense_rank() OVER (ORDER BY k) AS r FROM pg.t GROUP BY k ORDER BY k DESC LIMIT 1", ["3", "3"]),
+        ("SELECT k, count(*) OVER () AS n FROM pg.t GROUP BY k ORDER BY k DESC LIMIT 1", ["3", "3"]),
+        (
+            "SELECT k, sum(m) OVER () AS s FROM (SELECT k, max(k) AS m FROM pg.t GROUP BY k) AS v ORDER BY m DESC LIMIT 1",
+            ["3", "6"],
+        ),
+    ] {
+        for partitions in ["1", "3"] {
+            let setting = format!("SET datafusion.execution.target_partitions = {partitions}");
+            let rows = agree(&services, &["pg.t"], &[&setting], query).await;
+            assert_eq!(rows, [right.map(|value| Some(value.to_owned()))], "{query}");
+        }
+    }
 }

@@ -51,6 +51,25 @@ impl Expr {
         }
     }
 
+    /// Puts other constants in the place of those that columns are equal to.
+    pub(super) fn replace_constants(&mut self, other: &mut dyn FnMut(Kind, &str) -> String) {
+        match self {
+            Self::Column { .. } | Self::Literal { .. } => {}
+            Self::Form { form, args, .. } => {
+                if let ("({} = {})", [Self::Column { .. }, Self::Literal { kind, sql }]) =
+                    (form.as_str(), &mut args[..])
+                {
+                    *sql = other(*kind, sql);
+                }
+                args.iter_mut().for_each(|arg| arg.replace_constants(other));
+            }
+            Self::Subquery { args, query, .. } => {
+                args.iter_mut().for_each(|arg| arg.replace_constants(other));
+                query.replace_constants(other);
+            }
+        }
+    }
+
     /// As SQL.
     pub(super) fn sql(&self) -> String {
         match self {

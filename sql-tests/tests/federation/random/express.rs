@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use headwater_sql_tests::dice::Dice;
 
 use super::expr::{Expr, Range};
-use super::forms::{AGGREGATES, COMPARE, Form, GENERIC, PARTIAL, PATTERNS, TAME, TAME_AGGREGATES, TOTAL};
+use super::forms::{
+    AGGREGATES, COMPARE, Form, GENERIC, PARTIAL, PATTERNS, PLACES, RANKS, TAME, TAME_AGGREGATES, TOTAL, WINDOWS,
+};
 use super::kind::Kind;
 use super::values::Values;
 use super::world::Published;
@@ -13,6 +15,13 @@ use super::world::Published;
 /// Values that the tables hold, by kind: what constants are taken from, so that conditions find something.
 #[derive(Debug, Default)]
 pub(super) struct Samples(HashMap<Kind, Vec<String>>);
+
+/// Whether a window tells rows apart that are equal in what orders it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Places {
+    Equal,
+    Sure,
+}
 
 /// Makes expressions over a scope.
 pub(super) struct Express<'a> {
@@ -92,6 +101,48 @@ impl Express<'_> {
         });
         let args = args.collect();
         Expr::form(form.kind, form.form, args)
+    }
+
+    /// What the windows of a row say of it.
+    pub(super) fn window(&mut self) -> Expr {
+        match self.dice.percent(60) {
+            true => self.window_of_equals(),
+            false => self.window_of(PLACES, Places::Sure),
+        }
+    }
+
+    /// The same for rows that are equal in what orders them.
+    pub(super) fn window_of_equals(&mut self) -> Expr {
+        self.window_of(WINDOWS, Places::Equal)
+    }
+
+    /// A condition that keeps the first rows of each part.
+    pub(super) fn rank(&mut self) -> Expr {
+        let rank = self.window_of(RANKS, Places::Sure);
+        let rows = self.dice.between(1, 3).to_string();
+        let form = *self.dice.pick(&["({} <= {})", "({} = {})", "({} < {})"]);
+        Expr::form(Kind::Bool, form, vec![rank, Expr::literal(Kind::Int, &rows)])
+    }
+
+    fn window_of(&mut self, forms: &[Form], places: Places) -> Expr {
+        let here = self.kinds();
+        let fitting: Vec<&Form> =
+            forms.iter().filter(|form| form.args.first().is_none_or(|kind| here.contains(kind))).collect();
+        let form = *self.dice.pick(&fitting);
+        let mut args: Vec<Expr> = form.args.iter().map(|kind| self.value(*kind, 1)).collect();
+        let parts = self.dice.weighted(&[(30, 0), (55, 1), (15, 2)]);
+        let orders = self.dice.weighted(&[(20, 0), (60, 1), (20, 2)]);
+        args.extend((0..parts + orders).map(|_| self.dice.pick(self.scope).clone()));
+        let hows = ["{}", "{}", "{} DESC", "{} NULLS FIRST", "{} DESC NULLS LAST"];
+        let mut order: Vec<String> = (0..orders).map(|_| (*self.dice.pick(&hows)).to_owned()).collect();
+        if places == Places::Sure {
+            // No arguments: a smaller question must not leave it open which row stands first.
+            order.extend(self.scope.iter().map(Expr::sql));
+        }
+        let parts =
+            if parts == 0 { String::new() } else { format!("PARTITION BY {}", ["{}"].repeat(parts).join(", ")) };
+        let order = if order.is_empty() { String::new() } else { format!(" ORDER BY {}", order.join(", ")) };
+        Expr::form(form.kind, form.form.replace("{w}", format!("{parts}{order}").trim()), args)
     }
 
     fn condition(&mut self, depth: usize) -> Expr {
@@ -176,7 +227,7 @@ impl Express<'_> {
         }
     }
 
-    fn constant(&mut self, kind: Kind) -> Expr {
+    pub(super) fn constant(&mut self, kind: Kind) -> Expr {
         if self.dice.percent(4) {
             return Expr::Literal { kind, sql: kind.null() };
         }

@@ -42,6 +42,10 @@ pub(super) const TOTAL: &[Form] = &[
     form(Int, "EXTRACT(HOUR FROM {})", &[Instant]),
     form(Int, "greatest({}, {})", &[Int, Int]),
     form(Int, "least({}, {})", &[Int, Int]),
+    form(Int, "({} & {})", &[Int, Int]),
+    form(Int, "({} | 5)", &[Int]),
+    form(Int, "bit_length({})", &[Text]),
+    form(Int, "position('a' IN {})", &[Text]),
     form(Decimal, "({} + {})", &[Decimal, Decimal]),
     form(Decimal, "({} - {})", &[Decimal, Decimal]),
     form(Decimal, "({} + {})", &[Decimal, Int]),
@@ -64,6 +68,9 @@ pub(super) const TOTAL: &[Form] = &[
     form(Double, "CAST({} AS DOUBLE)", &[Int]),
     form(Double, "CAST({} AS DOUBLE)", &[Decimal]),
     form(Double, "TRY_CAST({} AS DOUBLE)", &[Text]),
+    form(Double, "greatest({}, {})", &[Double, Double]),
+    form(Double, "signum({})", &[Double]),
+    form(Double, "nanvl({}, {})", &[Double, Double]),
     form(Text, "upper({})", &[Text]),
     form(Text, "lower({})", &[Text]),
     form(Text, "trim({})", &[Text]),
@@ -94,11 +101,21 @@ pub(super) const TOTAL: &[Form] = &[
     form(Text, "CAST({} AS VARCHAR)", &[Instant]),
     form(Text, "CAST({} AS VARCHAR)", &[Bool]),
     form(Text, "encode({}, 'hex')", &[Bytes]),
+    form(Text, "nvl({}, {})", &[Text, Text]),
+    form(Text, "initcap({})", &[Text]),
+    form(Text, "overlay({} PLACING 'xy' FROM 2 FOR 1)", &[Text]),
+    form(Text, "regexp_replace({}, '[ab]', 'x')", &[Text]),
+    form(Text, "greatest({}, {})", &[Text, Text]),
+    form(Text, "md5({})", &[Text]),
+    form(Text, "to_hex({})", &[Int]),
+    form(Text, "to_char({}, '%Y-%m')", &[Date]),
+    form(Date, "greatest({}, {})", &[Date, Date]),
     form(Date, "CAST({} AS DATE)", &[Timestamp]),
     form(Date, "CAST({} AS DATE)", &[Instant]),
     form(Date, "({} + INTERVAL '1' DAY)", &[Date]),
     form(Date, "({} - INTERVAL '1' MONTH)", &[Date]),
     form(Timestamp, "({} + INTERVAL '1' DAY)", &[Timestamp]),
+    form(Timestamp, "({} - INTERVAL '1' MONTH)", &[Timestamp]),
     form(Timestamp, "arrow_cast({}, 'Timestamp(Microsecond, None)')", &[Date]),
     form(Instant, "arrow_cast({}, 'Timestamp(Microsecond, Some(\"UTC\"))')", &[Timestamp]),
     form(Bytes, "CAST({} AS BYTEA)", &[Text]),
@@ -115,6 +132,14 @@ pub(super) const TOTAL: &[Form] = &[
     form(Bool, "ends_with({}, {})", &[Text, Text]),
     form(Bool, "contains({}, {})", &[Text, Text]),
     form(Bool, "({} ~ '^[aA]')", &[Text]),
+    form(Bool, "({} !~* 'b$')", &[Text]),
+    form(Bool, "regexp_like({}, 'a+')", &[Text]),
+    form(Bool, "({} SIMILAR TO '(a|b)%')", &[Text]),
+    form(Bool, "isnan({})", &[Double]),
+    form(Bool, "({} >= '2020-01-01')", &[Date]),
+    form(Bool, "({} = '1')", &[Int]),
+    form(Bool, "({} > '1.5')", &[Decimal]),
+    form(Bool, "({} = ANY(ARRAY[1, 2, NULL]))", &[Int]),
     form(Bool, "({} < {})", &[Int, Decimal]),
     form(Bool, "({} = {})", &[Int, Decimal]),
     form(Bool, "({} >= {})", &[Int, Double]),
@@ -133,6 +158,9 @@ pub(super) const TAME: &[Form] = &[
     form(Instant, "date_trunc('year', {})", &[Instant]),
     form(Timestamp, "CAST({} AS TIMESTAMP)", &[Timestamp]),
     form(Bool, "({} >= TIMESTAMP '2020-01-01 00:00:00')", &[Timestamp]),
+    form(Bool, "({} < '2020-01-01 12:00:00')", &[Timestamp]),
+    form(Bool, "({} < TIMESTAMP '2020-06-01 00:00:00')", &[Date]),
+    form(Timestamp, "date_bin(INTERVAL '1' DAY, {})", &[Timestamp]),
     form(Int, "abs({})", &[Int]),
     form(Int, "(10 / NULLIF({}, 0))", &[Int]),
     form(Int, "CAST({} AS SMALLINT)", &[Int]),
@@ -161,6 +189,8 @@ pub(super) const PARTIAL: &[Form] = &[
     form(Double, "CAST({} AS DOUBLE)", &[Text]),
     form(Double, "sqrt({})", &[Double]),
     form(Bool, "({} > {})", &[Decimal, Double]),
+    form(Bool, "({} = {})", &[Text, Int]),
+    form(Bool, "({} < {})", &[Date, Text]),
     form(Text, "chr({})", &[Int]),
     form(Date, "CAST({} AS DATE)", &[Text]),
     form(Timestamp, "CAST({} AS TIMESTAMP)", &[Date]),
@@ -172,8 +202,14 @@ pub(super) const PARTIAL: &[Form] = &[
 ];
 
 /// Forms of every kind; `Bool` among the arguments is a condition, the rest are of the kind.
-pub(super) const GENERIC: &[&str] =
-    &["CASE WHEN {?} THEN {} ELSE {} END", "CASE WHEN {?} THEN {} END", "COALESCE({}, {})", "NULLIF({}, {})"];
+pub(super) const GENERIC: &[&str] = &[
+    "CASE WHEN {?} THEN {} ELSE {} END",
+    "CASE WHEN {?} THEN {} END",
+    "COALESCE({}, {})",
+    "NULLIF({}, {})",
+    "CASE {} WHEN {} THEN {} ELSE {} END",
+    "COALESCE({}, {}, {})",
+];
 
 /// Comparisons of two values of one kind.
 pub(super) const COMPARE: &[&str] = &[
@@ -188,6 +224,7 @@ pub(super) const COMPARE: &[&str] = &[
     "({} IS NOT DISTINCT FROM {})",
     "({} IN ({}, {}))",
     "({} IN ({}, {}, {}))",
+    "({} IN ({}, {}, {}, {}, {}))",
     "({} NOT IN ({}, {}))",
     "({} BETWEEN {} AND {})",
     "({} NOT BETWEEN {} AND {})",
@@ -232,6 +269,12 @@ pub(super) const AGGREGATES: &[Form] = &[
     form(Bool, "bool_or({})", &[Bool]),
     form(Bool, "min({})", &[Bool]),
     form(Bytes, "min({})", &[Bytes]),
+    form(Int, "bit_and({})", &[Int]),
+    form(Int, "bit_xor({})", &[Int]),
+    form(Int, "median({})", &[Int]),
+    form(Decimal, "sum(DISTINCT {})", &[Decimal]),
+    form(Text, "array_to_string(array_sort(array_agg({})), ',')", &[Text]),
+    form(Bool, "bool_or({}) FILTER (WHERE {})", &[Bool, Bool]),
 ];
 
 /// Aggregates of tame columns: floats are made on the way.
@@ -242,4 +285,40 @@ pub(super) const TAME_AGGREGATES: &[Form] = &[
     form(Double, "sum({})", &[Double]),
     form(Double, "min({})", &[Double]),
     form(Double, "max({})", &[Double]),
+];
+
+/// What the windows of a row say of it, whichever of equal rows stands first. `{w}` stands for the window.
+pub(super) const WINDOWS: &[Form] = &[
+    form(Int, "rank() OVER ({w})", &[]),
+    form(Int, "dense_rank() OVER ({w})", &[]),
+    form(Int, "count(*) OVER ({w})", &[]),
+    form(Int, "count({}) OVER ({w})", &[Text]),
+    form(Int, "sum({}) OVER ({w})", &[Int]),
+    form(Int, "min({}) OVER ({w})", &[Int]),
+    form(Decimal, "sum({}) OVER ({w})", &[Decimal]),
+    form(Text, "max({}) OVER ({w})", &[Text]),
+    form(Date, "max({}) OVER ({w})", &[Date]),
+    form(Timestamp, "min({}) OVER ({w})", &[Timestamp]),
+];
+
+/// Windows for which it matters which row stands first.
+pub(super) const PLACES: &[Form] = &[
+    form(Int, "row_number() OVER ({w})", &[]),
+    form(Int, "row_number() OVER ({w})", &[]),
+    form(Int, "ntile(2) OVER ({w})", &[]),
+    form(Int, "lag({}) OVER ({w})", &[Int]),
+    form(Text, "lead({}) OVER ({w})", &[Text]),
+    form(Date, "lag({}, 2) OVER ({w})", &[Date]),
+    form(Int, "first_value({}) OVER ({w})", &[Int]),
+    form(Text, "last_value({}) OVER ({w})", &[Text]),
+    form(Decimal, "nth_value({}, 2) OVER ({w})", &[Decimal]),
+    form(Int, "sum({}) OVER ({w} ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)", &[Int]),
+    form(Int, "count(*) OVER ({w} ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING)", &[]),
+];
+
+/// Those by which rows are kept.
+pub(super) const RANKS: &[Form] = &[
+    form(Int, "row_number() OVER ({w})", &[]),
+    form(Int, "rank() OVER ({w})", &[]),
+    form(Int, "dense_rank() OVER ({w})", &[]),
 ];

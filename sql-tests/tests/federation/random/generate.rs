@@ -1,5 +1,7 @@
 //! Random queries over a schema: what follows a SELECT, from the outside in.
 
+use std::collections::BTreeMap;
+
 use headwater_sql_tests::dice::Dice;
 
 use super::expr::{Expr, Range};
@@ -39,7 +41,41 @@ impl<'a> Generator<'a> {
         let mut query = self.plain(2);
         query.with = with;
         query.order = self.order(query.width(), 40, 15);
+        match self.dice.below(100) {
+            0..6 => self.first_of(&mut query),
+            6..20 => query.order.iter_mut().for_each(|order| order.keys.truncate(1)),
+            _ => {}
+        }
         query
+    }
+
+    /// A query, and the same with other constants for columns to be equal to.
+    pub(super) fn query_and_other(&mut self) -> (Query, Query) {
+        let mut query = self.query();
+        if let Body::Select(select) = &mut query.body
+            && self.dice.percent(70)
+        {
+            let column = self.dice.pick(&self.scope_of(&select.from)).clone();
+            let constant = self.express(&[]).constant(column.kind());
+            select.filters.push(Expr::form(Kind::Bool, "({} = {})", vec![column, constant]));
+        }
+        let mut other = query.clone();
+        let mut others: BTreeMap<String, String> = BTreeMap::new();
+        other.replace_constants(&mut |kind, sql| {
+            // Equal constants get equal ones, so that what is shown of a group is still its key.
+            let other = others.entry(sql.to_owned());
+            other.or_insert_with(|| self.express(&[]).constant(kind).sql()).clone()
+        });
+        (query, other)
+    }
+
+    /// The first row of each value of the first columns.
+    fn first_of(&mut self, query: &mut Query) {
+        let width = query.width();
+        if let Body::Select(select) = &mut query.body {
+            select.quantifier = Quantifier::FirstOf(self.dice.between(1, width.min(2)));
+            query.order = self.order(width, 100, 0);
+        }
     }
 
     /// Every row of a table, through forms that some values make fail.
@@ -47,8 +83,14 @@ impl<'a> Generator<'a> {
         let (relation, scope) = self.table();
         let items = (0..self.dice.between(1, 2)).map(|_| self.express(&scope).partial());
         let items = items.collect();
-        let select =
-            Select { quantifier: Quantifier::All, items, from: vec![relation], filters: Vec::new(), group: None };
+        let select = Select {
+            quantifier: Quantifier::All,
+            items,
+            from: vec![relation],
+            filters: Vec::new(),
+            group: None,
+            qualify: None,
+        };
         Query::select(select)
     }
 
@@ -75,7 +117,17 @@ impl<'a> Generator<'a> {
                 })
                 .collect(),
         };
-        let op = *self.dice.pick(&["UNION ALL", "UNION ALL", "UNION", "UNION", "INTERSECT", "EXCEPT", "EXCEPT"]);
+        let op = *self.dice.pick(&[
+            "UNION ALL",
+            "UNION ALL",
+            "UNION",
+            "UNION",
+            "INTERSECT",
+            "EXCEPT",
+            "EXCEPT",
+            "EXCEPT ALL",
+            "INTERSECT ALL",
+        ]);
         let body = |select: Select| Box::new(Body::Select(Box::new(select)));
         Query::of(Body::Set { op, left: body(select), right: body(right) })
     }
@@ -92,7 +144,25 @@ impl<'a> Generator<'a> {
         if depth > 0 && select.group.is_none() && self.dice.percent(5) {
             select.items.push(self.scalar_subquery(&scope, depth - 1));
         }
+        if self.dice.percent(10) {
+            self.windows(&mut select, &scope);
+        }
         select
+    }
+
+    /// Of rows or of groups.
+    fn windows(&mut self, select: &mut Select, scope: &[Expr]) {
+        let shown = select.items.clone();
+        let scope = if select.group.is_some() { &shown } else { scope };
+        // Two that tell equal rows apart would not have to agree on which is the first.
+        match self.dice.below(10) {
+            0..6 => select.items.push(self.express(scope).window()),
+            6..8 => select.qualify = Some(self.express(scope).rank()),
+            _ => {
+                select.items.push(self.express(scope).window_of_equals());
+                select.qualify = Some(self.express(scope).rank());
+            }
+        }
     }
 
     /// A SELECT of rows as they are: joins and filters, without groups.
@@ -115,7 +185,7 @@ impl<'a> Generator<'a> {
             filters.extend(self.equality(outer, &scope));
         }
         let items = (0..self.dice.between(1, 4)).map(|_| self.express(&scope).item()).collect();
-        Select { quantifier: Quantifier::All, items, from, filters, group: None }
+        Select { quantifier: Quantifier::All, items, from, filters, group: None, qualify: None }
     }
 
     /// A condition over the rows of a SELECT.
@@ -157,10 +227,34 @@ impl<'a> Generator<'a> {
 
     /// Joins one more table or query to what is there, whose columns these are. Returns its own.
     pub(super) fn join_to(&mut self, from: &mut Vec<Relation>, scope: &[Expr], depth: usize) -> Vec<Expr> {
+        if self.dice.percent(4) {
+            let (relation, columns) = self.lateral(scope);
+            from.push(relation);
+            return columns;
+        }
         let (mut relation, columns) = self.relation(depth);
         self.join(&mut relation, scope, &columns);
+        let shows = relation.shows();
         from.push(relation);
-        columns
+        if shows { columns } else { Vec::new() }
+    }
+
+    /// Rows, or one row of aggregates, for each row of what is there.
+    fn lateral(&mut self, scope: &[Expr]) -> (Relation, Vec<Expr>) {
+        let mut select = self.rows(0, scope);
+        if self.dice.percent(40) {
+            let inner = self.scope_of(&select.from);
+            select.items = vec![self.express(&inner).aggregate()];
+            select.group = Some(Group { keys: Vec::new(), form: "{}", having: None });
+        }
+        let query = Query::select(select);
+        let kinds = kinds(&query.body);
+        let (mut relation, columns) = self.named(Origin::Lateral(Box::new(query)), &kinds);
+        relation.join = *self.dice.pick(&["CROSS JOIN", "LEFT JOIN"]);
+        if relation.join == "LEFT JOIN" {
+            relation.on.push(Expr::literal(Kind::Bool, "true"));
+        }
+        (relation, columns)
     }
 
     fn join(&mut self, relation: &mut Relation, scope: &[Expr], columns: &[Expr]) {
@@ -170,6 +264,8 @@ impl<'a> Generator<'a> {
             (10, "RIGHT JOIN"),
             (10, "FULL JOIN"),
             (8, "CROSS JOIN"),
+            (3, "LEFT SEMI JOIN"),
+            (3, "LEFT ANTI JOIN"),
         ]);
         if relation.join == "CROSS JOIN" {
             return;
@@ -197,6 +293,28 @@ impl<'a> Generator<'a> {
     }
 
     fn subquery_filter(&mut self, scope: &[Expr], depth: usize) -> Expr {
+        let filter = match self.dice.percent(25) {
+            true => self.compared_subquery(scope, depth),
+            false => self.tested_subquery(scope, depth),
+        };
+        match self.dice.below(10) {
+            0..2 => {
+                let other = self.express(scope).value(Kind::Bool, 1);
+                Expr::form(Kind::Bool, "({} OR {})", vec![other, filter])
+            }
+            2 => Expr::form(Kind::Bool, "(NOT {})", vec![filter]),
+            _ => filter,
+        }
+    }
+
+    fn compared_subquery(&mut self, scope: &[Expr], depth: usize) -> Expr {
+        let subquery = self.scalar_subquery(scope, depth);
+        let value = self.express(scope).value(subquery.kind(), 1);
+        let form = *self.dice.pick(&["({} = {})", "({} > {})", "({} <= {})", "({} <> {})"]);
+        Expr::form(Kind::Bool, form, vec![value, subquery])
+    }
+
+    fn tested_subquery(&mut self, scope: &[Expr], depth: usize) -> Expr {
         let form =
             *self.dice.pick(&["EXISTS ({q})", "NOT EXISTS ({q})", "{} IN ({q})", "{} IN ({q})", "{} NOT IN ({q})"]);
         let mut args = Vec::new();
@@ -215,6 +333,12 @@ impl<'a> Generator<'a> {
         if let Some(arg) = args.first() {
             let inner = self.scope_of(&select.from);
             select.items = vec![self.express(&inner).value(arg.kind(), 1)];
+        }
+        let item = select.items[0].clone();
+        if item.has_column() && self.dice.percent(15) {
+            let count = Expr::form(Kind::Int, "count(*)", Vec::new());
+            let having = Expr::form(Kind::Bool, "({} > 1)", vec![count]);
+            select.group = Some(Group { keys: vec![item], form: "{}", having: Some(having) });
         }
         Expr::Subquery { kind: Kind::Bool, form, args, query: Box::new(Query::select(select)) }
     }
@@ -240,7 +364,18 @@ impl<'a> Generator<'a> {
             let (name, kinds) = self.common[0].clone();
             return self.named(Origin::Named(name), &kinds);
         }
+        if self.dice.percent(3) {
+            return self.values();
+        }
         self.table()
+    }
+
+    fn values(&mut self) -> (Relation, Vec<Expr>) {
+        let kinds: Vec<Kind> = (0..self.dice.between(1, 3)).map(|_| *self.dice.pick(&Kind::ALL)).collect();
+        let count = self.dice.between(1, 3);
+        let row = |generator: &mut Self| kinds.iter().map(|kind| generator.express(&[]).constant(*kind)).collect();
+        let rows = (0..count).map(|_| row(self)).collect();
+        self.named(Origin::Values(rows), &kinds)
     }
 
     fn table(&mut self) -> (Relation, Vec<Expr>) {
@@ -266,13 +401,14 @@ impl<'a> Generator<'a> {
     /// The columns that a FROM brings into scope.
     pub(super) fn scope_of(&self, from: &[Relation]) -> Vec<Expr> {
         let columns = |relation: &Relation| match &relation.rows {
-            Origin::Derived(query) => outputs(&relation.alias, &kinds(&query.body)),
+            Origin::Derived(query) | Origin::Lateral(query) => outputs(&relation.alias, &kinds(&query.body)),
+            Origin::Values(rows) => outputs(&relation.alias, &rows[0].iter().map(Expr::kind).collect::<Vec<_>>()),
             Origin::Named(name) => match self.tables.iter().find(|table| table.sql == *name) {
                 Some(table) => columns_of(table, &relation.alias),
                 None => outputs(&relation.alias, &self.common[0].1),
             },
         };
-        from.iter().flat_map(columns).collect()
+        from.iter().filter(|relation| relation.shows()).flat_map(columns).collect()
     }
 
     /// An order by all columns in so many of a hundred cases, and a cut without an order in so many.

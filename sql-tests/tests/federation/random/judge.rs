@@ -9,7 +9,7 @@ use headwater_sql_tests::services::ask;
 use super::kind::Kind;
 use super::known;
 use super::query::Query;
-use super::question::{Question, loose_cut};
+use super::question::Question;
 use super::world::World;
 
 /// What became of a question.
@@ -37,6 +37,8 @@ pub(super) enum Fault {
     OffFails,
     /// There is an answer where a local copy has none.
     PlainFails,
+    /// A panic stood in the way of an answer.
+    Panics,
     /// No answer in time.
     Late,
     /// No view in time.
@@ -61,13 +63,30 @@ const DEADLINE: Duration = Duration::from_secs(40);
 
 const LATE: &str = "no answer in time";
 
+/// As tasks say of each other.
+const PANIC: &str = "panic";
+
 /// Asks, and judges.
 pub(super) async fn judge(world: &World, question: &Question) -> Verdict {
     match question {
         Question::One(query) => judge_query(world, query).await,
+        Question::Again { query, other } => judge_again(world, query, other).await,
         Question::Views { view, query } => judge_views(world, view, query).await,
         Question::Parts { .. } => judge_parts(world, &question.texts()).await,
     }
+}
+
+/// The second time a statement leaves a draft, from which those after it are planned.
+async fn judge_again(world: &World, query: &Query, other: &Query) -> Verdict {
+    let mut first = Verdict::Refused;
+    for (time, asked) in [query, query, other, query, other].into_iter().enumerate() {
+        match judge_query(world, asked).await {
+            right @ (Verdict::Right(_) | Verdict::Refused) if time == 0 => first = right,
+            Verdict::Right(_) | Verdict::Refused => {}
+            wrong => return wrong,
+        }
+    }
+    first
 }
 
 /// The view is there until another takes its place, and may answer what is asked with pushdown.
@@ -87,11 +106,11 @@ async fn judge_views(world: &World, view: &Query, query: &Query) -> Verdict {
 
 async fn judge_query(world: &World, query: &Query) -> Verdict {
     let text = query.sql();
-    let plain_text = if loose_cut(query).is_some() { query.uncut().sql() } else { text.clone() };
+    let plain_text = if cuts_among_equals(query) { query.uncut().sql() } else { text.clone() };
     let answers = answers(world, &text, &plain_text).await;
     match fault(query, &answers) {
         None => answers.on.as_ref().map_or(Verdict::Refused, |rows| Verdict::Right(rows.rows.len())),
-        Some(fault) => match known::reason(fault, &answers) {
+        Some(fault) => match known::reason(fault, &answers, Some(query)) {
             Some(reason) => Verdict::Known(reason),
             None => Verdict::Wrong(fault, vec![answers]),
         },
@@ -115,6 +134,9 @@ fn uneven(answers: &Answers) -> Option<Fault> {
     if all.iter().any(|answer| answer.as_ref().is_err_and(|error| error == LATE)) {
         return Some(Fault::Late);
     }
+    if all.iter().any(|answer| answer.as_ref().is_err_and(|error| error.contains(PANIC))) {
+        return Some(Fault::Panics);
+    }
     match all.map(Result::is_ok) {
         [true, true, true] | [false, false, false] => None,
         [false, _, true] | [false, true, false] => Some(Fault::OnFails),
@@ -123,16 +145,27 @@ fn uneven(answers: &Answers) -> Option<Fault> {
     }
 }
 
-/// What is wrong with an answer, given the right one; for a loose cut, the right one before it.
+/// Whether the rows that are kept may be any of several that are equal in what orders them.
+fn cuts_among_equals(query: &Query) -> bool {
+    query.cuts() && query.ordered() < query.width()
+}
+
+/// What is wrong with an answer, given the right one; for a cut that may keep any of several rows, the right one before it.
 pub(super) fn wrong(query: &Query, answer: &Rows, right: &Rows) -> Option<String> {
-    let floats = floats(&query.sql());
-    match (loose_cut(query), &query.order) {
-        (Some(cut), _) => answer.no_cut_of(right, cut.limit, cut.offset),
-        (None, Some(_)) if floats == Floats::Exact => answer
-            .difference(right)
-            .or_else(|| (answer.rows != right.rows).then(|| "the rows are the same and their order is not".to_owned())),
-        _ => answer.difference_within(right, floats),
-    }
+    let (floats, ordered) = (floats(&query.sql()), query.ordered());
+    let cut = query.order.as_ref().filter(|_| cuts_among_equals(query));
+    let of_other_rows = match cut {
+        Some(cut) => answer.no_cut_of(right, cut.limit, cut.offset),
+        None => answer.difference_within(right, floats),
+    };
+    of_other_rows.or_else(|| {
+        let offset = cut.and_then(|cut| cut.offset).unwrap_or(0);
+        let kept = right.rows.iter().skip(offset);
+        let is_exact = |at: &usize| floats == Floats::Exact || Kind::of(&right.columns[*at].1) != Some(Kind::Double);
+        let keys: Vec<usize> = (0..ordered).filter(is_exact).collect();
+        let same = answer.rows.iter().zip(kept).all(|(left, right)| keys.iter().all(|at| left[*at] == right[*at]));
+        (!same).then(|| "the rows may be right and their order is not".to_owned())
+    })
 }
 
 /// Sums of floats depend on the order of rows in their last digits.
@@ -150,7 +183,7 @@ async fn judge_parts(world: &World, texts: &[String]) -> Verdict {
         .or_else(|| differs(&whole.on, &parts.on, texts).then_some(Fault::PartsDiffer));
     match fault {
         None => whole.on.map_or(Verdict::Refused, |rows| Verdict::Right(rows.rows.len())),
-        Some(fault) => match known::reason(fault, &whole).or_else(|| known::reason(fault, &parts)) {
+        Some(fault) => match known::reason(fault, &whole, None).or_else(|| known::reason(fault, &parts, None)) {
             Some(reason) => Verdict::Known(reason),
             None => Verdict::Wrong(fault, vec![whole, parts]),
         },
@@ -194,7 +227,7 @@ async fn answers(world: &World, text: &str, plain_text: &str) -> Answers {
 async fn in_time(answer: impl Future<Output = Result<Rows, String>> + Send + 'static) -> Result<Rows, String> {
     match tokio::time::timeout(DEADLINE, SpawnedTask::spawn(answer).join()).await {
         Ok(Ok(answer)) => answer,
-        Ok(Err(panic)) => Err(format!("a panic: {panic}")),
+        Ok(Err(panic)) => Err(format!("{PANIC}: {panic}")),
         Err(_) => Err(LATE.to_owned()),
     }
 }

@@ -2,7 +2,7 @@
 //! DataFusion over a copy of the tables is the same; and the whole is the sum of its parts.
 //!
 //! `HEADWATER_RANDOM_SEED=7 ./test random` asks what seed 7 says and nothing else; `HEADWATER_RANDOM_SECONDS=3600 ./test random`
-//! lets each test run so long, from a seed on that no run had before. A failure is made small and printed with all that it takes to see it again.
+//! lets each test run so long, from a seed on that no run had before, or from the one that is said. A failure is made small and printed with all that it takes to see it again.
 
 mod cases;
 mod expr;
@@ -57,6 +57,8 @@ const FAILURES_MAX: usize = 5;
 enum Asked {
     Queries,
     Parts,
+    /// Queries that were asked before, with other constants too.
+    Again,
     /// Queries with a materialized view beside each, which may answer it.
     Views,
     /// Queries of somebody who may read a part of each table.
@@ -90,6 +92,11 @@ async fn queries_of_who_may_read_a_part_are_answered_as_over_a_copy_of_that_part
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queries_that_were_asked_before_are_answered_as_over_a_local_copy() {
+    run(Spread::Any, Asked::Again, 7_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_queries_over_one_store_are_answered_as_over_a_local_copy() {
     run(Spread::One, Asked::Queries, 4_000).await;
 }
@@ -115,11 +122,12 @@ async fn run(spread: Spread, asked: Asked, first: u64) -> Tally {
     let long = variable("HEADWATER_RANDOM_SECONDS");
     let schemas = long.map_or(SCHEMAS, |_| u64::MAX);
     let seconds = long.unwrap_or(SECONDS);
-    let only = variable("HEADWATER_RANDOM_SEED");
-    let first = only.unwrap_or_else(|| first + long.map_or(0, |_| new_seed()));
+    let said = variable("HEADWATER_RANDOM_SEED");
+    let first = said.unwrap_or_else(|| first + long.map_or(0, |_| new_seed()));
     let until = Instant::now() + Duration::from_secs(seconds);
     let mut tally = Tally::default();
     let mut failures = Vec::new();
+    eprintln!("seeds from {first}");
     for seed in first.. {
         if let Some(failure) = ask_schema(seed, spread, asked, until, &mut tally).await {
             let failure = failure.shrink(Instant::now() + SHRINKING).await;
@@ -130,11 +138,11 @@ async fn run(spread: Spread, asked: Asked, first: u64) -> Tally {
         }
         tally.schemas += 1;
         let enough = tally.schemas >= schemas || Instant::now() > until;
-        if only.is_some() || enough || failures.len() == FAILURES_MAX {
+        if is_alone() || enough || failures.len() == FAILURES_MAX {
             break;
         }
     }
-    eprintln!("seeds from {first}: {tally:?}");
+    eprintln!("{tally:?}");
     assert!(failures.is_empty(), "{} wrong answers:\n{}", failures.len(), failures.join("\n\n"));
     assert!(tally.right > tally.refused, "most questions have an answer: {tally:?}");
     tally
@@ -152,7 +160,7 @@ async fn ask_schema(seed: u64, spread: Spread, asked: Asked, until: Instant, tal
     let schema = Schema { is_limited: asked == Asked::OfPart, ..Schema::random(&mut dice, spread) };
     let world = World::of(&schema, &settings(&mut dice)).await;
     // A seed that is asked for alone is asked whole.
-    let until = variable("HEADWATER_RANDOM_SEED").map_or(Some(until), |_| None);
+    let until = (!is_alone()).then_some(until);
     for number in 1..=QUESTIONS {
         if until.is_some_and(|until| Instant::now() > until) {
             break;
@@ -181,6 +189,10 @@ async fn ask_schema(seed: u64, spread: Spread, asked: Asked, until: Instant, tal
 fn question(mut generator: Generator<'_>, asked: Asked) -> Question {
     match asked {
         Asked::Queries | Asked::OfPart => Question::One(generator.query()),
+        Asked::Again => {
+            let (query, other) = generator.query_and_other();
+            Question::Again { query, other }
+        }
         Asked::Views => {
             let (view, query) = generator.view_and_query();
             Question::Views { view, query }
@@ -205,6 +217,11 @@ fn settings(dice: &mut Dice) -> Vec<String> {
         settings.push("SET datafusion.optimizer.hash_join_single_partition_threshold_rows = 0".to_owned());
     }
     settings
+}
+
+/// Whether one seed is asked for and no other.
+fn is_alone() -> bool {
+    variable("HEADWATER_RANDOM_SEED").is_some() && variable("HEADWATER_RANDOM_SECONDS").is_none()
 }
 
 fn variable(name: &str) -> Option<u64> {

@@ -1,6 +1,7 @@
 //! Queries, as trees that can be printed and made smaller.
 
 use super::expr::Expr;
+use super::kind::Kind;
 
 /// A query: common tables, a body, an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,7 +14,7 @@ pub(super) struct Query {
 /// An order, and what it is good for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Order {
-    /// By all columns of the output, with `DESC` and `NULLS FIRST` as they fall; none for a cut without an order.
+    /// By the first columns of the output, with `DESC` and `NULLS FIRST` as they fall. Where they are not all, a cut may keep any of several rows.
     pub(super) keys: Vec<&'static str>,
     pub(super) limit: Option<usize>,
     pub(super) offset: Option<usize>,
@@ -35,12 +36,16 @@ pub(super) struct Select {
     /// Joined by AND.
     pub(super) filters: Vec<Expr>,
     pub(super) group: Option<Group>,
+    /// What the windows of a row say of it.
+    pub(super) qualify: Option<Expr>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Quantifier {
     All,
     Distinct,
+    /// The first row of each value of so many of the first columns, by the order of the query.
+    FirstOf(usize),
 }
 
 /// Whether columns of an output get names.
@@ -74,6 +79,10 @@ pub(super) enum Origin {
     /// A table or a common table, by name.
     Named(String),
     Derived(Box<Query>),
+    /// What may name the columns of the tables before it.
+    Lateral(Box<Query>),
+    /// Rows of constants.
+    Values(Vec<Vec<Expr>>),
 }
 
 impl Query {
@@ -109,14 +118,34 @@ impl Query {
 
     /// Without LIMIT and OFFSET.
     pub(super) fn uncut(&self) -> Self {
-        Self { order: None, ..self.clone() }
+        let uncut = |order: &Order| Order { limit: None, offset: None, ..order.clone() };
+        Self { order: self.order.as_ref().map(uncut), ..self.clone() }
+    }
+
+    /// How many of its columns say the order of its rows.
+    pub(super) fn ordered(&self) -> usize {
+        self.order.as_ref().map_or(0, |order| order.keys.len().min(self.width()))
+    }
+
+    /// Whether it keeps the rows that come first.
+    pub(super) fn cuts(&self) -> bool {
+        self.order.as_ref().is_some_and(|order| order.limit.is_some() || order.offset.is_some())
+    }
+
+    /// Puts other constants in the place of those that columns are equal to.
+    pub(super) fn replace_constants(&mut self, other: &mut dyn FnMut(Kind, &str) -> String) {
+        self.with.iter_mut().for_each(|(_, query)| query.replace_constants(other));
+        self.body.replace_constants(other);
     }
 
     /// Simpler queries, one step each.
     pub(super) fn simpler(&self) -> Vec<Query> {
         let mut found = Vec::new();
         if let Some(order) = &self.order {
-            found.push(self.uncut());
+            // Which row is the first of a value would be left open.
+            if !matches!(self.body.first().quantifier, Quantifier::FirstOf(_)) {
+                found.push(Self { order: None, ..self.clone() });
+            }
             found.extend(order.simpler().into_iter().map(|order| Self { order: Some(order), ..self.clone() }));
         }
         for index in 0..self.with.len() {
@@ -167,6 +196,16 @@ impl Body {
         }
     }
 
+    fn replace_constants(&mut self, other: &mut dyn FnMut(Kind, &str) -> String) {
+        match self {
+            Self::Select(select) => select.replace_constants(other),
+            Self::Set { left, right, .. } => {
+                left.replace_constants(other);
+                right.replace_constants(other);
+            }
+        }
+    }
+
     fn sql(&self) -> String {
         match self {
             Self::Select(select) => select.sql(),
@@ -205,6 +244,21 @@ impl Body {
 }
 
 impl Select {
+    fn replace_constants(&mut self, other: &mut dyn FnMut(Kind, &str) -> String) {
+        self.items.iter_mut().for_each(|item| item.replace_constants(other));
+        for relation in &mut self.from {
+            relation.on.iter_mut().for_each(|on| on.replace_constants(other));
+            if let Origin::Derived(query) | Origin::Lateral(query) = &mut relation.rows {
+                query.replace_constants(other);
+            }
+        }
+        self.filters.iter_mut().for_each(|filter| filter.replace_constants(other));
+        if let Some(group) = &mut self.group {
+            group.keys.iter_mut().chain(&mut group.having).for_each(|expr| expr.replace_constants(other));
+        }
+        self.qualify.iter_mut().for_each(|qualify| qualify.replace_constants(other));
+    }
+
     fn sql(&self) -> String {
         self.sql_with(Naming::Numbered)
     }
@@ -215,11 +269,19 @@ impl Select {
             Naming::None => item.sql(),
         };
         let items: Vec<String> = self.items.iter().enumerate().map(item).collect();
-        let distinct = if self.quantifier == Quantifier::Distinct { "DISTINCT " } else { "" };
+        let distinct = match self.quantifier {
+            Quantifier::All => String::new(),
+            Quantifier::Distinct => "DISTINCT ".to_owned(),
+            Quantifier::FirstOf(columns) => {
+                let of: Vec<String> = self.items.iter().take(columns).map(Expr::sql).collect();
+                format!("DISTINCT ON ({}) ", of.join(", "))
+            }
+        };
         let from: Vec<String> = self.from.iter().map(Relation::sql).collect();
         let filters = if self.filters.is_empty() { String::new() } else { format!(" WHERE {}", all_of(&self.filters)) };
         let group = self.group.as_ref().map(Group::sql).unwrap_or_default();
-        format!("SELECT {distinct}{} FROM {}{filters}{group}", items.join(", "), from.join(" "))
+        let qualify = self.qualify.as_ref().map(|qualify| format!(" QUALIFY {}", qualify.sql())).unwrap_or_default();
+        format!("SELECT {distinct}{} FROM {}{filters}{group}{qualify}", items.join(", "), from.join(" "))
     }
 
     pub(super) fn simpler(&self) -> Vec<Select> {
@@ -249,6 +311,10 @@ impl Select {
         }
         push(&|select| select.quantifier = Quantifier::All);
         push(&|select| select.group = None);
+        push(&|select| select.qualify = None);
+        for qualify in self.qualify.iter().flat_map(Expr::simpler) {
+            push(&|select| select.qualify = Some(qualify.clone()));
+        }
         for (at, relation) in self.from.iter().enumerate() {
             for relation in relation.simpler() {
                 push(&|select| select.from[at] = relation.clone());
@@ -300,19 +366,31 @@ impl Group {
 }
 
 impl Relation {
+    /// Whether its columns may be named.
+    pub(super) fn shows(&self) -> bool {
+        !matches!(self.join, "LEFT SEMI JOIN" | "LEFT ANTI JOIN")
+    }
+
     fn sql(&self) -> String {
-        let rows = match &self.rows {
-            Origin::Named(name) => name.clone(),
-            Origin::Derived(query) => format!("({})", query.sql()),
+        let row = |row: &Vec<Expr>| format!("({})", row.iter().map(Expr::sql).collect::<Vec<_>>().join(", "));
+        let (rows, columns) = match &self.rows {
+            Origin::Named(name) => (name.clone(), String::new()),
+            Origin::Derived(query) => (format!("({})", query.sql()), String::new()),
+            Origin::Lateral(query) => (format!("LATERAL ({})", query.sql()), String::new()),
+            Origin::Values(rows) => {
+                let columns: Vec<String> = (0..rows[0].len()).map(|at| format!("o{at}")).collect();
+                let rows: Vec<String> = rows.iter().map(row).collect();
+                (format!("(VALUES {})", rows.join(", ")), format!(" ({})", columns.join(", ")))
+            }
         };
         let on = if self.on.is_empty() { String::new() } else { format!(" ON {}", all_of(&self.on)) };
         let join = if self.join.is_empty() { String::new() } else { format!("{} ", self.join) };
-        format!("{join}{rows} AS {}{on}", self.alias)
+        format!("{join}{rows} AS {}{columns}{on}", self.alias)
     }
 
     fn simpler(&self) -> Vec<Relation> {
         let mut found = Vec::new();
-        if !matches!(self.join, "" | "INNER JOIN" | "CROSS JOIN") {
+        if !matches!(self.join, "" | "INNER JOIN" | "CROSS JOIN") && !self.on.is_empty() {
             found.push(Self { join: "INNER JOIN", ..self.clone() });
         }
         if self.on.len() > 1 {
@@ -329,9 +407,20 @@ impl Relation {
                 found.push(changed);
             }
         }
-        if let Origin::Derived(query) = &self.rows {
-            let smaller = query.simpler().into_iter();
-            found.extend(smaller.map(|query| Self { rows: Origin::Derived(Box::new(query)), ..self.clone() }));
+        let mut push = |rows: Origin| found.push(Self { rows, ..self.clone() });
+        match &self.rows {
+            Origin::Named(_) => {}
+            Origin::Derived(query) => {
+                query.simpler().into_iter().for_each(|query| push(Origin::Derived(Box::new(query))));
+            }
+            Origin::Lateral(query) => {
+                query.simpler().into_iter().for_each(|query| push(Origin::Lateral(Box::new(query))));
+            }
+            Origin::Values(rows) => (0..rows.len()).filter(|_| rows.len() > 1).for_each(|at| {
+                let mut fewer = rows.clone();
+                fewer.remove(at);
+                push(Origin::Values(fewer));
+            }),
         }
         found
     }

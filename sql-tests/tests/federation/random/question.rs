@@ -2,13 +2,15 @@
 
 use super::expr::Expr;
 use super::kind::Kind;
-use super::query::{Body, Group, Order, Origin, Quantifier, Query, Relation, Select};
+use super::query::{Body, Group, Origin, Quantifier, Query, Relation, Select};
 
 /// A question that has one right answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Question {
     /// A query, whose answer with pushdown, without, and over a local copy is the same.
     One(Query),
+    /// A query that is asked again, and one that differs in constants alone: what was planned for the one may serve the other.
+    Again { query: Query, other: Query },
     /// A query and a materialized view that may answer it. The answer from the view, from the stores and over a local copy is the same.
     Views { view: Query, query: Query },
     /// Rows and a condition. Asked whole and in parts the answer is the same.
@@ -30,6 +32,7 @@ impl Question {
     pub(super) fn texts(&self) -> Vec<String> {
         match self {
             Self::One(query) => vec![query.sql()],
+            Self::Again { query, other } => vec![query.sql(), other.sql()],
             Self::Views { view, query } => vec![view.sql(), query.sql()],
             Self::Parts { form, select, condition } => {
                 let (whole, parts) = form.queries(select, condition);
@@ -42,6 +45,10 @@ impl Question {
     pub(super) fn simpler(&self) -> Vec<Question> {
         match self {
             Self::One(query) => query.simpler().into_iter().map(Self::One).collect(),
+            Self::Again { query, other } => {
+                let pairs = query.simpler().into_iter().zip(other.simpler());
+                pairs.map(|(query, other)| Self::Again { query, other }).collect()
+            }
             Self::Views { view, query } => {
                 let views = |view: Query, query: Query| Self::Views { view, query };
                 // Both lose a part together, or else the view would no longer answer.
@@ -94,7 +101,7 @@ fn parted(select: &Select, condition: &Expr) -> Query {
 fn over(query: Query, quantifier: Quantifier, items: Vec<Expr>) -> Query {
     let rows = Origin::Derived(Box::new(query));
     let from = vec![Relation { join: "", on: Vec::new(), rows, alias: "parts".to_owned() }];
-    Query::select(Select { quantifier, items, from, filters: Vec::new(), group: None })
+    Query::select(Select { quantifier, items, from, filters: Vec::new(), group: None, qualify: None })
 }
 
 fn columns(select: &Select) -> Vec<Expr> {
@@ -127,9 +134,4 @@ fn counts(select: &Select, condition: &Expr) -> (Query, Query) {
     filters.push(condition.clone());
     let sum = "coalesce(sum(CASE WHEN {} THEN 1 ELSE 0 END), 0)";
     (counted("count(*)", filters, Vec::new()), counted(sum, select.filters.clone(), vec![condition.clone()]))
-}
-
-/// The cut of a query that keeps any rows so many, where it has one.
-pub(super) fn loose_cut(query: &Query) -> Option<&Order> {
-    query.order.as_ref().filter(|order| order.keys.is_empty())
 }

@@ -113,6 +113,11 @@ impl Table {
         table
     }
 
+    /// Whether who reads it finds columns: a JSON file without a row has none.
+    pub(super) fn has_columns(&self) -> bool {
+        self.place != Place::Json || !self.rows.is_empty()
+    }
+
     /// As the engine names it in SQL.
     pub(super) fn sql(&self) -> String {
         format!("{}.{}", self.place.service(), self.name)
@@ -168,7 +173,6 @@ fn places(dice: &mut Dice, spread: Spread) -> Vec<Place> {
 }
 
 fn rows(dice: &mut Dice, place: Place, columns: &[Column]) -> Vec<Vec<Option<String>>> {
-    // A JSON file without a row has no columns.
     let fewest = usize::from(place == Place::Json);
     let (few, many) = (dice.between(2, 12), dice.between(10, 40));
     let count = dice.weighted(&[(5, fewest), (10, 1), (45, few), (40, many)]);

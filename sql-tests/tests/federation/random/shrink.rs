@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::judge::{Answers, Fault, Verdict, judge};
 use super::question::Question;
-use super::schema::Schema;
+use super::schema::{Schema, Table};
 use super::world::World;
 
 /// A question and its wrong answer, in the world where it is asked.
@@ -101,6 +101,7 @@ fn smaller_schemas(schema: &Schema) -> Vec<Schema> {
             found.push(smaller);
         }
     }
+    found.retain(|schema| schema.tables.iter().all(Table::has_columns));
     found
 }
 

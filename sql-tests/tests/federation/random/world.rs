@@ -135,8 +135,8 @@ const FOLDING: &str = "CREATE COLLATION folding (provider = icu, locale = 'und-u
 const UTC: &str = "SET time_zone = '+00:00'";
 
 async fn published(engine: &Engine, schema: &Schema) -> Vec<Published> {
-    let catalog = engine.catalog().await;
     let faults = engine.discover().await;
+    let catalog = engine.catalog().await;
     let described = |table: &Table| {
         let found = catalog.iter().find(|info| info.service == table.place.service() && info.name == table.name);
         let found = found.and_then(|info| info.schema.clone());

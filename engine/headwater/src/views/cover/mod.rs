@@ -278,6 +278,8 @@ fn normal(plan: LogicalPlan, reading: Reading, state: &SessionState) -> Result<L
         "simplify_expressions",
         "decorrelate_predicate_subquery",
         "scalar_subquery_to_join",
+        // Until then nothing says which columns the other side of the join reads.
+        "decorrelate_lateral_join",
         // A constant that filters is not to be tested beneath groups: without groups there is an answer of no rows too.
         "eliminate_filter",
         "optimize_projections",
