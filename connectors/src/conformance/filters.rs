@@ -147,7 +147,7 @@ fn lists(index: usize, literals: &[ScalarValue]) -> Vec<Expr> {
     };
     let odd: Vec<ScalarValue> = literals.iter().step_by(2).cloned().collect();
     let mut lists = Vec::new();
-    // A list of one zero finds both.
+    // A list of one zero tells the zeros apart.
     let zeros = literals.iter().filter(|value| matches!(value, ScalarValue::Float64(Some(0.0))));
     let zeros = zeros.map(std::slice::from_ref);
     for values in [&literals[..literals.len().min(1)], &odd, literals].into_iter().chain(zeros) {

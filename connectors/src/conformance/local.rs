@@ -144,7 +144,7 @@ fn in_list(
     let column = column(expr, batch)?;
     let mut truth = BooleanArray::from(vec![false; column.len()]);
     for value in values {
-        truth = or_kleene(&truth, &compare_value(CompareOp::Equal, &column, value)?)?;
+        truth = or_kleene(&truth, &cmp::eq(&column, &scalar(value)?)?)?;
     }
     if negated { not(&truth) } else { Ok(truth) }
 }

@@ -58,19 +58,10 @@ impl Translator<'_> {
         balanced(parts, operator).map_or_else(|| datafusion::common::plan_err!("an empty {operator}"), Ok)
     }
 
-    /// DataFusion's sets compare bits, so that of two zeros that are equal both must be in it.
+    /// As DataFusion does it locally, also for floats: its sets compare bits, so that -0.0 is not in a set of 0.0.
     fn in_list(&self, expr: &Expr, values: &[ScalarValue], negated: bool) -> Result<Arc<dyn PhysicalExpr>> {
-        let zeros = values.iter().filter_map(other_zero);
-        let literals = values.iter().cloned().chain(zeros).map(lit).collect();
+        let literals = values.iter().map(|value| lit(value.clone())).collect();
         in_list(self.expr(expr)?, literals, &negated, self.schema)
-    }
-}
-
-fn other_zero(value: &ScalarValue) -> Option<ScalarValue> {
-    match value {
-        ScalarValue::Float32(Some(value)) if *value == 0.0 => Some(ScalarValue::Float32(Some(-value))),
-        ScalarValue::Float64(Some(value)) if *value == 0.0 => Some(ScalarValue::Float64(Some(-value))),
-        _ => None,
     }
 }
 

@@ -48,7 +48,7 @@ const RULES: &[Rule] = {
         (Order, Integer, Exact),
         (IsNull, Integer, Exact),
         (Sort, Integer, Exact),
-        // -0.0 equals 0.0 in Postgres, as in the engine but for ORDER BY; what is compared is compared again.
+        // -0.0 equals 0.0 in Postgres; the engine tells them apart in IN and ORDER BY, though not in comparisons.
         (Equal, Float, Superset),
         (Order, Float, Superset),
         (IsNull, Float, Exact),

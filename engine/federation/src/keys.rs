@@ -237,12 +237,15 @@ impl Reader<'_> {
 
     fn one_of(&self, index: usize, values: Vec<ScalarValue>) -> KeyFilter {
         let data_type = &self.columns[index].data_type;
-        let distinct: HashSet<ScalarValue> = values
+        let mut distinct: HashSet<ScalarValue> = values
             .into_iter()
             .filter(|value| !value.is_null())
             // A key that the column's type can't hold matches none of its values.
             .filter_map(|value| value.cast_to(data_type).ok().filter(|value| !value.is_null()))
             .collect();
+        // The join has 0.0 and -0.0 equal; a list may be compared by bits.
+        let zeros: Vec<ScalarValue> = distinct.iter().filter_map(other_zero).collect();
+        distinct.extend(zeros);
         if distinct.is_empty() {
             return KeyFilter::NoRow;
         }
@@ -292,6 +295,14 @@ fn either(left: KeyFilter, right: KeyFilter) -> KeyFilter {
         (KeyFilter::Rows(left, a), KeyFilter::Rows(right, b)) => {
             KeyFilter::Rows(disjunction(left, right), a.of_either(b))
         }
+    }
+}
+
+fn other_zero(value: &ScalarValue) -> Option<ScalarValue> {
+    match value {
+        ScalarValue::Float32(Some(value)) if *value == 0.0 => Some(ScalarValue::Float32(Some(-value))),
+        ScalarValue::Float64(Some(value)) if *value == 0.0 => Some(ScalarValue::Float64(Some(-value))),
+        _ => None,
     }
 }
 

@@ -49,9 +49,9 @@ pub struct WrittenOrders;
 impl PhysicalOptimizerRule for WrittenOrders {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         plan.apply(|node| {
-            match has_written_orders(node)? {
-                true => check(node, &config.optimizer)?,
-                false => check_plan_sanity(node, &config.optimizer)?,
+            match check_plan_sanity(node, &config.optimizer) {
+                Err(_) if has_written_orders(node)? => check(node, &config.optimizer)?,
+                checked => checked?,
             }
             Ok(TreeNodeRecursion::Continue)
         })?;
