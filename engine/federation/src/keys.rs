@@ -14,6 +14,7 @@ use datafusion::physical_expr::expressions::{
     BinaryExpr, CaseExpr, CastExpr, Column, DynamicFilterPhysicalExpr, InListExpr, IsNotNullExpr, IsNullExpr, Literal,
 };
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
+use headwater_rules::other_zero;
 use headwater_source::{ColumnDef, CompareOp, Expr};
 
 use crate::subqueries::{is_constant, value_of};
@@ -295,14 +296,6 @@ fn either(left: KeyFilter, right: KeyFilter) -> KeyFilter {
         (KeyFilter::Rows(left, a), KeyFilter::Rows(right, b)) => {
             KeyFilter::Rows(disjunction(left, right), a.of_either(b))
         }
-    }
-}
-
-fn other_zero(value: &ScalarValue) -> Option<ScalarValue> {
-    match value {
-        ScalarValue::Float32(Some(value)) if *value == 0.0 => Some(ScalarValue::Float32(Some(-value))),
-        ScalarValue::Float64(Some(value)) if *value == 0.0 => Some(ScalarValue::Float64(Some(-value))),
-        _ => None,
     }
 }
 

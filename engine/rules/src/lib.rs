@@ -27,7 +27,7 @@ pub use sameness::{HideSameness, UnlikeRowsExec};
 pub use sorted::{SortedInputs, WrittenOrders};
 pub use top_groups::ExactTopGroups;
 pub use truth::TruthsAsNulls;
-pub use zeros::EqualZeros;
+pub use zeros::{EqualZeros, other_zero};
 
 /// DataFusion's rules, mended.
 pub fn mended_optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {

@@ -100,17 +100,17 @@ fn compared(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
 /// The zero that a list of constants lacks, where it has the other one.
 fn missing_zero(list: &InList) -> Option<ScalarValue> {
     let values = || list.list.iter().filter_map(Expr::as_literal);
-    let zero = values().find(|value| is_zero(value))?;
-    let other = zero.arithmetic_negate().ok()?;
+    let other = values().find_map(other_zero)?;
     // Values that are equal here have the same bits.
     (!values().any(|value| *value == other)).then_some(other)
 }
 
-fn is_zero(value: &ScalarValue) -> bool {
+/// Of a floating-point zero the one of the other sign; `None` of all else.
+pub fn other_zero(value: &ScalarValue) -> Option<ScalarValue> {
     match value {
-        ScalarValue::Float16(Some(value)) => value.to_f32() == 0.0,
-        ScalarValue::Float32(Some(value)) => *value == 0.0,
-        ScalarValue::Float64(Some(value)) => *value == 0.0,
-        _ => false,
+        ScalarValue::Float16(Some(value)) if value.to_f32() == 0.0 => Some(ScalarValue::Float16(Some(-*value))),
+        ScalarValue::Float32(Some(value)) if *value == 0.0 => Some(ScalarValue::Float32(Some(-value))),
+        ScalarValue::Float64(Some(value)) if *value == 0.0 => Some(ScalarValue::Float64(Some(-value))),
+        _ => None,
     }
 }
