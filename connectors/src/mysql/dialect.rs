@@ -239,7 +239,8 @@ impl Dialect for MysqlDialect {
         let text = standard_aggregate(aggregate.function, arg);
         match aggregate.function {
             AggregateFunction::Sum if result.class == ValueClass::Integer => format!("CAST({text} AS SIGNED)"),
-            AggregateFunction::Min | AggregateFunction::Max if is_text(result.class) => text_again(result, &text),
+            // Of texts as their bytes.
+            AggregateFunction::Min | AggregateFunction::Max if result.class == ValueClass::Computed => text_of(&text),
             _ => text,
         }
     }
@@ -272,17 +273,6 @@ fn bytes_of(column: &ColumnDef, text: &str) -> String {
 /// A text as functions take it.
 fn text_of(text: &str) -> String {
     format!("CONVERT({text} USING utf8mb4) COLLATE utf8mb4_bin")
-}
-
-/// A text of UTF-8 bytes, as the column has it.
-fn text_again(column: &ColumnDef, bytes: &str) -> String {
-    match types::charset(column) {
-        Some((types::UTF8, collation)) => format!("CONVERT({bytes} USING utf8mb4) COLLATE {collation}"),
-        Some((charset, collation)) => {
-            format!("CONVERT(CONVERT({bytes} USING utf8mb4) USING {charset}) COLLATE {collation}")
-        }
-        None => text_of(bytes),
-    }
 }
 
 /// The value as it is read: NULL where the month or the day is zero.

@@ -83,7 +83,9 @@ const RULES: &[Rule] = &[
     (Operator::IsNull, ValueClass::Opaque, Support::Superset),
     (Operator::Equal, ValueClass::Computed, Support::Exact),
     (Operator::NotEqual, ValueClass::Computed, Support::Exact),
+    (Operator::Order, ValueClass::Computed, Support::Exact),
     (Operator::IsNull, ValueClass::Computed, Support::Exact),
+    (Operator::Sort, ValueClass::Computed, Support::Exact),
     (Operator::IsNull, ValueClass::Total, Support::Exact),
 ];
 
@@ -116,7 +118,15 @@ const QUERIES: Queries = {
             (F::Concat, V::Text),
             (F::Concat, V::Computed),
         ],
-        aggregates: &[(Sum, V::Integer), (Min, V::Integer), (Max, V::Integer), (Min, V::Text), (Max, V::Text)],
+        aggregates: &[
+            (Sum, V::Integer),
+            (Min, V::Integer),
+            (Max, V::Integer),
+            (Min, V::Text),
+            (Max, V::Text),
+            (Min, V::Computed),
+            (Max, V::Computed),
+        ],
         integers: &[DataType::Int64],
         groups: &[],
         joins: &[JoinKind::Inner, JoinKind::Left, JoinKind::Semi, JoinKind::Anti],

@@ -184,11 +184,13 @@ impl Aggregate {
         Self { function: AggregateFunction::Count, arg: None, condition: None, data_type: DataType::Int64 }
     }
 
-    /// What the aggregate is as a column. A sum that may leave its type's range is a [`ValueClass::Total`].
+    /// What the aggregate is as a column. A sum that may leave its type's range is a [`ValueClass::Total`]; the least and the greatest text is that
+    /// of the bytes, which a source may find under another collation than the column's.
     pub fn describe(&self, columns: &[ColumnDef]) -> ColumnDef {
         let computed = || ColumnDef::new("", self.data_type.clone(), "", ValueClass::of_computed(&self.data_type));
         match (self.function, &self.arg) {
             (AggregateFunction::Count | AggregateFunction::CountDistinct, _) => computed().not_null(),
+            (AggregateFunction::Min | AggregateFunction::Max, _) if self.data_type == DataType::Utf8 => computed(),
             (AggregateFunction::Min | AggregateFunction::Max, Some(arg)) => {
                 ColumnDef { nullable: true, ..arg.describe(columns) }
             }

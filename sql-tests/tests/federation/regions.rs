@@ -173,6 +173,14 @@ async fn computed_text_is_compared_and_grouped_by_bytes() {
         "SELECT coalesce(c, d) AS k, count(*) FROM pg.t GROUP BY coalesce(c, d)",
         "SELECT count(*) FROM pg.t a JOIN pg2.t b ON a.c || a.d = b.c || b.d",
         "SELECT s || 'b' AS k FROM pg.t UNION SELECT c || d FROM pg2.t",
+        // The greatest text is that of the bytes, and has no collation of the column's.
+        "SELECT count(*) FROM pg.t a LEFT JOIN (SELECT max(d) AS m FROM pg2.t) b ON a.d = b.m",
+        "SELECT count(*) FROM pg.t a JOIN (SELECT k, min(s) AS m FROM (SELECT c AS k, s FROM pg2.t) v GROUP BY k) b ON a.s = b.m",
+        "SELECT count(*) FROM pg.t a JOIN (SELECT max(s) FILTER (WHERE s < 'b') AS m FROM pg2.t) b ON a.d = b.m",
+        "SELECT max(m) FROM (SELECT s, max(d) AS m FROM pg.t GROUP BY s) v WHERE m > 'x'",
+        "SELECT m FROM (SELECT s, max(d) AS m FROM pg.t GROUP BY s) v GROUP BY m ORDER BY m LIMIT 1",
+        "SELECT a.d FROM pg.t a WHERE a.d IN (SELECT max(b.d) FROM pg2.t b GROUP BY b.s)",
+        "SELECT d AS k FROM pg.t UNION SELECT max(d) FROM pg2.t",
     ];
     agree_over_twins(ddl, &["pg.t", "pg2.t"], &queries).await;
 }

@@ -60,6 +60,15 @@ const QUERIES: &[(usize, &str)] = &[
         "SELECT o.quantity % 3, o.quantity / 2, o.quantity > 2, coalesce(o.part, c.name), c.name || '!' FROM lite.customers c JOIN lite.orders o ON o.customer = c.id",
     ),
     (1, "SELECT c.id FROM lite.customers c JOIN lite.orders o ON coalesce(o.part, '') = coalesce(c.name, '')"),
+    (
+        1,
+        "SELECT c.name || '!' AS k, o.id FROM lite.customers c JOIN lite.orders o ON o.customer = c.id WHERE c.name || coalesce(o.part, '') < 'b' ORDER BY k, o.id LIMIT 3",
+    ),
+    (1, "SELECT c.id FROM lite.customers c JOIN (SELECT max(name) AS m FROM lite.customers) v ON c.name || '' = v.m"),
+    (
+        1,
+        "SELECT min(c.name || '!'), max(coalesce(c.name, o.part)) FROM lite.customers c JOIN lite.orders o ON o.customer = c.id",
+    ),
     (1, "SELECT o.id, 'x' AS x, 7 AS n, true AS t FROM lite.customers c JOIN lite.orders o ON o.customer = c.id"),
     // Groups are made faster here than in SQLite, and so are joins of large tables.
     (1, "SELECT part, sum(quantity), count(DISTINCT customer) FROM lite.orders GROUP BY part"),
