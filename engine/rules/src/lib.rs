@@ -6,6 +6,7 @@
 mod constants;
 mod correlated;
 mod distinct;
+mod lookalikes;
 mod repeated;
 mod sameness;
 mod sorted;
@@ -22,6 +23,7 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 pub use constants::{ListsOfConstants, PushFilters};
 pub use correlated::UnambiguousSubqueries;
 pub use distinct::DistinctToGroups;
+pub use lookalikes::ComputedOnce;
 pub use repeated::OrdersWithoutRepeats;
 pub use sameness::{HideSameness, UnlikeRowsExec};
 pub use sorted::{SortedInputs, WrittenOrders};
@@ -40,8 +42,8 @@ pub fn mended_optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         let place = rules.iter().position(|rule| rule.name() == before).unwrap_or(rules.len());
         rules.insert(place, mend);
     }
-    let in_place: [Arc<dyn OptimizerRule + Send + Sync>; 2] =
-        [Arc::new(PushFilters::default()), Arc::new(DistinctToGroups::default())];
+    let in_place: [Arc<dyn OptimizerRule + Send + Sync>; 3] =
+        [Arc::new(PushFilters::default()), Arc::new(DistinctToGroups::default()), Arc::new(ComputedOnce::default())];
     for mend in in_place {
         rules.iter_mut().filter(|rule| rule.name() == mend.name()).for_each(|rule| *rule = Arc::clone(&mend));
     }
@@ -101,7 +103,7 @@ mod tests {
         ] {
             assert!(names.windows(2).any(|two| two == pair), "{pair:?} in {names:?}");
         }
-        for name in ["push_down_filter", "single_distinct_aggregation_to_group_by"] {
+        for name in ["push_down_filter", "single_distinct_aggregation_to_group_by", "common_sub_expression_eliminate"] {
             assert_eq!(names.iter().filter(|other| *other == name).count(), 1, "{name} in {names:?}");
         }
         assert_eq!(names.last().map(String::as_str), Some("headwater_truths_as_nulls"));

@@ -674,3 +674,32 @@ async fn window_over_groups_is_of_all_groups() {
         }
     }
 }
+
+/// Windows whose partitions and orders begin alike were one window.
+#[tokio::test]
+async fn windows_that_begin_alike_are_told_apart() {
+    let tables = "CREATE TABLE t (x int, g text); INSERT INTO t VALUES (1, 'a'), (1, 'a'), (2, 'a'), (3, 'b')";
+    let database = PostgresDatabase::with(tables).await;
+    let services = Services::new().with_postgres("pg", &database.url());
+    for (query, right) in [
+        (
+            "SELECT x, sum(x) OVER (PARTITION BY g ORDER BY x ROWS 1 PRECEDING) AS a,
+             sum(x) OVER (PARTITION BY g, x ROWS 1 PRECEDING) AS b FROM pg.t ORDER BY 1, 2, 3",
+            vec![["1", "1", "1"], ["1", "2", "2"], ["2", "3", "2"], ["3", "3", "3"]],
+        ),
+        (
+            "SELECT x, rank() OVER (PARTITION BY g ORDER BY x, x NULLS FIRST) AS a,
+             rank() OVER (PARTITION BY g, x ORDER BY x) AS b FROM pg.t ORDER BY 1, 2, 3",
+            vec![["1", "1", "1"], ["1", "1", "1"], ["2", "3", "1"], ["3", "1", "1"]],
+        ),
+        (
+            "SELECT x, rank() OVER (PARTITION BY g ORDER BY x, x NULLS FIRST) AS a, 0 AS b FROM pg.t
+             QUALIFY rank() OVER (PARTITION BY g, x ORDER BY x) > 1",
+            vec![],
+        ),
+    ] {
+        let rows = agree(&services, &["pg.t"], &[], query).await;
+        let right: Vec<_> = right.iter().map(|row| row.map(|value| Some(value.to_owned())).to_vec()).collect();
+        assert_eq!(rows, right, "{query}");
+    }
+}

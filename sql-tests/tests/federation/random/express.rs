@@ -6,7 +6,8 @@ use headwater_sql_tests::dice::Dice;
 
 use super::expr::{Expr, Range};
 use super::forms::{
-    AGGREGATES, COMPARE, Form, GENERIC, PARTIAL, PATTERNS, PLACES, RANKS, TAME, TAME_AGGREGATES, TOTAL, WINDOWS,
+    AGGREGATES, COMPARE, Form, GENERIC, ORDERED_AGGREGATES, PARTIAL, PATTERNS, PLACES, RANKS, TAME, TAME_AGGREGATES,
+    TOTAL, WINDOWS,
 };
 use super::kind::Kind;
 use super::values::Values;
@@ -91,6 +92,11 @@ impl Express<'_> {
         {
             return aggregate;
         }
+        if self.dice.percent(5)
+            && let Some(aggregate) = self.ordered_aggregate()
+        {
+            return aggregate;
+        }
         let here = self.kinds();
         let fitting: Vec<&Form> =
             AGGREGATES.iter().filter(|form| form.args.first().is_none_or(|kind| here.contains(kind))).collect();
@@ -101,6 +107,14 @@ impl Express<'_> {
         });
         let args = args.collect();
         Expr::form(form.kind, form.form, args)
+    }
+
+    /// An aggregate of a column in an order that says of all values which comes first.
+    fn ordered_aggregate(&mut self) -> Option<Expr> {
+        let form = self.dice.pick(ORDERED_AGGREGATES);
+        let column = self.column(form.args[0])?;
+        // No argument: in a smaller question the order would be another than the column's.
+        Some(Expr::form(form.kind, form.form.replace("{c}", &column.sql()), Vec::new()))
     }
 
     /// What the windows of a row say of it.
@@ -260,6 +274,7 @@ fn typical(kind: Kind) -> Values {
         Kind::Double => Values::WildDouble,
         Kind::Text => Values::Text,
         Kind::Date => Values::Date,
+        Kind::Time => Values::Time,
         Kind::Timestamp => Values::Timestamp,
         Kind::Instant => Values::Instant,
         Kind::Bool => Values::Bool,

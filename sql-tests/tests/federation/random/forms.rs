@@ -1,6 +1,6 @@
 //! The forms that expressions are made of: operators and functions by the kinds that they take and make.
 
-use super::kind::Kind::{self, Bool, Bytes, Date, Decimal, Double, Instant, Int, Text, Timestamp};
+use super::kind::Kind::{self, Bool, Bytes, Date, Decimal, Double, Instant, Int, Text, Time, Timestamp};
 
 /// A form of SQL, its arguments in the places of `{}`.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +40,8 @@ pub(super) const TOTAL: &[Form] = &[
     form(Int, "date_part('second', {})", &[Timestamp]),
     form(Int, "date_part('year', {})", &[Instant]),
     form(Int, "EXTRACT(HOUR FROM {})", &[Instant]),
+    form(Int, "date_part('hour', {})", &[Time]),
+    form(Int, "EXTRACT(MINUTE FROM {})", &[Time]),
     form(Int, "greatest({}, {})", &[Int, Int]),
     form(Int, "least({}, {})", &[Int, Int]),
     form(Int, "({} & {})", &[Int, Int]),
@@ -97,6 +99,7 @@ pub(super) const TOTAL: &[Form] = &[
     form(Text, "CAST({} AS VARCHAR)", &[Decimal]),
     form(Text, "CAST({} AS VARCHAR)", &[Double]),
     form(Text, "CAST({} AS VARCHAR)", &[Date]),
+    form(Text, "CAST({} AS VARCHAR)", &[Time]),
     form(Text, "CAST({} AS VARCHAR)", &[Timestamp]),
     form(Text, "CAST({} AS VARCHAR)", &[Instant]),
     form(Text, "CAST({} AS VARCHAR)", &[Bool]),
@@ -110,6 +113,7 @@ pub(super) const TOTAL: &[Form] = &[
     form(Text, "to_hex({})", &[Int]),
     form(Text, "to_char({}, '%Y-%m')", &[Date]),
     form(Date, "greatest({}, {})", &[Date, Date]),
+    form(Time, "least({}, {})", &[Time, Time]),
     form(Date, "CAST({} AS DATE)", &[Timestamp]),
     form(Date, "CAST({} AS DATE)", &[Instant]),
     form(Date, "({} + INTERVAL '1' DAY)", &[Date]),
@@ -262,6 +266,9 @@ pub(super) const AGGREGATES: &[Form] = &[
     form(Text, "max({}) FILTER (WHERE {})", &[Text, Bool]),
     form(Date, "min({})", &[Date]),
     form(Date, "max({})", &[Date]),
+    form(Time, "min({})", &[Time]),
+    form(Time, "max({})", &[Time]),
+    form(Int, "count(DISTINCT {})", &[Time]),
     form(Timestamp, "min({})", &[Timestamp]),
     form(Timestamp, "max({})", &[Timestamp]),
     form(Instant, "max({})", &[Instant]),
@@ -275,6 +282,16 @@ pub(super) const AGGREGATES: &[Form] = &[
     form(Decimal, "sum(DISTINCT {})", &[Decimal]),
     form(Text, "array_to_string(array_sort(array_agg({})), ',')", &[Text]),
     form(Bool, "bool_or({}) FILTER (WHERE {})", &[Bool, Bool]),
+];
+
+/// Aggregates of a column in an order, which is by the column too.
+pub(super) const ORDERED_AGGREGATES: &[Form] = &[
+    form(Text, "string_agg({c}, ',' ORDER BY {c})", &[Text]),
+    form(Text, "string_agg({c}, ';' ORDER BY {c} DESC NULLS LAST)", &[Text]),
+    form(Text, "array_to_string(array_agg({c} ORDER BY {c} DESC), ',')", &[Int]),
+    form(Text, "first_value({c} ORDER BY {c})", &[Text]),
+    form(Int, "last_value({c} ORDER BY {c} NULLS FIRST)", &[Int]),
+    form(Date, "first_value({c} ORDER BY {c} DESC)", &[Date]),
 ];
 
 /// Aggregates of tame columns: floats are made on the way.

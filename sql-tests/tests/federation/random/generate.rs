@@ -7,7 +7,7 @@ use headwater_sql_tests::dice::Dice;
 use super::expr::{Expr, Range};
 use super::express::{Express, Samples};
 use super::kind::Kind;
-use super::query::{Body, Group, Order, Origin, Quantifier, Query, Relation, Select};
+use super::query::{Body, COMMON, Group, Order, Origin, Quantifier, Query, Relation, Select};
 use super::world::Published;
 
 /// Makes queries over published tables.
@@ -33,10 +33,9 @@ impl<'a> Generator<'a> {
         }
         let mut with = Vec::new();
         if self.dice.percent(10) {
-            let query = self.plain(1);
-            let name = "common".to_owned();
-            self.common.push((name.clone(), kinds(&query.body)));
-            with.push((name, query));
+            let query = if self.dice.percent(25) { self.recursive() } else { self.plain(1) };
+            self.common.push((COMMON.to_owned(), kinds(&query.body)));
+            with.push((COMMON.to_owned(), query));
         }
         let mut query = self.plain(2);
         query.with = with;
@@ -67,6 +66,25 @@ impl<'a> Generator<'a> {
             other.or_insert_with(|| self.express(&[]).constant(kind).sql()).clone()
         });
         (query, other)
+    }
+
+    /// Rows, and what is joined to them twice over. The first column counts the turns.
+    fn recursive(&mut self) -> Query {
+        let mut first = self.rows(0, &[]);
+        first.items.truncate(2);
+        first.items.insert(0, Expr::literal(Kind::Int, "0"));
+        let kinds: Vec<Kind> = first.items.iter().map(Expr::kind).collect();
+        let (turns, mut scope) = self.named(Origin::Turns(kinds.clone()), &kinds);
+        let count = Expr::form(Kind::Int, "({} + 1)", vec![scope[0].clone()]);
+        let mut from = vec![turns];
+        let columns = self.join_to_table(&mut from, &scope);
+        scope.extend(columns);
+        let mut items = vec![count];
+        items.extend(kinds[1..].iter().map(|kind| self.express(&scope).value(*kind, 1)));
+        let step = Select { quantifier: Quantifier::All, items, from, filters: Vec::new(), group: None, qualify: None };
+        let body = |select: Select| Box::new(Body::Select(Box::new(select)));
+        let op = if self.dice.percent(70) { "UNION ALL" } else { "UNION" };
+        Query::of(Body::Set { op, left: body(first), right: body(step) })
     }
 
     /// The first row of each value of the first columns.
@@ -239,6 +257,20 @@ impl<'a> Generator<'a> {
         if shows { columns } else { Vec::new() }
     }
 
+    /// Joins a table to what is there, so that each row is kept or left out.
+    fn join_to_table(&mut self, from: &mut Vec<Relation>, scope: &[Expr]) -> Vec<Expr> {
+        let (mut relation, columns) = self.table();
+        relation.join = *self.dice.pick(&["INNER JOIN", "INNER JOIN", "LEFT JOIN"]);
+        relation.on.extend(self.equality(scope, &columns));
+        if relation.on.is_empty() {
+            let both: Vec<Expr> = scope.iter().chain(&columns).cloned().collect();
+            let condition = self.express(&both).value(Kind::Bool, 1);
+            relation.on.push(condition);
+        }
+        from.push(relation);
+        columns
+    }
+
     /// Rows, or one row of aggregates, for each row of what is there.
     fn lateral(&mut self, scope: &[Expr]) -> (Relation, Vec<Expr>) {
         let mut select = self.rows(0, scope);
@@ -403,6 +435,7 @@ impl<'a> Generator<'a> {
         let columns = |relation: &Relation| match &relation.rows {
             Origin::Derived(query) | Origin::Lateral(query) => outputs(&relation.alias, &kinds(&query.body)),
             Origin::Values(rows) => outputs(&relation.alias, &rows[0].iter().map(Expr::kind).collect::<Vec<_>>()),
+            Origin::Turns(kinds) => outputs(&relation.alias, kinds),
             Origin::Named(name) => match self.tables.iter().find(|table| table.sql == *name) {
                 Some(table) => columns_of(table, &relation.alias),
                 None => outputs(&relation.alias, &self.common[0].1),

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use arrow::datatypes::DataType;
+use datafusion::common::ScalarValue;
 use datafusion::common::runtime::SpawnedTask;
+use headwater::Prepared;
 use headwater_sql_tests::rows::{Floats, Rows};
 use headwater_sql_tests::services::ask;
 
 use super::kind::Kind;
 use super::known;
 use super::query::Query;
-use super::question::Question;
+use super::question::{Question, Way};
 use super::world::World;
 
 /// What became of a question.
@@ -70,17 +73,29 @@ const PANIC: &str = "panic";
 pub(super) async fn judge(world: &World, question: &Question) -> Verdict {
     match question {
         Question::One(query) => judge_query(world, query).await,
-        Question::Again { query, other } => judge_again(world, query, other).await,
+        Question::Again { query, other, way } => judge_again(world, query, other, *way).await,
         Question::Views { view, query } => judge_views(world, view, query).await,
         Question::Parts { .. } => judge_parts(world, &question.texts()).await,
     }
 }
 
 /// The second time a statement leaves a draft, from which those after it are planned.
-async fn judge_again(world: &World, query: &Query, other: &Query) -> Verdict {
+async fn judge_again(world: &World, query: &Query, other: &Query, way: Way) -> Verdict {
     let mut first = Verdict::Refused;
+    let prepared = match way {
+        Way::Text => None,
+        Way::Prepared => {
+            let (on, text) = (world.on.clone(), query.with_parameters().0);
+            Some(in_time(async move { on.prepare(&text).await.map_err(|error| error.report()) }).await)
+        }
+    };
     for (time, asked) in [query, query, other, query, other].into_iter().enumerate() {
-        match judge_query(world, asked).await {
+        let verdict = match &prepared {
+            Some(Ok(prepared)) => judge_prepared(world, prepared, asked).await,
+            Some(Err(error)) => judge_answer(world, asked, Err(error.clone())).await,
+            None => judge_query(world, asked).await,
+        };
+        match verdict {
             right @ (Verdict::Right(_) | Verdict::Refused) if time == 0 => first = right,
             Verdict::Right(_) | Verdict::Refused => {}
             wrong => return wrong,
@@ -105,9 +120,44 @@ async fn judge_views(world: &World, view: &Query, query: &Query) -> Verdict {
 }
 
 async fn judge_query(world: &World, query: &Query) -> Verdict {
+    let on = world.on.clone();
+    let text = query.sql();
+    judge_answer(world, query, in_time(async move { ask(&on, &text).await }).await).await
+}
+
+/// The answer of a prepared statement to the constants of the query.
+async fn judge_prepared(world: &World, prepared: &Prepared, query: &Query) -> Verdict {
+    let mut values = Vec::new();
+    for (constant, parameter) in query.with_parameters().1.iter().zip(prepared.parameters().fields()) {
+        match value_of(world, constant, parameter.data_type()).await {
+            Ok(value) => values.push(value),
+            Err(_) => return Verdict::Refused,
+        }
+    }
+    let prepared = prepared.clone();
+    let answer = async move {
+        let answer = prepared.execute(values).await.map_err(|error| error.report())?;
+        let schema = answer.schema();
+        let batches = answer.collect().await.map_err(|error| error.report())?;
+        Ok(Rows::of(&schema, &batches))
+    };
+    judge_answer(world, query, in_time(answer).await).await
+}
+
+/// The value of a constant, of the parameter's type where that has it.
+async fn value_of(world: &World, constant: &str, data_type: &DataType) -> Result<ScalarValue, String> {
+    let answer = world.off.sql(&format!("SELECT {constant}")).await.map_err(|error| error.report())?;
+    let batches = answer.collect().await.map_err(|error| error.report())?;
+    let value = ScalarValue::try_from_array(batches[0].column(0), 0).expect("a row has a value");
+    let same = |cast: &ScalarValue| cast.cast_to(&value.data_type()).is_ok_and(|back| back == value);
+    Ok(value.cast_to(data_type).ok().filter(same).unwrap_or(value))
+}
+
+/// Judges an answer with pushdown beside the others.
+async fn judge_answer(world: &World, query: &Query, on: Result<Rows, String>) -> Verdict {
     let text = query.sql();
     let plain_text = if cuts_among_equals(query) { query.uncut().sql() } else { text.clone() };
-    let answers = answers(world, &text, &plain_text).await;
+    let answers = Answers { on, ..others(world, &text, &plain_text).await };
     match fault(query, &answers) {
         None => answers.on.as_ref().map_or(Verdict::Refused, |rows| Verdict::Right(rows.rows.len())),
         Some(fault) => match known::reason(fault, &answers, Some(query)) {
@@ -174,7 +224,7 @@ fn floats(text: &str) -> Floats {
 }
 
 async fn judge_parts(world: &World, texts: &[String]) -> Verdict {
-    let (whole, parts) = (answers(world, &texts[0], &texts[0]).await, answers(world, &texts[1], &texts[1]).await);
+    let (whole, parts) = (answers(world, &texts[0]).await, answers(world, &texts[1]).await);
     let fault = [&whole, &parts].into_iter().find_map(|answers| {
         uneven(answers).or_else(|| differs(&answers.on, &answers.plain, texts).then_some(Fault::OnDiffers))
     });
@@ -212,19 +262,28 @@ fn without_scale(answer: &Rows) -> Rows {
     answer
 }
 
-async fn answers(world: &World, text: &str, plain_text: &str) -> Answers {
-    let (on, off, reference) = (world.on.clone(), world.off.clone(), world.reference.clone());
-    let (on_text, off_text, plain) = (text.to_owned(), text.to_owned(), plain_text.to_owned());
+async fn answers(world: &World, text: &str) -> Answers {
+    let (on, asked) = (world.on.clone(), text.to_owned());
+    let on = in_time(async move { ask(&on, &asked).await }).await;
+    Answers { on, ..others(world, text, text).await }
+}
+
+/// The answers to a query but for that with pushdown.
+async fn others(world: &World, text: &str, plain_text: &str) -> Answers {
+    let (off, reference) = (world.off.clone(), world.reference.clone());
+    let (off_text, plain) = (text.to_owned(), plain_text.to_owned());
     Answers {
         query: text.to_owned(),
-        on: in_time(async move { ask(&on, &on_text).await }).await,
+        on: Err("not asked".to_owned()),
         off: in_time(async move { ask(&off, &off_text).await }).await,
         plain: in_time(async move { reference.ask(&plain).await }).await,
     }
 }
 
 /// The answer, or that it is late or that a panic stood in its way.
-async fn in_time(answer: impl Future<Output = Result<Rows, String>> + Send + 'static) -> Result<Rows, String> {
+pub(super) async fn in_time<T: Send + 'static>(
+    answer: impl Future<Output = Result<T, String>> + Send + 'static,
+) -> Result<T, String> {
     match tokio::time::timeout(DEADLINE, SpawnedTask::spawn(answer).join()).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(panic)) => Err(format!("{PANIC}: {panic}")),

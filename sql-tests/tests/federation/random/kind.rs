@@ -1,6 +1,6 @@
 //! The kinds of values that expressions are typed by: what is compared and computed with what.
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 
 /// A kind of value. Types of one kind mix freely in SQL: integers of every width, decimals of every scale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -10,6 +10,8 @@ pub(super) enum Kind {
     Double,
     Text,
     Date,
+    /// A time of day.
+    Time,
     Timestamp,
     /// A point in time, in UTC.
     Instant,
@@ -18,12 +20,13 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Int,
         Self::Decimal,
         Self::Double,
         Self::Text,
         Self::Date,
+        Self::Time,
         Self::Timestamp,
         Self::Instant,
         Self::Bool,
@@ -38,6 +41,7 @@ impl Kind {
             DataType::Float32 | DataType::Float64 => Some(Self::Double),
             DataType::Utf8 => Some(Self::Text),
             DataType::Date32 => Some(Self::Date),
+            DataType::Time64(TimeUnit::Microsecond) => Some(Self::Time),
             DataType::Timestamp(_, None) => Some(Self::Timestamp),
             DataType::Timestamp(_, Some(_)) => Some(Self::Instant),
             DataType::Boolean => Some(Self::Bool),
@@ -61,6 +65,7 @@ impl Kind {
             Self::Double => format!("CAST({quoted} AS DOUBLE)"),
             Self::Text => quoted,
             Self::Date => format!("DATE {quoted}"),
+            Self::Time => format!("arrow_cast({quoted}, 'Time64(Microsecond)')"),
             Self::Timestamp => format!("arrow_cast({quoted}, 'Timestamp(Microsecond, None)')"),
             Self::Instant => format!("arrow_cast({quoted}, 'Timestamp(Microsecond, Some(\"UTC\"))')"),
             Self::Bytes => format!("X'{text}'"),
@@ -75,6 +80,7 @@ impl Kind {
             Self::Double => "DOUBLE",
             Self::Text => "VARCHAR",
             Self::Date => "DATE",
+            Self::Time => return "arrow_cast(NULL, 'Time64(Microsecond)')".to_owned(),
             Self::Timestamp => return "arrow_cast(NULL, 'Timestamp(Microsecond, None)')".to_owned(),
             Self::Instant => return "arrow_cast(NULL, 'Timestamp(Microsecond, Some(\"UTC\"))')".to_owned(),
             Self::Bool => "BOOLEAN",
@@ -90,6 +96,7 @@ impl Kind {
             Self::Decimal => "1.00",
             Self::Text => "a",
             Self::Date => "2020-01-01",
+            Self::Time => "01:00:00",
             Self::Timestamp => "2020-01-01 00:00:00",
             Self::Instant => "2020-01-01 00:00:00+00:00",
             Self::Bool => "true",

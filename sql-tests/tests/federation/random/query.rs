@@ -64,6 +64,9 @@ pub(super) struct Group {
     pub(super) having: Option<Expr>,
 }
 
+/// The name of a common table.
+pub(super) const COMMON: &str = "common";
+
 /// Something that rows come from, and how it is joined to what stands before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Relation {
@@ -83,6 +86,8 @@ pub(super) enum Origin {
     Lateral(Box<Query>),
     /// Rows of constants.
     Values(Vec<Vec<Expr>>),
+    /// What the turn before added to the common table that is being made, up to the second turn; its columns are of these kinds.
+    Turns(Vec<Kind>),
 }
 
 impl Query {
@@ -111,9 +116,16 @@ impl Query {
     /// As SQL.
     pub(super) fn sql(&self) -> String {
         let with: Vec<String> = self.with.iter().map(|(name, query)| format!("{name} AS ({})", query.sql())).collect();
-        let with = if with.is_empty() { String::new() } else { format!("WITH {} ", with.join(", ")) };
+        let recursive = if self.with.iter().any(|(_, query)| query.is_recursive()) { "RECURSIVE " } else { "" };
+        let with = if with.is_empty() { String::new() } else { format!("WITH {recursive}{} ", with.join(", ")) };
         let order = self.order.as_ref().map(|order| order.sql(self.width())).unwrap_or_default();
         format!("{with}{}{order}", self.body.sql())
+    }
+
+    /// Whether it is made of what it made before.
+    fn is_recursive(&self) -> bool {
+        let Body::Set { right, .. } = &self.body else { return false };
+        matches!(right.first().from[0].rows, Origin::Turns(_))
     }
 
     /// Without LIMIT and OFFSET.
@@ -138,6 +150,22 @@ impl Query {
         self.body.replace_constants(other);
     }
 
+    /// As SQL with parameters for the constants that columns are equal to, and those constants.
+    pub(super) fn with_parameters(&self) -> (String, Vec<String>) {
+        let mut query = self.clone();
+        let mut constants: Vec<String> = Vec::new();
+        query.replace_constants(&mut |_, sql| {
+            // Equal ones are one parameter, so that what is shown of a group is still its key.
+            let known = constants.iter().position(|known| known == sql);
+            let at = known.unwrap_or_else(|| {
+                constants.push(sql.to_owned());
+                constants.len() - 1
+            });
+            format!("${}", at + 1)
+        });
+        (query.sql(), constants)
+    }
+
     /// Simpler queries, one step each.
     pub(super) fn simpler(&self) -> Vec<Query> {
         let mut found = Vec::new();
@@ -152,7 +180,8 @@ impl Query {
             let mut without = self.clone();
             let (_, query) = without.with.remove(index);
             found.push(without);
-            for query in query.simpler() {
+            // A smaller one may turn for ever.
+            for query in query.simpler().into_iter().filter(|_| !query.is_recursive()) {
                 let mut changed = self.clone();
                 changed.with[index].1 = query;
                 found.push(changed);
@@ -377,6 +406,7 @@ impl Relation {
             Origin::Named(name) => (name.clone(), String::new()),
             Origin::Derived(query) => (format!("({})", query.sql()), String::new()),
             Origin::Lateral(query) => (format!("LATERAL ({})", query.sql()), String::new()),
+            Origin::Turns(_) => (format!("(SELECT * FROM {COMMON} WHERE o0 < 2)"), String::new()),
             Origin::Values(rows) => {
                 let columns: Vec<String> = (0..rows[0].len()).map(|at| format!("o{at}")).collect();
                 let rows: Vec<String> = rows.iter().map(row).collect();
@@ -409,7 +439,7 @@ impl Relation {
         }
         let mut push = |rows: Origin| found.push(Self { rows, ..self.clone() });
         match &self.rows {
-            Origin::Named(_) => {}
+            Origin::Named(_) | Origin::Turns(_) => {}
             Origin::Derived(query) => {
                 query.simpler().into_iter().for_each(|query| push(Origin::Derived(Box::new(query))));
             }

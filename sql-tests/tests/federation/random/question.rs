@@ -10,11 +10,20 @@ pub(super) enum Question {
     /// A query, whose answer with pushdown, without, and over a local copy is the same.
     One(Query),
     /// A query that is asked again, and one that differs in constants alone: what was planned for the one may serve the other.
-    Again { query: Query, other: Query },
+    Again { query: Query, other: Query, way: Way },
     /// A query and a materialized view that may answer it. The answer from the view, from the stores and over a local copy is the same.
     Views { view: Query, query: Query },
     /// Rows and a condition. Asked whole and in parts the answer is the same.
     Parts { form: Parts, select: Select, condition: Expr },
+}
+
+/// How a query is asked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// As a text, its constants in it.
+    Text,
+    /// As a statement that was prepared once, with constants for its parameters.
+    Prepared,
 }
 
 /// How rows are parted. The first three are ternary logic partitioning (Rigger and Su 2020): each row satisfies a condition,
@@ -32,7 +41,7 @@ impl Question {
     pub(super) fn texts(&self) -> Vec<String> {
         match self {
             Self::One(query) => vec![query.sql()],
-            Self::Again { query, other } => vec![query.sql(), other.sql()],
+            Self::Again { query, other, .. } => vec![query.sql(), other.sql()],
             Self::Views { view, query } => vec![view.sql(), query.sql()],
             Self::Parts { form, select, condition } => {
                 let (whole, parts) = form.queries(select, condition);
@@ -45,9 +54,9 @@ impl Question {
     pub(super) fn simpler(&self) -> Vec<Question> {
         match self {
             Self::One(query) => query.simpler().into_iter().map(Self::One).collect(),
-            Self::Again { query, other } => {
+            Self::Again { query, other, way } => {
                 let pairs = query.simpler().into_iter().zip(other.simpler());
-                pairs.map(|(query, other)| Self::Again { query, other }).collect()
+                pairs.map(|(query, other)| Self::Again { query, other, way: *way }).collect()
             }
             Self::Views { view, query } => {
                 let views = |view: Query, query: Query| Self::Views { view, query };

@@ -3,7 +3,8 @@
 use headwater_sql_tests::rows::Rows;
 use headwater_sql_tests::services::ask;
 
-use super::question::Question;
+use super::judge::in_time;
+use super::question::{Question, Way};
 use super::schema::Place;
 use super::shrink::Failure;
 use super::world::{World, file_text, tables_text};
@@ -33,15 +34,29 @@ pub(super) async fn report(failure: &Failure) -> String {
     if let Question::Views { view, .. } = &failure.question {
         text += &format!("-- view\n{};\n", view.sql());
     }
+    if let Question::Again { query, way: Way::Prepared, .. } = &failure.question {
+        text += &format!("-- prepared\n{};\n", query.with_parameters().0);
+    }
     for answers in &failure.answers {
         text += &format!("-- query\n{};\n", answers.query);
         for (name, answer) in [("on", &answers.on), ("off", &answers.off), ("local copy", &answers.plain)] {
             text += &format!("-- {name}: {}\n", shown(answer));
         }
-        let plan = ask(&failure.world.on, &format!("EXPLAIN {}", answers.query)).await;
+        let plan = explained(&failure.world, &answers.query).await;
         text += &plan.map_or_else(|error| error, |rows| rows.texts().concat().join("\n"));
     }
     text
+}
+
+/// What a query is planned as. Planning it may be what panics.
+async fn explained(world: &World, query: &str) -> Result<Rows, String> {
+    let (on, explain) = (world.on.clone(), format!("EXPLAIN {query}"));
+    in_time(async move { ask(&on, &explain).await }).await
+}
+
+/// Whether a draft is kept for a query like this.
+pub(super) async fn has_draft(world: &World, query: &str) -> bool {
+    world.on.prepare(query).await.is_ok_and(|prepared| format!("{prepared:?}").contains("draft: true"))
 }
 
 /// Whether a source joins or groups for this query.

@@ -221,6 +221,12 @@ const POSTGRES: &[(&str, Values)] = &[
     ("boolean", Values::Bool),
     ("bytea", Values::Bytes),
     ("uuid", Values::Uuid),
+    ("label", Values::Label),
+    ("c_text", Values::Text),
+    ("time", Values::Time),
+    ("numeric", Values::Money),
+    ("numeric(50,10)", Values::Wide),
+    ("timestamp(3)", Values::Recent),
 ];
 
 const MYSQL: &[(&str, Values)] = &[
@@ -247,6 +253,18 @@ const MYSQL: &[(&str, Values)] = &[
     ("boolean", Values::Bool),
     ("varbinary(20)", Values::Bytes),
     ("blob", Values::Bytes),
+    ("binary(4)", Values::Bytes),
+    ("tinyint", Values::Int8),
+    ("int unsigned", Values::Unsigned32),
+    ("year", Values::Year),
+    ("float", Values::TameDouble),
+    ("decimal(50,10)", Values::Wide),
+    ("varchar(20) CHARACTER SET latin1", Values::Words),
+    ("varchar(20) CHARACTER SET utf16", Values::Words),
+    ("enum('b','a','ab','c')", Values::Label),
+    ("enum('b','a','ab','c') COLLATE utf8mb4_bin", Values::Label),
+    ("set('b','a','ab','c')", Values::Label),
+    ("uuid", Values::Uuid),
 ];
 
 const SQLITE: &[(&str, Values)] = &[
@@ -262,6 +280,8 @@ const SQLITE: &[(&str, Values)] = &[
     ("CHAR(5)", Values::Short),
     ("DATE", Values::Date),
     ("DATETIME", Values::Timestamp),
+    ("TIMESTAMP", Values::Recent),
+    ("TIME", Values::Time),
     ("TIMESTAMPTZ", Values::Instant),
     ("BOOLEAN", Values::Bool),
     ("BLOB", Values::Bytes),
@@ -280,6 +300,9 @@ const SQLITE_STRICT: &[(&str, Values)] = &[
 ];
 
 const PARQUET: &[(&str, Values)] = &[
+    ("Int8", Values::Int8),
+    ("UInt32", Values::Unsigned32),
+    ("UInt64", Values::Unsigned64),
     ("Int16", Values::Int16),
     ("Int32", Values::Int32),
     ("Int64", Values::Small),
@@ -291,7 +314,13 @@ const PARQUET: &[(&str, Values)] = &[
     ("Float32", Values::WildFloat),
     ("Utf8", Values::Text),
     ("Utf8", Values::Text),
+    ("LargeUtf8", Values::Text),
+    ("Utf8View", Values::Text),
+    ("Dictionary(Int32, Utf8)", Values::Text),
     ("Date32", Values::Date),
+    ("Time64(Microsecond)", Values::Time),
+    ("Timestamp(Millisecond, None)", Values::Recent),
+    ("Timestamp(Second, None)", Values::Recent),
     ("Timestamp(Microsecond, None)", Values::Timestamp),
     ("Timestamp(Microsecond, Some(\"UTC\"))", Values::Instant),
     ("Boolean", Values::Bool),

@@ -9,10 +9,14 @@ use headwater_sql_tests::dice::Dice;
 pub(super) enum Values {
     /// Small numbers, whose sums are exact in any type and any order.
     Small,
+    Int8,
     Int16,
     Int32,
     Int64,
+    Unsigned32,
     Unsigned64,
+    /// MariaDB's `year`.
+    Year,
     /// numeric(10,2).
     Money,
     /// numeric(38,6), with room for sums.
@@ -29,7 +33,11 @@ pub(super) enum Values {
     Words,
     /// Text of at most 5 characters.
     Short,
+    /// Labels of an enumeration, of which the order is not that of the texts.
+    Label,
     Date,
+    /// Times of day.
+    Time,
     Timestamp,
     /// Days and timestamps that fit into nanoseconds.
     Recent,
@@ -58,15 +66,15 @@ impl Values {
     fn lists(self) -> (&'static [&'static str], &'static [&'static str]) {
         match self {
             Self::Small => (INTS, &[]),
+            Self::Int8 => (INTS, &["127", "-128"]),
             Self::Int16 => (INTS, &["32767", "-32768", "32766", "255"]),
             Self::Int32 => (INTS, &["2147483647", "-2147483648", "32768", "65536", "-2147483647"]),
             Self::Int64 => {
                 (INTS, &["9223372036854775807", "-9223372036854775808", "2147483648", "9007199254740993", "4294967296"])
             }
-            Self::Unsigned64 => (
-                &["0", "1", "2", "3", "5", "10", "42"],
-                &["18446744073709551615", "9223372036854775808", "9223372036854775807"],
-            ),
+            Self::Unsigned32 => (UNSIGNED, &["4294967295", "2147483648", "2147483647"]),
+            Self::Year => (&["1901", "1970", "2000", "2020", "2155"], &[]),
+            Self::Unsigned64 => (UNSIGNED, &["18446744073709551615", "9223372036854775808", "9223372036854775807"]),
             Self::Money => (
                 &["0.00", "1.00", "2.00", "1.10", "1.50", "-0.01", "0.10", "10.00"],
                 &["99999999.99", "-99999999.99", "0.01", "2.50", "-2.50"],
@@ -82,6 +90,10 @@ impl Values {
             Self::Text => (COMMON_TEXTS, ODD_TEXTS),
             Self::Words => (&["a", "A", "b", "B", "ab", "it's", "a,b", "\u{E4}"], &["\"", "'", "\\", "%", "_", "aB"]),
             Self::Short => (&["a", "A", "b", "ab", "\u{E4}"], &["", " a", "abcde", "%", "'", "\\", "a_b"]),
+            Self::Label => (LABELS, &[]),
+            Self::Time => {
+                (&["00:00:00", "01:00:00", "12:30:45.123456", "12:30:45"], &["23:59:59.999999", "00:00:00.000001"])
+            }
             Self::Date => (DATES, &["0001-01-01", "9999-12-31", "1582-10-10", "1900-02-28"]),
             Self::Timestamp => {
                 (TIMES, &["0001-01-01 00:00:00", "9999-12-31 23:59:59.999999", "1969-12-31 23:59:59.999999"])
@@ -106,6 +118,10 @@ impl Values {
 }
 
 const INTS: &[&str] = &["0", "1", "2", "3", "4", "5", "-1", "-2", "10", "42"];
+
+const UNSIGNED: &[&str] = &["0", "1", "2", "3", "5", "10", "42"];
+
+const LABELS: &[&str] = &["b", "a", "ab", "c"];
 
 /// Halves and quarters: exact in binary.
 const TAME: &[&str] = &["0", "1", "2", "1.5", "-2.25", "0.5", "-0.5", "2.5", "1000", "0.25"];

@@ -59,7 +59,7 @@ impl World {
         let postgres = tables_text(schema, &[Place::Postgres, Place::PostgresTwin]);
         let postgres = match postgres.is_empty() {
             true => None,
-            false => Some(PostgresDatabase::with(&format!("{FOLDING};\n{postgres}")).await),
+            false => Some(PostgresDatabase::with(&format!("{TYPES};\n{postgres}")).await),
         };
         let mysql = tables_text(schema, &[Place::Mysql, Place::MysqlTwin]);
         let mysql = match mysql.is_empty() {
@@ -131,7 +131,8 @@ pub(super) fn file_text(table: &Table) -> String {
     }
 }
 
-const FOLDING: &str = "CREATE COLLATION folding (provider = icu, locale = 'und-u-ks-level2', deterministic = false)";
+const TYPES: &str = "CREATE COLLATION folding (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+    CREATE TYPE label AS ENUM ('b', 'a', 'ab', 'c'); CREATE DOMAIN c_text AS text COLLATE \"C\"";
 const UTC: &str = "SET time_zone = '+00:00'";
 
 async fn published(engine: &Engine, schema: &Schema) -> Vec<Published> {
