@@ -177,11 +177,11 @@ impl Capabilities {
 
     fn computes_call(&self, call: &Call, columns: &[ColumnDef]) -> Result<(), Reason> {
         let queries = self.queries_or_reason()?;
-        let class = match call.function {
+        let classes = match call.function {
             Function::Case => self.computes_case(call, columns)?,
             _ => self.computes_args(call, columns)?,
         };
-        if !queries.functions.contains(&(call.function, class)) {
+        if let Some(class) = classes.iter().find(|class| !queries.functions.contains(&(call.function, **class))) {
             return Err(format!("{} of {class:?} differs in {}", call.function.name(), self.source()));
         }
         match call.function {
@@ -189,7 +189,7 @@ impl Capabilities {
             Function::Divide | Function::Remainder => positive_literal(call.args.get(1))?,
             _ => {}
         }
-        let arithmetic = matches!(class, ValueClass::Integer | ValueClass::Decimal);
+        let arithmetic = matches!(classes[..], [ValueClass::Integer | ValueClass::Decimal, ..]);
         let args = call.args.iter().map(|arg| arg.describe(columns));
         args.chain([Expr::Call(call.clone()).describe(columns)]).try_for_each(|column| self.takes_integer(&column))?;
         if arithmetic && !in_range(call, columns, queries.scale_max) {
@@ -203,8 +203,8 @@ impl Capabilities {
         Ok(())
     }
 
-    /// The class of the first argument; all others of a kind with it.
-    fn computes_args(&self, call: &Call, columns: &[ColumnDef]) -> Result<ValueClass, Reason> {
+    /// The class of the first argument, of which all others are; of each argument, where texts of several classes meet.
+    fn computes_args(&self, call: &Call, columns: &[ColumnDef]) -> Result<Vec<ValueClass>, Reason> {
         let args: Vec<ColumnDef> = call.args.iter().map(|arg| self.computes(arg, columns)).collect::<Result<_, _>>()?;
         let Some(first) = args.first() else { return Err("a function of nothing".to_owned()) };
         let alike = match call.function {
@@ -220,11 +220,15 @@ impl Capabilities {
             Function::Concat => args.iter().all(|arg| arg.data_type == DataType::Utf8),
             _ => true,
         };
-        if alike { Ok(first.class) } else { Err(format!("{} of unlike values", call.function.name())) }
+        match call.function {
+            _ if !alike => Err(format!("{} of unlike values", call.function.name())),
+            Function::Coalesce | Function::Concat => Ok(args.iter().map(|arg| arg.class).collect()),
+            _ => Ok(vec![first.class]),
+        }
     }
 
-    /// The class of the values; each condition decided.
-    fn computes_case(&self, call: &Call, columns: &[ColumnDef]) -> Result<ValueClass, Reason> {
+    /// The classes of the values; each condition decided.
+    fn computes_case(&self, call: &Call, columns: &[ColumnDef]) -> Result<Vec<ValueClass>, Reason> {
         let (last, pairs) = call.args.split_last().ok_or("an empty CASE")?;
         let mut values: Vec<ColumnDef> = Vec::new();
         for pair in pairs.chunks(2) {
@@ -237,11 +241,15 @@ impl Capabilities {
         }
         let Some(first) = values.first() else { return Err("an empty CASE".to_owned()) };
         let alike = values.iter().all(|value| value.data_type == call.data_type && is_alike(value, first));
-        if alike { Ok(first.class) } else { Err("CASE of unlike values".to_owned()) }
+        if alike {
+            Ok(values.iter().map(|value| value.class).collect())
+        } else {
+            Err("CASE of unlike values".to_owned())
+        }
     }
 }
 
-/// Of one class; texts of several classes are all texts.
+/// Of one class, or both texts.
 fn is_alike(a: &ColumnDef, b: &ColumnDef) -> bool {
     a.class == b.class || (a.data_type == DataType::Utf8 && b.data_type == DataType::Utf8)
 }

@@ -703,3 +703,22 @@ async fn windows_that_begin_alike_are_told_apart() {
         assert_eq!(rows, right, "{query}");
     }
 }
+
+/// A text that a source prints otherwise, or takes for another type, stood among texts of which it computes another.
+#[tokio::test]
+async fn text_of_another_type_is_not_computed_with_at_the_source() {
+    let tables = "CREATE TYPE mood AS ENUM ('b', 'a'); CREATE TABLE t (n numeric, j jsonb, m mood, s text, u uuid);
+        INSERT INTO t VALUES (1.50, '{\"a\":1}', 'b', 'x', 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'), (NULL, NULL, NULL, NULL, NULL)";
+    let database = PostgresDatabase::with(tables).await;
+    let services = Services::new().with_postgres("pg", &database.url());
+    for column in ["n", "j", "m", "u"] {
+        for query in [
+            format!("SELECT DISTINCT CASE WHEN {column} IS NULL THEN 'b' ELSE {column} END FROM pg.t"),
+            format!("SELECT count(*) FROM pg.t WHERE 'b' || {column} <> s"),
+            format!("SELECT coalesce(s, {column}) AS k, count(*) FROM pg.t GROUP BY coalesce(s, {column})"),
+            format!("SELECT s || {column} AS k FROM pg.t UNION SELECT 'b' FROM pg.t"),
+        ] {
+            agree(&services, &["pg.t"], &[], &query).await;
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! Random queries over a schema: what follows a SELECT, from the outside in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use headwater_sql_tests::dice::Dice;
 
@@ -15,6 +15,8 @@ pub(super) struct Generator<'a> {
     pub(super) dice: Dice,
     tables: &'a [Published],
     samples: Samples,
+    /// The values of columns, by what they are named in SQL.
+    values: HashMap<String, &'a [String]>,
     /// How many aliases there are.
     aliases: usize,
     /// The common tables of the query: their names and the kinds of their columns.
@@ -23,7 +25,7 @@ pub(super) struct Generator<'a> {
 
 impl<'a> Generator<'a> {
     pub(super) fn new(dice: Dice, tables: &'a [Published]) -> Self {
-        Self { dice, tables, samples: Samples::of(tables), aliases: 0, common: Vec::new() }
+        Self { dice, tables, samples: Samples::of(tables), values: HashMap::new(), aliases: 0, common: Vec::new() }
     }
 
     /// A query of any shape.
@@ -193,7 +195,7 @@ impl<'a> Generator<'a> {
             scope.extend(columns);
         }
         let mut filters = Vec::new();
-        for _ in 0..self.dice.weighted(&[(45, 0), (40, 1), (12, 2), (3, 3)]) {
+        for _ in 0..self.dice.weighted(&[(58, 0), (33, 1), (7, 2), (2, 3)]) {
             filters.push(match depth > 0 && self.dice.percent(18) {
                 true => self.subquery_filter(&scope, depth - 1),
                 false => self.express(&scope).value(Kind::Bool, 2),
@@ -320,7 +322,13 @@ impl<'a> Generator<'a> {
         if pairs.is_empty() {
             return None;
         }
-        let (left, right) = *self.dice.pick(&pairs);
+        let meet = |(left, right): &&(&Expr, &Expr)| {
+            let (left, right) = (self.values.get(&left.sql()), self.values.get(&right.sql()));
+            left.zip(right).is_some_and(|(left, right)| left.iter().any(|value| right.contains(value)))
+        };
+        let meeting: Vec<(&Expr, &Expr)> = pairs.iter().filter(meet).copied().collect();
+        let from = if meeting.is_empty() || self.dice.percent(25) { &pairs } else { &meeting };
+        let (left, right) = *self.dice.pick(from);
         Some(Expr::form(Kind::Bool, "({} = {})", vec![left.clone(), right.clone()]))
     }
 
@@ -416,6 +424,8 @@ impl<'a> Generator<'a> {
         let relation =
             Relation { join: "", on: Vec::new(), rows: Origin::Named(table.sql.clone()), alias: alias.clone() };
         let scope = columns_of(table, &alias);
+        let values = table.columns.iter().map(|column| column.samples.as_slice());
+        self.values.extend(scope.iter().map(Expr::sql).zip(values));
         (relation, scope)
     }
 
