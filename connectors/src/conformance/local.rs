@@ -1,7 +1,7 @@
 //! What the engine answers: the reference that pushed filters and orders are held against.
 //!
-//! All is Arrow's own, but for one thing: as in DataFusion, the comparison operators take -0.0 and 0.0 for equal. IN tells
-//! them apart, and so does the order of rows, which is IEEE 754's total order.
+//! All is Arrow's own, but for one thing: as in the engine, comparisons and IN take -0.0 and 0.0 for equal. The order of rows tells
+//! them apart: it is IEEE 754's total order.
 
 use std::sync::Arc;
 
@@ -144,7 +144,7 @@ fn in_list(
     let column = column(expr, batch)?;
     let mut truth = BooleanArray::from(vec![false; column.len()]);
     for value in values {
-        truth = or_kleene(&truth, &cmp::eq(&column, &scalar(value)?)?)?;
+        truth = or_kleene(&truth, &compare_value(CompareOp::Equal, &column, value)?)?;
     }
     if negated { not(&truth) } else { Ok(truth) }
 }

@@ -58,9 +58,15 @@ impl Translator<'_> {
         balanced(parts, operator).map_or_else(|| datafusion::common::plan_err!("an empty {operator}"), Ok)
     }
 
-    /// As DataFusion does it locally, also for floats: its sets compare bits, so that -0.0 is not in a set of 0.0.
+    /// DataFusion's sets compare bits: with either zero both are in it.
     fn in_list(&self, expr: &Expr, values: &[ScalarValue], negated: bool) -> Result<Arc<dyn PhysicalExpr>> {
-        let literals = values.iter().map(|value| lit(value.clone())).collect();
+        let is_zero = |value: &&ScalarValue| match value {
+            ScalarValue::Float32(Some(number)) => *number == 0.0,
+            ScalarValue::Float64(Some(number)) => *number == 0.0,
+            _ => false,
+        };
+        let zeros = values.iter().filter(is_zero).map(ScalarValue::arithmetic_negate).collect::<Result<Vec<_>>>()?;
+        let literals = values.iter().cloned().chain(zeros).map(lit).collect();
         in_list(self.expr(expr)?, literals, &negated, self.schema)
     }
 }

@@ -49,8 +49,9 @@ const RULES: &[Rule] = {
         (IsNull, Integer, Exact),
         (Sort, Integer, Exact),
         // -0.0 equals 0.0 in Postgres; the engine tells them apart in IN and ORDER BY, though not in comparisons.
-        (Equal, Float, Superset),
-        (Order, Float, Superset),
+        (Equal, Float, Exact),
+        (NotEqual, Float, Exact),
+        (Order, Float, Exact),
         (IsNull, Float, Exact),
         (Equal, Decimal, Exact),
         (NotEqual, Decimal, Exact),

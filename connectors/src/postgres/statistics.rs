@@ -1,6 +1,6 @@
 //! What Postgres knows of a table's rows, from its catalog: pg_class, pg_index and pg_stats, in one round trip.
 //!
-//! A table that was never analyzed has indexes and no numbers, and so has a column whose statistics the role may not see. A view has
+//! Of a table that was never analyzed rows are told by its pages and its columns' types. A column whose statistics the role may not see has no numbers, a view has
 //! nothing. The numbers of a table with partitions or children are those of all of them.
 
 use headwater_source::{ColumnDef, ColumnStatistics, Index, ScalarValue, TableDef, TableStatistics, ValueClass};
@@ -25,7 +25,7 @@ pub(super) async fn statistics(wire: &mut Wire, table: &TableDef) -> Result<Opti
     let of_table = of_table?;
     let Some(first) = of_table.first() else { return Ok(None) };
     // An estimate: what a float cannot say exactly does not matter.
-    let rows = first.get::<Option<f64>>(0)?.map(|rows| rows.max(0.0) as u64);
+    let rows = first.get::<Option<f64>>(0)?.map(|rows| rows.max(0.0).round() as u64);
     let mut statistics =
         TableStatistics { rows, columns: vec![ColumnStatistics::default(); table.columns.len()], indexes: vec![] };
     for row in &of_table {

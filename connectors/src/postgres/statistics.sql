@@ -6,8 +6,20 @@ family AS (
     SELECT oid FROM target
     UNION
     SELECT i.inhrelid FROM family JOIN pg_catalog.pg_inherits i ON i.inhparent = family.oid)
-SELECT (SELECT pg_catalog.sum(m.reltuples::float8) FROM family JOIN pg_catalog.pg_class m ON m.oid = family.oid
-        WHERE m.relkind <> 'p' AND (m.reltuples > 0 OR m.reltuples = 0 AND m.relpages > 0)),
+-- As Postgres's own planner: as many rows a page as when the table was looked at last, or as its types let expect, and as many pages as there are.
+SELECT (SELECT pg_catalog.sum(CASE
+            WHEN m.relkind = 'f' THEN NULLIF(GREATEST(m.reltuples, 0), 0)::float8
+            WHEN m.relpages > 0 THEN m.reltuples::float8 / m.relpages * size.pages
+            WHEN m.reltuples < 0 AND m.oid = (SELECT oid FROM target) THEN size.rows * GREATEST(size.pages, 10)
+            ELSE size.rows * size.pages END)
+        FROM family JOIN pg_catalog.pg_class m ON m.oid = family.oid
+        CROSS JOIN LATERAL (
+            SELECT pg_catalog.pg_relation_size(m.oid) / page.bytes AS pages,
+                pg_catalog.trunc((page.bytes - 24) / (28 + coalesce(pg_catalog.sum(CASE WHEN a.attlen > 0 THEN a.attlen ELSE 32 END), 0)))::float8 AS rows
+            FROM (SELECT pg_catalog.current_setting('block_size')::int8 AS bytes) page
+            LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = m.oid AND a.attnum > 0 AND NOT a.attisdropped
+            GROUP BY page.bytes) size
+        WHERE m.relkind <> 'p'),
        i.indisunique AND NOT target.inherited, i.columns
 FROM target
 LEFT JOIN LATERAL (

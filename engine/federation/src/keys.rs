@@ -211,12 +211,10 @@ impl Reader<'_> {
     }
 
     fn bounded(&self, op: CompareOp, index: usize, value: &ScalarValue) -> KeyFilter {
-        match value.cast_to(&self.columns[index].data_type) {
-            Ok(value) if !value.is_null() => {
-                KeyFilter::Rows(Expr::compare(op, Expr::Column(index), Expr::Literal(value)), Reach::Weaker)
-            }
-            // A bound beyond the column's own range bounds nothing.
-            _ => KeyFilter::Nothing,
+        match as_type(value, &self.columns[index].data_type) {
+            Some(value) => KeyFilter::Rows(Expr::compare(op, Expr::Column(index), Expr::Literal(value)), Reach::Weaker),
+            // A bound that the column's own type has not bounds nothing.
+            None => KeyFilter::Nothing,
         }
     }
 
@@ -228,7 +226,7 @@ impl Reader<'_> {
             return KeyFilter::Nothing;
         };
         if let Some(index) = self.column(list.expr()) {
-            return self.one_of(index, values);
+            return self.one_of(index, &values);
         }
         match list.expr().downcast_ref::<ScalarFunctionExpr>() {
             Some(function) if function.name() == "struct" => self.one_of_each(function.args(), &values),
@@ -236,13 +234,12 @@ impl Reader<'_> {
         }
     }
 
-    fn one_of(&self, index: usize, values: Vec<ScalarValue>) -> KeyFilter {
+    fn one_of(&self, index: usize, values: &[ScalarValue]) -> KeyFilter {
         let data_type = &self.columns[index].data_type;
         let mut distinct: HashSet<ScalarValue> = values
-            .into_iter()
-            .filter(|value| !value.is_null())
+            .iter()
             // A key that the column's type can't hold matches none of its values.
-            .filter_map(|value| value.cast_to(data_type).ok().filter(|value| !value.is_null()))
+            .filter_map(|value| as_type(value, data_type))
             .collect();
         // The join has 0.0 and -0.0 equal; a list may be compared by bits.
         let zeros: Vec<ScalarValue> = distinct.iter().filter_map(other_zero).collect();
@@ -259,7 +256,7 @@ impl Reader<'_> {
         let part = |position: usize, column: &Arc<dyn PhysicalExpr>| {
             let index = self.column(column)?;
             let values = values.iter().map(|value| field(value, position)).collect::<Option<Vec<_>>>()?;
-            Some(self.one_of(index, values))
+            Some(self.one_of(index, &values))
         };
         let parts = columns.iter().enumerate().filter_map(|(position, column)| part(position, column));
         match parts.reduce(both) {
@@ -268,7 +265,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The table's column behind an expression: itself, or a cast of an integer to a wider integer.
+    /// The table's column behind an expression: itself, or a cast of a whole number or a decimal to a type that has all of its values.
     fn column(&self, expr: &Arc<dyn PhysicalExpr>) -> Option<usize> {
         if let Some(column) = expr.downcast_ref::<Column>() {
             return self.places.get(column.index()).copied().flatten();
@@ -354,7 +351,8 @@ fn field(value: &ScalarValue, position: usize) -> Option<ScalarValue> {
     }
 }
 
-/// The column behind an expression over these columns: itself, or a cast of an integer to a wider integer, of which what is said holds of the column too.
+/// The column behind an expression over these columns: itself, or a cast of a whole number or a decimal to a type that has all of its values. What is said of it
+/// holds of the column too.
 pub(crate) fn column_behind(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Option<usize> {
     if let Some(column) = expr.downcast_ref::<Column>() {
         return Some(column.index());
@@ -364,15 +362,46 @@ pub(crate) fn column_behind(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Op
     widens(schema.field(index).data_type(), cast.cast_type()).then_some(index)
 }
 
-/// Whether every value of one integer type is a value of the other.
+/// The value as one of another type; `None` of NULL, and where that type has none that is equal.
+fn as_type(value: &ScalarValue, data_type: &DataType) -> Option<ScalarValue> {
+    let cast = value.cast_to(data_type).ok().filter(|cast| !cast.is_null())?;
+    // A decimal loses its fraction where it becomes a whole number.
+    let same =
+        cast.data_type() == value.data_type() || cast.cast_to(&value.data_type()).is_ok_and(|back| back == *value);
+    same.then_some(cast)
+}
+
+/// Whether every value of one type of whole numbers or decimals is a value of the other.
 fn widens(from: &DataType, to: &DataType) -> bool {
-    let (Some((from_bits, from_signed)), Some((to_bits, to_signed))) = (integer(from), integer(to)) else {
-        return false;
-    };
-    match (from_signed, to_signed) {
-        (true, true) | (false, false) => from_bits <= to_bits,
-        (false, true) => from_bits < to_bits,
-        (true, false) => false,
+    match (integer(from), integer(to)) {
+        (Some((from_bits, true)), Some((to_bits, true))) | (Some((from_bits, false)), Some((to_bits, false))) => {
+            from_bits <= to_bits
+        }
+        (Some((from_bits, false)), Some((to_bits, true))) => from_bits < to_bits,
+        (Some(_), Some(_)) => false,
+        _ => match (digits(from), digits(to)) {
+            (Some((whole, fraction)), Some((to_whole, to_fraction))) => whole <= to_whole && fraction <= to_fraction,
+            _ => false,
+        },
+    }
+}
+
+/// How many digits a whole number or a decimal has before its point, and after it.
+fn digits(data_type: &DataType) -> Option<(i16, i16)> {
+    match data_type {
+        DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) => {
+            Some((i16::from(*precision) - i16::from(*scale), i16::from(*scale)))
+        }
+        other => integer(other).map(|(bits, is_signed)| {
+            let whole = match (bits, is_signed) {
+                (8, _) => 3,
+                (16, _) => 5,
+                (32, _) => 10,
+                (_, true) => 19,
+                (_, false) => 20,
+            };
+            (whole, 0)
+        }),
     }
 }
 

@@ -87,6 +87,9 @@ const KEPT_MAX: f64 = 0.5;
 /// So many keys are always worth sending.
 const KEYS_FEW: usize = 100;
 
+/// So many complete keys are sent where the source then returns the first rows of an order alone.
+const KEYS_OF_A_CUT: usize = 10_000;
+
 /// The share of a column's values that a source may look up by a list of keys where it does not weigh that itself. Beyond, it reads the table
 /// and tests each row: MariaDB takes 12 to 20 times as long for a row by an index as for the next row of the table.
 const LOOKED_UP_MAX: f64 = 0.08;
@@ -103,7 +106,8 @@ impl Planned {
         let mut complete = 0;
         let mut room = capabilities.max_binds().saturating_sub(self.scan.statement().binds.len());
         for (filter, reach) in filters {
-            let listed = self.is_worth_a_list(&filter);
+            let lets_cut = self.cut.is_some() && reach == Reach::Complete && keys_of(&filter) <= KEYS_OF_A_CUT;
+            let listed = lets_cut || self.is_worth_a_list(&filter);
             let range = range_of_keys(filter.clone());
             let forms = [listed.then_some((filter, reach)), Some((range, Reach::Weaker))];
             for (form, reach) in forms.into_iter().flatten() {

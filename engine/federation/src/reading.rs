@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use datafusion::arrow::array::{Array, ArrayRef};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::Result;
 use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder, Time};
@@ -82,7 +83,7 @@ impl Reading {
         self.meter.elapsed.add_elapsed(started);
         match next {
             Some(Ok(batch)) => {
-                let (rows, bytes) = (batch.num_rows(), batch.get_array_memory_size());
+                let (rows, bytes) = (batch.num_rows(), bytes_of(&batch));
                 self.meter.rows.add(rows);
                 self.meter.bytes.add(bytes);
                 if let Some(traced) = &self.traced {
@@ -104,4 +105,11 @@ impl Reading {
             }
         }
     }
+}
+
+/// How many bytes the values take: the room of a builder that is not filled is none of them.
+fn bytes_of(batch: &RecordBatch) -> usize {
+    let of =
+        |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size());
+    batch.columns().iter().map(of).sum()
 }

@@ -1,6 +1,7 @@
 //! Lets a source return only the first rows of an order.
 //!
-//! A sort with a fetch over a scan, with nothing but renamings between, needs no other rows than the first of that order.
+//! A sort with a fetch over a scan, with nothing but renamings between, needs no other rows than the first of that order. Nor does one over the side of an outer join that keeps all
+//! of its rows, where it sorts by columns of that side: each of them makes at least one row.
 //! The rule hands order and count to the scan and leaves the local sort where it is: the source's part is to ship less,
 //! the order of the answer stays DataFusion's.
 //!
@@ -10,9 +11,9 @@
 use std::sync::Arc;
 
 use datafusion::catalog::default_table_source::{provider_as_source, source_as_provider};
-use datafusion::common::Result;
 use datafusion::common::tree_node::Transformed;
-use datafusion::logical_expr::{Expr, LogicalPlan, Projection, Sort, SortExpr, SubqueryAlias, TableScan};
+use datafusion::common::{JoinType, Result};
+use datafusion::logical_expr::{Expr, Join, LogicalPlan, Projection, Sort, SortExpr, SubqueryAlias, TableScan};
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 use headwater_source::SortKey;
 
@@ -59,8 +60,34 @@ fn cut(plan: &LogicalPlan, keys: &[SortExpr], rows: usize) -> Result<Option<Logi
             )?;
             Ok(Some(LogicalPlan::Projection(projection)))
         }
+        LogicalPlan::Join(join) => {
+            let Some(kept) = kept_side(join, keys) else { return Ok(None) };
+            let Some(input) = cut(kept, keys, rows)? else { return Ok(None) };
+            Ok(Some(LogicalPlan::Join(with_kept_side(join, input))))
+        }
         _ => Ok(None),
     }
+}
+
+/// The side of an outer join of which all rows are kept, where the keys are columns of it.
+pub(crate) fn kept_side<'a>(join: &'a Join, keys: &[SortExpr]) -> Option<&'a LogicalPlan> {
+    let kept = match join.join_type {
+        JoinType::Left => &join.left,
+        JoinType::Right => &join.right,
+        _ => return None,
+    };
+    let mut columns = keys.iter().flat_map(|key| key.expr.column_refs());
+    columns.all(|column| kept.schema().has_column(column)).then_some(kept.as_ref())
+}
+
+/// The outer join with another input in the place of its [`kept_side`].
+pub(crate) fn with_kept_side(join: &Join, input: LogicalPlan) -> Join {
+    let mut join = join.clone();
+    match join.join_type {
+        JoinType::Right => join.right = Arc::new(input),
+        _ => join.left = Arc::new(input),
+    }
+    join
 }
 
 fn cut_scan(scan: &TableScan, keys: &[SortExpr], rows: usize) -> Result<Option<LogicalPlan>> {

@@ -11,6 +11,7 @@ use sqlparser::ast::{Expr, Ident, ObjectName, Query, Set, Statement as Sql, Valu
 use sqlparser::dialect::GenericDialect;
 use sqlparser::tokenizer::{Token, Tokenizer};
 
+use crate::syntax::mend;
 use crate::views::{ViewStatement, known_to_parser, unknown_to_parser};
 use crate::{Error, Result};
 
@@ -32,7 +33,7 @@ pub(crate) fn parse(text: &str) -> Result<Request> {
     }
     let text = number_placeholders(text)?;
     let mut statements = DFParser::parse_sql(&text)?;
-    let Some(statement) = statements.pop_front() else {
+    let Some(mut statement) = statements.pop_front() else {
         return Err(Error::Refused { what: "an empty statement".to_owned(), reason: "write a query".to_owned() });
     };
     if !statements.is_empty() {
@@ -45,6 +46,7 @@ pub(crate) fn parse(text: &str) -> Result<Request> {
         return view.map(Request::View);
     }
     guard(&statement)?;
+    mend(&mut statement)?;
     match statement {
         Statement::Statement(sql) => reading(*sql),
         other => Ok(Request::Plan(Box::new(other))),

@@ -91,13 +91,13 @@ fn selected(subquery: &LogicalPlan) -> BTreeSet<Column> {
 }
 
 /// The subquery's own columns in the conditions that read a column from outside.
-fn correlated(filter: &Filter) -> BTreeSet<Column> {
+pub(crate) fn correlated(filter: &Filter) -> BTreeSet<Column> {
     let conditions = split_conjunction(&filter.predicate).into_iter().filter(|condition| condition.contains_outer());
     conditions.flat_map(|condition| condition.column_refs().into_iter().cloned().collect::<Vec<_>>()).collect()
 }
 
 /// A filter whose correlated conditions read columns of new names.
-fn renamed(node: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+pub(crate) fn renamed(node: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
     // What stands above a filter that has a column more has it too.
     let node = node.recompute_schema()?;
     let LogicalPlan::Filter(filter) = &node else { return Ok(Transformed::yes(node)) };

@@ -6,9 +6,16 @@
 mod constants;
 mod correlated;
 mod distinct;
+mod existence;
+mod instants;
+mod late;
 mod lookalikes;
+mod membership;
+mod multisets;
+mod narrowing;
 mod repeated;
 mod sameness;
+mod similar;
 mod sorted;
 mod top_groups;
 mod truth;
@@ -23,9 +30,16 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 pub use constants::{ListsOfConstants, PushFilters};
 pub use correlated::UnambiguousSubqueries;
 pub use distinct::DistinctToGroups;
+pub use existence::RowsOfNoRows;
+pub use instants::OwnInstants;
+pub use late::LateProjections;
 pub use lookalikes::ComputedOnce;
+pub use membership::KnownMembers;
+pub use multisets::{KeysOfJoins, NumberedRows};
+pub use narrowing::NarrowingCasts;
 pub use repeated::OrdersWithoutRepeats;
 pub use sameness::{HideSameness, UnlikeRowsExec};
+pub use similar::SimilarTexts;
 pub use sorted::{SortedInputs, WrittenOrders};
 pub use top_groups::ExactTopGroups;
 pub use truth::TruthsAsNulls;
@@ -34,7 +48,9 @@ pub use zeros::{EqualZeros, other_zero};
 /// DataFusion's rules, mended.
 pub fn mended_optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let mut rules = Optimizer::new().rules;
-    let mends: [(&str, Arc<dyn OptimizerRule + Send + Sync>); 2] = [
+    let mends: [(&str, Arc<dyn OptimizerRule + Send + Sync>); 4] = [
+        ("simplify_expressions", Arc::new(OwnInstants)),
+        ("simplify_expressions", Arc::new(NarrowingCasts)),
         ("simplify_expressions", Arc::new(ListsOfConstants)),
         ("decorrelate_predicate_subquery", Arc::new(UnambiguousSubqueries)),
     ];
@@ -42,11 +58,22 @@ pub fn mended_optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         let place = rules.iter().position(|rule| rule.name() == before).unwrap_or(rules.len());
         rules.insert(place, mend);
     }
-    let in_place: [Arc<dyn OptimizerRule + Send + Sync>; 3] =
-        [Arc::new(PushFilters::default()), Arc::new(DistinctToGroups::default()), Arc::new(ComputedOnce::default())];
+    let in_place: [Arc<dyn OptimizerRule + Send + Sync>; 4] = [
+        Arc::new(KeysOfJoins::default()),
+        Arc::new(PushFilters::default()),
+        Arc::new(DistinctToGroups::default()),
+        Arc::new(ComputedOnce::default()),
+    ];
     for mend in in_place {
         rules.iter_mut().filter(|rule| rule.name() == mend.name()).for_each(|rule| *rule = Arc::clone(&mend));
     }
+    // What a query says is seen before anything is made of it.
+    let first: [Arc<dyn OptimizerRule + Send + Sync>; 4] =
+        [Arc::new(NumberedRows), Arc::new(SimilarTexts), Arc::new(RowsOfNoRows), Arc::new(KnownMembers)];
+    rules.splice(0..0, first);
+    // Once more: constants have met other expressions by now.
+    rules.push(Arc::new(OwnInstants));
+    rules.push(Arc::new(NarrowingCasts));
     rules.push(Arc::new(EqualZeros));
     rules.push(Arc::new(OrdersWithoutRepeats));
     rules.push(Arc::new(TruthsAsNulls));
@@ -74,8 +101,11 @@ pub fn mended_physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + 
     rules.insert(ties, Arc::new(SortedInputs));
     // An order that was not known before has come by now.
     rules.insert(ties, Arc::new(ExactTopGroups));
-    let check = Arc::new(WrittenOrders);
-    rules.iter_mut().filter(|rule| rule.name() == check.name()).for_each(|rule| *rule = Arc::clone(&check) as _);
+    let in_place: [Arc<dyn PhysicalOptimizerRule + Send + Sync>; 2] =
+        [Arc::new(WrittenOrders), Arc::new(LateProjections::default())];
+    for mend in in_place {
+        rules.iter_mut().filter(|rule| rule.name() == mend.name()).for_each(|rule| *rule = Arc::clone(&mend));
+    }
     rules
 }
 
@@ -98,16 +128,32 @@ mod tests {
     fn every_mend_is_before_the_rule_that_it_mends() {
         let names: Vec<String> = mended_optimizer_rules().iter().map(|rule| rule.name().to_owned()).collect();
         for pair in [
+            ["headwater_own_instants", "headwater_narrowing_casts"],
+            ["headwater_narrowing_casts", "headwater_lists_of_constants"],
             ["headwater_lists_of_constants", "simplify_expressions"],
             ["headwater_unambiguous_subqueries", "decorrelate_predicate_subquery"],
         ] {
             assert!(names.windows(2).any(|two| two == pair), "{pair:?} in {names:?}");
         }
-        for name in ["push_down_filter", "single_distinct_aggregation_to_group_by", "common_sub_expression_eliminate"] {
+        assert_eq!(
+            names[..4],
+            [
+                "headwater_numbered_rows",
+                "headwater_similar_texts",
+                "headwater_rows_of_no_rows",
+                "headwater_known_members"
+            ]
+        );
+        for name in [
+            "extract_equijoin_predicate",
+            "push_down_filter",
+            "single_distinct_aggregation_to_group_by",
+            "common_sub_expression_eliminate",
+        ] {
             assert_eq!(names.iter().filter(|other| *other == name).count(), 1, "{name} in {names:?}");
         }
         assert_eq!(names.last().map(String::as_str), Some("headwater_truths_as_nulls"));
-        assert_eq!(names.len(), Optimizer::new().rules.len() + 5);
+        assert_eq!(names.len(), Optimizer::new().rules.len() + 13);
     }
 
     #[test]
@@ -122,6 +168,7 @@ mod tests {
             assert!(names.windows(2).any(|two| two == pair), "{pair:?} in {names:?}");
         }
         assert_eq!(names.last().map(String::as_str), Some("SanityCheckPlan"));
+        assert_eq!(names.iter().filter(|name| *name == LateProjections::default().name()).count(), 2, "{names:?}");
         for left_out in LEFT_OUT {
             assert!(plain.iter().any(|name| name == left_out), "{left_out} in {plain:?}");
             assert!(!names.iter().any(|name| name == left_out), "{left_out} in {names:?}");

@@ -29,12 +29,7 @@ impl OptimizerRule for EqualZeros {
         if !compares_bits(&plan)? {
             return Ok(Transformed::no(plan));
         }
-        let schema = match &plan {
-            LogicalPlan::TableScan(scan) => {
-                DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?
-            }
-            _ => merge_schema(&plan.inputs()),
-        };
+        let schema = input_schema(&plan)?;
         let names = NamePreserver::new(&plan);
         let named = |expr: Expr| {
             let name = names.save(&expr);
@@ -45,6 +40,16 @@ impl OptimizerRule for EqualZeros {
             Expr::GroupingSet(_) => expr.map_children(named),
             _ => named(expr),
         })
+    }
+}
+
+/// What the node's expressions read.
+pub(crate) fn input_schema(plan: &LogicalPlan) -> Result<DFSchema> {
+    match plan {
+        LogicalPlan::TableScan(scan) => {
+            DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())
+        }
+        _ => Ok(merge_schema(&plan.inputs())),
     }
 }
 

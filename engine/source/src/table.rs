@@ -62,7 +62,7 @@ pub enum ValueClass {
     Boolean,
     /// Integers, signed or not.
     Integer,
-    /// IEEE floats: sources differ on NaN, and the engine tells -0.0 from 0.0 in IN and ORDER BY only.
+    /// IEEE floats: sources differ on NaN, and the engine tells -0.0 from 0.0 in ORDER BY only.
     Float,
     /// Decimals of fixed precision and scale.
     Decimal,

@@ -75,7 +75,12 @@ impl<W: Write> Output<W> {
                 let batch = flat(batch, schema).map_err(|error| encoding(&error))?;
                 writer.write(&batch).map_err(|error| encoding(&error))?;
             }
-            Encoder::Json(writer) => writer.write(batch).map_err(|error| encoding(&error))?,
+            Encoder::Json(writer) => {
+                // The writer puts the error in the place of such a value.
+                let instants = batch.columns().iter().filter(|column| column.data_type().is_temporal());
+                instants.map(as_text).collect::<Result<Vec<_>, _>>().map_err(|error| encoding(&error))?;
+                writer.write(batch).map_err(|error| encoding(&error))?;
+            }
             Encoder::Arrow(writer) => writer.write(batch).map_err(|error| encoding(&error))?,
         }
         self.hand_over()
@@ -196,6 +201,16 @@ mod tests {
     #[test]
     fn csv_without_rows_still_has_its_header() {
         assert_eq!(text(Format::Csv, &[]), "id,name,list\n");
+    }
+
+    #[test]
+    fn date_that_no_calendar_has_is_an_error_in_every_format_of_text() {
+        let days: ArrayRef = Arc::new(arrow::array::Date32Array::from(vec![0, i32::MAX]));
+        let batch = RecordBatch::try_from_iter([("day", days)]).unwrap();
+        for format in [Format::Table, Format::Csv, Format::Json] {
+            let mut output = Output::new(format, &batch.schema(), Vec::new()).unwrap();
+            assert!(output.write(&batch).and_then(|()| output.finish()).is_err(), "{format:?}");
+        }
     }
 
     #[test]

@@ -341,6 +341,16 @@ async fn many_groups_of_another_column_are_asked_in_parts_and_few_are_not() {
         let sent = sent_to_shop(&engine, &query).await;
         assert_eq!(counted(&sent).0 > 1, is_in_parts, "{query}: {sent:#?}");
     }
+    // What cuts, groups or joins the groups goes down with them.
+    for query in [
+        "SELECT visitor, sum(price) AS s FROM shop.visits GROUP BY visitor ORDER BY s DESC, visitor LIMIT 10",
+        "SELECT visitor, sum(price) AS s FROM shop.visits GROUP BY visitor HAVING sum(price) > 380 AND count(*) = 6",
+        "SELECT n, count(*) AS m FROM (SELECT visitor, count(*) AS n FROM shop.visits GROUP BY visitor) v GROUP BY n",
+    ] {
+        let rows = reference.agrees(&engine, query).await.unwrap().rows.len() as u64;
+        let sent = sent_to_shop(&engine, query).await;
+        assert!((1..9_000).contains(&rows) && counted(&sent) == (1, rows), "{query}, {rows} rows: {sent:#?}");
+    }
 }
 
 /// 100,000 orders of four lines each: as many as MariaDB is asked for in parts.
@@ -472,4 +482,62 @@ async fn what_a_semi_join_leaves_narrows_the_other_side_of_the_next() {
     // What an anti join leaves is not few.
     let query = query.replacen("IN (", "NOT IN (", 1);
     reference.agrees(&engine, &query).await.unwrap();
+}
+
+/// Whole numbers of unlike types are compared as decimals; the keys are those of the column's own type.
+#[tokio::test]
+async fn keys_of_another_type_of_whole_numbers_are_bound() {
+    let shop = MysqlDatabase::with(
+        "CREATE TABLE uns (id bigint unsigned PRIMARY KEY, order_id bigint unsigned, KEY (order_id)); \
+         INSERT INTO uns SELECT seq, seq DIV 4 FROM seq_0_to_39999; \
+         INSERT INTO uns VALUES (18446744073709551615, 18446744073709551615); ANALYZE TABLE uns",
+    )
+    .await;
+    let crm = PostgresDatabase::with(
+        "CREATE TABLE wanted (order_id bigint PRIMARY KEY, ref numeric(20, 0), half numeric(12, 1)); \
+         INSERT INTO wanted VALUES (7, 9, 9.5), (8, 18446744073709551615, 11.0), (-1, -1, -1.5); \
+         CREATE TABLE lines (id bigint PRIMARY KEY, number int); INSERT INTO lines SELECT n, n FROM generate_series(1, 40000) n; ANALYZE",
+    )
+    .await;
+    let services = Services::new().with_postgres("crm", &crm.url()).with_mysql("shop", &shop.url());
+    let engine = services.engine().await;
+    let reference = Reference::copy(&engine, &["crm.wanted", "crm.lines", "shop.uns"]).await;
+    for (query, rows) in [
+        ("SELECT w.order_id, u.id FROM crm.wanted w JOIN shop.uns u ON u.order_id = w.order_id", 8),
+        ("SELECT w.order_id, u.id FROM crm.wanted w LEFT JOIN shop.uns u ON u.order_id = w.order_id", 8),
+        ("SELECT w.ref, u.id FROM crm.wanted w JOIN shop.uns u ON u.order_id = w.ref", 5),
+        ("SELECT w.half, u.id FROM crm.wanted w JOIN shop.uns u ON u.order_id = w.half", 4),
+    ] {
+        reference.agrees(&engine, query).await.unwrap();
+        let sent = sent_to_shop(&engine, query).await;
+        assert_eq!(counted(&sent).1, rows, "{query}: {sent:#?}");
+    }
+    let query = "SELECT u.id, l.number FROM shop.uns u JOIN crm.lines l ON l.id = u.order_id WHERE u.id < 20";
+    reference.agrees(&engine, query).await.unwrap();
+    let answer = engine.sql(query).await.unwrap();
+    let log = answer.remote_statements();
+    answer.collect().await.unwrap();
+    assert!(counted(&log.statements()).1 <= 30, "{:#?}", log.statements());
+}
+
+/// The first rows of an order by one side, whatever the other holds: of that side no others are wanted.
+#[tokio::test]
+async fn first_rows_above_a_join_are_cut_at_the_source_of_their_order() {
+    let (crm, shop) = (PostgresDatabase::with(CRM).await, PostgresDatabase::with(SHOP).await);
+    let services = Services::new().with_postgres("crm", &crm.url()).with_postgres("shop", &shop.url());
+    let engine = services.engine().await;
+    let reference = Reference::copy(&engine, TABLES).await;
+    for query in [
+        "SELECT o.id, c.name FROM shop.orders o LEFT JOIN crm.customers c ON c.id = o.customer ORDER BY o.price DESC, o.id LIMIT 10",
+        "SELECT o.id, c.name FROM crm.customers c RIGHT JOIN shop.orders o ON c.id = o.customer AND c.country = 'fr' ORDER BY o.id LIMIT 10",
+        // Nearly every order has one of all the customers.
+        "SELECT o.id, c.name FROM shop.orders o JOIN crm.customers c ON c.id = o.customer ORDER BY o.price DESC, o.id LIMIT 10",
+        "SELECT o.id, c.name, v.page FROM shop.orders o JOIN crm.customers c ON c.id = o.customer LEFT JOIN crm.visits v ON v.customer = o.customer
+         WHERE c.country = 'fr' ORDER BY o.id DESC, v.id LIMIT 10",
+    ] {
+        reference.agrees(&engine, query).await.unwrap();
+        let sent = sent_to_shop(&engine, query).await;
+        let rows_max = if query.contains("v.id") { 200 } else { 10 };
+        assert!(counted(&sent).1 <= rows_max, "{query}: {sent:#?}");
+    }
 }

@@ -15,6 +15,7 @@ mod regions;
 mod regions_mysql;
 mod regions_sqlite;
 mod slt;
+mod standard;
 mod states;
 mod strings;
 mod tpch;

@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, BooleanArray, StringArray};
-use arrow::compute::kernels::cmp;
-use arrow::compute::{SortOptions, filter_record_batch, is_not_null, is_null, like, not, or, sort};
+use arrow::array::Array;
+use arrow::compute::{SortOptions, sort};
 use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
+use headwater_connectors::conformance::local;
 use headwater_source::{CompareOp, Expr, Like, ScalarValue, ScanRequest, SortKey, Source, Support, TableDef};
 use mysql_async::prelude::Queryable;
 
@@ -23,51 +23,11 @@ struct Case {
     more: Vec<ScalarValue>,
 }
 
-/// What Arrow makes of a filter.
-fn evaluate(filter: &Expr, batch: &RecordBatch) -> BooleanArray {
-    let operand = |expr: &Expr| match expr {
-        Expr::Column(index) => Arc::clone(batch.column(*index)),
-        other => panic!("{other}"),
-    };
-    match filter {
-        Expr::Compare { op, left, right } => {
-            let Expr::Literal(value) = right.as_ref() else { panic!("{right}") };
-            let (left, right) = (operand(left), value.to_scalar().unwrap());
-            match op {
-                CompareOp::Equal => cmp::eq(&left, &right),
-                CompareOp::NotEqual => cmp::neq(&left, &right),
-                CompareOp::Less => cmp::lt(&left, &right),
-                CompareOp::LessOrEqual => cmp::lt_eq(&left, &right),
-                CompareOp::Greater => cmp::gt(&left, &right),
-                CompareOp::GreaterOrEqual => cmp::gt_eq(&left, &right),
-            }
-            .unwrap()
-        }
-        Expr::InList { expr, values, negated } => {
-            let column = operand(expr);
-            let any = values
-                .iter()
-                .map(|value| cmp::eq(&column, &value.to_scalar().unwrap()).unwrap())
-                .reduce(|a, b| or(&a, &b).unwrap())
-                .unwrap();
-            if *negated { not(&any).unwrap() } else { any }
-        }
-        Expr::IsNull(inner) => is_null(&operand(inner)).unwrap(),
-        Expr::IsNotNull(inner) => is_not_null(&operand(inner)).unwrap(),
-        Expr::Like(pattern) => {
-            let scalar = StringArray::new_scalar(pattern.pattern.as_str());
-            let found = like(&operand(&pattern.expr), &scalar).unwrap();
-            if pattern.negated { not(&found).unwrap() } else { found }
-        }
-        other => panic!("{other}"),
-    }
-}
-
 /// Offers a filter and, where something of it is pushed, compares the rows. Says what the offer was.
 async fn check(source: &Arc<dyn Source>, table: &Arc<TableDef>, all: &RecordBatch, filter: &Expr) -> Support {
     let offer = source.capabilities().offer(filter, table);
     let Some(pushed) = offer.filter else { return Support::No };
-    let right = ids(&filter_record_batch(all, &evaluate(filter, all)).unwrap());
+    let right = ids(&local::filter(filter, all).unwrap());
     let mut request = ScanRequest::all(Arc::clone(table));
     request.filters = vec![pushed];
     let what = format!("{} {filter:?}", table.columns[V].remote_type);

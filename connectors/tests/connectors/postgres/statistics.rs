@@ -113,12 +113,30 @@ async fn indexes_over_all_rows_and_plain_columns_are_listed_in_their_order() {
 }
 
 #[tokio::test]
-async fn unanalyzed_table_has_indexes_and_no_numbers_and_a_view_has_nothing() {
+async fn rows_are_counted_by_the_pages_that_there_are() {
+    let database = Database::new().await;
+    // 226 rows of one integer a page.
+    database.run("CREATE TABLE t (a int); INSERT INTO t SELECT generate_series(1, 300); ANALYZE t").await;
+    assert_eq!(statistics(&database, "t").await.rows, Some(300));
+    database.run("ALTER TABLE t SET (autovacuum_enabled = off); INSERT INTO t SELECT generate_series(1, 100000)").await;
+    let rows = statistics(&database, "t").await.rows.unwrap();
+    assert!((60_000..100_000).contains(&rows), "{rows}: as many a page as the first two pages had");
+    database.run("CREATE TABLE u (a int, b text) WITH (autovacuum_enabled = off); INSERT INTO u SELECT n, 'b' FROM generate_series(1, 20000) n").await;
+    let rows = statistics(&database, "u").await.rows.unwrap();
+    assert!((5_000..20_000).contains(&rows), "{rows}: texts are taken for 32 bytes");
+    database.run("DELETE FROM t").await;
+    database.run("VACUUM t").await;
+    assert_eq!(statistics(&database, "t").await.rows, Some(0));
+}
+
+#[tokio::test]
+async fn unanalyzed_table_has_indexes_and_rows_of_ten_pages_and_a_view_has_nothing() {
     let database = Database::new().await;
     database.run("CREATE TABLE t (a int PRIMARY KEY, b text); CREATE VIEW v AS SELECT * FROM t").await;
     let found = statistics(&database, "t").await;
-    assert_eq!(found.rows, None);
-    assert_eq!(found.columns, vec![ColumnStatistics::default(); 2]);
+    assert_eq!(found.rows, Some(1_270), "of 64 bytes each");
+    let key = ColumnStatistics { distinct: Some(1_270), ..ColumnStatistics::default() };
+    assert_eq!(found.columns, [key, ColumnStatistics::default()]);
     assert_eq!(found.indexes, [Index { columns: vec![0], unique: true }]);
     let source = database.source();
     let view = table(&source, "v").await;

@@ -30,6 +30,35 @@ pub(super) struct Grower {
     repeated: Vec<Relation>,
     /// Whether one source answers all of the plan.
     reach: Reach,
+    above: Above,
+}
+
+/// What becomes of the rows of a plan: whether more of it may go down with them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Above {
+    /// They are the answer, or what is done with them is done here.
+    #[default]
+    Answer,
+    /// Some of them are kept: the first ones, or those for which a condition is true.
+    Cut,
+    /// They are grouped, or joined to others.
+    Combined,
+}
+
+impl Above {
+    /// The same for the inputs of an operator.
+    fn beneath(self, plan: &LogicalPlan) -> Self {
+        match plan {
+            LogicalPlan::Limit(_) | LogicalPlan::Filter(_) | LogicalPlan::Sort(Sort { fetch: Some(_), .. }) => {
+                Self::Cut
+            }
+            LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Sort(_) => self,
+            LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_) | LogicalPlan::Join(_) | LogicalPlan::Union(_) => {
+                Self::Combined
+            }
+            _ => Self::Answer,
+        }
+    }
 }
 
 /// Whether one source answers all of a plan.
@@ -90,6 +119,14 @@ impl Grower {
     }
 
     pub(super) fn grow(&mut self, plan: LogicalPlan) -> Result<Grown> {
+        let above = self.above;
+        self.above = above.beneath(&plan);
+        let grown = self.grown(plan, above);
+        self.above = above;
+        grown
+    }
+
+    fn grown(&mut self, plan: LogicalPlan, above: Above) -> Result<Grown> {
         match &plan {
             LogicalPlan::TableScan(scan) => Ok(match Region::of_scan(scan) {
                 Some(region) => Grown::Region(Box::new(region)),
@@ -129,7 +166,7 @@ impl Grower {
                         let repeats = self.repeated.contains(&grouped.relation);
                         let needed = if repeats { Needed::Again } else { Needed::Once };
                         let region = Region { needed, ..*region };
-                        let grown = match self.in_parts(aggregate, &region, &grouped)? {
+                        let grown = match self.in_parts(aggregate, &region, &grouped, above)? {
                             Some(merged) => Grown::Local(merged),
                             None => self.aggregated(&plan, region, grouped)?,
                         };
@@ -297,13 +334,22 @@ impl Grower {
     }
 
     /// An aggregate over a large region whose source is better asked in parts: each part makes its own groups, and they are put together
-    /// here. `None` where it is asked whole.
+    /// here. `None` where it is asked whole, as where the source then ships less of it.
     fn in_parts(
         &mut self,
         aggregate: &Aggregate,
         region: &Region,
         grouped: &super::aggregate::Grouped,
+        above: Above,
     ) -> Result<Option<LogicalPlan>> {
+        let goes_on = match self.reach {
+            Reach::OneSource => above != Above::Answer,
+            Reach::SeveralSources => above == Above::Cut,
+        };
+        // Averages are divided here, with all that is above them.
+        if goes_on && grouped.outputs.is_none() {
+            return Ok(None);
+        }
         let expected = estimate(&LogicalPlan::Aggregate(aggregate.clone())).rows;
         let divides = |groups| division(region, &grouped.relation, groups, expected).is_some();
         let partial = self.partial.iter().any(|partial| Arc::ptr_eq(partial, &aggregate.schema));
@@ -372,7 +418,10 @@ impl Grower {
             Grown::Region(region) => {
                 let fields =
                     region.schema.fields().iter().map(|field| (field.data_type().clone(), field.is_nullable()));
-                let rows = estimate(&region.plan).rows;
+                let rows = match region.relation.node() {
+                    Node::Top { limit, .. } => estimate(&region.plan).rows.min(*limit as f64),
+                    _ => estimate(&region.plan).rows,
+                };
                 let (scan, columns) = self.scan(&region, fields.collect(), rows, None)?;
                 renamed(columns, scan, &region.schema)
             }

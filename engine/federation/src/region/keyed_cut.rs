@@ -5,7 +5,8 @@
 //! one row. Which orders have one is known as soon as all customers' keys are. So the scan is told to cut its rows where every join between it and
 //! the sort gives it a complete list of keys; [`Planned`](crate::narrow::Planned) sees at run time whether they do.
 //!
-//! It holds for inner and semi joins by one equality and nothing else. The local sort stays above.
+//! It holds for inner and semi joins by one equality and nothing else, and for the side of an outer join that keeps all of its rows, which waits for no keys of that join.
+//! The local sort stays above.
 
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use super::remote::RemoteQuery;
 use crate::RemoteTable;
 use crate::narrow::KeyedCut;
 use crate::table::First;
-use crate::top_n::{below_alias, below_projection};
+use crate::top_n::{below_alias, below_projection, kept_side, with_kept_side};
 
 /// The plan with such scans told so.
 pub(super) fn cut_when_keyed(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -56,6 +57,10 @@ fn cut(plan: &LogicalPlan, keys: &[SortExpr], rows: usize, joins: usize) -> Resu
 }
 
 fn cut_join(join: &Join, keys: &[SortExpr], rows: usize, joins: usize) -> Result<Option<LogicalPlan>> {
+    if let Some(kept) = kept_side(join, keys) {
+        let input = cut(kept, keys, rows, joins)?;
+        return Ok(input.map(|input| LogicalPlan::Join(with_kept_side(join, input))));
+    }
     let plain = join.on.len() == 1
         && join.filter.is_none()
         && join.null_equality == NullEquality::NullEqualsNothing

@@ -17,6 +17,8 @@ use sqlparser::dialect::GenericDialect;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
 
+use crate::syntax::mend_expression;
+
 /// The longest rule, in bytes.
 const RULE_BYTES_MAX: usize = 16 * 1024;
 
@@ -55,11 +57,12 @@ impl Rule {
             let sql = parser.parse_expr()?;
             Ok((sql, parser.peek_token().token == Token::EOF))
         });
-        let sql = match parsed {
+        let mut sql = match parsed {
             Ok((sql, true)) => sql,
             Ok((_, false)) => return Err("is more than one SQL expression".to_owned()),
             Err(error) => return Err(format!("is no SQL expression: {}", place(&error.to_string()))),
         };
+        mend_expression(&mut sql);
         if Queries.found(&sql) {
             return Err(
                 "holds a subquery, which a rule may not; write an expression over the table's own columns".to_owned()

@@ -9,6 +9,7 @@ use sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::Begin;
 use crate::statement::refuse_locks;
+use crate::syntax::mend;
 use crate::{Error, Result};
 
 /// `schema.name` of a view.
@@ -99,7 +100,10 @@ pub(crate) fn known_to_parser(sql: &Sql) -> Option<Result<ViewStatement>> {
 pub(crate) fn parse_query(sql: &str) -> Result<Statement> {
     let mut statements = DFParser::parse_sql(sql)?;
     match (statements.pop_front(), statements.is_empty()) {
-        (Some(statement), true) => Ok(statement),
+        (Some(mut statement), true) => {
+            mend(&mut statement)?;
+            Ok(statement)
+        }
         _ => Err(refused("the view's definition", "it must be one SELECT")),
     }
 }

@@ -1,0 +1,212 @@
+//! Subqueries and set operations.
+
+use headwater_sql_tests::mysql::MysqlDatabase;
+use headwater_sql_tests::postgres::PostgresDatabase;
+use headwater_sql_tests::services::{Services, error};
+
+use super::answers;
+
+const OUTER: &str = "CREATE TABLE x (a int, b int, t int); \
+    INSERT INTO x VALUES (1, 1, 1), (2, NULL, 1), (3, NULL, 2), (NULL, NULL, 3)";
+const INNER: &str = "CREATE TABLE y (c int, t int); INSERT INTO y VALUES (1, 1), (NULL, 2)";
+
+/// Asserts the column `x.a` of the rows that a condition keeps, with both tables in one service and in two.
+async fn keeps(conditions: &[(&str, &[&str])]) {
+    let postgres = PostgresDatabase::with(&format!("{OUTER}; {INNER}")).await;
+    let mysql = MysqlDatabase::with(INNER).await;
+    let services = Services::new().with_postgres("pg", &postgres.url()).with_mysql("my", &mysql.url());
+    for service in ["pg", "my"] {
+        let inner = format!("{service}.y");
+        for (condition, right) in conditions {
+            let query =
+                format!("SELECT x.a FROM pg.x WHERE {}", condition.replace("FROM y", &format!("FROM {inner} y")));
+            let right: Vec<[&str; 1]> = right.iter().map(|value| [*value]).collect();
+            let right: Vec<&[&str]> = right.iter().map(|row| &row[..]).collect();
+            answers(&services, &["pg.x", &inner], &query, &right).await;
+        }
+    }
+}
+
+/// A value is not known to be none of a subquery's where it is NULL or one of them is.
+#[tokio::test]
+async fn membership_is_null_where_it_is_not_known() {
+    const ALL: &[&str] = &["1", "2", "3", "NULL"];
+    keeps(&[
+        ("a IN (SELECT c FROM y)", &["1"]),
+        ("a NOT IN (SELECT c FROM y)", &[]),
+        ("NOT (a IN (SELECT c FROM y))", &[]),
+        ("5 NOT IN (SELECT c FROM y)", &[]),
+        ("5 NOT IN (SELECT c FROM y WHERE c IS NOT NULL)", ALL),
+        ("CAST(NULL AS INT) NOT IN (SELECT c FROM y)", &[]),
+        ("CAST(NULL AS INT) NOT IN (SELECT c FROM y WHERE c > 5)", ALL),
+        ("a NOT IN (SELECT c FROM y) OR b IS NOT NULL", &["1"]),
+        ("a IN (SELECT c FROM y) OR b IS NULL", ALL),
+        ("a NOT IN (SELECT c FROM y WHERE c > 5) OR b IS NOT NULL", ALL),
+        ("a NOT IN (SELECT c FROM y WHERE c IS NOT NULL) OR b = 7", &["2", "3"]),
+        ("(a NOT IN (SELECT c FROM y)) IS NULL", &["2", "3", "NULL"]),
+        ("(a IN (SELECT c FROM y)) IS NULL", &["2", "3", "NULL"]),
+        ("(a IN (SELECT c FROM y)) IS NOT NULL", &["1"]),
+        ("(a NOT IN (SELECT c FROM y)) IS NOT TRUE", ALL),
+        ("(a IN (SELECT c FROM y)) IS NOT TRUE", &["2", "3", "NULL"]),
+        ("(a IN (SELECT c FROM y)) IS NOT FALSE", ALL),
+        ("(a NOT IN (SELECT c FROM y)) IS FALSE", &["1"]),
+        ("NOT (a IN (SELECT c FROM y) AND a > 0)", &[]),
+        ("NOT (a IN (SELECT c FROM y) AND a > 2)", &["1", "2"]),
+        ("NOT (a NOT IN (SELECT c FROM y) OR a > 2)", &["1"]),
+        ("coalesce(a IN (SELECT c FROM y), true)", ALL),
+        ("coalesce(a NOT IN (SELECT c FROM y), false)", &[]),
+        ("(a IN (SELECT c FROM y)) = (b IS NOT NULL)", &["1"]),
+        (
+            "CASE WHEN a NOT IN (SELECT c FROM y) THEN false WHEN a IN (SELECT c FROM y) THEN false ELSE true END",
+            &["2", "3", "NULL"],
+        ),
+        ("CASE a IN (SELECT c FROM y) WHEN true THEN b = 1 WHEN false THEN true ELSE a = 3 END", &["1", "3"]),
+    ])
+    .await;
+}
+
+/// Only the rows that meet the subquery's condition are compared.
+#[tokio::test]
+async fn membership_of_a_correlated_subquery_is_null_where_it_is_not_known() {
+    keeps(&[
+        ("a NOT IN (SELECT c FROM y WHERE c > x.a)", &["1", "2", "3", "NULL"]),
+        ("a NOT IN (SELECT c FROM y WHERE y.t = x.t)", &["2", "NULL"]),
+        ("NOT (a IN (SELECT c FROM y WHERE y.t = x.t))", &["2", "NULL"]),
+        ("a NOT IN (SELECT DISTINCT c FROM y WHERE y.t = x.t)", &["2", "NULL"]),
+        ("a NOT IN (SELECT y.c AS t FROM y WHERE y.t = x.t)", &["2", "NULL"]),
+        ("a NOT IN (SELECT c FROM y WHERE y.t = x.t) OR b = 1", &["1", "2", "NULL"]),
+        ("(a IN (SELECT c FROM y WHERE y.t = x.t)) IS NULL", &["3"]),
+        ("coalesce(a IN (SELECT c FROM y WHERE y.t = x.t), true)", &["1", "3"]),
+        ("a NOT IN (SELECT max(c) FROM y WHERE y.t = x.t)", &["2"]),
+        ("a NOT IN (SELECT count(*) FROM y WHERE y.t = x.t)", &["2", "3"]),
+    ])
+    .await;
+}
+
+/// What the value and the subquery's columns are called alike is not mixed up.
+#[tokio::test]
+async fn membership_among_the_rows_of_the_same_table() {
+    let database = PostgresDatabase::with(&format!("{OUTER}; {INNER}")).await;
+    let services = Services::new().with_postgres("pg", &database.url());
+    let tables = ["pg.x", "pg.y"];
+    for (query, right) in [
+        ("SELECT a FROM pg.x WHERE (a IN (SELECT a FROM pg.x)) IS NULL", &[&["NULL"][..]][..]),
+        ("SELECT a FROM pg.x WHERE a NOT IN (SELECT z.b FROM pg.x AS z WHERE z.t = x.t)", &[]),
+        (
+            "SELECT x.a FROM pg.x JOIN pg.y ON x.t = y.t WHERE x.a NOT IN (SELECT x.b FROM pg.x WHERE x.a = y.c)",
+            &[&["2"], &["3"]],
+        ),
+        ("SELECT t FROM pg.x GROUP BY t HAVING count(*) NOT IN (SELECT c FROM pg.y) OR t = 3", &[&["3"]]),
+    ] {
+        answers(&services, &tables, query, right).await;
+    }
+}
+
+/// An aggregate of all rows is one row, also of none.
+#[tokio::test]
+async fn aggregate_of_no_rows_is_a_row() {
+    keeps(&[
+        ("EXISTS (SELECT count(*) FROM y WHERE y.c = x.a)", &["1", "2", "3", "NULL"]),
+        ("NOT EXISTS (SELECT max(y.t) FROM y WHERE y.c = x.a)", &[]),
+        ("NOT EXISTS (SELECT count(*) FROM y WHERE y.c = x.a) OR b = 1", &["1"]),
+        ("EXISTS (SELECT count(*) FROM y WHERE y.c = x.a GROUP BY y.c)", &["1"]),
+    ])
+    .await;
+}
+
+/// With ALL a row is there as often as on both sides, or as often as it is more often on the left.
+#[tokio::test]
+async fn set_operations_with_all_count_equal_rows() {
+    const RIGHT: &str = "INSERT INTO r VALUES (1, 'a'), (2, NULL), (2, NULL), (2, NULL)";
+    let postgres = PostgresDatabase::with(&format!(
+        "CREATE TABLE l (v int, w text); INSERT INTO l VALUES (1, 'a'), (1, 'a'), (2, NULL), (2, NULL), (3, 'c'); \
+         CREATE TABLE r (v int, w text); {RIGHT}"
+    ))
+    .await;
+    let mysql = MysqlDatabase::with(&format!("CREATE TABLE r (v bigint, w varchar(9)); {RIGHT}")).await;
+    let services = Services::new().with_postgres("pg", &postgres.url()).with_mysql("my", &mysql.url());
+    const A: &[&str] = &["1", "a"];
+    const NULL: &[&str] = &["2", "NULL"];
+    const C: &[&str] = &["3", "c"];
+    for right in ["pg.r", "my.r"] {
+        for (query, rows) in [
+            ("SELECT v, w FROM pg.l INTERSECT ALL SELECT v, w FROM {r}", &[A, NULL, NULL][..]),
+            ("SELECT v, w FROM pg.l EXCEPT ALL SELECT v, w FROM {r}", &[A, C]),
+            ("SELECT v, w FROM pg.l INTERSECT SELECT v, w FROM {r}", &[A, NULL]),
+            ("SELECT v, w FROM pg.l EXCEPT SELECT v, w FROM {r}", &[C]),
+            ("SELECT DISTINCT v, w FROM pg.l INTERSECT ALL SELECT v, w FROM {r}", &[A, NULL]),
+            ("(SELECT v, w FROM pg.l INTERSECT ALL SELECT v, w FROM {r}) EXCEPT ALL SELECT 1, 'a'", &[NULL, NULL]),
+            ("SELECT * FROM (SELECT v, w FROM pg.l EXCEPT ALL SELECT v, w FROM {r}) AS s WHERE s.v < 3", &[A]),
+            ("SELECT v, w FROM pg.l WHERE v IN (SELECT v FROM pg.l EXCEPT ALL SELECT v FROM {r})", &[A, A, C]),
+            (
+                "SELECT v FROM pg.l LEFT SEMI JOIN {r} AS r ON l.v IS NOT DISTINCT FROM r.v",
+                &[&["1"], &["1"], &["2"], &["2"]],
+            ),
+            (
+                "SELECT w FROM pg.l LEFT SEMI JOIN {r} AS r ON l.w IS NOT DISTINCT FROM r.w",
+                &[&["a"], &["a"], &["NULL"], &["NULL"]],
+            ),
+            ("SELECT v FROM pg.l LEFT ANTI JOIN {r} AS r ON l.v IS NOT DISTINCT FROM r.v", &[&["3"]]),
+            (
+                "SELECT v FROM pg.l WHERE EXISTS (SELECT 1 FROM {r} AS r WHERE r.v IS NOT DISTINCT FROM l.v)",
+                &[&["1"], &["1"], &["2"], &["2"]],
+            ),
+        ] {
+            answers(&services, &["pg.l", right], &query.replace("{r}", right), rows).await;
+        }
+    }
+    for (query, rows) in [
+        (
+            "SELECT * FROM (VALUES (1), (1), (2)) AS l (x) INTERSECT ALL SELECT * FROM (VALUES (1)) AS r (x)",
+            &[&["1"][..]][..],
+        ),
+        (
+            "SELECT * FROM (VALUES (1), (1), (2)) AS l (x) EXCEPT ALL SELECT * FROM (VALUES (1)) AS r (x)",
+            &[&["1"], &["2"]],
+        ),
+    ] {
+        answers(&services, &[], query, rows).await;
+    }
+}
+
+/// A pattern describes the whole text, in which `%` is any text and `_` any character.
+#[tokio::test]
+async fn similar_texts_are_those_of_the_pattern() {
+    let database = PostgresDatabase::with(
+        "CREATE TABLE words (id int, s text); \
+         INSERT INTO words VALUES (1, 'abc'), (2, 'a.c'), (3, E'a\\nc'), (4, 'a%c'), (5, NULL), (6, 'xabcx')",
+    )
+    .await;
+    let services = Services::new().with_postgres("pg", &database.url());
+    for (condition, ids) in [
+        ("s SIMILAR TO 'abc'", &["1"][..]),
+        ("s SIMILAR TO 'b'", &[]),
+        ("s SIMILAR TO 'a%'", &["1", "2", "3", "4"]),
+        ("s SIMILAR TO 'a_c'", &["1", "2", "3", "4"]),
+        ("s SIMILAR TO 'a.c'", &["2"]),
+        ("s SIMILAR TO 'a#%c' ESCAPE '#'", &["4"]),
+        ("s SIMILAR TO '(x|y)?a[a-c]c(x|y)?'", &["1", "6"]),
+        ("s SIMILAR TO 'a[^b]c'", &["2", "3", "4"]),
+        ("s SIMILAR TO 'a(b|z){1,2}c|xyz'", &["1"]),
+        ("s SIMILAR TO ('a' || '%')", &["1", "2", "3", "4"]),
+        ("s NOT SIMILAR TO 'a%'", &["6"]),
+        ("(s SIMILAR TO 'a%') IS NULL", &["5"]),
+        ("s SIMILAR TO NULL", &[]),
+    ] {
+        let rows: Vec<[&str; 1]> = ids.iter().map(|id| [*id]).collect();
+        let rows: Vec<&[&str]> = rows.iter().map(|row| &row[..]).collect();
+        let query = format!("SELECT id FROM pg.words WHERE {condition}");
+        answers(&services, &["pg.words"], &query, &rows).await;
+    }
+    for (text, pattern, is) in [
+        ("abc", "b", "false"),
+        ("abc", "a%", "true"),
+        ("abc", "a_c", "true"),
+        ("a_c", r"a\_c", "true"),
+        ("abc", r"a\_c", "false"),
+    ] {
+        answers(&services, &[], &format!("SELECT '{text}' SIMILAR TO '{pattern}' AS s"), &[&[is]]).await;
+    }
+    let refused = error(&services.engine().await, "SELECT id FROM pg.words WHERE 'abc' SIMILAR TO s").await;
+    assert!(refused.contains("SIMILAR TO") && refused.contains("regexp_like"), "{refused}");
+}

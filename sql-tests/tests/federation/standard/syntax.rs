@@ -1,0 +1,161 @@
+//! How a text is read.
+
+use headwater_sql_tests::mysql::MysqlDatabase;
+use headwater_sql_tests::postgres::PostgresDatabase;
+
+use super::*;
+
+const T: &str = "CREATE TABLE t (id int, ok boolean, qty int); \
+    INSERT INTO t VALUES (1, true, 5), (2, false, 5), (3, NULL, 1), (4, false, 1)";
+
+const Y: &str = "CREATE TABLE y (id int, yx varchar(9)); INSERT INTO y VALUES (2, 'c'), (3, 'd')";
+
+/// `pg.t`, `pg.z`, `pg.y`, and `my.y`, which is the same.
+async fn services() -> (Services, PostgresDatabase, MysqlDatabase) {
+    let z = "CREATE TABLE z (id int, zx varchar(9)); INSERT INTO z VALUES (1, 'a'), (2, 'b')";
+    let postgres = PostgresDatabase::with(&format!("{T}; {Y}; {z}")).await;
+    let mysql = MysqlDatabase::with(Y).await;
+    let services = Services::new().with_postgres("pg", &postgres.url()).with_mysql("my", &mysql.url());
+    (services, postgres, mysql)
+}
+
+/// The error of a query.
+async fn error(services: &Services, query: &str) -> String {
+    let engine = services.engine().await;
+    match ask(&session(&engine, Pushdown::On).await, query).await {
+        Ok(rows) => panic!("{query}: {:?}", rows.texts()),
+        Err(error) => error,
+    }
+}
+
+/// The parser takes the AND and the OR that follow for its operand's.
+#[tokio::test]
+async fn distinct_from_binds_tighter_than_and() {
+    let (services, _postgres, _mysql) = services().await;
+    for (query, right) in [
+        ("SELECT id FROM pg.t WHERE ok IS DISTINCT FROM true AND qty > 3", &[&["2"][..]][..]),
+        ("SELECT id FROM pg.t WHERE ok IS DISTINCT FROM (true AND qty > 3)", &[&["2"], &["3"]]),
+        ("SELECT id FROM pg.t WHERE qty = 5 AND ok IS DISTINCT FROM true OR id = 3", &[&["2"], &["3"]]),
+        ("SELECT id FROM pg.t WHERE NOT ok IS NOT DISTINCT FROM true AND qty = 1", &[&["3"], &["4"]]),
+        (
+            "SELECT id FROM pg.t WHERE ok IS DISTINCT FROM true AND qty IS DISTINCT FROM 5 OR id = 1",
+            &[&["1"], &["3"], &["4"]],
+        ),
+        (
+            "SELECT id, CASE WHEN ok IS NOT DISTINCT FROM NULL AND qty = 5 THEN 'x' ELSE 'y' END AS c FROM pg.t WHERE id > 2",
+            &[&["3", "y"], &["4", "y"]],
+        ),
+        (
+            "SELECT t.id, y.id AS other FROM pg.t LEFT JOIN my.y ON t.id IS NOT DISTINCT FROM y.id AND t.qty > 3",
+            &[&["1", "NULL"], &["2", "2"], &["3", "NULL"], &["4", "NULL"]],
+        ),
+        (
+            "WITH c AS (SELECT id FROM pg.t WHERE ok IS DISTINCT FROM true AND qty > 3) SELECT c.id, y.yx FROM c JOIN my.y ON c.id = y.id",
+            &[&["2", "c"]],
+        ),
+    ] {
+        answers(&services, &[], query, right).await;
+    }
+    let engine = services.engine().await;
+    let session = session(&engine, Pushdown::On).await;
+    let view = "CREATE OR REPLACE MATERIALIZED VIEW syntax.view AS \
+        SELECT id FROM pg.t WHERE ok IS DISTINCT FROM true AND qty > 3";
+    ask(&session, view).await.unwrap();
+    assert_eq!(ask(&session, "SELECT id FROM syntax.view").await.unwrap().texts(), [["2"]]);
+}
+
+/// The planner forgets which window is extended.
+#[tokio::test]
+async fn window_is_extended() {
+    let (services, _postgres, _mysql) = services().await;
+    let sums = |sums: [&'static str; 4]| ["1", "2", "3", "4"].into_iter().zip(sums).map(|(id, sum)| vec![id, sum]);
+    for (over, windows, right) in [
+        ("(w ORDER BY t.id)", "w AS (PARTITION BY qty)", ["5", "10", "1", "2"]),
+        ("(w)", "w AS (PARTITION BY qty)", ["10", "10", "2", "2"]),
+        ("w", "w AS (PARTITION BY qty)", ["10", "10", "2", "2"]),
+        ("(w ROWS 1 PRECEDING)", "w AS (ORDER BY t.id)", ["5", "10", "6", "2"]),
+        ("v", "w AS (PARTITION BY qty), v AS (w ORDER BY t.id DESC)", ["10", "5", "2", "1"]),
+        ("(v ROWS CURRENT ROW)", "w AS (PARTITION BY qty), v AS (w ORDER BY t.id)", ["5", "5", "1", "1"]),
+    ] {
+        let right: Vec<Vec<&str>> = sums(right).collect();
+        let right: Vec<&[&str]> = right.iter().map(Vec::as_slice).collect();
+        for from in ["pg.t", "pg.t LEFT JOIN my.y ON t.id = y.id"] {
+            let query = format!("SELECT t.id, sum(qty) OVER {over} AS s FROM {from} WINDOW {windows}");
+            answers(&services, &[], &query, &right).await;
+        }
+    }
+    for (query, part) in [
+        (
+            "SELECT sum(qty) OVER (w PARTITION BY id) FROM pg.t WINDOW w AS (ORDER BY id)",
+            "cannot override PARTITION BY",
+        ),
+        ("SELECT sum(qty) OVER (w ORDER BY id) FROM pg.t WINDOW w AS (ORDER BY id)", "cannot override ORDER BY"),
+        ("SELECT sum(qty) OVER (v ORDER BY id) FROM pg.t", "\"v\""),
+    ] {
+        let message = error(&services, query).await;
+        assert!(message.contains(part), "{query}: {message}");
+    }
+}
+
+/// The planner shows one side's column, whether that side has a row or not.
+#[tokio::test]
+async fn outer_joins_with_using_show_the_key_that_is_there() {
+    let (services, _postgres, _mysql) = services().await;
+    for y in ["pg.y", "my.y"] {
+        for (query, right) in [
+            ("SELECT * FROM pg.z LEFT JOIN {y} USING (id)", &[&["1", "a", "NULL"][..], &["2", "b", "c"]][..]),
+            ("SELECT * FROM pg.z RIGHT JOIN {y} USING (id)", &[&["2", "b", "c"], &["3", "NULL", "d"]]),
+            (
+                "SELECT * FROM pg.z FULL JOIN {y} USING (id)",
+                &[&["1", "a", "NULL"], &["2", "b", "c"], &["3", "NULL", "d"]],
+            ),
+            ("SELECT * FROM pg.z LEFT JOIN (SELECT id FROM {y}) AS u USING (id)", &[&["1", "a"], &["2", "b"]]),
+            ("SELECT id FROM pg.z LEFT JOIN {y} USING (id)", &[&["1"], &["2"]]),
+            ("SELECT id FROM pg.z RIGHT JOIN {y} USING (id)", &[&["2"], &["3"]]),
+            ("SELECT id FROM pg.z FULL JOIN {y} USING (id)", &[&["1"], &["2"], &["3"]]),
+            ("SELECT DISTINCT id FROM pg.z FULL JOIN {y} USING (id) ORDER BY id", &[&["1"], &["2"], &["3"]]),
+            ("SELECT id, zx FROM pg.z FULL JOIN {y} USING (id) WHERE id = 3", &[&["3", "NULL"]]),
+            ("SELECT id FROM pg.z FULL JOIN {y} USING (id) ORDER BY id DESC LIMIT 1", &[&["3"]]),
+            ("SELECT zx FROM pg.z RIGHT JOIN {y} USING (id) ORDER BY id DESC LIMIT 1", &[&["NULL"]]),
+            (
+                "SELECT id, count(*) AS n FROM pg.z FULL JOIN {y} USING (id) GROUP BY id HAVING id > 1 ORDER BY id",
+                &[&["2", "1"], &["3", "1"]],
+            ),
+            (
+                "SELECT id, zx, u.yx, v.yx AS again FROM pg.z FULL JOIN {y} AS u USING (id) FULL JOIN pg.y AS v USING (id)",
+                &[&["1", "a", "NULL", "NULL"], &["2", "b", "c", "c"], &["3", "NULL", "d", "d"]],
+            ),
+            (
+                "SELECT * FROM pg.z LEFT JOIN {y} AS u USING (id) LEFT JOIN pg.y AS v USING (id)",
+                &[&["1", "a", "NULL", "NULL"], &["2", "b", "c", "c"]],
+            ),
+            (
+                "SELECT id, qty FROM pg.z RIGHT JOIN {y} USING (id) JOIN (SELECT id AS k, qty FROM pg.t) AS t ON k = id + 1",
+                &[&["2", "1"], &["3", "1"]],
+            ),
+            ("SELECT id, zx, yx FROM pg.z JOIN {y} USING (id)", &[&["2", "b", "c"]]),
+        ] {
+            answers(&services, &[], &query.replace("{y}", y), right).await;
+        }
+    }
+    for (query, part) in [
+        ("SELECT z.zx FROM pg.z NATURAL LEFT JOIN my.y", "write USING"),
+        ("SELECT 1 FROM pg.z JOIN pg.t ON true FULL JOIN my.y USING (id)", "write ON"),
+    ] {
+        let message = error(&services, query).await;
+        assert!(message.contains(part), "{query}: {message}");
+    }
+}
+
+/// The planner knows LIMIT alone.
+#[tokio::test]
+async fn first_rows_are_fetched() {
+    let (services, _postgres, _mysql) = services().await;
+    for (query, right) in [
+        ("SELECT id FROM pg.t ORDER BY id FETCH FIRST 2 ROWS ONLY", &[&["1"][..], &["2"]][..]),
+        ("SELECT id FROM my.y ORDER BY id FETCH FIRST ROW ONLY", &[&["2"]]),
+        ("SELECT id FROM pg.t ORDER BY id OFFSET 1 ROW FETCH NEXT 2 ROWS ONLY", &[&["2"], &["3"]]),
+    ] {
+        answers(&services, &[], query, right).await;
+    }
+}
