@@ -10,7 +10,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::Once;
+use std::sync::{Arc, Once};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use cpu_time::ThreadTime;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt};
 use headwater::Answer;
+use parking_lot::Mutex;
 use thread_priority::{ThreadPriority, ThreadPriorityValue};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::mpsc;
@@ -27,6 +28,9 @@ use tokio::time::{Instant, Sleep};
 
 /// How long a cancelled statement may take to tell its sources so. A source tells nothing when it has heard.
 pub(crate) const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How often the end of what was cancelled is looked for.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// How long a query computes before it counts as none that reads little, without the time that it waits.
 const LITTLE: Duration = Duration::from_millis(5);
@@ -49,7 +53,12 @@ pub(crate) struct Threads {
     little: Handle,
     /// For all others.
     much: Handle,
+    left: Left,
 }
+
+/// When a stream was last dropped before its end.
+#[derive(Debug, Clone, Default)]
+struct Left(Arc<Mutex<Option<Instant>>>);
 
 impl Queries {
     /// Starts the threads.
@@ -57,7 +66,7 @@ impl Queries {
         let little = Builder::new_multi_thread().enable_all().thread_name("query").build()?;
         let much =
             Builder::new_multi_thread().enable_all().thread_name("scan").on_thread_start(let_others_pass).build()?;
-        let threads = Threads { little: little.handle().clone(), much: much.handle().clone() };
+        let threads = Threads { little: little.handle().clone(), much: much.handle().clone(), left: Left::default() };
         Ok(Self { threads, runtimes: vec![little, much] })
     }
 
@@ -67,6 +76,32 @@ impl Queries {
             std::thread::sleep(FAREWELL);
             drop(self);
         });
+    }
+
+    /// Drops the threads once what was cancelled has had its time to tell its sources so, where something was.
+    pub(crate) async fn farewell(self) {
+        let left = *self.threads.left.0.lock();
+        if let Some(left) = left {
+            tokio::time::sleep_until(left + FAREWELL).await;
+        }
+    }
+
+    /// Drops the threads once nothing runs there any more, for queries whose connections live on them: sources were told, and what was held is let go. Waits no longer than
+    /// [`FAREWELL`] for what computes without a pause.
+    pub(crate) async fn settle(mut self) {
+        let end = Instant::now() + FAREWELL;
+        let runs = |runtime: &Runtime| runtime.metrics().num_alive_tasks() > 0;
+        while self.runtimes.iter().any(runs) && Instant::now() < end {
+            tokio::time::sleep(LOOK).await;
+        }
+        let runtimes = std::mem::take(&mut self.runtimes);
+        let ending = tokio::task::spawn_blocking(move || {
+            for runtime in runtimes {
+                runtime.shutdown_timeout(end.saturating_duration_since(Instant::now()));
+            }
+        });
+        // It fails only where a runtime panics as it ends: then there is nothing left to wait for.
+        let _ended = ending.await;
     }
 
     /// Where queries are started.
@@ -125,7 +160,7 @@ impl Threads {
         let items = Box::pin(written(batches.map_err(move |failed| error(failed.into())).boxed()));
         let detached = match little {
             true => Detached::start_little(self, items),
-            false => Detached::start(&self.much, items),
+            false => Detached::start(&self.much, self.left.clone(), items),
         };
         Ok(match late {
             Some((limit, late)) => detached.until(limit, Err(late)),
@@ -152,6 +187,7 @@ pub(crate) struct Detached<T> {
     overdue: Option<Overdue<T>>,
     /// None once it has ended.
     task: Option<JoinHandle<()>>,
+    left: Left,
 }
 
 /// The end of a stream that does not end by itself.
@@ -164,9 +200,9 @@ struct Overdue<T> {
 
 impl<T: Send + 'static> Detached<T> {
     /// Starts a stream.
-    fn start(on: &Handle, stream: impl Stream<Item = T> + Send + Unpin + 'static) -> Self {
+    fn start(on: &Handle, left: Left, stream: impl Stream<Item = T> + Send + Unpin + 'static) -> Self {
         let (sender, items) = mpsc::channel(WAITING_MAX);
-        Self { items, overdue: None, task: Some(on.spawn(send(stream, sender))) }
+        Self { items, overdue: None, task: Some(on.spawn(send(stream, sender))), left }
     }
 
     /// Starts a stream that should soon be at its end. Where it is not, it goes on among those that read much.
@@ -184,7 +220,7 @@ impl<T: Send + 'static> Detached<T> {
                 std::panic::resume_unwind(panic);
             }
         });
-        Self { items, overdue: None, task: Some(task) }
+        Self { items, overdue: None, task: Some(task), left: threads.left.clone() }
     }
 
     /// Ends with this item where nothing has come and the stream has not ended a moment after the deadline.
@@ -248,18 +284,22 @@ impl<T> Detached<T> {
         let at = overdue.at;
         ready!(overdue.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at))).as_mut().poll(cx));
         self.items.close();
+        self.leave();
+        Poll::Ready(self.overdue.take().map(|overdue| overdue.last))
+    }
+
+    /// Gives up what has not ended.
+    fn leave(&mut self) {
         if let Some(task) = self.task.take() {
             task.abort();
+            *self.left.0.lock() = Some(Instant::now());
         }
-        Poll::Ready(self.overdue.take().map(|overdue| overdue.last))
     }
 }
 
 impl<T> Drop for Detached<T> {
     fn drop(&mut self) {
-        if let Some(task) = &self.task {
-            task.abort();
-        }
+        self.leave();
     }
 }
 
@@ -274,14 +314,15 @@ mod tests {
 
     #[tokio::test]
     async fn items_arrive_in_order_and_end() {
-        let items: Vec<i32> = Detached::start(&Handle::current(), futures::stream::iter(0..100)).collect().await;
+        let items: Vec<i32> =
+            Detached::start(&Handle::current(), Left::default(), futures::stream::iter(0..100)).collect().await;
         assert_eq!(items, (0..100).collect::<Vec<_>>());
     }
 
     #[tokio::test]
     async fn panic_is_passed_on() {
         let stream = futures::stream::once(async { panic!("boom") }).boxed();
-        let detached = Detached::<()>::start(&Handle::current(), stream);
+        let detached = Detached::<()>::start(&Handle::current(), Left::default(), stream);
         let collected = AssertUnwindSafe(detached.collect::<Vec<_>>()).catch_unwind().await;
         assert!(collected.is_err());
     }
@@ -307,7 +348,8 @@ mod tests {
             "late"
         })
         .boxed();
-        let busy = Detached::start(&queries.threads().much, stream).until(Duration::from_millis(1), "given up");
+        let busy = Detached::start(&queries.threads().much, Left::default(), stream)
+            .until(Duration::from_millis(1), "given up");
         assert_eq!(busy.collect::<Vec<_>>().await, ["given up"]);
         drop(stop);
         let quick = Detached::start_little(queries.threads(), futures::stream::iter([1, 2])).until(Duration::ZERO, 3);
@@ -368,11 +410,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_was_left_is_waited_for_and_what_has_ended_is_not() {
+        let queries = Queries::start().unwrap();
+        let _all: Vec<i32> = Detached::start_little(queries.threads(), futures::stream::iter(0..9)).collect().await;
+        let start = Instant::now();
+        queries.farewell().await;
+        assert!(start.elapsed() < FAREWELL / 2, "{:?}", start.elapsed());
+        let queries = Queries::start().unwrap();
+        drop(Detached::start_little(queries.threads(), futures::stream::pending::<()>()));
+        queries.farewell().await;
+        assert!(start.elapsed() >= FAREWELL, "{:?}", start.elapsed());
+    }
+
+    #[tokio::test]
+    async fn what_was_left_is_let_go_before_its_threads_end() {
+        let queries = Queries::start().unwrap();
+        let alive = Arc::new(());
+        let held = Arc::clone(&alive);
+        let stream = futures::stream::pending::<()>().map(move |()| drop(Arc::clone(&held)));
+        drop(Detached::start_little(queries.threads(), stream));
+        let start = Instant::now();
+        queries.settle().await;
+        assert_eq!(Arc::strong_count(&alive), 1);
+        assert!(start.elapsed() < FAREWELL, "{:?}", start.elapsed());
+    }
+
+    #[tokio::test]
     async fn dropped_stream_is_dropped_in_its_task() {
         let alive = Arc::new(());
         let held = Arc::clone(&alive);
         let stream = futures::stream::pending::<()>().map(move |()| drop(Arc::clone(&held)));
-        drop(Detached::start(&Handle::current(), stream));
+        drop(Detached::start(&Handle::current(), Left::default(), stream));
         while Arc::strong_count(&alive) > 1 {
             tokio::task::yield_now().await;
         }

@@ -1,4 +1,4 @@
-//! Ctrl-C: once cancels what runs, with nothing running or for the second time it leaves.
+//! Ctrl-C: once cancels what runs, with nothing running or for the second time it leaves. SIGTERM does the same, and what was cancelled is the last.
 
 use std::io;
 use std::sync::Arc;
@@ -6,37 +6,45 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Notify;
 
-use crate::detached::FAREWELL;
-
 /// The exit code of a process that was interrupted: 128 + SIGINT.
 const INTERRUPTED: i32 = 130;
 
-/// Ctrl-C, from now on.
+/// The exit code of a process that was told to end: 128 + SIGTERM.
+const TERMINATED: i32 = 143;
+
+/// Ctrl-C and SIGTERM, from now on.
 #[derive(Debug, Clone)]
 pub(super) struct Interrupts {
     running: Arc<AtomicBool>,
     cancel: Arc<Notify>,
+    terminated: Arc<AtomicBool>,
 }
 
 impl Interrupts {
     /// Begins to listen, from the moment it returns. Needs a runtime.
     pub(super) fn listen() -> io::Result<Self> {
-        let interrupts = Self { running: Arc::default(), cancel: Arc::default() };
+        let interrupts = Self { running: Arc::default(), cancel: Arc::default(), terminated: Arc::default() };
         let listener = interrupts.clone();
         let mut signals = Signals::listen()?;
         tokio::spawn(async move {
-            while signals.next().await.is_some() {
+            while let Some(code) = signals.next().await {
+                listener.terminated.fetch_or(code == TERMINATED, Ordering::SeqCst);
                 if listener.running.swap(false, Ordering::SeqCst) {
                     listener.cancel.notify_one();
                 } else {
-                    std::process::exit(INTERRUPTED);
+                    std::process::exit(code);
                 }
             }
         });
         Ok(interrupts)
     }
 
-    /// Runs work until it ends or Ctrl-C drops it; `None` where it was dropped.
+    /// Whether the process was told to end, and nothing more is to be run.
+    pub(super) fn is_terminated(&self) -> bool {
+        self.terminated.load(Ordering::SeqCst)
+    }
+
+    /// Runs work until it ends or a signal drops it; `None` where it was dropped.
     pub(super) async fn cancellable<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         self.running.store(true, Ordering::SeqCst);
         let result = tokio::select! {
@@ -46,26 +54,29 @@ impl Interrupts {
         self.running.store(false, Ordering::SeqCst);
         result
     }
-
-    /// Gives cancelled statements the time to stop at their sources, before the process ends.
-    pub(super) async fn farewell(&self) {
-        tokio::time::sleep(FAREWELL).await;
-    }
 }
 
-/// The Ctrl-Cs of this process. The handler stands when `listen` returns: a line editor that saves and restores handlers
-/// must find it.
+/// The signals of this process. The handlers stand when `listen` returns: a line editor that saves and restores handlers
+/// must find them.
 #[cfg(unix)]
-struct Signals(tokio::signal::unix::Signal);
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
 
 #[cfg(unix)]
 impl Signals {
     fn listen() -> io::Result<Self> {
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt()).map(Self)
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
-    async fn next(&mut self) -> Option<()> {
-        self.0.recv().await
+    /// The exit code of a process that the next signal ends.
+    async fn next(&mut self) -> Option<i32> {
+        tokio::select! {
+            signal = self.interrupt.recv() => signal.map(|()| INTERRUPTED),
+            signal = self.terminate.recv() => signal.map(|()| TERMINATED),
+        }
     }
 }
 
@@ -79,7 +90,7 @@ impl Signals {
         Ok(Self)
     }
 
-    async fn next(&mut self) -> Option<()> {
-        tokio::signal::ctrl_c().await.ok()
+    async fn next(&mut self) -> Option<i32> {
+        tokio::signal::ctrl_c().await.ok().map(|()| INTERRUPTED)
     }
 }

@@ -69,6 +69,10 @@ pub(super) async fn run(target: Target, display: Display) -> Result<(), Failure>
     {
         eprintln!("warning: the history can't be kept in {}: {error}", file.display());
     }
+    // Whoever still learns names has the other share.
+    if let Ok(target) = Arc::try_unwrap(prompt.target) {
+        target.settle(&Ok(())).await;
+    }
     Ok(())
 }
 
@@ -130,10 +134,18 @@ impl Prompt {
         let text::Statements { mut complete, rest } = text::split(line);
         complete.extend((!rest.is_empty()).then_some(rest));
         for statement in complete {
-            if let Err(failure) = run_statement(&self.target, &statement, self.display, &self.interrupts).await {
-                failure.print();
-                break;
+            let Err(failure) = run_statement(&self.target, &statement, self.display, &self.interrupts).await else {
+                continue;
+            };
+            failure.print();
+            if self.interrupts.is_terminated() {
+                return Then::Leave;
             }
+            if let (Failure::Cancelled, Err(failure)) = (&failure, self.target.leave_behind()) {
+                failure.print();
+                return Then::Leave;
+            }
+            break;
         }
         Then::Continue
     }

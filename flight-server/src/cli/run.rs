@@ -34,12 +34,9 @@ pub(super) enum Timing {
     Off,
 }
 
-/// Runs a statement to its end, to an error, or to Ctrl-C.
+/// Runs a statement to its end, to an error, or to a signal.
 pub(super) async fn run(target: &Target, text: &str, display: Display, interrupts: &Interrupts) -> Result<(), Failure> {
-    match interrupts.cancellable(written(target, text, display)).await {
-        Some(result) => result,
-        None => target.leave_behind().and(Err(Failure::Cancelled)),
-    }
+    interrupts.cancellable(written(target, text, display)).await.unwrap_or(Err(Failure::Cancelled))
 }
 
 async fn written(target: &Target, text: &str, display: Display) -> Result<(), Failure> {

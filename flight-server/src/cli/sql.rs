@@ -27,13 +27,15 @@ pub(super) async fn run(args: SqlArgs) -> Result<(), Failure> {
                 return Err(Failure::usage("an Arrow stream holds one result", "give one statement"));
             }
             let result = run_all(&target, &statements, display, &interrupts).await;
-            farewell(result, &interrupts).await
+            target.settle(&result).await;
+            result
         }
         None if std::io::stdin().is_terminal() => repl::run(target, display).await,
         None => {
             let interrupts = Interrupts::listen().map_err(|error| Failure::deaf(&error))?;
             let result = run_stdin(&target, display, &interrupts).await;
-            farewell(result, &interrupts).await
+            target.settle(&result).await;
+            result
         }
     }
 }
@@ -80,14 +82,6 @@ async fn run_stdin(target: &Target, display: Display, interrupts: &Interrupts) -
     let text::Statements { mut complete, rest } = text::split(&pending);
     complete.extend((!rest.is_empty()).then_some(rest));
     run_all(target, &complete, display, interrupts).await
-}
-
-/// Lets sources hear of a statement that was cut short, before the process ends.
-async fn farewell(result: Result<(), Failure>, interrupts: &Interrupts) -> Result<(), Failure> {
-    if matches!(result, Err(Failure::Cancelled | Failure::OutputClosed)) {
-        interrupts.farewell().await;
-    }
-    result
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use super::args::{ConnectArgs, TargetArgs};
 use super::failure::Failure;
 use super::serve::{config, with_causes};
-use crate::detached::Queries;
+use crate::detached::{FAREWELL, Queries};
 use crate::flight::session::new_cookie;
 
 /// How long a server may take to accept a connection.
@@ -117,6 +117,18 @@ impl Target {
             left.end_later();
         }
         Ok(())
+    }
+
+    /// Ends once the statements that were left early have told their sources so and let go of what they held, or have had their time for that.
+    pub(super) async fn settle(self, result: &Result<(), Failure>) {
+        match self {
+            Self::Embedded { queries, .. } => queries.into_inner().settle().await,
+            // The request that cancels is on its way.
+            Self::Remote(_) if matches!(result, Err(Failure::Cancelled | Failure::OutputClosed)) => {
+                tokio::time::sleep(FAREWELL).await;
+            }
+            Self::Remote(_) => {}
+        }
     }
 
     /// Every table, with its columns.

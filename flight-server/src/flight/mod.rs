@@ -51,7 +51,7 @@ use tonic::transport::Server;
 use tracing::info;
 
 use crate::Security;
-use crate::detached::{FAREWELL, Queries};
+use crate::detached::Queries;
 use crate::tls::{Door, secured};
 use rpc::Rpc;
 use service::Service;
@@ -204,7 +204,11 @@ pub async fn serve_secured(
     stopping.send_replace(true);
     drop(stop);
     tokio::select! {
-        result = &mut server => return result.map_err(ServeError::Transport),
+        result = &mut server => {
+            // A client may have left just now.
+            queries.farewell().await;
+            return result.map_err(ServeError::Transport);
+        }
         () = tokio::time::sleep(drain) => {}
     }
     cut.send_replace(true);
@@ -214,8 +218,7 @@ pub async fn serve_secured(
         Err(_) => Ok(()),
     };
     // The threads end with this function, and with them the requests that stop what was cut off at its sources.
-    queries.end_later();
-    tokio::time::sleep(FAREWELL).await;
+    queries.farewell().await;
     closed
 }
 

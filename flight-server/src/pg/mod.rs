@@ -137,7 +137,8 @@ pub async fn serve(
         stop.send_replace(Stage::CutOff);
         let _cut_off = tokio::time::timeout(FAREWELL, places.acquire_many(connections)).await;
     }
-    queries.end_later();
+    // The process may end with this function, and with it the requests that stop what was cut off at its sources.
+    queries.farewell().await;
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use headwater_sql_tests::postgres::PostgresDatabase;
 use headwater_sql_tests::process::headwater;
 use headwater_sql_tests::services::Services;
 use headwater_sql_tests::wait;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
@@ -186,26 +186,58 @@ async fn server_that_stops_takes_its_statements_along() {
     }
 }
 
-async fn interrupt(child: &Child) {
+async fn signal(child: &Child, signal: &str) {
     let id = child.id().expect("the command runs").to_string();
-    assert!(Command::new("kill").args(["-INT", &id]).status().await.unwrap().success());
+    assert!(Command::new("kill").args([signal, &id]).status().await.unwrap().success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ctrl_c_stops_the_statements_of_the_command_line() {
+async fn ctrl_c_and_sigterm_stop_the_statements_of_the_command_line() {
     let stores = Stores::new().await;
-    for service in SERVICES {
+    for (service, how) in SERVICES.into_iter().flat_map(|service| ["-INT", "-TERM"].map(|how| (service, how))) {
         let endless = format!("SELECT id FROM {service}.endless");
         let mut command = Command::new(headwater());
         command.arg("sql").arg("--services").arg(stores.services.manifests()).arg("--format").arg("csv");
         command.kill_on_drop(true).stdout(Stdio::null()).stderr(Stdio::piped());
         let child = command.arg(&endless).spawn().unwrap();
         stores.runs(service).await;
-        interrupt(&child).await;
-        stores.is_gone(service, "Ctrl-C").await;
+        signal(&child, how).await;
+        stores.is_gone(service, how).await;
         let output = wait::within("the command ends", DEADLINE, child.wait_with_output()).await.unwrap();
         assert_eq!(output.status.code(), Some(1), "{output:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failing_statement_of_the_command_line_stops_the_others_of_its_query() {
+    let stores = Stores::new().await;
+    for service in SERVICES {
+        let mut command = Command::new(headwater());
+        command.arg("sql").arg("--services").arg(stores.services.manifests()).arg("--format").arg("csv");
+        command.kill_on_drop(true).stdout(Stdio::null()).stderr(Stdio::piped());
+        let late = format!("SET headwater.query_deadline = '2 s'; SELECT id FROM {service}.endless");
+        let child = command.arg(&late).spawn().unwrap();
+        stores.runs(service).await;
+        let output = wait::within("the command ends", DEADLINE, child.wait_with_output()).await.unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        stores.is_gone(service, "a command that failed").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_ends_a_command_that_waits_for_a_statement() {
+    let stores = Stores::new().await;
+    let mut command = Command::new(headwater());
+    command.arg("sql").arg("--services").arg(stores.services.manifests()).arg("--format").arg("csv");
+    command.kill_on_drop(true).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let mut statements = child.stdin.take().unwrap();
+    statements.write_all(b"SELECT count(*) FROM lite.t;\n").await.unwrap();
+    let mut answer = BufReader::new(child.stdout.take().unwrap()).lines();
+    while wait::within("an answer", DEADLINE, answer.next_line()).await.unwrap().as_deref() != Some("2") {}
+    signal(&child, "-TERM").await;
+    let status = wait::within("the command ends", DEADLINE, child.wait()).await.unwrap();
+    assert_eq!(status.code(), Some(143), "{status:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -220,7 +252,7 @@ async fn ctrl_c_at_a_client_stops_the_statements_of_the_server() {
         let mut statements = child.stdin.take().unwrap();
         statements.write_all(format!("SELECT id FROM {service}.endless;\n").as_bytes()).await.unwrap();
         stores.runs(service).await;
-        interrupt(&child).await;
+        signal(&child, "-INT").await;
         stores.is_gone(service, "Ctrl-C").await;
         drop(statements);
         wait::within("the command ends", DEADLINE, child.wait()).await.unwrap();

@@ -11,6 +11,7 @@ use futures::TryStreamExt;
 use headwater::{Engine, Limits as EngineLimits};
 use headwater_server::{Security, flight, pg};
 use headwater_sql_tests::certificates::Certificates;
+use headwater_sql_tests::mysql::MysqlDatabase;
 use headwater_sql_tests::postgres::PostgresDatabase;
 use headwater_sql_tests::process::headwater;
 use headwater_sql_tests::services::Services;
@@ -253,6 +254,37 @@ async fn statement_longer_than_the_limit_of_a_stop_is_cut_with_a_clear_error() {
     wait::until("the source hears", SECOND, async || database.running("endless").await == 0).await;
     serving.ended().await;
     assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statement_that_a_stop_cuts_at_the_postgres_door_alone_is_stopped_at_mariadb() {
+    let database = MysqlDatabase::with(
+        "CREATE VIEW endless AS SELECT CAST(a.seq + b.seq AS SIGNED) AS id FROM seq_1_to_300000 a, seq_1_to_300000 b WHERE a.seq + b.seq < 0",
+    )
+    .await;
+    let services = Services::new().with_mysql("my", &database.url());
+    let serving = Serving::start(&services).await;
+    let client = postgres(serving.postgres).await.unwrap();
+    let simple = tokio::spawn(async move { client.simple_query("SELECT id FROM my.endless").await });
+    wait::until("it runs", DEADLINE, async || database.running("endless").await > 0).await;
+    serving.terminate().await;
+    let error = wait::within("it is cut", DEADLINE, simple).await.unwrap().unwrap_err();
+    assert_eq!(sqlstate(&error), "57P01", "{error}");
+    wait::until("the source hears", SECOND, async || database.running("endless").await == 0).await;
+    serving.ended().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn server_that_runs_nothing_stops_at_once() {
+    let services = lite();
+    let serving = Serving::start(&services).await;
+    let client = postgres(serving.postgres).await.unwrap();
+    client.simple_query("SELECT id FROM lite.t").await.unwrap();
+    drop(client);
+    let start = Instant::now();
+    serving.terminate().await;
+    serving.ended().await;
+    assert!(start.elapsed() < SECOND, "{:?}", start.elapsed());
 }
 
 /// Whether the statement waits for room at the client that reads it.
