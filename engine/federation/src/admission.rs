@@ -145,8 +145,24 @@ impl Admission {
             }
             self.gates.go_over(&location, self.query);
         }
-        let waited_ms = u64::try_from(self.gates.wait.as_millis()).unwrap_or(u64::MAX);
-        Err(Error::Busy { service: service.clone(), statements: limit, waited_ms })
+        if place.granted.try_recv().is_ok() {
+            place.taken = true;
+            return Ok(self.permit(location));
+        }
+        Err(self.busy(service, &location, limit))
+    }
+
+    /// How the store stands for a statement whose turn did not come.
+    fn busy(&self, service: &ServiceName, location: &str, limit: usize) -> Error {
+        let (running, queued) = self.gates.state.lock().stands(location);
+        Error::Busy {
+            service: service.clone(),
+            statements: limit,
+            running,
+            waiting: queued.saturating_sub(1),
+            waited_ms: u64::try_from(self.gates.wait.as_millis()).unwrap_or(u64::MAX),
+            option: if limit < self.gates.limit { "pool_size in its manifest" } else { "statements_max" },
+        }
     }
 
     /// Says that a statement of this query waits for something else that other queries may hold, while the pause lives.
@@ -208,6 +224,11 @@ impl State {
         self.stores.values().any(|store| store.running.contains_key(&query))
     }
 
+    /// How many statements run at the store, and how many wait.
+    fn stands(&self, location: &str) -> (usize, usize) {
+        self.stores.get(location).map_or((0, 0), |store| (store.running(), store.queue.len()))
+    }
+
     /// Whether nothing has moved at the store for a while, and every query that runs there waits for something itself.
     fn is_stuck(&self, location: &str) -> bool {
         self.stores.get(location).is_some_and(|store| {
@@ -258,8 +279,12 @@ impl Store {
         Self { limit, running: HashMap::new(), queue: VecDeque::new(), moved: Instant::now() }
     }
 
+    fn running(&self) -> usize {
+        self.running.values().sum()
+    }
+
     fn has_room(&self) -> bool {
-        self.running.values().sum::<usize>() < self.limit
+        self.running() < self.limit
     }
 
     fn let_in(&mut self, query: u64) {
@@ -375,6 +400,34 @@ mod tests {
         );
         drop(permit);
         enter(&second, &ONE).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn statement_whose_turn_did_not_come_is_told_how_the_store_stands_though_others_have_ended() {
+        let gates = Gates::new(2, Duration::from_millis(300));
+        let running = gates.admission(1);
+        let (_one, two) = (enter(&running, &ONE).await.unwrap(), enter(&gates.admission(2), &ONE).await.unwrap());
+        let queries = [3, 4, 5].map(|query| gates.admission(query));
+        let mut places = queries.iter().map(|admission| Box::pin(enter(admission, &ONE))).collect::<Vec<_>>();
+        for place in &mut places {
+            assert!(place.as_mut().now_or_never().is_none());
+        }
+        drop(two);
+        let _its_turn = places.remove(0).await.unwrap();
+        let message = places.remove(0).await.unwrap_err().to_string();
+        for part in ["\"orders\"", "2 statements already, of 2", "1 waiting", "300 ms", "raise statements_max or"] {
+            assert!(message.contains(part), "{part}: {message}");
+        }
+        assert!(!message.contains("none ended"), "{message}");
+    }
+
+    #[tokio::test]
+    async fn limit_that_a_source_sets_is_named() {
+        let gates = Gates::new(16, Duration::from_millis(10));
+        let small = Named("small", Some(2));
+        let _held = enter(&gates.admission(1), &small).await.unwrap();
+        let message = enter(&gates.admission(2), &small).await.unwrap_err().to_string();
+        assert!(message.contains("of 1 at a time") && message.contains("raise pool_size in its manifest"), "{message}");
     }
 
     #[tokio::test]

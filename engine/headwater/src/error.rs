@@ -48,7 +48,7 @@ pub(crate) enum Passed {
     /// It ran for too long.
     Deadline { limit_ms: u64 },
     /// Too many run already.
-    Queries { queries_max: usize, waited_ms: u64 },
+    Queries { queries_max: usize, waiting: u64, waited_ms: u64 },
     /// Too many wait already for one of those to end.
     Waiting { queries_max: usize, queries_waiting_max: usize },
     /// Too many subscriptions are open already.
@@ -189,10 +189,10 @@ impl fmt::Display for Passed {
                 "the query did not end within {limit_ms} ms; ask for less, or raise headwater.query_deadline of the session or \
                  query_deadline_ms in the engine's limits"
             ),
-            Self::Queries { queries_max, waited_ms } => write!(
+            Self::Queries { queries_max, waiting, waited_ms } => write!(
                 f,
-                "the engine runs {queries_max} queries already and none ended within {waited_ms} ms; try again later, or raise \
-                 queries_max or query_wait_ms in its limits"
+                "the engine runs {queries_max} queries already, with {waiting} waiting beside this one, whose turn did not come within {waited_ms} ms; try \
+                 again later, or raise queries_max or query_wait_ms in its limits"
             ),
             Self::Waiting { queries_max, queries_waiting_max } => write!(
                 f,

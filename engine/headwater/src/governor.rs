@@ -146,13 +146,15 @@ impl Governor {
     /// Waits for the right to run; those who ask first get it first, and where too many wait already nobody waits.
     pub(crate) async fn turn(&self) -> Result<Turn, Passed> {
         let waited_ms = u64::try_from(self.query_wait.as_millis()).unwrap_or(u64::MAX);
-        let busy = Passed::Queries { queries_max: self.queries_max, waited_ms };
         let (queries_max, queries_waiting_max) = (self.queries_max, self.queries_waiting_max);
         let waiting = self.counters.waiting(queries_waiting_max);
         let Some(_waiting) = waiting else { return Err(Passed::Waiting { queries_max, queries_waiting_max }) };
         match tokio::time::timeout(self.query_wait, Arc::clone(&self.queries).acquire_owned()).await {
             Ok(Ok(turn)) => Ok(turn),
-            Ok(Err(_)) | Err(_) => Err(busy),
+            Ok(Err(_)) | Err(_) => {
+                let waiting = self.counters.read().queries_waiting.saturating_sub(1);
+                Err(Passed::Queries { queries_max, waiting, waited_ms })
+            }
         }
     }
 }

@@ -96,18 +96,24 @@ pub enum Error {
         /// The manifest key that sets the limit.
         option: &'static str,
     },
-    /// So many statements run at the source already that another had to wait, and none ended in time: ask again later.
+    /// So many statements run at the source already that another had to wait, and its turn did not come in time: ask again later.
     #[error(
-        "service \"{service}\" was asked {statements} statements at a time and none ended within {waited_ms} ms; try again later, or \
-         raise statements_max or statement_wait_ms in the engine's limits"
+        "service \"{service}\" is asked {running} statements already, of {statements} at a time, with {waiting} waiting beside this one, whose turn did not \
+         come within {waited_ms} ms; try again later, or raise {option} or statement_wait_ms in the engine's limits"
     )]
     Busy {
         /// The service.
         service: ServiceName,
         /// How many statements may run at its store at a time.
         statements: usize,
+        /// How many run there. They may be more: one query at a time may go over the limit.
+        running: usize,
+        /// How many others wait for their turn there.
+        waiting: usize,
         /// How long the statement waited, in milliseconds.
         waited_ms: u64,
+        /// What sets how many may run.
+        option: &'static str,
     },
     /// The source went away or failed in the middle of a scan; what came before it is not an answer.
     #[error("service \"{service}\" failed while reading table \"{table}\"")]
