@@ -47,6 +47,8 @@ pub enum Error {
 pub(crate) enum Passed {
     /// It ran for too long.
     Deadline { limit_ms: u64 },
+    /// The system takes no more of what does not fit in memory.
+    Spill { directory: String, reason: String },
     /// Too many run already.
     Queries { queries_max: usize, waiting: u64, waited_ms: u64 },
     /// Too many wait already for one of those to end.
@@ -173,7 +175,9 @@ impl Passed {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Deadline { .. } => ErrorKind::Timeout,
-            Self::Queries { .. } | Self::Waiting { .. } | Self::Subscriptions { .. } => ErrorKind::ResourcesExhausted,
+            Self::Spill { .. } | Self::Queries { .. } | Self::Waiting { .. } | Self::Subscriptions { .. } => {
+                ErrorKind::ResourcesExhausted
+            }
             Self::History { .. } | Self::Lost { .. } | Self::Unpublished { .. } => ErrorKind::HistoryGone,
             Self::Dropped { .. } => ErrorKind::NotFound,
             Self::Rights => ErrorKind::Changed,
@@ -188,6 +192,11 @@ impl fmt::Display for Passed {
                 f,
                 "the query did not end within {limit_ms} ms; ask for less, or raise headwater.query_deadline of the session or \
                  query_deadline_ms in the engine's limits"
+            ),
+            Self::Spill { directory, reason } => write!(
+                f,
+                "the query needs more memory than there is for it, and can't spill to \"{directory}\": {reason}; ask for less, make room there, or set \
+                 spill_directory in the engine's limits to another directory"
             ),
             Self::Queries { queries_max, waiting, waited_ms } => write!(
                 f,
@@ -239,8 +248,14 @@ fn passed(error: &DataFusionError) -> Option<&Passed> {
         DataFusionError::Shared(inner) => passed(inner),
         DataFusionError::Collection(errors) => errors.iter().find_map(passed),
         DataFusionError::ArrowError(inner, _) => passed_inside(inner.as_ref()),
+        DataFusionError::IoError(inner) => passed_writing(inner),
         _ => None,
     }
+}
+
+/// The same inside a failure to write.
+fn passed_writing(error: &std::io::Error) -> Option<&Passed> {
+    passed_inside(error.get_ref()?)
 }
 
 /// What a caller may not do, where that is the error.
@@ -263,6 +278,7 @@ fn passed_inside<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Passed> 
     }
     match error.downcast_ref::<ArrowError>() {
         Some(ArrowError::ExternalError(inner)) => passed_inside(inner.as_ref()),
+        Some(ArrowError::IoError(_, inner)) => passed_writing(inner),
         _ => None,
     }
 }

@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::error::Passed;
 use crate::memory::QueryMemory;
 use crate::metrics::{Counters, Metrics};
+use crate::spill::Spill;
 use crate::{Limits, QueryObserver, Result};
 
 /// How many consumers of memory an error names.
@@ -35,6 +36,8 @@ const MERGES: usize = 4;
 pub(crate) struct Governor {
     runtime: Arc<RuntimeEnv>,
     memory_bytes: usize,
+    /// None where spilling is forbidden.
+    spill: Option<Spill>,
     gates: Arc<Gates>,
     queries: Arc<Semaphore>,
     queries_max: usize,
@@ -58,20 +61,23 @@ impl Governor {
     ) -> Result<Arc<Self>> {
         limits.check()?;
         let memory_bytes = usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX);
-        let mode = match limits.spill_bytes {
-            0 => DiskManagerMode::Disabled,
-            _ => DiskManagerMode::Directories(vec![limits.spill_directory.clone()]),
+        let spill = match limits.spill_bytes {
+            0 => None,
+            bytes => Some(Spill::open(&limits.spill_directory, bytes)?),
         };
-        let disk = DiskManagerBuilder::default()
-            .with_mode(mode)
-            .with_max_temp_directory_size(limits.spill_bytes)
-            .with_max_spill_merge_fan_in(merge_fan_in(memory_bytes));
+        let mode = match &spill {
+            None => DiskManagerMode::Disabled,
+            Some(spill) => DiskManagerMode::Custom(Arc::new(spill.clone())),
+        };
+        let disk =
+            DiskManagerBuilder::default().with_mode(mode).with_max_spill_merge_fan_in(merge_fan_in(memory_bytes));
         let pool = TrackConsumersPool::new(QueryMemory::new(memory_bytes, partitions()), CONSUMERS_NAMED);
         let runtime =
             RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_disk_manager_builder(disk).build_arc()?;
         Ok(Arc::new(Self {
             runtime,
             memory_bytes,
+            spill,
             gates: Gates::new(limits.statements_max, limits.statement_wait),
             queries: Arc::new(Semaphore::new(limits.queries_max)),
             queries_max: limits.queries_max,
@@ -106,7 +112,7 @@ impl Governor {
             queries_running: running as u64,
             memory_bytes: self.runtime.memory_pool.reserved() as u64,
             memory_bytes_max: self.memory_bytes as u64,
-            spill_bytes: self.runtime.disk_manager.used_disk_space(),
+            spill_bytes: self.spill.as_ref().map_or(0, Spill::bytes),
             ..self.counters.read()
         }
     }

@@ -58,6 +58,7 @@ mod plan;
 mod prepared;
 mod running;
 mod session;
+mod spill;
 mod syntax;
 mod template;
 mod trace;

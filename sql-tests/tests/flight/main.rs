@@ -17,6 +17,7 @@ mod limits;
 mod matrix;
 mod postgres;
 mod security;
+mod spilling;
 mod staying_up;
 mod traces;
 mod views;

@@ -39,8 +39,10 @@ fn small(spill: &tempfile::TempDir) -> Limits {
     Limits { memory_bytes: MEMORY_BYTES, spill_directory: spill.path().to_owned(), ..Limits::default() }
 }
 
+/// How many files are spilled, without what says that the engine lives.
 fn files(directory: &std::path::Path) -> usize {
     let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let entries = entries.filter(|path| path.file_name().is_some_and(|name| name != "lock"));
     entries.map(|path| if path.is_dir() { files(&path) } else { 1 }).sum()
 }
 
@@ -133,4 +135,19 @@ async fn query_that_is_dropped_while_it_spills_leaves_no_file() {
     assert!(files(spill.path()) > 0, "a sort that has begun to answer has spilled");
     drop(stream);
     are_gone(&spill).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spill_directory_that_was_removed_is_named_and_used_again_once_it_is_back() {
+    let spill = tempfile::tempdir().unwrap();
+    let engine = engine(small(&spill)).await;
+    assert_eq!(asked(&engine, SORT).await.unwrap(), ROWS as usize);
+    std::fs::remove_dir_all(spill.path()).unwrap();
+    let message = asked(&engine, SORT).await.expect_err("there is nowhere to spill").report();
+    let directory = spill.path().display().to_string();
+    assert!(message.contains(&directory) && message.contains("spill_directory"), "{message}");
+    std::fs::create_dir(spill.path()).unwrap();
+    assert_eq!(asked(&engine, SORT).await.unwrap(), ROWS as usize);
+    are_gone(&spill).await;
+    assert_eq!(engine.metrics().await.spill_bytes, 0);
 }
