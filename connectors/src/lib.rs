@@ -20,6 +20,8 @@ mod buffer;
 pub mod conformance;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod dependencies;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod idle;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod options;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]

@@ -28,6 +28,14 @@ pub(crate) const CONNECT_TIMEOUT_MS: OptionDef = OptionDef {
     doc: "How long connecting may take, TLS and authentication included, in milliseconds. Default 5000.",
 };
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(crate) const IDLE_TIMEOUT_MS: OptionDef = OptionDef {
+    name: "idle_timeout_ms",
+    kind: OptionKind::Count,
+    required: false,
+    doc: "How long a connection that nobody uses stays open, in milliseconds; 0 is for ever. Default 300000.",
+};
+
 pub(crate) const STATEMENT_TIMEOUT_MS: OptionDef = OptionDef {
     name: "statement_timeout_ms",
     kind: OptionKind::Count,
@@ -81,6 +89,15 @@ pub(crate) fn connect_timeout(options: &Options, url: Option<Duration>) -> Resul
         0 => Err(Error::config("key \"connect_timeout_ms\" in \"source\" must be at least 1")),
         NOT_SET => Ok(url.unwrap_or(Duration::from_millis(5_000))),
         limit => Ok(Duration::from_millis(limit)),
+    }
+}
+
+/// `idle_timeout_ms`, where there is a limit.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(crate) fn idle_timeout(options: &Options) -> Option<Duration> {
+    match options.count(IDLE_TIMEOUT_MS.name, 300_000) {
+        0 => None,
+        limit => Some(Duration::from_millis(limit)),
     }
 }
 
@@ -138,6 +155,8 @@ mod tests {
         let said = |option: OptionDef, default: String| assert!(option.doc.contains(&format!("Default {default}")));
         said(POOL_SIZE, format!("{}.", pool_size(&none, 8).unwrap()));
         said(POOL_WAIT_MS, format!("{}.", pool_wait(&none).as_millis()));
+        #[cfg(any(feature = "postgres", feature = "mysql"))]
+        said(IDLE_TIMEOUT_MS, format!("{}.", idle_timeout(&none).unwrap_or_default().as_millis()));
         said(STATEMENT_TIMEOUT_MS, format!("{}:", statement_timeout(&none).unwrap_or_default().as_millis()));
     }
 

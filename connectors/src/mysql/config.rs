@@ -36,6 +36,7 @@ pub(super) const OPTIONS: &[OptionDef] = &[
     options::POOL_SIZE,
     options::POOL_WAIT_MS,
     options::CONNECT_TIMEOUT_MS,
+    options::IDLE_TIMEOUT_MS,
     options::STATEMENT_TIMEOUT_MS,
     option(
         "sslmode",
@@ -62,6 +63,8 @@ pub(super) struct Config {
     pub(super) pool_wait: Duration,
     /// The limit of connecting.
     pub(super) connect_timeout: Duration,
+    /// How long a connection may be idle, where there is a limit.
+    pub(super) idle_timeout: Option<Duration>,
     /// The limit of a statement, where there is one.
     pub(super) statement_timeout: Option<Duration>,
 }
@@ -117,6 +120,7 @@ impl Config {
             pool_size: options::pool_size(options, POOL_SIZE_MAX)?,
             pool_wait: options::pool_wait(options),
             connect_timeout: options::connect_timeout(options, None)?,
+            idle_timeout: options::idle_timeout(options),
             statement_timeout: options::statement_timeout(options),
         })
     }
@@ -317,7 +321,7 @@ mod tests {
         for option in OPTIONS {
             assert!(page.contains(&format!("`{}`", option.name)), "{} is not in the page", option.name);
         }
-        for default in [8, 60_000, 5_000] {
+        for default in [8, 60_000, 5_000, 300_000] {
             assert!(page.contains(&format!("| {default} |")), "the default {default} is not in the page");
         }
     }

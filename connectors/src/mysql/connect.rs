@@ -8,6 +8,7 @@
 //! statement takes one more connection for a moment.
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -27,6 +28,7 @@ use super::error::Site;
 use super::snapshot::{self, ToldBy};
 use super::unchanged::Known;
 use super::wire::{self, Conn};
+use crate::idle::Sweeper;
 use crate::tls::{self, Verify};
 
 /// What a session is set to before its first statement, so that no server default can change an answer.
@@ -61,7 +63,9 @@ struct Inner {
     site: Site,
     config: Config,
     permits: Arc<Semaphore>,
-    idle: Mutex<Vec<Conn>>,
+    /// Those that nobody uses, the one that was used last at the end.
+    idle: Mutex<Vec<Idle>>,
+    sweeper: Sweeper,
     /// What connections are encrypted with, where they are; made once because that reads certificates.
     tls: OnceLock<Option<Arc<ClientConfig>>>,
     /// Whether statements are not asked at once with others any more.
@@ -74,6 +78,12 @@ struct Inner {
     unproven_until: Mutex<Option<Instant>>,
     /// The tables that were as they were planned.
     known: Known,
+}
+
+/// A connection that nobody uses.
+struct Idle {
+    conn: Conn,
+    since: Instant,
 }
 
 /// A connection that nobody else uses.
@@ -97,12 +107,14 @@ enum Asked {
 impl Pool {
     pub(super) fn new(site: Site, config: Config) -> Self {
         let permits = Arc::new(Semaphore::new(config.pool_size));
+        let sweeper = Sweeper::new(config.idle_timeout);
         Self {
             inner: Arc::new(Inner {
                 site,
                 config,
                 permits,
                 idle: Mutex::default(),
+                sweeper,
                 tls: OnceLock::new(),
                 asked_in_turn: AtomicBool::new(false),
                 json_tables: AtomicBool::new(false),
@@ -153,7 +165,7 @@ impl Pool {
         // The guard falls at the end of this line: a lock is never held over an await.
         let idle = self.inner.idle.lock().pop();
         match idle {
-            Some(conn) => Ok(self.leased(conn, permit, Asked::Not)),
+            Some(Idle { conn, .. }) => Ok(self.leased(conn, permit, Asked::Not)),
             None => self.lease_with(permit).await,
         }
     }
@@ -180,6 +192,10 @@ impl Pool {
 
     fn leased(&self, conn: Conn, permit: OwnedSemaphorePermit, asked: Asked) -> Lease {
         let pool = Arc::clone(&self.inner);
+        pool.sweeper.start(|| {
+            let pool = Arc::downgrade(&pool);
+            move |limit| pool.upgrade().map_or(ControlFlow::Break(()), |pool| pool.sweep(limit))
+        });
         Lease { conn: Some(conn), permit: Some(permit), pool, runtime: Handle::current(), asked }
     }
 
@@ -267,7 +283,7 @@ impl Lease {
     /// Gives the connection back. It must have no transaction open; one that has a result pending is stopped and closed.
     pub(super) fn release(mut self) {
         if let Some(conn) = self.conn.take_if(|conn| conn.is_at_rest()) {
-            self.pool.idle.lock().push(conn);
+            self.pool.idle.lock().push(Idle { conn, since: Instant::now() });
         }
         // The permit falls only now, so that whoever waits for it finds the connection.
     }
@@ -289,18 +305,29 @@ impl Inner {
     /// waited for, either.
     async fn idle_conn(&self) -> Option<Conn> {
         // The guard falls at the end of this line: a lock is never held over an await.
-        let mut conn = self.idle.lock().pop()?;
+        let Idle { mut conn, since } = self.idle.lock().pop()?;
         if matches!(timeout(self.config.connect_timeout, conn.ping()).await, Ok(Ok(()))) {
             return Some(conn);
         }
         let mut dead = std::mem::take(&mut *self.idle.lock());
-        dead.push(conn);
+        dead.push(Idle { conn, since });
         tokio::spawn(async move {
-            for conn in dead {
+            for Idle { conn, .. } in dead {
                 close(conn).await;
             }
         });
         None
+    }
+
+    /// Closes the connections that were idle for so long.
+    fn sweep(&self, limit: Duration) -> ControlFlow<()> {
+        let mut idle = self.idle.lock();
+        let old = idle.partition_point(|idle| idle.since.elapsed() >= limit);
+        let closed: Vec<Idle> = idle.drain(..old).collect();
+        drop(idle);
+        // Each says goodbye as it is dropped.
+        drop(closed);
+        ControlFlow::Continue(())
     }
 
     /// A new connection with its session set up, within the limit.

@@ -24,6 +24,7 @@ pub(super) const OPTIONS: &[OptionDef] = &[
     options::POOL_SIZE,
     options::POOL_WAIT_MS,
     options::CONNECT_TIMEOUT_MS,
+    options::IDLE_TIMEOUT_MS,
     options::STATEMENT_TIMEOUT_MS,
     OptionDef {
         name: "sslmode",
@@ -53,6 +54,7 @@ pub(super) struct Settings {
     pub(super) pool_size: usize,
     pub(super) pool_wait: Duration,
     pub(super) connect_timeout: Duration,
+    pub(super) idle_timeout: Option<Duration>,
     pub(super) statement_timeout: Option<Duration>,
 }
 
@@ -81,6 +83,7 @@ impl Settings {
             pool_size: options::pool_size(options, POOL_SIZE_MAX)?,
             pool_wait: options::pool_wait(options),
             connect_timeout,
+            idle_timeout: options::idle_timeout(options),
             statement_timeout: statement_timeout(options)?,
         })
     }

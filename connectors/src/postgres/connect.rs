@@ -4,13 +4,13 @@
 //! cancel request names a connection and not a statement, so a connection that one may still hit is never used again. The slot of
 //! the pool stays taken until the request was sent, so the bound holds at the server too.
 
-use std::ops::{Deref, DerefMut};
+use std::ops::{ControlFlow, Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool::Runtime;
 use deadpool::managed::{
-    Manager, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult, TimeoutType, Timeouts,
+    Manager, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult, TimeoutType, Timeouts,
 };
 use headwater_source::{Error, QueryId, Result};
 use parking_lot::Mutex;
@@ -24,6 +24,7 @@ use super::known::Known;
 use super::tag::tagged;
 use super::tls::Attempt;
 use super::wire::Wire;
+use crate::idle::Sweeper;
 
 /// What every connection is set to. Text forms that are read must not depend on the role's settings; operators and types are
 /// only looked for where the system has them, so that nobody's schema can put its own in their place. A statement that is kept prepared
@@ -50,6 +51,7 @@ pub(super) struct Connections {
     pub(super) place: Place,
     pub(super) known: Known,
     opened: Mutex<Option<Opened>>,
+    sweeper: Sweeper,
 }
 
 #[derive(Clone)]
@@ -77,7 +79,8 @@ pub(super) struct Lease {
 
 impl Connections {
     pub(super) fn new(settings: Settings, place: Place) -> Self {
-        Self { settings, place, known: Known::default(), opened: Mutex::new(None) }
+        let sweeper = Sweeper::new(settings.idle_timeout);
+        Self { settings, place, known: Known::default(), opened: Mutex::new(None), sweeper }
     }
 
     /// How many there may be at a time.
@@ -93,6 +96,7 @@ impl Connections {
     /// A connection, waiting for one where all of its kind are in use.
     pub(super) async fn lease_for(&self, purpose: Purpose) -> Result<Lease> {
         let opened = self.opened()?;
+        self.sweeper.start(|| opened.swept());
         let pool = match purpose {
             Purpose::Statement => opened.statements,
             Purpose::Snapshot => opened.snapshots,
@@ -161,6 +165,8 @@ impl Connections {
             recycle: Some(settings.connect_timeout),
         };
         let pool = Pool::builder(manager).max_size(settings.pool_size).timeouts(timeouts).runtime(Runtime::Tokio1);
+        // The one that was used last comes first, so that those that are not needed are idle.
+        let pool = pool.queue_mode(QueueMode::Lifo);
         pool.build().map_err(|error| Error::config(format!("the connection pool cannot be made: {error}")))
     }
 
@@ -173,6 +179,21 @@ impl Connections {
             PoolError::Timeout(_) => place.timeout("connecting", place.connect_timeout, "connect_timeout_ms"),
             PoolError::Backend(error) => place.connecting(error),
             other => place.lost("", Phase::Starting, Box::new(other)),
+        }
+    }
+}
+
+impl Opened {
+    /// Closes the connections that nobody has taken for so long.
+    fn swept(&self) -> impl Fn(Duration) -> ControlFlow<()> + Send + 'static {
+        let pools = [self.statements.weak(), self.snapshots.weak()];
+        move |limit| {
+            for pool in &pools {
+                let Some(pool) = pool.upgrade() else { return ControlFlow::Break(()) };
+                // Each says goodbye as it is dropped.
+                drop(pool.retain(|_, metrics| metrics.last_used() < limit));
+            }
+            ControlFlow::Continue(())
         }
     }
 }

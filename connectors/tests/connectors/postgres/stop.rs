@@ -241,3 +241,24 @@ async fn refused_statement_leaves_its_connection_to_the_next() {
     pids.dedup();
     assert_eq!(pids.len(), 1);
 }
+
+#[tokio::test]
+async fn connections_that_nobody_uses_are_closed_and_the_next_statement_opens_one() {
+    let database = million().await;
+    let source = database.source_with(&[("idle_timeout_ms", 500)]);
+    let connected = async || {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'headwater shop'";
+        database.client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0)
+    };
+    let mut streams = vec![];
+    for _ in 0..4 {
+        streams.push(started(&source, false).await);
+    }
+    assert_eq!(connected().await, 4);
+    for stream in streams {
+        stream.for_each(|batch| async { drop(batch.unwrap()) }).await;
+    }
+    eventually("idle connections are closed", 10 * SECOND, async || connected().await == 0).await;
+    assert_eq!(read_all(&source, "million").await.num_rows(), 1_000_000);
+    eventually("the new one is closed too", 10 * SECOND, async || connected().await == 0).await;
+}
