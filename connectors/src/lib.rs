@@ -14,6 +14,8 @@
 //!
 //! They implement `headwater_source::Connector` and know nothing of the engine.
 
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod batch;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod buffer;
 #[cfg(feature = "conformance")]

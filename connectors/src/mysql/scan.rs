@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use headwater_source::futures::FutureExt;
 use headwater_source::{
     BatchStream, ColumnDef, Error, Expr, QueryId, QueryRequest, ReadContext, RemoteStatement, Result, Scan,
     ScanRequest, TableDef, async_trait, futures,
@@ -32,6 +33,7 @@ use super::decode::{Decoder, Fault};
 use super::snapshot::{self, Held};
 use super::unchanged::AsSeen;
 use super::wire::{Conn, Failure, Statement};
+use crate::batch::BATCH_WAIT;
 use crate::sql;
 
 /// A batch is cut where its text and binary strings pass this many bytes, however few its rows.
@@ -427,11 +429,21 @@ impl Reading {
         }
     }
 
-    /// Reads rows until a batch is full; says whether more may follow.
+    /// Reads rows until a batch is full or has waited for more for long enough; says whether more may follow.
     async fn fill(&mut self) -> Result<bool> {
         let conn: &mut Conn = self.lease.conn();
+        let mut due = None;
         while self.decoder.rows() < self.asked.batch_rows && self.decoder.bytes() < BATCH_BYTES_MAX {
-            let row = conn.row().await.map_err(|error| self.pool.site().scanning(&self.asked.names, error))?;
+            // No time is told for a row that is there.
+            let row = match conn.row().now_or_never() {
+                Some(row) => row,
+                None if self.decoder.rows() == 0 => conn.row().await,
+                None => match timeout_at(*due.get_or_insert_with(|| Instant::now() + BATCH_WAIT), conn.row()).await {
+                    Ok(row) => row,
+                    Err(_) => return Ok(true),
+                },
+            };
+            let row = row.map_err(|error| self.pool.site().scanning(&self.asked.names, error))?;
             let Some(row) = row else { return Ok(false) };
             if let Err((column, fault)) = self.decoder.push(conn.body(row)) {
                 let row = self.rows_before + self.decoder.rows() as u64 + 1;

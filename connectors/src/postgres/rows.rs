@@ -1,9 +1,12 @@
 //! Rows of a running statement into the decoder, straight from where they were read to.
 
+use tokio::time::{Instant, timeout_at};
+
 use super::answer::Fault;
 use super::decode::{Decoder, Unreadable};
 use super::input;
 use super::wire::Wire;
+use crate::batch::BATCH_WAIT;
 
 /// Whether there may be more to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,12 +29,20 @@ impl From<Fault> for Trouble {
     }
 }
 
-/// Reads rows until the batch is full or the statement has no more.
+/// Reads rows until the batch is full, has waited for more for long enough, or the statement has no more.
 pub(super) async fn read(wire: &mut Wire, decoder: &mut Decoder) -> Result<More, Trouble> {
+    let mut due = None;
     while !decoder.is_full() {
         match decode(wire, decoder)? {
             Some(more) => return Ok(more),
-            None => wire.fill().await?,
+            None if decoder.is_empty() => wire.fill().await?,
+            None => {
+                let due = *due.get_or_insert_with(|| Instant::now() + BATCH_WAIT);
+                match timeout_at(due, wire.fill()).await {
+                    Ok(filled) => filled?,
+                    Err(_) => return Ok(More::Yes),
+                }
+            }
         }
     }
     Ok(More::Yes)

@@ -27,6 +27,8 @@ pub(super) enum Stop {
 #[derive(Debug)]
 pub(super) struct Control {
     cancelled: AtomicBool,
+    /// Whether SQLite has asked since [`Control::has_asked`] was.
+    asked: AtomicBool,
     started: Instant,
     limit: Option<Duration>,
 }
@@ -38,7 +40,12 @@ pub(super) struct CancelOnDrop(Arc<Control>);
 impl Control {
     /// Starts the clock.
     pub(super) fn start(limit: Option<Duration>) -> (Arc<Self>, CancelOnDrop) {
-        let control = Arc::new(Self { cancelled: AtomicBool::new(false), started: Instant::now(), limit });
+        let control = Arc::new(Self {
+            cancelled: AtomicBool::new(false),
+            asked: AtomicBool::new(false),
+            started: Instant::now(),
+            limit,
+        });
         (Arc::clone(&control), CancelOnDrop(control))
     }
 
@@ -50,6 +57,11 @@ impl Control {
         self.limit.filter(|limit| self.started.elapsed() > *limit).map(|_| Stop::TimedOut)
     }
 
+    /// Whether SQLite has worked for long enough to ask since this was asked last: only then is it worth looking at a clock.
+    pub(super) fn has_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed) && self.asked.swap(false, Ordering::Relaxed)
+    }
+
     /// Makes a connection ask, until [`release`].
     pub(super) fn attach(
         self: &Arc<Self>,
@@ -57,7 +69,11 @@ impl Control {
         busy_timeout: Duration,
     ) -> rusqlite::Result<()> {
         let control = Arc::clone(self);
-        connection.progress_handler(PROGRESS_OPS, Some(move || control.stop().is_some()))?;
+        let asked = move || {
+            control.asked.store(true, Ordering::Relaxed);
+            control.stop().is_some()
+        };
+        connection.progress_handler(PROGRESS_OPS, Some(asked))?;
         let control = Arc::clone(self);
         let mut waiting_since = Instant::now();
         connection.busy_handler(Some(move |tries| {

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use arrow::array::RecordBatchOptions;
 use arrow::record_batch::RecordBatch;
@@ -27,6 +28,7 @@ use super::dialect::{Sqlite, bind_value};
 use super::error::Stage;
 use super::types::Kind;
 use super::{catalog, misfit, verify};
+use crate::batch::BATCH_WAIT;
 use crate::sql::{render, render_relation};
 
 /// How many batches wait for the reader.
@@ -289,7 +291,7 @@ impl Job {
             batch
                 .append(row, fail)?
                 .map_err(|(column, reason)| misfit::locate(self, lease, column, &reason, batch.rows_read))?;
-            if batch.is_full() {
+            if batch.is_full() || control.has_asked() && batch.is_due() {
                 if sender.blocking_send(Message::Batch(batch.finish()?)).is_err() {
                     return Ok(Reader::Gone);
                 }
@@ -323,6 +325,8 @@ struct BatchBuilder<'a> {
     nullable: Vec<bool>,
     rows: usize,
     bytes: usize,
+    /// When its first rows were seen to be there.
+    since: Option<Instant>,
     /// Of all batches, for messages.
     rows_read: u64,
 }
@@ -335,6 +339,7 @@ impl<'a> BatchBuilder<'a> {
             nullable: job.columns.iter().map(|column| column.nullable).collect(),
             rows: 0,
             bytes: 0,
+            since: None,
             rows_read: 0,
         }
     }
@@ -364,10 +369,15 @@ impl<'a> BatchBuilder<'a> {
         self.rows >= self.job.batch_rows.max(1) || self.bytes >= BATCH_BYTES_MAX
     }
 
+    /// Whether its rows have waited for others for long enough.
+    fn is_due(&mut self) -> bool {
+        self.since.get_or_insert_with(Instant::now).elapsed() >= BATCH_WAIT
+    }
+
     fn finish(&mut self) -> Result<RecordBatch> {
         let arrays = self.columns.iter_mut().map(ColumnBuilder::finish).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(self.rows));
-        (self.rows, self.bytes) = (0, 0);
+        (self.rows, self.bytes, self.since) = (0, 0, None);
         RecordBatch::try_new_with_options(Arc::clone(&self.job.schema), arrays, &options)
             .map_err(|error| self.job.interrupted(Box::new(error)))
     }

@@ -6,8 +6,8 @@ use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::optimizer::OptimizerRule;
 use datafusion::prelude::SessionConfig;
 use headwater_federation::{
-    CATALOG, Federation, FirstRows, JoinOrder, LeaveDraft, SEARCH_PATH_SCHEMA, SemiJoinRows, Settings, SubqueryValues,
-    ThroughBarriers, TopN, UnambiguousKeys, UncoupledJoins, YieldingJoins,
+    CATALOG, Federation, FirstRows, JoinOrder, LeaveDraft, PromptLimits, SEARCH_PATH_SCHEMA, SemiJoinRows, Settings,
+    SubqueryValues, ThroughBarriers, TopN, UnambiguousKeys, UncoupledJoins, YieldingJoins,
 };
 use headwater_rules::mended_optimizer_rules;
 use parking_lot::Mutex;
@@ -37,6 +37,7 @@ impl Template {
             .with_physical_optimizer_rules(LeaveDraft::among_rules())
             .with_physical_optimizer_rule(Arc::new(UnambiguousKeys))
             .with_physical_optimizer_rule(Arc::new(UncoupledJoins))
+            .with_physical_optimizer_rule(Arc::new(PromptLimits))
             .with_physical_optimizer_rule(Arc::new(FirstRows))
             .with_physical_optimizer_rule(Arc::new(SubqueryValues))
             .with_physical_optimizer_rule(Arc::new(YieldingJoins))

@@ -19,5 +19,6 @@ mod standard;
 mod states;
 mod strings;
 mod tpch;
+mod trickle;
 mod views;
 mod writes;
