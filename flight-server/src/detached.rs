@@ -78,10 +78,10 @@ impl Queries {
         });
     }
 
-    /// Drops the threads once what was cancelled has had its time to tell its sources so, where something was.
-    pub(crate) async fn farewell(self) {
+    /// Drops the threads once what was cancelled has had its time to tell its sources so, where something was. What is `cut_off` is, whether its stream has been dropped yet or not.
+    pub(crate) async fn farewell(self, cut_off: Option<Instant>) {
         let left = *self.threads.left.0.lock();
-        if let Some(left) = left {
+        if let Some(left) = left.max(cut_off) {
             tokio::time::sleep_until(left + FAREWELL).await;
         }
     }
@@ -414,11 +414,11 @@ mod tests {
         let queries = Queries::start().unwrap();
         let _all: Vec<i32> = Detached::start_little(queries.threads(), futures::stream::iter(0..9)).collect().await;
         let start = Instant::now();
-        queries.farewell().await;
+        queries.farewell(None).await;
         assert!(start.elapsed() < FAREWELL / 2, "{:?}", start.elapsed());
         let queries = Queries::start().unwrap();
         drop(Detached::start_little(queries.threads(), futures::stream::pending::<()>()));
-        queries.farewell().await;
+        queries.farewell(None).await;
         assert!(start.elapsed() >= FAREWELL, "{:?}", start.elapsed());
     }
 

@@ -206,7 +206,7 @@ pub async fn serve_secured(
     tokio::select! {
         result = &mut server => {
             // A client may have left just now.
-            queries.farewell().await;
+            queries.farewell(None).await;
             return result.map_err(ServeError::Transport);
         }
         () = tokio::time::sleep(drain) => {}
@@ -218,7 +218,7 @@ pub async fn serve_secured(
         Err(_) => Ok(()),
     };
     // The threads end with this function, and with them the requests that stop what was cut off at its sources.
-    queries.farewell().await;
+    queries.farewell(Some(tokio::time::Instant::now())).await;
     closed
 }
 

@@ -133,12 +133,14 @@ pub async fn serve(
     stop.send_replace(Stage::Draining);
     info!(drain_ms = drain.as_millis(), "stopping: running statements may finish");
     // All places are free once every connection has ended.
+    let mut cut_off = None;
     if tokio::time::timeout(drain, places.acquire_many(connections)).await.is_err() {
         stop.send_replace(Stage::CutOff);
-        let _cut_off = tokio::time::timeout(FAREWELL, places.acquire_many(connections)).await;
+        let _ended = tokio::time::timeout(FAREWELL, places.acquire_many(connections)).await;
+        cut_off = Some(tokio::time::Instant::now());
     }
     // The process may end with this function, and with it the requests that stop what was cut off at its sources.
-    queries.farewell().await;
+    queries.farewell(cut_off).await;
     Ok(())
 }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use arrow::array::{Array, RecordBatch};
 use datafusion::common::ScalarValue;
 use datafusion::datasource::MemTable;
+use datafusion::execution::SessionStateBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
+use headwater_rules::{mended_optimizer_rules, mended_physical_optimizer_rules};
 use headwater_source::{Dependency, Position, TableChange, Transaction};
 use headwater_views::{Input, Maintenance, Options, Query, Report, Resolved, SourceId, TableId, ViewId};
 
@@ -163,11 +165,16 @@ impl World {
 
     /// A context over the tables as the sources hold them now, and some views' rows.
     fn context(&self) -> SessionContext {
-        let context = SessionContext::new_with_config(
-            SessionConfig::new()
-                .with_target_partitions(1)
-                .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false),
-        );
+        let config = SessionConfig::new()
+            .with_target_partitions(1)
+            .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false);
+        // What DataFusion answers wrong is no reference.
+        let state = SessionStateBuilder::new_with_default_features()
+            .with_config(config)
+            .with_optimizer_rules(mended_optimizer_rules())
+            .with_physical_optimizer_rules(mended_physical_optimizer_rules())
+            .build();
+        let context = SessionContext::new_with_state(state);
         for model in self.sources.iter().flat_map(|source| &source.models) {
             let table = MemTable::try_new(model.definition.schema(), vec![vec![model.batch()]]).expect("a table");
             context.register_table(model.name, Arc::new(table)).expect("a free name");
