@@ -48,7 +48,7 @@ const RULES: &[Rule] = {
         (Order, Integer, Exact),
         (IsNull, Integer, Exact),
         (Sort, Integer, Exact),
-        // -0.0 equals 0.0 in Postgres; the engine tells them apart in IN and ORDER BY, though not in comparisons.
+        // -0.0 equals 0.0 in Postgres as here, and NaN itself; ORDER BY tells the zeros apart here.
         (Equal, Float, Exact),
         (NotEqual, Float, Exact),
         (Order, Float, Exact),

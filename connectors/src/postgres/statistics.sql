@@ -10,12 +10,14 @@ family AS (
 SELECT (SELECT pg_catalog.sum(CASE
             WHEN m.relkind = 'f' THEN NULLIF(GREATEST(m.reltuples, 0), 0)::float8
             WHEN m.relpages > 0 THEN m.reltuples::float8 / m.relpages * size.pages
-            WHEN m.reltuples < 0 AND m.oid = (SELECT oid FROM target) THEN size.rows * GREATEST(size.pages, 10)
+            -- Before PostgreSQL 14 nothing tells an empty table from one that was never looked at.
+            WHEN (m.reltuples < 0 OR pg_catalog.current_setting('server_version_num')::int4 < 140000)
+                AND m.oid = (SELECT oid FROM target) AND NOT m.relhassubclass THEN size.rows * GREATEST(size.pages, 10)
             ELSE size.rows * size.pages END)
         FROM family JOIN pg_catalog.pg_class m ON m.oid = family.oid
         CROSS JOIN LATERAL (
             SELECT pg_catalog.pg_relation_size(m.oid) / page.bytes AS pages,
-                pg_catalog.trunc((page.bytes - 24) / (28 + coalesce(pg_catalog.sum(CASE WHEN a.attlen > 0 THEN a.attlen ELSE 32 END), 0)))::float8 AS rows
+                GREATEST(1, (page.bytes - 24) / (28 + coalesce(pg_catalog.sum(CASE WHEN a.attlen > 0 THEN a.attlen ELSE 32 END), 0)))::float8 AS rows
             FROM (SELECT pg_catalog.current_setting('block_size')::int8 AS bytes) page
             LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = m.oid AND a.attnum > 0 AND NOT a.attisdropped
             GROUP BY page.bytes) size

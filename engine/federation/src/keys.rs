@@ -371,14 +371,14 @@ fn as_type(value: &ScalarValue, data_type: &DataType) -> Option<ScalarValue> {
     same.then_some(cast)
 }
 
-/// Whether every value of one type of whole numbers or decimals is a value of the other.
+/// Whether every value of one type of whole numbers or decimals is a value of the other. A decimal is no whole number, whatever its digits.
 fn widens(from: &DataType, to: &DataType) -> bool {
     match (integer(from), integer(to)) {
         (Some((from_bits, true)), Some((to_bits, true))) | (Some((from_bits, false)), Some((to_bits, false))) => {
             from_bits <= to_bits
         }
         (Some((from_bits, false)), Some((to_bits, true))) => from_bits < to_bits,
-        (Some(_), Some(_)) => false,
+        (_, Some(_)) => false,
         _ => match (digits(from), digits(to)) {
             (Some((whole, fraction)), Some((to_whole, to_fraction))) => whole <= to_whole && fraction <= to_fraction,
             _ => false,

@@ -197,10 +197,16 @@ fn reclaim(directory: &Path) {
         Err(error) => return tracing::warn!(%error, "what is left in the spill directory can't be looked for"),
     };
     for entry in entries.flatten() {
+        let lock = entry.path().join(LOCK);
+        // Whoever may write here may have put anything here, as what opening waits for.
         let is_one = entry.file_name().to_string_lossy().starts_with(PREFIX)
-            && entry.file_type().is_ok_and(|kind| kind.is_dir());
+            && entry.file_type().is_ok_and(|kind| kind.is_dir())
+            && lock.symlink_metadata().is_ok_and(|lock| lock.is_file());
+        if !is_one {
+            continue;
+        }
         // The lock is held until all is removed, so that no other start removes it too.
-        let unlocked = File::open(entry.path().join(LOCK)).ok().filter(|lock| is_one && lock.try_lock().is_ok());
+        let unlocked = File::open(lock).ok().filter(|lock| lock.try_lock().is_ok());
         if unlocked.is_some() {
             match std::fs::remove_dir_all(entry.path()) {
                 Ok(()) => tracing::info!("what a process that was killed had spilled is removed"),

@@ -84,12 +84,21 @@ fn compared(expr: &Expr, schema: &DFSchema) -> Option<Expr> {
                 true => (Operator::Lt, Operator::Gt),
                 false => (Operator::GtEq, Operator::LtEq),
             };
-            let from = Instant::of(expr, low, schema)?.compared(below, nanoseconds(low)?)?;
-            let to = Instant::of(expr, high, schema)?.compared(above, nanoseconds(high)?)?;
+            let part = |op: Operator, bound: &Expr| Instant::of(expr, bound, schema)?.compared(op, nanoseconds(bound)?);
+            let (from, to) = (part(below, low), part(above, high));
+            if from.is_none() && to.is_none() {
+                return None;
+            }
+            let plain = |op: Operator, bound: &Expr| {
+                Expr::BinaryExpr(BinaryExpr { left: expr.clone(), op, right: Box::new(bound.clone()) })
+            };
+            let from = from.unwrap_or_else(|| plain(below, low));
+            let to = to.unwrap_or_else(|| plain(above, high));
             Some(if *negated { from.or(to) } else { from.and(to) })
         }
         Expr::InList(InList { expr, list, negated }) => {
-            let instant = Instant::of(expr, list.first()?, schema)?;
+            let instant =
+                Instant::of(expr, list.iter().find(|constant| is_beyond(constant)).or(list.first())?, schema)?;
             let listed = list.iter().map(nanoseconds).collect::<Option<Vec<i128>>>()?;
             let exact = |nanoseconds: i128| (nanoseconds.rem_euclid(instant.unit) == 0).then_some(nanoseconds);
             let own = listed.into_iter().filter_map(exact).filter_map(|value| instant.literal(value / instant.unit));

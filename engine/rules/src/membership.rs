@@ -139,19 +139,20 @@ impl Outer<'_> {
     /// The value as what is never NULL by itself; `None` where it is right as it is, or can't be written so.
     fn by_parts(&self, member: &InSubquery, told: Told) -> Result<Option<Expr>> {
         let InSubquery { expr: value, subquery, negated } = member;
-        if told == Told::Kept && !negated {
+        let is_correlated = !subquery.outer_ref_columns.is_empty();
+        let is_one = is_correlated && is_one_row(&subquery.subquery);
+        if told == Told::Kept && !negated && !is_one {
             return Ok(None);
         }
         let value_may_be_null = value.nullable(self.schema).unwrap_or(true);
         let column_may_be_null = subquery.subquery.schema().fields().first().is_none_or(|field| field.is_nullable());
-        let is_correlated = !subquery.outer_ref_columns.is_empty();
         if !is_correlated && !value_may_be_null && !column_may_be_null {
             return Ok(None);
         }
         if value.is_volatile() || !can_be_outer(value)? {
             return Ok(None);
         }
-        if is_correlated && is_one_row(&subquery.subquery) {
+        if is_one {
             let (value, only) = (value.as_ref().clone(), Expr::ScalarSubquery(subquery.clone()));
             return Ok(Some(if *negated { value.not_eq(only) } else { value.eq(only) }));
         }
@@ -248,6 +249,7 @@ pub(crate) fn is_one_row(subquery: &LogicalPlan) -> bool {
     match subquery {
         LogicalPlan::Projection(projection) => is_one_row(&projection.input),
         LogicalPlan::SubqueryAlias(named) => is_one_row(&named.input),
+        LogicalPlan::Sort(sort) if sort.fetch.is_none() => is_one_row(&sort.input),
         LogicalPlan::Aggregate(groups) => groups.group_expr.is_empty(),
         _ => false,
     }

@@ -8,10 +8,11 @@
 
 use std::sync::Arc;
 
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, Dependency, JoinType, NullEquality, Result};
 use datafusion::functions_window::expr_fn::row_number;
-use datafusion::logical_expr::{Cast, Distinct, Expr, ExprFunctionExt, Join, LogicalPlan, Projection, Window};
+use datafusion::logical_expr::{Cast, Distinct, Expr, ExprFunctionExt, Join, LogicalPlan, Projection, Window, lit};
 use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
@@ -67,7 +68,16 @@ impl OptimizerRule for NumberedRows {
 /// The rows with a number among those that are equal.
 fn numbered(rows: &Arc<LogicalPlan>, name: &str) -> Result<Arc<LogicalPlan>> {
     // Not by the keys, which may be casts: DataFusion takes a cast of a column that is sorted for sorted, and then fails.
-    let number = row_number().partition_by(rows.schema().columns().into_iter().map(Expr::Column).collect()).build()?;
+    let keys = rows.schema().iter().map(|(relation, field)| {
+        let column = Expr::Column(Column::from((relation, field)));
+        // Of the two zeros, which are equal, it makes one.
+        match field.data_type() {
+            DataType::Float32 => column + lit(0.0_f32),
+            DataType::Float64 => column + lit(0.0_f64),
+            _ => column,
+        }
+    });
+    let number = row_number().partition_by(keys.collect()).build()?;
     let column = Expr::Column(Column::from_name(number.schema_name().to_string())).alias(name);
     let window = Window::try_new(vec![number], Arc::clone(rows))?;
     let columns = rows.schema().columns().into_iter().map(Expr::Column);

@@ -59,7 +59,7 @@ impl OptimizerRule for NarrowingCasts {
 fn has_casts(plan: &LogicalPlan) -> Result<bool> {
     let mut found = false;
     plan.apply_expressions(|expr| {
-        found |= expr.exists(|part| Ok(matches!(part, Expr::Cast(_) | Expr::TryCast(_))))?;
+        found |= expr.exists(|part| Ok(cast_of(part).is_some()))?;
         Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     })?;
     Ok(found)
@@ -85,17 +85,31 @@ fn may_meet_constants(expr: &Expr) -> bool {
 }
 
 fn kept(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
-    let (inner, to, safe) = match &expr {
-        Expr::Cast(Cast { expr, field }) => (expr, field.data_type(), false),
-        Expr::TryCast(TryCast { expr, field }) => (expr, field.data_type(), true),
-        _ => return Transformed::no(expr),
-    };
+    let Some((inner, to, safe)) = cast_of(&expr) else { return Transformed::no(expr) };
     match inner.get_type(schema) {
-        Ok(from) if is_misread(&from, to, safe) => {
-            let function = KeptCast { signature: Signature::any(1, Volatility::Immutable), to: to.clone(), safe };
-            Transformed::yes(Arc::new(ScalarUDF::from(function)).call(vec![inner.as_ref().clone()]))
+        Ok(from) if is_misread(&from, &to, safe) => {
+            let function = KeptCast { signature: Signature::any(1, Volatility::Immutable), to, safe };
+            Transformed::yes(Arc::new(ScalarUDF::from(function)).call(vec![inner.clone()]))
         }
         _ => Transformed::no(expr),
+    }
+}
+
+/// What is cast, to which type, and whether what does not fit is NULL. `arrow_cast` becomes a cast where expressions are simplified.
+fn cast_of(expr: &Expr) -> Option<(&Expr, DataType, bool)> {
+    match expr {
+        Expr::Cast(Cast { expr, field }) => Some((expr, field.data_type().clone(), false)),
+        Expr::TryCast(TryCast { expr, field }) => Some((expr, field.data_type().clone(), true)),
+        Expr::ScalarFunction(call) => {
+            let safe = match call.func.name() {
+                "arrow_cast" => false,
+                "arrow_try_cast" => true,
+                _ => return None,
+            };
+            let [value, Expr::Literal(to, _)] = &call.args[..] else { return None };
+            Some((value, to.try_as_str().flatten()?.parse().ok()?, safe))
+        }
+        _ => None,
     }
 }
 

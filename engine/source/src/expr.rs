@@ -2,8 +2,7 @@
 //!
 //! They are typed and closed: a literal is a [`ScalarValue`], a column an index into the table. Comparison, logic and
 //! NULLs mean what they mean in the engine: three-valued logic, bytewise text. On floats NaN equals itself and is greater than all
-//! else; the comparison operators take -0.0 and 0.0 for equal, IN tells them apart (it compares bits), and so does ORDER BY
-//! (IEEE 754's total order).
+//! else; comparisons and IN take -0.0 and 0.0 for equal, ORDER BY tells them apart (IEEE 754's total order).
 
 use std::fmt;
 

@@ -279,7 +279,7 @@ impl Scope {
     }
 }
 
-fn alias(relation: &TableFactor) -> Option<&TableAlias> {
+pub(super) fn alias(relation: &TableFactor) -> Option<&TableAlias> {
     match relation {
         TableFactor::Table { alias, .. }
         | TableFactor::Derived { alias, .. }
@@ -304,8 +304,9 @@ fn unknown(join: &str, reason: &str) -> Error {
 
 /// That it is not known without the tables' columns which column this is.
 fn unsure_of(name: &Ident) -> Error {
-    let reason =
-        format!("which of the joined relations has {name} is not known; write ON, with the relation in front of it");
+    let reason = format!(
+        "which of the joined relations has {name} is not known; give each an alias, and write ON with the relation in front of it"
+    );
     refused(format!("the outer join with USING ({name})"), reason)
 }
 

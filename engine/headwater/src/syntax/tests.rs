@@ -209,14 +209,26 @@ fn outer_joins_with_using_name_the_side_that_has_the_value() {
 }
 
 #[test]
+fn left_joins_of_which_the_planner_shows_the_left_side_are_left_to_it() {
+    for text in [
+        "SELECT * FROM a LEFT JOIN b USING(id) LEFT JOIN c USING(k)",
+        "SELECT * FROM (SELECT 1 AS id) LEFT JOIN b USING(id)",
+        "SELECT * EXCLUDE (x) FROM a LEFT JOIN b USING(id)",
+        "SELECT * FROM a JOIN b USING(k) LEFT JOIN c USING(v) ORDER BY a.x",
+    ] {
+        assert_eq!(mended(text).unwrap(), text);
+    }
+}
+
+#[test]
 fn outer_joins_of_which_the_columns_are_not_known_are_refused() {
     for (text, part) in [
-        ("SELECT * FROM a LEFT JOIN b USING (id) LEFT JOIN c USING (k)", "USING (k)"),
+        ("SELECT * FROM z LEFT JOIN b USING (id) LEFT JOIN c USING (k)", "USING (k)"),
         ("SELECT 1 FROM a JOIN b ON true FULL JOIN c USING (k)", "write ON"),
         ("SELECT a.x FROM a NATURAL LEFT JOIN b", "write USING"),
         ("SELECT a.x FROM a NATURAL FULL JOIN b", "write USING"),
-        ("SELECT * FROM (SELECT 1 AS id) LEFT JOIN b USING (id)", "write ON"),
-        ("SELECT * EXCLUDE (x) FROM a LEFT JOIN b USING (id)", "write the columns"),
+        ("SELECT * FROM b LEFT JOIN (SELECT 1 AS id) USING (id)", "write ON"),
+        ("SELECT * EXCLUDE (x) FROM b LEFT JOIN a USING (id)", "write the columns"),
         ("SELECT id FROM a FULL JOIN b USING (id), c FULL JOIN d USING (id)", "ambiguous column id"),
         ("EXPLAIN SELECT a.x FROM a NATURAL LEFT JOIN b", "write USING"),
         ("WITH c AS (SELECT a.x FROM a NATURAL RIGHT JOIN b) SELECT * FROM c", "write USING"),

@@ -2,7 +2,7 @@
 //!
 //! Of a column that USING makes one of two the planner shows one side's, by the alphabet or by its place, and not the one that has a value. Here each is named by its
 //! relation: the left side's of an inner and a left join, the right side's of a right join, `coalesce` of both of a full join. What the planner reads right is left as it is: inner joins, and left joins whose
-//! columns are named in one USING each, without `*`.
+//! columns are named in one USING each, without `*`. So are those left joins whose columns can't be told apart from the text, where `*` shows the left side's by the alphabet.
 
 use std::ops::ControlFlow;
 
@@ -11,17 +11,63 @@ use sqlparser::ast::{
     Visit, Visitor, WildcardAdditionalOptions,
 };
 
-use super::scope::{Kind, Merged, Scope, kind};
+use super::scope::{Kind, Merged, Scope, alias, kind};
 use super::{each_in, each_own, normal, refused};
 use crate::Result;
 
 /// Mends the outer joins of a SELECT.
-pub(super) fn mend(select: &mut Select, mut order_by: Option<&mut OrderBy>) -> Result<()> {
+pub(super) fn mend(select: &mut Select, order_by: Option<&mut OrderBy>) -> Result<()> {
     let survey = Survey::of(&select.from)?;
     let has_wildcard = select.projection.iter().any(|item| matches!(item, SelectItem::Wildcard(_)));
     if !survey.has_outer || !(has_wildcard || survey.is_misread()) {
         return Ok(());
     }
+    let is_read_right = !survey.is_misread() && select.from.iter().all(shows_left_sides);
+    let (mut mended, mut ordered) = (select.clone(), order_by.as_deref().cloned());
+    match rewrite(&mut mended, ordered.as_mut()) {
+        Ok(()) => {
+            *select = mended;
+            if let (Some(order_by), Some(ordered)) = (order_by, ordered) {
+                *order_by = ordered;
+            }
+            Ok(())
+        }
+        Err(_) if is_read_right => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether `*` shows the left side's column of each USING: the planner takes the first by the relations' names.
+fn shows_left_sides(tables: &TableWithJoins) -> bool {
+    let Some(mut left) = place(&tables.relation).map(|place| vec![place]) else { return false };
+    tables.joins.iter().all(|join| {
+        let Some(right) = place(&join.relation) else { return false };
+        let shows = match kind(&join.join_operator) {
+            Some((Kind::Left, JoinConstraint::Using(_))) => left.iter().all(|left| *left < right),
+            Some((Kind::Inner | Kind::Left, JoinConstraint::On(_) | JoinConstraint::None)) => true,
+            Some((Kind::Inner, JoinConstraint::Using(_))) => true,
+            _ => false,
+        };
+        left.push(right);
+        shows
+    })
+}
+
+/// Where a relation stands among others by its name: one without a name first, then those of fewer parts.
+fn place(relation: &TableFactor) -> Option<(usize, Vec<String>)> {
+    let parts = match (alias(relation), relation) {
+        (_, TableFactor::NestedJoin { .. }) => return None,
+        (Some(alias), _) => vec![normal(&alias.name)],
+        (None, TableFactor::Table { name, args: None, .. }) => {
+            name.0.iter().map(|part| part.as_ident().map(normal)).collect::<Option<Vec<String>>>()?
+        }
+        (None, TableFactor::Derived { .. }) => vec![],
+        _ => return None,
+    };
+    Some((parts.len(), parts))
+}
+
+fn rewrite(select: &mut Select, mut order_by: Option<&mut OrderBy>) -> Result<()> {
     let scope = Scope::of(&mut select.from)?;
     let named = Named::of(select, &scope);
     let mut projection = vec![];

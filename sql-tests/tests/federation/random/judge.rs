@@ -127,12 +127,16 @@ async fn judge_query(world: &World, query: &Query) -> Verdict {
 
 /// The answer of a prepared statement to the constants of the query.
 async fn judge_prepared(world: &World, prepared: &Prepared, query: &Query) -> Verdict {
+    let constants = query.with_parameters().1;
+    let parameters = prepared.parameters();
+    // Constants that were two may be one among the others, and the other way round.
+    if constants.len() != parameters.fields().len() {
+        return judge_query(world, query).await;
+    }
     let mut values = Vec::new();
-    for (constant, parameter) in query.with_parameters().1.iter().zip(prepared.parameters().fields()) {
-        match value_of(world, constant, parameter.data_type()).await {
-            Ok(value) => values.push(value),
-            Err(_) => return Verdict::Refused,
-        }
+    for (constant, parameter) in constants.iter().zip(parameters.fields()) {
+        let value = value_of(world, constant, parameter.data_type()).await;
+        values.push(value.unwrap_or_else(|error| panic!("{constant}: {error}")));
     }
     let prepared = prepared.clone();
     let answer = async move {

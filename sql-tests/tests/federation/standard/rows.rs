@@ -42,6 +42,7 @@ async fn cast_that_cuts_is_done_before_it_is_compared() {
         for (condition, right) in [
             ("CAST(total AS BIGINT) = 10", &["1", "2", "3"][..]),
             ("10 = CAST(total AS SMALLINT)", &["1", "2", "3"]),
+            ("arrow_cast(total, 'Int64') = 10", &["1", "2", "3"]),
             ("CAST(total AS INT) <> 10", &["4", "5", "6"]),
             ("CAST(total AS BIGINT) > 10", &["4"]),
             ("CAST(total AS BIGINT) <= 10", &["1", "2", "3", "5", "6"]),

@@ -33,6 +33,8 @@ async fn membership_is_null_where_it_is_not_known() {
     const ALL: &[&str] = &["1", "2", "3", "NULL"];
     keeps(&[
         ("a IN (SELECT c FROM y)", &["1"]),
+        ("a IN (SELECT count(*) FROM y WHERE y.t = x.t)", &["1"]),
+        ("a - 1 IN (SELECT count(*) FROM y WHERE y.t = x.t + 5)", &["1"]),
         ("a NOT IN (SELECT c FROM y)", &[]),
         ("NOT (a IN (SELECT c FROM y))", &[]),
         ("5 NOT IN (SELECT c FROM y)", &[]),

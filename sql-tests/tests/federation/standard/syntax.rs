@@ -133,6 +133,11 @@ async fn outer_joins_with_using_show_the_key_that_is_there() {
                 "SELECT id, qty FROM pg.z RIGHT JOIN {y} USING (id) JOIN (SELECT id AS k, qty FROM pg.t) AS t ON k = id + 1",
                 &[&["2", "1"], &["3", "1"]],
             ),
+            // It is not told which of the two has `id`; the planner takes the first by the alphabet, which is the left one's.
+            (
+                "SELECT * FROM pg.z AS a LEFT JOIN (SELECT 7 AS k, 'a' AS zx) AS b USING (zx) LEFT JOIN {y} AS c USING (id)",
+                &[&["1", "a", "7", "NULL"], &["2", "b", "NULL", "c"]],
+            ),
             ("SELECT id, zx, yx FROM pg.z JOIN {y} USING (id)", &[&["2", "b", "c"]]),
         ] {
             answers(&services, &[], &query.replace("{y}", y), right).await;
