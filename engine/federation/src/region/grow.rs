@@ -49,6 +49,8 @@ impl Above {
     /// The same for the inputs of an operator.
     fn beneath(self, plan: &LogicalPlan) -> Self {
         match plan {
+            // What a subquery says is compared here.
+            LogicalPlan::Filter(filter) if holds_subquery(&filter.predicate) => Self::Answer,
             LogicalPlan::Limit(_) | LogicalPlan::Filter(_) | LogicalPlan::Sort(Sort { fetch: Some(_), .. }) => {
                 Self::Cut
             }
@@ -346,8 +348,9 @@ impl Grower {
             Reach::OneSource => above != Above::Answer,
             Reach::SeveralSources => above == Above::Cut,
         };
-        // Averages are divided here, with all that is above them.
-        if goes_on && grouped.outputs.is_none() {
+        // Averages are divided here, with all that is above them, and what is needed again is kept here.
+        let stays = grouped.outputs.is_some() || matches!(region.needed, Needed::Again);
+        if goes_on && !stays {
             return Ok(None);
         }
         let expected = estimate(&LogicalPlan::Aggregate(aggregate.clone())).rows;
@@ -463,6 +466,14 @@ impl Grower {
         let scan = LogicalPlanBuilder::scan(name, provider_as_source(Arc::new(provider)), None)?.build()?;
         Ok((scan, columns))
     }
+}
+
+fn holds_subquery(expr: &Logical) -> bool {
+    use datafusion::common::tree_node::TreeNode;
+    let is_one =
+        |part: &Logical| matches!(part, Logical::ScalarSubquery(_) | Logical::Exists(_) | Logical::InSubquery(_));
+    // It fails only where the closure does.
+    expr.exists(|part| Ok(is_one(part))).unwrap_or(false)
 }
 
 /// Whether the relation is groups that meet a condition.
