@@ -13,12 +13,11 @@ use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::InList;
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{Between, BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, lit};
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
 use crate::narrowing::is_utc;
-use crate::zeros::input_schema;
+use crate::zeros::{input_schema, under_their_names};
 
 /// The optimizer rule. It runs before constants are computed, which fails for some, and when those are that did not.
 #[derive(Debug, Default)]
@@ -38,21 +37,13 @@ impl OptimizerRule for OwnInstants {
             return Ok(Transformed::no(plan));
         }
         let schema = input_schema(&plan)?;
-        let names = NamePreserver::new(&plan);
-        let named = |expr: Expr| {
-            let name = names.save(&expr);
-            let compared = expr.transform_up(|part| {
+        under_their_names(plan, |expr| {
+            expr.transform_up(|part| {
                 Ok(match compared(&part, &schema) {
                     Some(compared) => Transformed::yes(compared),
                     None => Transformed::no(part),
                 })
-            })?;
-            Ok(compared.update_data(|expr| name.restore(expr)))
-        };
-        plan.map_expressions(|expr| match expr {
-            // The sets have no name of their own, and are known by their form.
-            Expr::GroupingSet(_) => expr.map_children(named),
-            _ => named(expr),
+            })
         })
     }
 }

@@ -15,7 +15,6 @@ use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::format::DEFAULT_CAST_OPTIONS;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result, internal_err};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::interval_arithmetic::Interval;
 use datafusion::logical_expr::{
     Cast, ColumnarValue, Expr, ExprSchemable, LogicalPlan, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
@@ -23,7 +22,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
-use crate::zeros::input_schema;
+use crate::zeros::{input_schema, under_their_names};
 
 /// The optimizer rule. It runs before expressions are simplified, and after conditions have been moved.
 #[derive(Debug, Default)]
@@ -43,16 +42,7 @@ impl OptimizerRule for NarrowingCasts {
             return Ok(Transformed::no(plan));
         }
         let schema = input_schema(&plan)?;
-        let names = NamePreserver::new(&plan);
-        let named = |expr: Expr| {
-            let name = names.save(&expr);
-            Ok(with_kept_casts(expr, &schema)?.update_data(|expr| name.restore(expr)))
-        };
-        plan.map_expressions(|expr| match expr {
-            // The sets have no name of their own, and are known by their form.
-            Expr::GroupingSet(_) => expr.map_children(named),
-            _ => named(expr),
-        })
+        under_their_names(plan, |expr| with_kept_casts(expr, &schema))
     }
 }
 

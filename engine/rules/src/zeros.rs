@@ -30,17 +30,25 @@ impl OptimizerRule for EqualZeros {
             return Ok(Transformed::no(plan));
         }
         let schema = input_schema(&plan)?;
-        let names = NamePreserver::new(&plan);
-        let named = |expr: Expr| {
-            let name = names.save(&expr);
-            Ok(expr.transform_up(|part| compared(part, &schema))?.update_data(|expr| name.restore(expr)))
-        };
-        plan.map_expressions(|expr| match expr {
-            // The sets have no name of their own, and are known by their form.
-            Expr::GroupingSet(_) => expr.map_children(named),
-            _ => named(expr),
-        })
+        under_their_names(plan, |expr| expr.transform_up(|part| compared(part, &schema)))
     }
+}
+
+/// The plan with its own expressions written anew, each under the name that it had.
+pub(crate) fn under_their_names(
+    plan: LogicalPlan,
+    written: impl Fn(Expr) -> Result<Transformed<Expr>>,
+) -> Result<Transformed<LogicalPlan>> {
+    let names = NamePreserver::new(&plan);
+    let named = |expr: Expr| {
+        let name = names.save(&expr);
+        Ok(written(expr)?.update_data(|expr| name.restore(expr)))
+    };
+    plan.map_expressions(|expr| match expr {
+        // The sets have no name of their own, and are known by their form.
+        Expr::GroupingSet(_) => expr.map_children(named),
+        _ => named(expr),
+    })
 }
 
 /// What the node's expressions read.
