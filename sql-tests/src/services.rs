@@ -10,7 +10,7 @@ use datafusion::execution::context::SessionContext;
 use datafusion::physical_plan::collect;
 use datafusion::prelude::SessionConfig;
 use headwater::{Engine, Session};
-use headwater_rules::{mended_optimizer_rules, mended_physical_optimizer_rules};
+use headwater_rules::{mended_optimizer_rules, mended_physical_optimizer_rules, mended_scalar_functions};
 use tempfile::TempDir;
 
 use crate::rows::Rows;
@@ -206,6 +206,7 @@ impl Reference {
         // What DataFusion answers wrong is no reference.
         let state = SessionStateBuilder::new_with_default_features()
             .with_config(config)
+            .with_scalar_functions(mended_scalar_functions())
             .with_optimizer_rules(mended_optimizer_rules())
             .with_physical_optimizer_rules(mended_physical_optimizer_rules())
             .build();

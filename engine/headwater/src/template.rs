@@ -9,7 +9,7 @@ use headwater_federation::{
     CATALOG, Federation, FirstRows, JoinOrder, LeaveDraft, PromptLimits, SEARCH_PATH_SCHEMA, SemiJoinRows, Settings,
     SubqueryValues, ThroughBarriers, TopN, UnambiguousKeys, UncoupledJoins, YieldingJoins,
 };
-use headwater_rules::mended_optimizer_rules;
+use headwater_rules::{mended_optimizer_rules, mended_scalar_functions};
 use parking_lot::Mutex;
 
 use crate::drafts::Drafts;
@@ -31,6 +31,7 @@ impl Template {
             .with_config(config(governor.memory_bytes()))
             .with_runtime_env(Arc::clone(governor.runtime()))
             .with_default_features()
+            .with_scalar_functions(mended_scalar_functions())
             .with_query_planner(Arc::new(Federation))
             .with_optimizer_rules(optimizer_rules())
             .with_statistics_registry(SemiJoinRows::registry())

@@ -1,8 +1,9 @@
-//! DataFusion's optimizer rules, with those that keep it from answering wrong.
+//! DataFusion's optimizer rules and functions, with those that keep it from answering wrong.
 //!
 //! Each mends a defect of DataFusion itself that has nothing to do with services; its own page says which one and how it shows. A rule goes when
 //! DataFusion no longer needs it. Whoever optimizes a plan, for a query, a view or a check of rights, takes the rules from here.
 
+mod calendar;
 mod constants;
 mod correlated;
 mod distinct;
@@ -27,6 +28,7 @@ use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
+pub use calendar::{DAY_OF, WholeDays, mended_scalar_functions};
 pub use constants::{ListsOfConstants, PushFilters};
 pub use correlated::UnambiguousSubqueries;
 pub use distinct::DistinctToGroups;
@@ -48,7 +50,8 @@ pub use zeros::{EqualZeros, other_zero};
 /// DataFusion's rules, mended.
 pub fn mended_optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let mut rules = Optimizer::new().rules;
-    let mends: [(&str, Arc<dyn OptimizerRule + Send + Sync>); 4] = [
+    let mends: [(&str, Arc<dyn OptimizerRule + Send + Sync>); 5] = [
+        ("simplify_expressions", Arc::new(WholeDays)),
         ("simplify_expressions", Arc::new(OwnInstants)),
         ("simplify_expressions", Arc::new(NarrowingCasts)),
         ("simplify_expressions", Arc::new(ListsOfConstants)),
@@ -128,6 +131,7 @@ mod tests {
     fn every_mend_is_before_the_rule_that_it_mends() {
         let names: Vec<String> = mended_optimizer_rules().iter().map(|rule| rule.name().to_owned()).collect();
         for pair in [
+            ["headwater_whole_days", "headwater_own_instants"],
             ["headwater_own_instants", "headwater_narrowing_casts"],
             ["headwater_narrowing_casts", "headwater_lists_of_constants"],
             ["headwater_lists_of_constants", "simplify_expressions"],
@@ -153,7 +157,7 @@ mod tests {
             assert_eq!(names.iter().filter(|other| *other == name).count(), 1, "{name} in {names:?}");
         }
         assert_eq!(names.last().map(String::as_str), Some("headwater_truths_as_nulls"));
-        assert_eq!(names.len(), Optimizer::new().rules.len() + 13);
+        assert_eq!(names.len(), Optimizer::new().rules.len() + 14);
     }
 
     #[test]

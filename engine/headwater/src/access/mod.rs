@@ -41,6 +41,7 @@ use std::sync::Arc;
 
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::prelude::SessionConfig;
+use headwater_rules::mended_scalar_functions;
 use parking_lot::{Mutex, RwLock};
 use tracing::info;
 
@@ -200,7 +201,11 @@ impl State {
 /// DataFusion's functions, and its settings but for the layout of text, which is that of the sources.
 fn planner() -> SessionState {
     let config = SessionConfig::new().set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false);
-    SessionStateBuilder::new().with_config(config).with_default_features().build()
+    SessionStateBuilder::new()
+        .with_config(config)
+        .with_default_features()
+        .with_scalar_functions(mended_scalar_functions())
+        .build()
 }
 
 /// A file's text; `None` where there is no such file. Of one that is there and can't be read the text is empty, and who reads it as YAML tells what is wrong:

@@ -13,6 +13,7 @@ use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::{Between, BinaryExpr, Cast, Expr, LogicalPlan, Operator, binary_expr, cast};
+use headwater_rules::DAY_OF;
 
 use crate::{Error, Result};
 
@@ -229,6 +230,7 @@ fn moved(expr: &Expr) -> Option<Moved> {
     match expr {
         expr if is_placeholder(expr) => Some(Moved { before: 0, unit: 1, after: 0 }),
         Expr::Cast(Cast { expr, field }) => cut(moved(expr)?, field.data_type()),
+        Expr::ScalarFunction(call) if call.func.name() == DAY_OF => cut(moved(call.args.first()?)?, &DataType::Date32),
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Plus, right }) => match (moved(left), moved(right)) {
             (Some(moved), _) => add(moved, nanos(right)?),
             (None, Some(moved)) => add(moved, nanos(left)?),

@@ -5,7 +5,6 @@
 //! - `round` of a decimal: its type is told from its arguments before they are coerced, and another after they are folded.
 //!   `SELECT count(*) FROM t WHERE 1 = round(CAST('2.50' AS DECIMAL(18, 2)), 1)` compares Decimal128(19, 2) with
 //!   Decimal128(18, 1) and fails, where there is a row to compare.
-//! - `date_trunc` of a time that does not fit into nanoseconds (before 1677, after 2262) fails.
 //! - decimals compared or computed with floats: the float becomes a decimal, so NaN fails.
 //! - `min` and `max` of floats with NaN: in a group, NaN is passed over or stays, by the order in which the rows come.
 //!   `SELECT k, max(x) FROM (VALUES (1, CAST('NaN' AS DOUBLE)), (1, 1.0)) AS t (k, x) GROUP BY k` answers NaN, and 1 with the
