@@ -11,11 +11,13 @@
 //! - Conditions as values: they are numbers there.
 //! - `||` of texts that may be longer than 64 KiB together: past `max_allowed_packet` the servers answer NULL.
 //! - upper and lower: by the collation.
+//! - The Monday of a week: that of the first days of the year 0 is before all dates there. ABS of integers: the servers' result has a wider type. GREATEST and LEAST within
+//!   another: the arguments are written several times.
 
 use arrow::datatypes::DataType;
 use headwater_source::{
-    AggregateFunction, Call, Capabilities, ColumnDef, Conditions, Expr, Function, JoinKind, ListLookup, Operator,
-    Purpose, Queries, Rule, ScalarValue, Support, ValueClass,
+    AggregateFunction, CalendarUnit, Call, Capabilities, ColumnDef, Conditions, Expr, Function, JoinKind, ListLookup,
+    Operator, Purpose, Queries, Rule, ScalarValue, Support, ValueClass,
 };
 
 use super::{range, types};
@@ -125,6 +127,7 @@ const RULES: &[Rule] = {
 /// What is computed exactly.
 const QUERIES: Queries = {
     use AggregateFunction::{CountDistinct, Max, Min, Sum};
+    use CalendarUnit as U;
     use Function as F;
     use ValueClass as V;
     Queries {
@@ -187,6 +190,83 @@ const QUERIES: Queries = {
             (F::Day, V::Date),
             (F::Day, V::Timestamp),
             (F::Day, V::TimestampTz),
+            (F::Quarter, V::Date),
+            (F::Quarter, V::Timestamp),
+            (F::Quarter, V::TimestampTz),
+            (F::Week, V::Date),
+            (F::Week, V::Timestamp),
+            (F::Week, V::TimestampTz),
+            (F::DayOfWeek, V::Date),
+            (F::DayOfWeek, V::Timestamp),
+            (F::DayOfWeek, V::TimestampTz),
+            (F::DayOfYear, V::Date),
+            (F::DayOfYear, V::Timestamp),
+            (F::DayOfYear, V::TimestampTz),
+            (F::Hour, V::Timestamp),
+            (F::Hour, V::TimestampTz),
+            (F::Minute, V::Timestamp),
+            (F::Minute, V::TimestampTz),
+            (F::Second, V::Timestamp),
+            (F::Second, V::TimestampTz),
+            (F::Truncate(U::Year), V::Date),
+            (F::Truncate(U::Year), V::Timestamp),
+            (F::Truncate(U::Year), V::TimestampTz),
+            (F::Truncate(U::Quarter), V::Date),
+            (F::Truncate(U::Quarter), V::Timestamp),
+            (F::Truncate(U::Quarter), V::TimestampTz),
+            (F::Truncate(U::Month), V::Date),
+            (F::Truncate(U::Month), V::Timestamp),
+            (F::Truncate(U::Month), V::TimestampTz),
+            (F::Truncate(U::Day), V::Date),
+            (F::Truncate(U::Day), V::Timestamp),
+            (F::Truncate(U::Day), V::TimestampTz),
+            (F::Truncate(U::Hour), V::Date),
+            (F::Truncate(U::Hour), V::Timestamp),
+            (F::Truncate(U::Hour), V::TimestampTz),
+            (F::Truncate(U::Minute), V::Date),
+            (F::Truncate(U::Minute), V::Timestamp),
+            (F::Truncate(U::Minute), V::TimestampTz),
+            (F::Truncate(U::Second), V::Date),
+            (F::Truncate(U::Second), V::Timestamp),
+            (F::Truncate(U::Second), V::TimestampTz),
+            (F::DateOf, V::Timestamp),
+            (F::DateOf, V::TimestampTz),
+            (F::Absolute, V::Decimal),
+            (F::Greatest, V::Integer),
+            (F::Greatest, V::Decimal),
+            (F::Least, V::Integer),
+            (F::Least, V::Decimal),
+            (F::Trim, V::Text),
+            (F::Trim, V::TextFolded),
+            (F::Trim, V::TextPadded),
+            (F::Trim, V::Label),
+            (F::Trim, V::Computed),
+            (F::TrimStart, V::Text),
+            (F::TrimStart, V::TextFolded),
+            (F::TrimStart, V::TextPadded),
+            (F::TrimStart, V::Label),
+            (F::TrimStart, V::Computed),
+            (F::TrimEnd, V::Text),
+            (F::TrimEnd, V::TextFolded),
+            (F::TrimEnd, V::TextPadded),
+            (F::TrimEnd, V::Label),
+            (F::TrimEnd, V::Computed),
+            (F::Replace, V::Text),
+            (F::Replace, V::TextFolded),
+            (F::Replace, V::TextPadded),
+            (F::Replace, V::Label),
+            (F::Replace, V::Computed),
+            (F::Right, V::Text),
+            (F::Right, V::TextFolded),
+            (F::Right, V::TextPadded),
+            (F::Right, V::Label),
+            (F::Right, V::Computed),
+            (F::Position, V::Text),
+            (F::Position, V::TextFolded),
+            (F::Position, V::TextPadded),
+            (F::Position, V::Label),
+            (F::Position, V::Computed),
+            (F::Digits, V::Integer),
         ],
         aggregates: &[
             (CountDistinct, V::Integer),
@@ -241,6 +321,7 @@ const QUERIES: Queries = {
             V::Time,
             V::Uuid,
         ],
+        cases: &[V::Text, V::TextFolded, V::TextPadded, V::Label, V::Computed],
         joins: &[JoinKind::Inner, JoinKind::Left, JoinKind::Semi, JoinKind::Anti],
         conditions: Conditions::AreNot,
         // MySQL's limit; MariaDB's is 38.
@@ -253,6 +334,9 @@ const KEY_BYTES_MAX: u64 = 1020;
 
 /// The longest text that is put together, in bytes.
 const CONCAT_BYTES_MAX: u64 = 1 << 16;
+
+/// The longest integer, with its sign.
+const DIGITS_MAX: u64 = 20;
 
 /// The most bytes of a character.
 const CHARACTER_BYTES_MAX: u64 = 4;
@@ -267,11 +351,25 @@ fn objection(expr: &Expr, purpose: Purpose, columns: &[ColumnDef]) -> Option<Str
         (Purpose::Value, Expr::Call(_)) if expr.literals() > COMPUTED_VALUES_MAX => {
             Some(format!("more than {COMPUTED_VALUES_MAX} values in one computed value"))
         }
-        (Purpose::Value, Expr::Call(Call { function: Function::Concat, .. })) => {
+        (Purpose::Value, Expr::Call(call)) if is_extreme(call) && call.args.iter().any(holds_extreme) => {
+            Some("GREATEST and LEAST within another".to_owned())
+        }
+        (Purpose::Value, Expr::Call(Call { function: Function::Concat | Function::Replace, .. })) => {
             let fits = bytes_max(expr, columns).is_some_and(|bytes| bytes <= CONCAT_BYTES_MAX);
             (!fits).then(|| "mysql makes NULL of text that is too long".to_owned())
         }
         _ => None,
+    }
+}
+
+fn is_extreme(call: &Call) -> bool {
+    matches!(call.function, Function::Greatest | Function::Least)
+}
+
+fn holds_extreme(expr: &Expr) -> bool {
+    match expr {
+        Expr::Call(call) => is_extreme(call) || call.args.iter().any(holds_extreme),
+        _ => false,
     }
 }
 
@@ -307,6 +405,15 @@ fn bytes_max(expr: &Expr, columns: &[ColumnDef]) -> Option<u64> {
                 let whole = bytes_max(call.args.first()?, columns);
                 [cut, whole].into_iter().flatten().min()
             }
+            // Each byte may be replaced.
+            Function::Replace => {
+                let with = bytes_max(call.args.get(2)?, columns)?;
+                bytes_max(call.args.first()?, columns)?.checked_mul(with.max(1))
+            }
+            Function::Trim | Function::TrimStart | Function::TrimEnd | Function::Right => {
+                bytes_max(call.args.first()?, columns)
+            }
+            Function::Digits => Some(DIGITS_MAX),
             Function::Concat => of_all(&mut call.args.iter()).map(|all| all.iter().sum()),
             Function::Coalesce => of_all(&mut call.args.iter()).and_then(|all| all.into_iter().max()),
             Function::Case => {

@@ -26,7 +26,9 @@
 //! What may be asked is in `capabilities`.
 
 use arrow::datatypes::DataType;
-use headwater_source::{Aggregate, AggregateFunction, Call, ColumnDef, CompareOp, Expr, Function, SortKey, ValueClass};
+use headwater_source::{
+    Aggregate, AggregateFunction, CalendarUnit, Call, ColumnDef, CompareOp, Expr, Function, SortKey, ValueClass,
+};
 
 use super::range::within_range;
 use super::types;
@@ -230,6 +232,25 @@ impl Dialect for MysqlDialect {
             (Function::Year, [a]) => format!("YEAR({a})"),
             (Function::Month, [a]) => format!("MONTH({a})"),
             (Function::Day, [a]) => format!("DAYOFMONTH({a})"),
+            (Function::Quarter, [a]) => format!("QUARTER({a})"),
+            // Of ISO 8601: from Monday on, the first with more than three days of the year.
+            (Function::Week, [a]) => format!("WEEK({}, 3)", of_true_year(a)),
+            (Function::DayOfWeek, [a]) => format!("(DAYOFWEEK({}) - 1)", of_true_year(a)),
+            (Function::DayOfYear, [a]) => format!("DAYOFYEAR({})", of_true_year(a)),
+            (Function::Hour, [a]) => format!("HOUR({a})"),
+            (Function::Minute, [a]) => format!("MINUTE({a})"),
+            (Function::Second, [a]) => format!("SECOND({a})"),
+            (Function::Truncate(unit), [a]) => format!("CAST({} AS DATETIME(6))", beginning_of(unit, a)?),
+            (Function::DateOf, [a]) => format!("DATE({a})"),
+            (Function::Greatest, args) => of_known("GREATEST", args),
+            (Function::Least, args) => of_known("LEAST", args),
+            (Function::Trim, [a]) => format!("TRIM({a})"),
+            (Function::Right, [a, length]) => format!("RIGHT({a}, {length})"),
+            (Function::Position, [a, part]) => format!("LOCATE({part}, {a})"),
+            (Function::Digits, [a]) => format!("CAST({a} AS CHAR)"),
+            (Function::Lower, [a]) => format!("LOWER({a})"),
+            (Function::Upper, [a]) => format!("UPPER({a})"),
+            (Function::BeyondAscii, [a]) => format!("OCTET_LENGTH({a}) <> CHAR_LENGTH({a})"),
             _ => return standard_call(call, args),
         })
     }
@@ -244,6 +265,37 @@ impl Dialect for MysqlDialect {
             _ => text,
         }
     }
+}
+
+/// The beginning of the unit that a moment is in. It is made of the moment's text: days are not counted right in the year 0.
+fn beginning_of(unit: CalendarUnit, moment: &str) -> Option<String> {
+    let format = match unit {
+        CalendarUnit::Year => "%Y-01-01",
+        CalendarUnit::Quarter => {
+            return Some(format!("CONCAT(DATE_FORMAT({moment}, '%Y-'), QUARTER({moment}) * 3 - 2, '-01')"));
+        }
+        CalendarUnit::Month => "%Y-%m-01",
+        CalendarUnit::Week => return None,
+        CalendarUnit::Day => return Some(format!("DATE({moment})")),
+        CalendarUnit::Hour => "%Y-%m-%d %H:00:00",
+        CalendarUnit::Minute => "%Y-%m-%d %H:%i:00",
+        CalendarUnit::Second => "%Y-%m-%d %H:%i:%s",
+    };
+    Some(format!("DATE_FORMAT({moment}, '{format}')"))
+}
+
+/// The date, of the year 400 instead of 0: the calendar is the same, and the servers take the year 0 for one of 365 days.
+fn of_true_year(date: &str) -> String {
+    format!("CASE WHEN YEAR({date}) = 0 THEN {date} + INTERVAL 400 YEAR ELSE {date} END")
+}
+
+/// A function that is NULL where an argument is, of those that are not.
+fn of_known(function: &str, args: &[String]) -> String {
+    let turned = |first: usize| {
+        let args = args.iter().cycle().skip(first).take(args.len());
+        format!("COALESCE({})", args.cloned().collect::<Vec<_>>().join(", "))
+    };
+    format!("{function}({})", (0..args.len()).map(turned).collect::<Vec<_>>().join(", "))
 }
 
 /// Whether the server compares the class's text by a collation or by position, and not by its bytes.

@@ -6,8 +6,8 @@
 
 use arrow::datatypes::DataType;
 use headwater_source::{
-    Aggregate, AggregateFunction, Call, Capabilities, ColumnDef, Conditions, Expr, Function, JoinKind, Operator,
-    Queries, Rule, SortKey, Support, ValueClass,
+    Aggregate, AggregateFunction, CalendarUnit, Call, Capabilities, ColumnDef, Conditions, Expr, Function, JoinKind,
+    Operator, Queries, Rule, SortKey, Support, ValueClass,
 };
 
 use super::range::within_range;
@@ -136,6 +136,7 @@ const RULES: &[Rule] = {
 /// locale); avg (the engine divides, so that digits and rounding are its own).
 const QUERIES: Queries = {
     use AggregateFunction::{CountDistinct, Max, Min, Sum};
+    use CalendarUnit as U;
     use Function as F;
     use ValueClass as V;
     Queries {
@@ -193,6 +194,89 @@ const QUERIES: Queries = {
             (F::Month, V::Timestamp),
             (F::Day, V::Date),
             (F::Day, V::Timestamp),
+            (F::Year, V::TimestampTz),
+            (F::Month, V::TimestampTz),
+            (F::Day, V::TimestampTz),
+            (F::Quarter, V::Date),
+            (F::Quarter, V::Timestamp),
+            (F::Quarter, V::TimestampTz),
+            (F::Week, V::Date),
+            (F::Week, V::Timestamp),
+            (F::Week, V::TimestampTz),
+            (F::DayOfWeek, V::Date),
+            (F::DayOfWeek, V::Timestamp),
+            (F::DayOfWeek, V::TimestampTz),
+            (F::DayOfYear, V::Date),
+            (F::DayOfYear, V::Timestamp),
+            (F::DayOfYear, V::TimestampTz),
+            (F::Hour, V::Timestamp),
+            (F::Hour, V::TimestampTz),
+            (F::Minute, V::Timestamp),
+            (F::Minute, V::TimestampTz),
+            (F::Second, V::Timestamp),
+            (F::Second, V::TimestampTz),
+            (F::Truncate(U::Year), V::Date),
+            (F::Truncate(U::Year), V::Timestamp),
+            (F::Truncate(U::Year), V::TimestampTz),
+            (F::Truncate(U::Quarter), V::Date),
+            (F::Truncate(U::Quarter), V::Timestamp),
+            (F::Truncate(U::Quarter), V::TimestampTz),
+            (F::Truncate(U::Month), V::Date),
+            (F::Truncate(U::Month), V::Timestamp),
+            (F::Truncate(U::Month), V::TimestampTz),
+            (F::Truncate(U::Week), V::Date),
+            (F::Truncate(U::Week), V::Timestamp),
+            (F::Truncate(U::Week), V::TimestampTz),
+            (F::Truncate(U::Day), V::Date),
+            (F::Truncate(U::Day), V::Timestamp),
+            (F::Truncate(U::Day), V::TimestampTz),
+            (F::Truncate(U::Hour), V::Date),
+            (F::Truncate(U::Hour), V::Timestamp),
+            (F::Truncate(U::Hour), V::TimestampTz),
+            (F::Truncate(U::Minute), V::Date),
+            (F::Truncate(U::Minute), V::Timestamp),
+            (F::Truncate(U::Minute), V::TimestampTz),
+            (F::Truncate(U::Second), V::Date),
+            (F::Truncate(U::Second), V::Timestamp),
+            (F::Truncate(U::Second), V::TimestampTz),
+            (F::DateOf, V::Timestamp),
+            (F::DateOf, V::TimestampTz),
+            (F::Absolute, V::Decimal),
+            (F::Greatest, V::Integer),
+            (F::Greatest, V::Decimal),
+            (F::Greatest, V::Date),
+            (F::Greatest, V::Timestamp),
+            (F::Greatest, V::TimestampTz),
+            (F::Least, V::Integer),
+            (F::Least, V::Decimal),
+            (F::Least, V::Date),
+            (F::Least, V::Timestamp),
+            (F::Least, V::TimestampTz),
+            (F::Trim, V::Text),
+            (F::Trim, V::TextFolded),
+            (F::Trim, V::TextPadded),
+            (F::Trim, V::Computed),
+            (F::TrimStart, V::Text),
+            (F::TrimStart, V::TextFolded),
+            (F::TrimStart, V::TextPadded),
+            (F::TrimStart, V::Computed),
+            (F::TrimEnd, V::Text),
+            (F::TrimEnd, V::TextFolded),
+            (F::TrimEnd, V::TextPadded),
+            (F::TrimEnd, V::Computed),
+            (F::Replace, V::Text),
+            (F::Replace, V::TextFolded),
+            (F::Replace, V::TextPadded),
+            (F::Replace, V::Computed),
+            (F::Right, V::Text),
+            (F::Right, V::TextFolded),
+            (F::Right, V::TextPadded),
+            (F::Right, V::Computed),
+            (F::Position, V::Text),
+            (F::Position, V::TextFolded),
+            (F::Position, V::TextPadded),
+            (F::Position, V::Computed),
+            (F::Digits, V::Integer),
         ],
         aggregates: &[
             (CountDistinct, V::Boolean),
@@ -249,6 +333,7 @@ const QUERIES: Queries = {
             V::Uuid,
             V::Label,
         ],
+        cases: &[V::Text, V::TextFolded, V::TextPadded, V::Computed],
         joins: &[JoinKind::Inner, JoinKind::Left, JoinKind::Semi, JoinKind::Anti],
         conditions: Conditions::AreValues,
         scale_max: 38,
@@ -335,6 +420,31 @@ impl Dialect for Postgres {
             (Function::Year, [a]) => field_of("year", " + 1", a),
             (Function::Month, [a]) => field_of("month", "", a),
             (Function::Day, [a]) => field_of("day", "", a),
+            (Function::Quarter, [a]) => field_of("quarter", "", a),
+            (Function::Week, [a]) => field_of("week", "", a),
+            (Function::DayOfWeek, [a]) => field_of("dow", "", a),
+            (Function::DayOfYear, [a]) => field_of("doy", "", a),
+            (Function::Hour, [a]) => field_of("hour", "", a),
+            (Function::Minute, [a]) => field_of("minute", "", a),
+            (Function::Second, [a]) => field_of("second", "", &format!("date_trunc('second', {a})")),
+            (Function::Truncate(unit), [a]) => {
+                let zone =
+                    if matches!(call.data_type, DataType::Timestamp(_, None)) { "timestamp" } else { "timestamptz" };
+                format!("date_trunc('{}', {a}::{zone})", unit_name(unit))
+            }
+            // The session's time zone is UTC.
+            (Function::DateOf, [a]) => format!("{a}::date"),
+            (Function::Greatest, args) => format!("greatest({})", args.join(", ")),
+            (Function::Least, args) => format!("least({})", args.join(", ")),
+            (Function::Trim, [a]) => format!("btrim({a})"),
+            (Function::Right, [a, length]) => format!("right({a}, {length}::integer)"),
+            (Function::Position, [a, part]) => format!("strpos({a}, {part} COLLATE \"C\")"),
+            (Function::Digits, [a]) => format!("{a}::text"),
+            (Function::Lower, [a]) => format!("lower({a}::text COLLATE \"C\")"),
+            (Function::Upper, [a]) => format!("upper({a}::text COLLATE \"C\")"),
+            (Function::BeyondAscii, [a]) => {
+                format!("octet_length(convert_to({a}::text, 'UTF8')) <> char_length({a}::text)")
+            }
             _ => return standard_call(call, args),
         })
     }
@@ -356,6 +466,19 @@ impl Dialect for Postgres {
         }
         let nulls = if key.nulls_first { "FIRST" } else { "LAST" };
         format!("{expression} {direction} NULLS {nulls}")
+    }
+}
+
+fn unit_name(unit: CalendarUnit) -> &'static str {
+    match unit {
+        CalendarUnit::Year => "year",
+        CalendarUnit::Quarter => "quarter",
+        CalendarUnit::Month => "month",
+        CalendarUnit::Week => "week",
+        CalendarUnit::Day => "day",
+        CalendarUnit::Hour => "hour",
+        CalendarUnit::Minute => "minute",
+        CalendarUnit::Second => "second",
     }
 }
 

@@ -97,6 +97,8 @@ impl<D: Dialect> Writer<'_, D> {
         }
         let purpose = match call.function {
             Function::NullIf => Use::Equality,
+            // A text is looked for by its characters, under no collation that folds.
+            Function::Replace | Function::Position => Use::Like,
             _ => Use::Argument,
         };
         let args: Vec<String> = call.args.iter().map(|arg| self.operand(arg, scope, purpose)).collect::<Result<_>>()?;

@@ -260,6 +260,10 @@ pub(crate) fn standard_call(call: &Call, args: &[String]) -> Option<String> {
         (Function::Negate, [a]) => format!("(- {a})"),
         (Function::Coalesce, args) => format!("COALESCE({})", args.join(", ")),
         (Function::NullIf, [a, b]) => format!("NULLIF({a}, {b})"),
+        (Function::Absolute, [a]) => format!("abs({a})"),
+        (Function::TrimStart, [a]) => format!("ltrim({a})"),
+        (Function::TrimEnd, [a]) => format!("rtrim({a})"),
+        (Function::Replace, [a, from, to]) => format!("replace({a}, {from}, {to})"),
         _ => return None,
     })
 }

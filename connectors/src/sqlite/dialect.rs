@@ -117,6 +117,7 @@ const QUERIES: Queries = {
             (F::NullIf, V::Text),
             (F::Concat, V::Text),
             (F::Concat, V::Computed),
+            (F::Digits, V::Integer),
         ],
         aggregates: &[
             (Sum, V::Integer),
@@ -129,6 +130,7 @@ const QUERIES: Queries = {
         ],
         integers: &[DataType::Int64],
         groups: &[],
+        cases: &[V::Text],
         joins: &[JoinKind::Inner, JoinKind::Left, JoinKind::Semi, JoinKind::Anti],
         conditions: Conditions::AreValues,
         scale_max: 0,
@@ -182,6 +184,11 @@ impl Dialect for Sqlite {
             (Function::Divide, [a, b]) => format!("({a} / {b})"),
             (Function::Remainder, [a, b]) => format!("({a} % {b})"),
             (Function::Concat, args) => format!("({})", args.join(" || ")),
+            (Function::Digits, [a]) => format!("CAST({a} AS TEXT)"),
+            (Function::Lower, [a]) => format!("lower({a})"),
+            (Function::Upper, [a]) => format!("upper({a})"),
+            // Characters are counted up to a NUL, behind which no case is changed.
+            (Function::BeyondAscii, [a]) => format!("length(CAST({a} AS BLOB)) <> length({a})"),
             _ => return standard_call(call, args),
         })
     }

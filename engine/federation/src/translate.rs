@@ -4,12 +4,13 @@
 //! arithmetic, casts that lose nothing, CASE and a few functions. Everything else says why it stays local. Whether a source
 //! computes a translated expression as the engine does is for its capability table to say.
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::binary::BinaryTypeCoercer;
 use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, InList, Like as LogicalLike, ScalarFunction};
 use datafusion::logical_expr::{Expr as Logical, Operator};
-use headwater_source::{ColumnDef, CompareOp, Expr, Function, Like, TableDef};
+use headwater_rules::DAY_OF;
+use headwater_source::{CalendarUnit, ColumnDef, CompareOp, Expr, Function, Like, TableDef};
 
 /// Translates a filter over `table`, or says why it has no counterpart.
 pub(crate) fn translate(filter: &Logical, table: &TableDef) -> Result<Expr, String> {
@@ -38,6 +39,10 @@ impl Translator<'_> {
             Logical::Not(inner) => Ok(Expr::Not(Box::new(self.expr(inner)?))),
             Logical::IsNull(inner) => Ok(Expr::IsNull(Box::new(self.expr(inner)?))),
             Logical::IsNotNull(inner) => Ok(Expr::IsNotNull(Box::new(self.expr(inner)?))),
+            Logical::IsTrue(inner) => Ok(surely(self.expr(inner)?)),
+            Logical::IsFalse(inner) => Ok(surely(Expr::Not(Box::new(self.expr(inner)?)))),
+            Logical::IsNotTrue(inner) => Ok(maybe(Expr::Not(Box::new(self.expr(inner)?)))),
+            Logical::IsNotFalse(inner) => Ok(maybe(self.expr(inner)?)),
             Logical::BinaryExpr(binary) => self.binary(binary),
             Logical::Between(between) => self.between(between),
             Logical::InList(list) => self.in_list(list),
@@ -63,6 +68,8 @@ impl Translator<'_> {
         let op = match binary.op {
             Operator::And => return self.flat(left, right, Operator::And),
             Operator::Or => return self.flat(left, right, Operator::Or),
+            Operator::IsDistinctFrom => return Ok(distinct(self.expr(left)?, self.expr(right)?)),
+            Operator::IsNotDistinctFrom => return Ok(not_distinct(self.expr(left)?, self.expr(right)?)),
             Operator::Eq => CompareOp::Equal,
             Operator::NotEq => CompareOp::NotEqual,
             Operator::Lt => CompareOp::Less,
@@ -110,6 +117,9 @@ impl Translator<'_> {
             (DataType::Decimal128(_, from), DataType::Decimal128(_, to)) => to >= from,
             _ => false,
         };
+        if from.is_integer() && *to == DataType::Utf8 {
+            return Ok(Expr::call(Function::Digits, vec![inner], DataType::Utf8));
+        }
         match widens {
             true => Ok(Expr::call(Function::Widen, vec![inner], to.clone())),
             false => Err(format!("a cast of {from} to {to} is evaluated locally")),
@@ -158,8 +168,74 @@ impl Translator<'_> {
                 Ok(Expr::call(Function::NullIf, args, data_type))
             }
             "date_part" => self.date_part(function),
+            "date_trunc" => self.date_trunc(function),
+            DAY_OF => Ok(Expr::call(Function::DateOf, args()?, DataType::Date32)),
+            "abs" => {
+                let args = args()?;
+                let data_type = first_type(&args);
+                Ok(Expr::call(Function::Absolute, args, data_type))
+            }
+            name @ ("greatest" | "least") => {
+                let mut args = args()?;
+                if args.len() == 1 {
+                    return Ok(args.remove(0));
+                }
+                let data_type = first_type(&args);
+                let function = if name == "greatest" { Function::Greatest } else { Function::Least };
+                Ok(Expr::call(function, args, data_type))
+            }
+            name @ ("btrim" | "ltrim" | "rtrim") if function.args.len() == 1 => {
+                let function = match name {
+                    "ltrim" => Function::TrimStart,
+                    "rtrim" => Function::TrimEnd,
+                    _ => Function::Trim,
+                };
+                Ok(Expr::call(function, args()?, DataType::Utf8))
+            }
+            "lower" => Ok(Expr::call(Function::Lower, args()?, DataType::Utf8)),
+            "upper" => Ok(Expr::call(Function::Upper, args()?, DataType::Utf8)),
+            "replace" => Ok(Expr::call(Function::Replace, args()?, DataType::Utf8)),
+            "left" => {
+                let mut args = args()?;
+                match args.get(1) {
+                    Some(Expr::Literal(ScalarValue::Int64(Some(0..)))) => {
+                        args.insert(1, Expr::Literal(ScalarValue::from(1_i64)));
+                        Ok(Expr::call(Function::Substring, args, DataType::Utf8))
+                    }
+                    _ => Err("LEFT of a computed length is evaluated locally".to_owned()),
+                }
+            }
+            "right" => Ok(Expr::call(Function::Right, args()?, DataType::Utf8)),
+            "strpos" => Ok(Expr::call(Function::Position, args()?, DataType::Int32)),
+            "concat" => Ok(self.concat(args()?)),
             name => Err(format!("the function {name} is evaluated locally")),
         }
+    }
+
+    /// Texts one after the other, of which NULLs are nothing.
+    fn concat(&self, args: Vec<Expr>) -> Expr {
+        let empty = || Expr::Literal(ScalarValue::from(""));
+        let given = args.into_iter().map(|arg| match arg {
+            Expr::Literal(ref value) if !value.is_null() => arg,
+            Expr::Literal(_) => empty(),
+            arg => Expr::call(Function::Coalesce, vec![arg, empty()], DataType::Utf8),
+        });
+        Expr::call(Function::Concat, given.collect(), DataType::Utf8)
+    }
+
+    fn date_trunc(&self, function: &ScalarFunction) -> Result<Expr, String> {
+        let [unit, moment] = function.args.as_slice() else { return Err("date_trunc of other than two".to_owned()) };
+        let Some(ScalarValue::Utf8(Some(unit))) = literal(unit) else { return Err("a computed date_trunc".to_owned()) };
+        let Some(unit) = CalendarUnit::parse(&unit) else {
+            return Err(format!("date_trunc to a {unit} is evaluated locally"));
+        };
+        let moment = self.expr(moment)?;
+        let data_type = match self.type_of(&moment) {
+            DataType::Date32 => DataType::Timestamp(TimeUnit::Microsecond, None),
+            own @ DataType::Timestamp(TimeUnit::Microsecond, _) => own,
+            other => return Err(format!("date_trunc of {other} is evaluated locally")),
+        };
+        Ok(Expr::call(Function::Truncate(unit), vec![moment], data_type))
     }
 
     fn date_part(&self, function: &ScalarFunction) -> Result<Expr, String> {
@@ -169,6 +245,13 @@ impl Translator<'_> {
             "year" => Function::Year,
             "month" => Function::Month,
             "day" => Function::Day,
+            "quarter" | "qtr" => Function::Quarter,
+            "week" => Function::Week,
+            "dow" => Function::DayOfWeek,
+            "doy" => Function::DayOfYear,
+            "hour" => Function::Hour,
+            "minute" => Function::Minute,
+            "second" => Function::Second,
             other => return Err(format!("date_part of {other} is evaluated locally")),
         };
         Ok(Expr::call(function, vec![self.expr(date)?], DataType::Int32))
@@ -227,6 +310,37 @@ impl Translator<'_> {
     }
 }
 
+/// Whether the condition is true, and not NULL.
+fn surely(condition: Expr) -> Expr {
+    Expr::And(vec![condition.clone(), Expr::IsNotNull(Box::new(condition))])
+}
+
+/// Whether the condition is true or NULL.
+fn maybe(condition: Expr) -> Expr {
+    Expr::Or(vec![condition.clone(), Expr::IsNull(Box::new(condition))])
+}
+
+/// Whether two values differ, where a NULL is a value too.
+fn distinct(a: Expr, b: Expr) -> Expr {
+    let (nulls, knowns) = (tests(&a, &b, Expr::IsNull), tests(&a, &b, Expr::IsNotNull));
+    let differ = Expr::Or([Expr::compare(CompareOp::NotEqual, a, b)].into_iter().chain(nulls).collect());
+    // A constant is never NULL: where the other is, they differ.
+    if knowns.len() < 2 { differ } else { Expr::And(vec![differ, Expr::Or(knowns)]) }
+}
+
+/// Whether two values are the same, where a NULL is a value too.
+fn not_distinct(a: Expr, b: Expr) -> Expr {
+    let (nulls, knowns) = (tests(&a, &b, Expr::IsNull), tests(&a, &b, Expr::IsNotNull));
+    let same = Expr::And([Expr::compare(CompareOp::Equal, a, b)].into_iter().chain(knowns).collect());
+    if nulls.len() < 2 { same } else { Expr::Or(vec![same, Expr::And(nulls)]) }
+}
+
+/// A test of each of the two that is no constant.
+fn tests(a: &Expr, b: &Expr, test: impl Fn(Box<Expr>) -> Expr) -> Vec<Expr> {
+    let values = [a, b].into_iter().filter(|value| !matches!(value, Expr::Literal(value) if !value.is_null()));
+    values.map(|value| test(Box::new(value.clone()))).collect()
+}
+
 fn literal(expr: &Logical) -> Option<ScalarValue> {
     match expr {
         Logical::Literal(value, _) => Some(plain_text(value.clone())),
@@ -249,9 +363,6 @@ fn kind(expr: &Logical) -> String {
         Logical::TryCast(cast) => format!("try_cast to {}", cast.field.data_type()),
         Logical::SimilarTo(_) => "SIMILAR TO".to_owned(),
         Logical::InSubquery(_) | Logical::Exists(_) | Logical::ScalarSubquery(_) => "a subquery".to_owned(),
-        Logical::IsTrue(_) | Logical::IsFalse(_) | Logical::IsNotTrue(_) | Logical::IsNotFalse(_) => {
-            "a test for truth".to_owned()
-        }
         other => format!("{} expression", other.variant_name()),
     }
 }

@@ -63,15 +63,41 @@ fn call_magnitude(call: &Call, columns: &[ColumnDef]) -> Option<f64> {
     match call.function {
         Function::Add | Function::Subtract => Some(of(0)? + of(1)?),
         Function::Multiply => Some(of(0)? * of(1)?),
-        Function::Divide | Function::Remainder | Function::Negate | Function::Widen | Function::NullIf => of(0),
-        Function::Coalesce => largest((0..call.args.len()).map(of)),
+        Function::Divide
+        | Function::Remainder
+        | Function::Negate
+        | Function::Widen
+        | Function::NullIf
+        | Function::Absolute => of(0),
+        Function::Coalesce | Function::Greatest | Function::Least => largest((0..call.args.len()).map(of)),
         Function::Case => {
             let values = (1..call.args.len()).step_by(2).chain([call.args.len() - 1]);
             largest(values.map(of))
         }
-        Function::CharLength => Some(2_147_483_648.0),
-        Function::Year | Function::Month | Function::Day => Some(1e7),
-        Function::Substring | Function::Concat => None,
+        Function::CharLength | Function::Position => Some(2_147_483_648.0),
+        Function::Year
+        | Function::Month
+        | Function::Day
+        | Function::Quarter
+        | Function::Week
+        | Function::DayOfWeek
+        | Function::DayOfYear
+        | Function::Hour
+        | Function::Minute
+        | Function::Second => Some(1e7),
+        Function::Substring
+        | Function::Concat
+        | Function::Truncate(_)
+        | Function::DateOf
+        | Function::Trim
+        | Function::TrimStart
+        | Function::TrimEnd
+        | Function::Replace
+        | Function::Right
+        | Function::Digits
+        | Function::Lower
+        | Function::Upper
+        | Function::BeyondAscii => None,
     }
 }
 

@@ -9,7 +9,7 @@ use std::fmt;
 use arrow::datatypes::DataType;
 use datafusion_common::ScalarValue;
 
-use crate::{ColumnDef, CompareOp, Expr, Like, Queries, SortKey, TableDef, ValueClass};
+use crate::{ColumnDef, CompareOp, Expr, Function, Like, Queries, SortKey, TableDef, ValueClass};
 
 /// How well a source does an operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -266,6 +266,9 @@ impl Capabilities {
 
     /// The same over the columns of a table or of a [`Relation`](crate::Relation).
     pub fn offer_over(&self, filter: &Expr, columns: &[ColumnDef]) -> Offer {
+        if let Some(offer) = self.offer_cases(filter, columns) {
+            return offer;
+        }
         match filter {
             Expr::And(parts) => Offer::all(parts.iter().map(|part| self.offer_over(part, columns)).collect()),
             Expr::Or(parts) => Offer::any(parts.iter().map(|part| self.offer_over(part, columns)).collect()),
@@ -286,6 +289,51 @@ impl Capabilities {
     /// Whether the source can sort by these keys just as Arrow does, or why not.
     pub fn offer_sort(&self, keys: &[SortKey], table: &TableDef) -> Result<(), String> {
         self.sorts(keys, &table.columns)
+    }
+
+    /// What of a comparison of texts in small or in capital letters: true as well of every text with other letters than ASCII's, which the engine looks at again.
+    fn offer_cases(&self, filter: &Expr, columns: &[ColumnDef]) -> Option<Offer> {
+        if !matches!(filter, Expr::Compare { .. } | Expr::InList { .. } | Expr::Like(_)) {
+            return None;
+        }
+        let mut texts: Vec<Expr> = Vec::new();
+        filter.visit_cases(&mut |text| {
+            if !texts.contains(text) {
+                texts.push(text.clone());
+            }
+        });
+        if texts.is_empty() {
+            return None;
+        }
+        let known = self.queries().map_or(&[][..], |queries| queries.cases);
+        for text in &texts {
+            match self.computes(text, columns) {
+                Ok(column) if known.contains(&column.class) => {}
+                Ok(_) => return Some(Offer::no(format!("LOWER and UPPER differ in {}", self.source))),
+                Err(reason) => return Some(Offer::no(reason)),
+            }
+        }
+        // What is made of such a text is a text that the source computes.
+        let mut beside = columns.to_vec();
+        let mut calls = Vec::new();
+        let without = filter.map_calls(&mut |call| {
+            if !matches!(call.function, Function::Lower | Function::Upper) {
+                return None;
+            }
+            calls.push(Expr::Call(call.clone()));
+            beside.push(Expr::Call(call.clone()).describe(columns));
+            Some(Expr::Column(beside.len() - 1))
+        });
+        let offer = self.offer_over(&without, &beside);
+        let Some(condition) = offer.filter else { return Some(offer) };
+        let condition = condition.map_columns(&|index| match index.checked_sub(columns.len()) {
+            Some(place) => calls[place].clone(),
+            None => Expr::Column(index),
+        });
+        let beyond = |text| Expr::call(Function::BeyondAscii, vec![text], DataType::Boolean);
+        let filter = Expr::Or([condition].into_iter().chain(texts.into_iter().map(beyond)).collect());
+        let reason = format!("the case of letters beyond ASCII differs in {}", self.source);
+        Some(Offer::new(filter, Support::Superset, reason))
     }
 
     fn offer_flag(&self, index: usize, columns: &[ColumnDef]) -> Offer {

@@ -101,11 +101,93 @@ pub enum Function {
     Month,
     /// The day of the month of a date or timestamp.
     Day,
+    /// The quarter of a date or timestamp, from 1 on.
+    Quarter,
+    /// The week of a date or timestamp by ISO 8601, from 1 on.
+    Week,
+    /// The day of the week of a date or timestamp; Sunday is 0.
+    DayOfWeek,
+    /// The day of the year of a date or timestamp, from 1 on.
+    DayOfYear,
+    /// The hour of a timestamp.
+    Hour,
+    /// The minute of a timestamp.
+    Minute,
+    /// The whole second of a timestamp.
+    Second,
+    /// The beginning of the unit that a date or timestamp is in, as a timestamp. Infinities stay.
+    Truncate(CalendarUnit),
+    /// The date of a timestamp's day. Infinities stay.
+    DateOf,
+    /// The number without its sign. An error where its type has no such number.
+    Absolute,
+    /// The greatest of values of one type that are not NULL; NULL of none.
+    Greatest,
+    /// The least of values of one type that are not NULL; NULL of none.
+    Least,
+    /// The text without spaces at both ends.
+    Trim,
+    /// The text without spaces at its start.
+    TrimStart,
+    /// The text without spaces at its end.
+    TrimEnd,
+    /// The first text with the third in the place of each occurrence of the second; of an empty text there is none.
+    Replace,
+    /// The last characters of a text, as many as the second argument (a literal, not negative) says.
+    Right,
+    /// Where the second text begins in the first, in characters from 1 on; 0 where it does not.
+    Position,
+    /// An integer in decimal digits.
+    Digits,
+    /// The text in small letters. Of letters beyond ASCII sources differ; see [`Queries::cases`](crate::Queries::cases).
+    Lower,
+    /// The text in capital letters. Of letters beyond ASCII sources differ.
+    Upper,
+    /// Whether a text has other characters than ASCII's.
+    BeyondAscii,
+}
+
+/// What moments are truncated to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum CalendarUnit {
+    /// From January 1st on.
+    Year,
+    /// From the first of January, April, July or October on.
+    Quarter,
+    /// From the first on.
+    Month,
+    /// From Monday on.
+    Week,
+    /// From midnight on.
+    Day,
+    /// From the full hour on.
+    Hour,
+    /// From the full minute on.
+    Minute,
+    /// From the full second on.
+    Second,
+}
+
+impl CalendarUnit {
+    /// The unit of this name, in any case.
+    pub fn parse(name: &str) -> Option<Self> {
+        Some(match name.to_ascii_lowercase().as_str() {
+            "year" => Self::Year,
+            "quarter" => Self::Quarter,
+            "month" => Self::Month,
+            "week" => Self::Week,
+            "day" => Self::Day,
+            "hour" => Self::Hour,
+            "minute" => Self::Minute,
+            "second" => Self::Second,
+            _ => return None,
+        })
+    }
 }
 
 impl Function {
     /// Every function, in declaration order; for generated documentation and for tests.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 45] = [
         Self::Add,
         Self::Subtract,
         Self::Multiply,
@@ -122,6 +204,35 @@ impl Function {
         Self::Year,
         Self::Month,
         Self::Day,
+        Self::Quarter,
+        Self::Week,
+        Self::DayOfWeek,
+        Self::DayOfYear,
+        Self::Hour,
+        Self::Minute,
+        Self::Second,
+        Self::Truncate(CalendarUnit::Year),
+        Self::Truncate(CalendarUnit::Quarter),
+        Self::Truncate(CalendarUnit::Month),
+        Self::Truncate(CalendarUnit::Week),
+        Self::Truncate(CalendarUnit::Day),
+        Self::Truncate(CalendarUnit::Hour),
+        Self::Truncate(CalendarUnit::Minute),
+        Self::Truncate(CalendarUnit::Second),
+        Self::DateOf,
+        Self::Absolute,
+        Self::Greatest,
+        Self::Least,
+        Self::Trim,
+        Self::TrimStart,
+        Self::TrimEnd,
+        Self::Replace,
+        Self::Right,
+        Self::Position,
+        Self::Digits,
+        Self::Lower,
+        Self::Upper,
+        Self::BeyondAscii,
     ];
 
     /// The function's name, for people.
@@ -143,6 +254,37 @@ impl Function {
             Self::Year => "EXTRACT(YEAR)",
             Self::Month => "EXTRACT(MONTH)",
             Self::Day => "EXTRACT(DAY)",
+            Self::Quarter => "EXTRACT(QUARTER)",
+            Self::Week => "EXTRACT(WEEK)",
+            Self::DayOfWeek => "EXTRACT(DOW)",
+            Self::DayOfYear => "EXTRACT(DOY)",
+            Self::Hour => "EXTRACT(HOUR)",
+            Self::Minute => "EXTRACT(MINUTE)",
+            Self::Second => "EXTRACT(SECOND)",
+            Self::Truncate(unit) => match unit {
+                CalendarUnit::Year => "DATE_TRUNC('year')",
+                CalendarUnit::Quarter => "DATE_TRUNC('quarter')",
+                CalendarUnit::Month => "DATE_TRUNC('month')",
+                CalendarUnit::Week => "DATE_TRUNC('week')",
+                CalendarUnit::Day => "DATE_TRUNC('day')",
+                CalendarUnit::Hour => "DATE_TRUNC('hour')",
+                CalendarUnit::Minute => "DATE_TRUNC('minute')",
+                CalendarUnit::Second => "DATE_TRUNC('second')",
+            },
+            Self::DateOf => "CAST of a timestamp AS DATE",
+            Self::Absolute => "ABS",
+            Self::Greatest => "GREATEST",
+            Self::Least => "LEAST",
+            Self::Trim => "TRIM",
+            Self::TrimStart => "LTRIM",
+            Self::TrimEnd => "RTRIM",
+            Self::Replace => "REPLACE",
+            Self::Right => "RIGHT",
+            Self::Position => "STRPOS",
+            Self::Digits => "CAST of an integer AS VARCHAR",
+            Self::Lower => "LOWER",
+            Self::Upper => "UPPER",
+            Self::BeyondAscii => "other characters than ASCII's",
         }
     }
 }
@@ -226,6 +368,23 @@ impl Expr {
         }
     }
 
+    /// The texts whose case the expression changes.
+    pub(crate) fn visit_cases(&self, visit: &mut impl FnMut(&Expr)) {
+        match self {
+            Self::Column(_) | Self::Literal(_) => {}
+            Self::Compare { left, right, .. } => {
+                left.visit_cases(visit);
+                right.visit_cases(visit);
+            }
+            Self::And(parts) | Self::Or(parts) => parts.iter().for_each(|part| part.visit_cases(visit)),
+            Self::Not(inner) | Self::IsNull(inner) | Self::IsNotNull(inner) => inner.visit_cases(visit),
+            Self::InList { expr, .. } => expr.visit_cases(visit),
+            Self::Like(like) => like.expr.visit_cases(visit),
+            Self::Call(Call { function: Function::Lower | Function::Upper, args, .. }) => args.iter().for_each(visit),
+            Self::Call(call) => call.args.iter().for_each(|arg| arg.visit_cases(visit)),
+        }
+    }
+
     /// How many values the expression holds: what a statement has to bind for it.
     pub fn literals(&self) -> usize {
         match self {
@@ -289,6 +448,30 @@ impl Expr {
             }
             Self::Like(like) => Self::Like(Like { expr: boxed(&like.expr), ..like.clone() }),
             Self::Call(call) => Self::call(call.function, all(&call.args), call.data_type.clone()),
+        }
+    }
+
+    /// The expression with each function replaced by what `other` gives for it, the outermost first.
+    pub(crate) fn map_calls(&self, other: &mut impl FnMut(&Call) -> Option<Expr>) -> Self {
+        let boxed = |expr: &Expr, other: &mut _| Box::new(expr.map_calls(other));
+        match self {
+            Self::Column(_) | Self::Literal(_) => self.clone(),
+            Self::Compare { op, left, right } => {
+                Self::Compare { op: *op, left: boxed(left, other), right: boxed(right, other) }
+            }
+            Self::And(parts) => Self::And(parts.iter().map(|part| part.map_calls(other)).collect()),
+            Self::Or(parts) => Self::Or(parts.iter().map(|part| part.map_calls(other)).collect()),
+            Self::Not(inner) => Self::Not(boxed(inner, other)),
+            Self::IsNull(inner) => Self::IsNull(boxed(inner, other)),
+            Self::IsNotNull(inner) => Self::IsNotNull(boxed(inner, other)),
+            Self::InList { expr, values, negated } => {
+                Self::InList { expr: boxed(expr, other), values: values.clone(), negated: *negated }
+            }
+            Self::Like(like) => Self::Like(Like { expr: boxed(&like.expr, other), ..like.clone() }),
+            Self::Call(call) => other(call).unwrap_or_else(|| {
+                let args = call.args.iter().map(|arg| arg.map_calls(other)).collect();
+                Self::call(call.function, args, call.data_type.clone())
+            }),
         }
     }
 

@@ -55,7 +55,7 @@ pub use capability::{
 pub use connector::{Connector, FeedDef, FeedOptions, OpenContext, OptionDef, OptionKind, OptionValue, Options};
 pub use datafusion_common::ScalarValue;
 pub use error::{Cause, Error, Result};
-pub use expr::{Call, CompareOp, Expr, Function, Like};
+pub use expr::{CalendarUnit, Call, CompareOp, Expr, Function, Like};
 pub use feed::{
     Change, Dependency, Feed, FeedClass, FeedStatus, Kept, Lack, Position, RowChanges, RowOp, TableChange, TablesAt,
     Transaction, TransactionStream,

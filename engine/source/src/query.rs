@@ -25,6 +25,8 @@ pub struct Queries {
     pub integers: &'static [DataType],
     /// Classes whose values fall into groups by their bytes: GROUP BY, DISTINCT, count(DISTINCT).
     pub groups: &'static [ValueClass],
+    /// Classes of texts of which LOWER and UPPER change ASCII's letters as the engine does: a condition on them is a superset beside one for texts with others.
+    pub cases: &'static [ValueClass],
     /// Joins.
     pub joins: &'static [JoinKind],
     /// Whether a condition (`a < b`) may also stand where a value does.
@@ -41,6 +43,9 @@ pub enum Conditions {
     /// A condition as a value is a number there, or nothing.
     AreNot,
 }
+
+/// The most values of which the greatest or the least is computed.
+const EXTREMES_MAX: usize = 4;
 
 /// Why something stays local.
 type Reason = String;
@@ -186,6 +191,7 @@ impl Capabilities {
         }
         match call.function {
             Function::Substring => substring_args(call)?,
+            Function::Right => right_args(call)?,
             Function::Divide | Function::Remainder => positive_literal(call.args.get(1))?,
             _ => {}
         }
@@ -209,7 +215,13 @@ impl Capabilities {
         let Some(first) = args.first() else { return Err("a function of nothing".to_owned()) };
         let alike = match call.function {
             Function::Add | Function::Subtract | Function::Multiply => args.iter().all(|arg| arg.class == first.class),
-            Function::Coalesce => args.iter().all(|arg| arg.data_type == first.data_type && is_alike(arg, first)),
+            // Sources that want each argument several times write so many.
+            Function::Greatest | Function::Least if args.len() > EXTREMES_MAX => {
+                return Err(format!("{} of more than {EXTREMES_MAX} values", call.function.name()));
+            }
+            Function::Coalesce | Function::Greatest | Function::Least => {
+                args.iter().all(|arg| arg.data_type == first.data_type && is_alike(arg, first))
+            }
             Function::NullIf => {
                 self.decides(
                     &Expr::compare(crate::CompareOp::Equal, call.args[0].clone(), call.args[1].clone()),
@@ -217,12 +229,19 @@ impl Capabilities {
                 )?;
                 true
             }
-            Function::Concat => args.iter().all(|arg| arg.data_type == DataType::Utf8),
+            Function::Concat | Function::Replace | Function::Position => {
+                args.iter().all(|arg| arg.data_type == DataType::Utf8)
+            }
             _ => true,
         };
         match call.function {
             _ if !alike => Err(format!("{} of unlike values", call.function.name())),
-            Function::Coalesce | Function::Concat => Ok(args.iter().map(|arg| arg.class).collect()),
+            Function::Coalesce
+            | Function::Greatest
+            | Function::Least
+            | Function::Concat
+            | Function::Replace
+            | Function::Position => Ok(args.iter().map(|arg| arg.class).collect()),
             _ => Ok(vec![first.class]),
         }
     }
@@ -270,12 +289,20 @@ fn in_range(call: &Call, columns: &[ColumnDef], scale_max: i8) -> bool {
 }
 
 fn substring_args(call: &Call) -> Result<(), Reason> {
-    let at_least = |index: usize, least: i64| match call.args.get(index) {
+    let length = call.args.len() == 2 || is_number_from(call.args.get(2), 0);
+    if is_number_from(call.args.get(1), 1) && length { Ok(()) } else { Err("SUBSTRING at a computed place".to_owned()) }
+}
+
+fn right_args(call: &Call) -> Result<(), Reason> {
+    if is_number_from(call.args.get(1), 0) { Ok(()) } else { Err("RIGHT of a computed length".to_owned()) }
+}
+
+/// Whether it is a constant number of at least so many.
+fn is_number_from(arg: Option<&Expr>, least: i64) -> bool {
+    match arg {
         Some(Expr::Literal(ScalarValue::Int64(Some(number)))) => (least..=i64::from(i32::MAX)).contains(number),
-        None => index == 2,
         _ => false,
-    };
-    if at_least(1, 1) && at_least(2, 0) { Ok(()) } else { Err("SUBSTRING at a computed place".to_owned()) }
+    }
 }
 
 fn positive_literal(arg: Option<&Expr>) -> Result<(), Reason> {

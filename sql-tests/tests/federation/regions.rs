@@ -74,7 +74,23 @@ pub(crate) const QUERIES: &[(usize, &str)] = &[
         1,
         "SELECT c.name, sum(o.price) FROM crm.customers c LEFT JOIN shop.orders o ON o.customer = c.id GROUP BY c.name",
     ),
+    (1, "SELECT date_trunc('month', born) AS month, count(*) FROM crm.customers GROUP BY 1"),
+    (
+        1,
+        "SELECT count(*) FROM crm.customers WHERE (country IS DISTINCT FROM 'de') AND ((born IS NOT DISTINCT FROM DATE '1970-01-01') OR id > 2)",
+    ),
+    (1, "SELECT flag IS NOT TRUE, flag IS FALSE, count(*) FROM shop.orders GROUP BY 1, 2"),
+    (
+        1,
+        "SELECT trim(code), left(country, 1), concat(country, '-', id % 2), CAST(id / 4 AS varchar), count(*) FROM crm.customers GROUP BY 1, 2, 3, 4",
+    ),
+    (1, "SELECT greatest(price, discount), abs(price), count(*) FROM shop.orders GROUP BY 1, 2"),
+    (1, "SELECT count(*) FROM crm.customers WHERE strpos(name, 'B') = 1 AND replace(country, 'd', '') = 'e'"),
+    // Neither side is ever NULL.
+    (1, "SELECT id FROM shop.orders INTERSECT SELECT order_id FROM shop.lines"),
+    (1, "SELECT order_id FROM shop.lines EXCEPT SELECT id FROM shop.orders"),
     // What Postgres would answer otherwise stays local.
+    (2, "SELECT customer FROM shop.orders INTERSECT SELECT nullif(id, 3) FROM crm.customers"),
     (1, "SELECT avg(big) FROM shop.orders"),
     (1, "SELECT upper(name), count(*) FROM crm.customers GROUP BY upper(name)"),
     (2, "SELECT id FROM shop.orders WHERE customer NOT IN (SELECT order_id FROM shop.lines)"),

@@ -126,6 +126,7 @@ fn over_numbers(query: &str) -> String {
         .replace("(WHERE flag)", "(WHERE flag = 1)")
         .replace("(WHERE NOT flag)", "(WHERE NOT flag = 1)")
         .replace("WHEN flag THEN", "WHEN flag = 1 THEN")
+        .replace("flag IS NOT TRUE, flag IS FALSE", "(flag = 1) IS NOT TRUE, (flag = 1) IS FALSE")
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 use headwater_sql_tests::mysql::MysqlDatabase;
 use headwater_sql_tests::services::Services;
 
-use super::{Column, agree, chosen, insert, keyed, names, ordered};
+use super::{Column, agree, agree_beside, calendar, cased, chosen, extremes, insert, keyed, names, ordered, spelled};
 
 const NUMBERS: &[Column] = &[
     ("tiny", "tinyint", &["-128", "-1", "0", "1", "7", "127"]),
@@ -91,6 +91,7 @@ const DATES: &[Column] = &[
             "'0000-00-00'",
             "'2020-00-15'",
             "'2020-01-00'",
+            "'0000-01-01'",
             "'0001-01-01'",
             "'1969-12-31'",
             "'2020-02-29'",
@@ -127,11 +128,19 @@ const OTHERS: &[Column] = &[
     ("u", "uuid", &["'00000000-0000-0000-0000-000000000000'", "'ffffffff-0000-1000-8000-000000000001'"]),
 ];
 
+const UNITS: &[&str] = &["year", "quarter", "month", "day", "hour", "minute", "second"];
+
 /// Asks each query and asserts that it is one statement that groups or joins, and the answer of a local copy.
 async fn check(columns: &[Column], queries: &[String]) {
+    let (_database, services) = with_table(columns).await;
+    agree(services, queries).await;
+}
+
+async fn with_table(columns: &[Column]) -> (MysqlDatabase, Services) {
     let table = format!("SET sql_mode = '', time_zone = '+00:00'; {}", insert(columns, '`'));
     let database = MysqlDatabase::with(&table).await;
-    agree(Services::new().with_mysql("s", &database.url()), queries).await;
+    let services = Services::new().with_mysql("s", &database.url());
+    (database, services)
 }
 
 #[tokio::test]
@@ -172,6 +181,12 @@ async fn numbers_are_computed_grouped_and_joined_as_here() {
         ["SELECT big / 3, big % 3, big / 9223372036854775807, count(*) AS n FROM s.t GROUP BY 1, 2, 3".to_owned()];
     let mut queries = [keyed(NUMBERS), ordered(NUMBERS), chosen(NUMBERS, "5")].concat();
     queries.retain(|query| !(query.contains("\"tail\"") && query.contains("5)")));
+    queries.extend(extremes(&NUMBERS[..7], "2"));
+    let absolute = ["money", "digits", "tail"];
+    queries.extend(absolute.map(|c| format!("SELECT abs({c}) AS v, count(*) AS n FROM s.t GROUP BY 1")));
+    let digits = ["tiny", "small", "medium", "whole", "big"];
+    queries.extend(digits.map(|c| format!("SELECT CAST({c} AS varchar) AS v, count(*) AS n FROM s.t GROUP BY 1")));
+    queries.extend(digits.map(|c| format!("SELECT count(*) FROM s.t WHERE CAST({c} AS varchar) LIKE '-%'")));
     queries.extend(names(NUMBERS).flat_map(of).chain(integers).chain(decimals).chain(more));
     check(NUMBERS, &queries).await;
 }
@@ -209,9 +224,17 @@ async fn texts_are_computed_grouped_and_joined_by_their_characters_and_bytes() {
     // Neither here nor there has a label an order of its own to be the least by.
     queries.retain(|query| !(query.contains("\"label\"") && query.contains("min(")));
     queries.extend(names(TEXTS).flat_map(of));
+    queries.extend(spelled(TEXTS));
     // Two of them together are too long for a key.
-    queries.retain(|query| !(query.contains("\"longest\" ||") && query.contains("GROUP BY")));
+    let too_long = |query: &str| query.contains("\"longest\" ||") || query.contains("concat(\"longest\"");
+    queries.retain(|query| !(too_long(query) && query.contains("GROUP BY")));
     check(TEXTS, &queries).await;
+}
+
+#[tokio::test]
+async fn texts_in_small_or_capital_letters_are_looked_at_again() {
+    let (_database, services) = with_table(TEXTS).await;
+    agree_beside(services, &cased(TEXTS)).await;
 }
 
 #[tokio::test]
@@ -239,6 +262,7 @@ async fn dates_are_computed_grouped_and_joined_as_they_are_read() {
     queries.extend(chosen(&DATES[1..3], "arrow_cast('2020-02-29 12:00:00.5', 'Timestamp(Microsecond, None)')"));
     queries.extend(chosen(&DATES[3..], "arrow_cast('2020-02-29 12:00:00.5', 'Timestamp(Microsecond, Some(\"UTC\"))')"));
     queries.extend(names(DATES).flat_map(of));
+    queries.extend(calendar(DATES, UNITS, |column| column != "\"day\""));
     check(DATES, &queries).await;
 }
 

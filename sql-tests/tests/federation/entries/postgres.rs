@@ -3,7 +3,7 @@
 use headwater_sql_tests::postgres::PostgresDatabase;
 use headwater_sql_tests::services::Services;
 
-use super::{Column, agree, chosen, insert, keyed, names, ordered};
+use super::{Column, agree, agree_beside, calendar, cased, chosen, extremes, insert, keyed, names, ordered, spelled};
 
 const NUMBERS: &[Column] = &[
     ("small", "smallint", &["-32768", "-3", "0", "2", "8", "32767"]),
@@ -122,15 +122,23 @@ const OTHERS: &[Column] = &[
     ("u", "uuid", &["'00000000-0000-0000-0000-000000000000'", "'ffffffff-0000-1000-8000-000000000001'"]),
 ];
 
+const UNITS: &[&str] = &["year", "quarter", "month", "week", "day", "hour", "minute", "second"];
+
 /// Asks each query and asserts that it is one statement that groups or joins, and the answer of a local copy.
 async fn check(columns: &[Column], queries: &[String]) {
+    let (_database, services) = with_table(columns).await;
+    agree(services, queries).await;
+}
+
+async fn with_table(columns: &[Column]) -> (PostgresDatabase, Services) {
     let table = format!(
         "CREATE COLLATION folding (provider = icu, locale = 'und-u-ks-level2', deterministic = false); \
          CREATE TYPE mood AS ENUM ('b', 'A', 'é', '0', 'it''s'); {}",
         insert(columns, '"')
     );
     let database = PostgresDatabase::with(&table).await;
-    agree(Services::new().with_postgres("s", &database.url()), queries).await;
+    let services = Services::new().with_postgres("s", &database.url());
+    (database, services)
 }
 
 #[tokio::test]
@@ -171,6 +179,12 @@ async fn numbers_are_computed_grouped_and_joined_as_here() {
         ["SELECT big / 3, big % 3, big / 9223372036854775807, count(*) AS n FROM s.t GROUP BY 1, 2, 3".to_owned()];
     let mut queries = [keyed(NUMBERS), ordered(NUMBERS), chosen(NUMBERS, "5")].concat();
     queries.retain(|query| !(query.contains("\"tail\"") && query.contains("5)")));
+    queries.extend(extremes(&NUMBERS[..5], "2"));
+    let absolute = ["money", "digits", "tail"];
+    queries.extend(absolute.map(|c| format!("SELECT abs({c}) AS v, count(*) AS n FROM s.t GROUP BY 1")));
+    let digits = ["small", "whole", "big"];
+    queries.extend(digits.map(|c| format!("SELECT CAST({c} AS varchar) AS v, count(*) AS n FROM s.t GROUP BY 1")));
+    queries.extend(digits.map(|c| format!("SELECT count(*) FROM s.t WHERE CAST({c} AS varchar) LIKE '-%'")));
     queries.extend(names(NUMBERS).flat_map(of).chain(integers).chain(decimals).chain(more));
     check(NUMBERS, &queries).await;
 }
@@ -218,7 +232,14 @@ async fn texts_are_computed_grouped_and_joined_by_their_characters_and_bytes() {
         }
     });
     queries.extend(names(TEXTS).flat_map(of));
+    queries.extend(spelled(TEXTS));
     check(TEXTS, &queries).await;
+}
+
+#[tokio::test]
+async fn texts_in_small_or_capital_letters_are_looked_at_again() {
+    let (_database, services) = with_table(TEXTS).await;
+    agree_beside(services, &cased(TEXTS)).await;
 }
 
 #[tokio::test]
@@ -237,8 +258,15 @@ async fn dates_are_computed_grouped_and_joined_as_they_are_read() {
     queries.extend(chosen(&DATES[..1], "DATE '2020-02-29'"));
     queries.extend(chosen(&DATES[1..], "arrow_cast('2020-02-29 12:00:00.5', 'Timestamp(Microsecond, None)')"));
     queries.extend(names(DATES).flat_map(of));
+    // The last of the days is past the timestamps, here as there.
+    let within = |query: String| match query.contains("date_trunc(") && query.contains("\"day\"") {
+        true => query.replace(" FROM s.t", " FROM (SELECT * FROM s.t WHERE id % 12 <> 9) AS t"),
+        false => query,
+    };
+    queries.extend(calendar(DATES, UNITS, |column| column != "\"day\"").into_iter().map(within));
+    queries.extend(extremes(&DATES[..1], "DATE '2020-02-29'"));
     check(DATES, &queries).await;
-    let mut queries = [keyed(INSTANTS), ordered(INSTANTS)].concat();
+    let mut queries = [keyed(INSTANTS), ordered(INSTANTS), calendar(INSTANTS, UNITS, |_| true)].concat();
     queries.extend(chosen(INSTANTS, "arrow_cast('2020-02-29 12:00:00.5', 'Timestamp(Microsecond, Some(\"UTC\"))')"));
     check(INSTANTS, &queries).await;
 }
