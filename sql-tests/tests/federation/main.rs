@@ -16,6 +16,7 @@ mod regions_mysql;
 mod regions_sqlite;
 mod slt;
 mod standard;
+mod stars;
 mod states;
 mod strings;
 mod tpch;

@@ -5,8 +5,9 @@
 //! join's keys (and by what else of that side the query groups by), ships one row for each group, and the aggregate above the
 //! join merges the groups: counts and sums are added up, minima and maxima compared, averages divided at the end.
 //!
-//! It is right for inner joins because all rows of a group meet the same partners, and for outer joins that keep the other side because
-//! a row without partner adds NULL, which these aggregates skip. It is done where the groups are guessed to be at most half of the
+//! It is right for inner joins because all rows of a group meet the same partners, or none, and so for outer joins that keep the side; and for those that keep the other side because
+//! a row without partner adds NULL, which these aggregates skip. The side may be joined with others one after the other, as the facts of a star are with its dimensions: it is grouped by
+//! what all these joins read of it. It is done where the groups are guessed to be at most half of the
 //! rows. Eager aggregation: Yan and Larson, "Eager Aggregation and Lazy Aggregation", VLDB 1995.
 
 use std::collections::BTreeSet;
@@ -50,29 +51,154 @@ enum Side {
 }
 
 fn early(aggregate: &Aggregate, partial: &mut Vec<DFSchemaRef>) -> Result<Option<LogicalPlan>> {
-    let Some((join, inlined)) = join_beneath(aggregate)? else { return Ok(None) };
+    let calls: Option<Vec<AggregateFunction>> = aggregate.aggr_expr.iter().cloned().map(call_of).collect();
+    let Some(calls) = calls else { return Ok(None) };
+    let inlined = Inlined { keys: aggregate.group_expr.clone(), calls };
+    let start = Descent { inlined, joins: vec![], outer: false };
+    let Some((join, descent)) = start.down(&aggregate.input)? else { return Ok(None) };
+    beneath(aggregate, &join, &descent, partial)
+}
+
+/// The way from the aggregate down to a join.
+struct Descent {
+    /// Over the columns of that join.
+    inlined: Inlined,
+    /// The joins above it, the topmost first, each with the side that the way goes on; their conditions are over the columns of the join, too.
+    joins: Vec<(Join, Side)>,
+    /// Whether a join above it fills this side with NULLs.
+    outer: bool,
+}
+
+/// The aggregate with groups beneath this join or beneath one of those under it.
+fn beneath(
+    aggregate: &Aggregate,
+    join: &Join,
+    descent: &Descent,
+    partial: &mut Vec<DFSchemaRef>,
+) -> Result<Option<LogicalPlan>> {
     if join.null_equality != NullEquality::NullEqualsNothing {
         return Ok(None);
     }
     for side in [Side::Right, Side::Left] {
-        if let Some(plan) = grouped(aggregate, &join, &inlined, side, partial)? {
+        let Some(outer) = side.is_filled_by(join.join_type) else { continue };
+        let outer = descent.outer || outer;
+        if let Some(plan) = grouped(aggregate, join, descent, side, outer, partial)? {
+            return Ok(Some(plan));
+        }
+        let (ours, _) = side.of(join);
+        if !is_of(&descent.inlined, ours.schema(), outer) {
+            continue;
+        }
+        let above = descent.joins.iter().cloned().chain([(join.clone(), side)]).collect();
+        let Some((next, descent)) = (Descent { inlined: descent.inlined.clone(), joins: above, outer }).down(ours)?
+        else {
+            continue;
+        };
+        if let Some(plan) = beneath(aggregate, &next, &descent, partial)? {
             return Ok(Some(plan));
         }
     }
     Ok(None)
 }
 
+impl Descent {
+    /// Down to the next join, with nothing but projections and names between.
+    fn down(mut self, plan: &LogicalPlan) -> Result<Option<(Join, Self)>> {
+        let mut plan = plan;
+        loop {
+            match plan {
+                LogicalPlan::Projection(projection) => {
+                    let exprs: Vec<Expr> =
+                        projection.expr.iter().map(|expr| expr.clone().unalias_nested().data).collect();
+                    // What is computed of rows beneath a join that fills them with NULLs is not what would be computed of the NULLs.
+                    let moves = |expr: &Expr| matches!(expr, Expr::Column(_)) || (!self.outer && !expr.is_volatile());
+                    if !exprs.iter().all(moves) {
+                        return Ok(None);
+                    }
+                    self = self.over_those(&projection.schema, &exprs)?;
+                    plan = &projection.input;
+                }
+                LogicalPlan::SubqueryAlias(alias) => {
+                    let exprs: Vec<Expr> = alias.input.schema().columns().into_iter().map(Expr::Column).collect();
+                    self = self.over_those(&alias.schema, &exprs)?;
+                    plan = &alias.input;
+                }
+                LogicalPlan::Join(join) => return Ok(Some((join.clone(), self))),
+                _ => return Ok(None),
+            }
+        }
+    }
+
+    /// All expressions over those that the columns of a schema are.
+    fn over_those(mut self, schema: &DFSchemaRef, exprs: &[Expr]) -> Result<Self> {
+        for key in &mut self.inlined.keys {
+            *key = over(key, schema, exprs)?;
+        }
+        for call in &mut self.inlined.calls {
+            if let Expr::AggregateFunction(inner) = over(&Expr::AggregateFunction(call.clone()), schema, exprs)? {
+                *call = inner;
+            }
+        }
+        for (join, side) in &mut self.joins {
+            for (left, right) in &mut join.on {
+                let ours = if *side == Side::Left { left } else { right };
+                *ours = over(ours, schema, exprs)?;
+            }
+            join.filter = join.filter.as_ref().map(|filter| over(filter, schema, exprs)).transpose()?;
+        }
+        Ok(self)
+    }
+
+    /// The joins of the way over other rows than those that it has come to.
+    fn over(&self, rows: LogicalPlan) -> Result<LogicalPlan> {
+        self.joins.iter().rev().try_fold(rows, |rows, (join, side)| side.exchanged(join, rows))
+    }
+}
+
+impl Side {
+    /// This side and the other.
+    fn of(self, join: &Join) -> (&Arc<LogicalPlan>, &Arc<LogicalPlan>) {
+        match self {
+            Self::Left => (&join.left, &join.right),
+            Self::Right => (&join.right, &join.left),
+        }
+    }
+
+    /// Whether such a join fills this side with NULLs; `None` of a join beneath which no side of it may be grouped.
+    fn is_filled_by(self, join_type: JoinType) -> Option<bool> {
+        match (join_type, self) {
+            (JoinType::Inner, _) | (JoinType::Left, Self::Left) | (JoinType::Right, Self::Right) => Some(false),
+            (JoinType::Left, Self::Right) | (JoinType::Right, Self::Left) => Some(true),
+            _ => None,
+        }
+    }
+
+    /// The join with other rows on this side.
+    fn exchanged(self, join: &Join, rows: LogicalPlan) -> Result<LogicalPlan> {
+        let rows = Arc::new(rows);
+        let (left, right) = match self {
+            Self::Left => (rows, Arc::clone(&join.right)),
+            Self::Right => (Arc::clone(&join.left), rows),
+        };
+        let joined = Join::try_new(
+            left,
+            right,
+            join.on.clone(),
+            join.filter.clone(),
+            join.join_type,
+            join.join_constraint,
+            join.null_equality,
+            join.null_aware,
+        )?;
+        Ok(LogicalPlan::Join(joined))
+    }
+}
+
 /// The aggregate's expressions over the join's own columns.
+#[derive(Clone)]
 struct Inlined {
     keys: Vec<Expr>,
     calls: Vec<AggregateFunction>,
-}
-
-/// The join that the aggregate stands on, where its aggregates can be done in two steps.
-fn join_beneath(aggregate: &Aggregate) -> Result<Option<(Join, Inlined)>> {
-    let Some((join, keys, calls)) = inlined_join(aggregate)? else { return Ok(None) };
-    let calls: Option<Vec<AggregateFunction>> = calls.into_iter().map(call_of).collect();
-    Ok(calls.map(|calls| (join, Inlined { keys, calls })))
 }
 
 /// A join; an aggregate's keys; its calls.
@@ -100,10 +226,16 @@ pub(super) fn inlined_join(aggregate: &Aggregate) -> Result<Option<InlinedJoin>>
 
 /// The expression over the projection's input.
 fn through(expr: &Expr, projection: &Projection) -> Result<Expr> {
+    let exprs: Vec<Expr> = projection.expr.iter().map(|expr| expr.clone().unalias_nested().data).collect();
+    over(expr, &projection.schema, &exprs)
+}
+
+/// The expression over those that the columns of a schema are.
+fn over(expr: &Expr, schema: &DFSchemaRef, exprs: &[Expr]) -> Result<Expr> {
     let replaced = expr.clone().transform(|expr| {
         Ok(match &expr {
-            Expr::Column(column) => match projection.schema.maybe_index_of_column(column) {
-                Some(index) => Transformed::yes(projection.expr[index].clone().unalias_nested().data),
+            Expr::Column(column) => match schema.maybe_index_of_column(column) {
+                Some(index) => Transformed::yes(exprs[index].clone()),
                 None => Transformed::no(expr),
             },
             _ => Transformed::no(expr),
@@ -118,63 +250,93 @@ fn call_of(expr: Expr) -> Option<AggregateFunction> {
         Expr::AggregateFunction(call) => {
             let params = &call.params;
             let plain = !params.distinct && params.order_by.is_empty() && params.null_treatment.is_none();
-            let known = matches!(call.func.name(), "count" | "sum" | "min" | "max" | "avg");
-            (plain && known && params.filter.is_none()).then_some(call)
+            let known = match call.func.name() {
+                "count" | "sum" | "min" | "max" => true,
+                "avg" => params.filter.is_none(),
+                _ => false,
+            };
+            (plain && known).then_some(call)
         }
         _ => None,
     }
 }
 
+/// The aggregate with this side of the join grouped at its source.
 fn grouped(
     aggregate: &Aggregate,
     join: &Join,
-    inlined: &Inlined,
+    descent: &Descent,
     side: Side,
+    outer: bool,
     partial_schemas: &mut Vec<DFSchemaRef>,
 ) -> Result<Option<LogicalPlan>> {
-    let (ours, other) = match side {
-        Side::Left => (&join.left, &join.right),
-        Side::Right => (&join.right, &join.left),
-    };
-    let outer = match (join.join_type, side) {
-        (JoinType::Inner, _) => false,
-        (JoinType::Left, Side::Right) | (JoinType::Right, Side::Left) => true,
-        _ => return Ok(None),
-    };
+    let (inlined, (ours, other)) = (&descent.inlined, side.of(join));
     let source = source_of(ours);
     if source.is_none() || source == source_of(other) || !is_of(inlined, ours.schema(), outer) {
         return Ok(None);
     }
-    let keys = keys_of(join, inlined, ours.schema());
-    let keys: Vec<Expr> = keys.into_iter().map(Expr::Column).collect();
-    let rows = estimate(ours);
-    // Without keys there is a row even of no rows: it would meet partners where there are none to meet.
-    if keys.is_empty() || rows.rows < rows.groups(&keys) * ROWS_PER_GROUP_MIN {
-        return Ok(None);
-    }
     let Some(partials) = Partials::of(inlined, ours.schema()) else { return Ok(None) };
-    let partial = LogicalPlan::Aggregate(Aggregate::try_new(Arc::clone(ours), keys, partials.exprs.clone())?);
-    // A source that is asked in parts groups each of them: the groups are put together above the join either way.
-    if !Grower::of_partial(vec![Arc::clone(partial.schema())]).groups_at_source(&partial)? {
-        return Ok(None);
+    let rows = estimate(ours);
+    for keys in
+        [Keys::computed(join, descent, ours, outer), Some(Keys::read(join, descent, ours))].into_iter().flatten()
+    {
+        let Keys { at_source, above } = keys;
+        // Without keys there is a row even of no rows: it would meet partners where there are none to meet.
+        if at_source.is_empty() || rows.rows < rows.groups(&at_source) * ROWS_PER_GROUP_MIN {
+            continue;
+        }
+        let partial = Aggregate::try_new(Arc::clone(ours), at_source, partials.exprs.clone())?;
+        let partial = LogicalPlan::Aggregate(partial);
+        // A source that is asked in parts groups each of them: the groups are put together above the join either way.
+        if Grower::of_partial(vec![Arc::clone(partial.schema())]).groups_at_source(&partial)? {
+            let schema = Arc::clone(partial.schema());
+            // Without the projections between the joins two columns may have one name.
+            let joined = side.exchanged(join, partial).and_then(|rows| descent.over(rows));
+            let Ok(whole) = joined.and_then(|joined| partials.above(joined, above, aggregate)) else { return Ok(None) };
+            partial_schemas.push(schema);
+            return Ok(Some(whole));
+        }
     }
-    partial_schemas.push(Arc::clone(partial.schema()));
-    let partial = Arc::new(partial);
-    let (left, right) = match side {
-        Side::Left => (partial, Arc::clone(&join.right)),
-        Side::Right => (Arc::clone(&join.left), partial),
-    };
-    let joined = Join::try_new(
-        left,
-        right,
-        join.on.clone(),
-        join.filter.clone(),
-        join.join_type,
-        join.join_constraint,
-        join.null_equality,
-        join.null_aware,
-    )?;
-    partials.above(LogicalPlan::Join(joined), inlined.keys.clone(), aggregate).map(Some)
+    Ok(None)
+}
+
+/// What the rows of a side are grouped by.
+struct Keys {
+    at_source: Vec<Expr>,
+    /// The query's keys over the joins of these groups.
+    above: Vec<Expr>,
+}
+
+impl Keys {
+    /// By the columns that the joins and the query's keys read.
+    fn read(join: &Join, descent: &Descent, ours: &LogicalPlan) -> Self {
+        let keys = &descent.inlined.keys;
+        Self { at_source: columns_of(join, descent, keys, ours.schema()), above: keys.clone() }
+    }
+
+    /// The same with the query's keys computed at the source: fewer months than days. `None` where it has no such key, and beneath an outer join, which adds rows of NULLs.
+    fn computed(join: &Join, descent: &Descent, ours: &LogicalPlan, outer: bool) -> Option<Self> {
+        let of_ours = |key: &Expr| {
+            let columns = key.column_refs();
+            !columns.is_empty() && columns.iter().all(|column| ours.schema().has_column(column))
+        };
+        let is_computed = |key: &Expr| of_ours(key) && !matches!(key, Expr::Column(_)) && !key.is_volatile();
+        let keys = &descent.inlined.keys;
+        if outer || !keys.iter().any(is_computed) {
+            return None;
+        }
+        let (computed, plain): (Vec<(usize, &Expr)>, Vec<_>) =
+            keys.iter().enumerate().partition(|(_, key)| is_computed(key));
+        let plain: Vec<Expr> = plain.into_iter().map(|(_, key)| key.clone()).collect();
+        let mut at_source = columns_of(join, descent, &plain, ours.schema());
+        let mut above = keys.clone();
+        for (place, key) in computed {
+            let name = format!("partial_key_{place}");
+            at_source.push(key.clone().unalias().alias(&name));
+            above[place] = Expr::Column(Column::from_name(name));
+        }
+        Some(Self { at_source, above })
+    }
 }
 
 /// An aggregate as one over groups of groups.
@@ -210,8 +372,9 @@ fn is_of(inlined: &Inlined, ours: &DFSchemaRef, outer: bool) -> bool {
         Expr::Cast(cast) => matches!(*cast.expr, Expr::Column(_)),
         other => matches!(other, Expr::Column(_)),
     };
-    let args = inlined.calls.iter().all(|call| match call.params.args.as_slice() {
-        [arg] => of_ours(arg) && (!outer || is_column(arg)),
+    let args = inlined.calls.iter().all(|call| match (call.params.args.as_slice(), &call.params.filter) {
+        ([arg], None) => of_ours(arg) && (!outer || is_column(arg)),
+        ([arg], Some(filter)) => of_ours(arg) && of_ours(filter) && !outer,
         _ => false,
     });
     args && inlined.keys.iter().all(|key| {
@@ -220,13 +383,12 @@ fn is_of(inlined: &Inlined, ours: &DFSchemaRef, outer: bool) -> bool {
     })
 }
 
-/// The columns of this side that the join or the query's keys read.
-fn keys_of(join: &Join, inlined: &Inlined, ours: &DFSchemaRef) -> Vec<Column> {
-    let on = join.on.iter().flat_map(|(left, right)| [left, right]);
-    let read: BTreeSet<&Column> =
-        on.chain(&join.filter).chain(&inlined.keys).flat_map(|expr| expr.column_refs()).collect();
-    // In the side's own order.
-    ours.columns().into_iter().filter(|column| read.contains(column)).collect()
+/// The columns of this side that the joins or these keys read, in the side's own order.
+fn columns_of(join: &Join, descent: &Descent, keys: &[Expr], ours: &DFSchemaRef) -> Vec<Expr> {
+    let joins = descent.joins.iter().map(|(join, _)| join).chain([join]);
+    let conditions = joins.flat_map(|join| join.on.iter().flat_map(|(left, right)| [left, right]).chain(&join.filter));
+    let read: BTreeSet<&Column> = conditions.chain(keys).flat_map(Expr::column_refs).collect();
+    ours.columns().into_iter().filter(|column| read.contains(column)).map(Expr::Column).collect()
 }
 
 /// What the source aggregates, and how the groups are merged.
@@ -309,6 +471,7 @@ impl Partials {
                 Merge::Same(place, call) => {
                     let mut call = call.clone();
                     call.params.args = vec![partial(*place)];
+                    call.params.filter = None;
                     vec![Expr::AggregateFunction(call).alias(format!("merged_{place}"))]
                 }
             })

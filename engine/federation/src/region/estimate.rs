@@ -12,6 +12,7 @@ use datafusion::common::{Column, JoinType};
 use datafusion::logical_expr::{Aggregate, Expr, FetchType, Join, LogicalPlan, TableScan};
 use headwater_source::{Index, JoinKind, TableStatistics};
 
+use super::distinct::distinct_at_most;
 use super::selectivity::{number, selectivity};
 use crate::{Pushdown, RemoteTable};
 
@@ -79,7 +80,9 @@ impl Estimate {
             Expr::Literal(..) => 1.0,
             other => {
                 let of_columns = other.column_refs().into_iter().filter_map(|column| self.distinct(column));
-                of_columns.fold(1.0, |product, distinct| product * distinct).min(self.rows)
+                let product = of_columns.fold(1.0, |product, distinct| product * distinct).min(self.rows);
+                let range = |column: &Column| self.values(column)?.range;
+                distinct_at_most(other, &range).map_or(product, |most| product.min(most))
             }
         }
     }

@@ -178,6 +178,13 @@ impl Grower {
                 },
                 local => self.local(plan, vec![local]),
             },
+            LogicalPlan::Window(window) => match self.grow(window.input.as_ref().clone())? {
+                Grown::Region(region) => {
+                    let noted = region.without("window", "functions over windows are evaluated locally");
+                    self.local(plan, vec![noted.into()])
+                }
+                local => self.local(plan, vec![local]),
+            },
             _ => {
                 let inputs: Vec<LogicalPlan> = plan.inputs().into_iter().cloned().collect();
                 let inputs = inputs.into_iter().map(|input| self.grow(input)).collect::<Result<_>>()?;

@@ -1,7 +1,7 @@
 //! Joins of two regions of one source.
 
 use datafusion::common::{Column, DFSchemaRef, NullEquality};
-use datafusion::logical_expr::{Expr as Logical, Join, Operator, binary_expr};
+use datafusion::logical_expr::{Expr as Logical, ExprSchemable, Join, Operator, binary_expr};
 use headwater_source::{ColumnDef, CompareOp, Expr, JoinKind, Locality, Relation};
 
 use super::estimate::estimate;
@@ -25,7 +25,7 @@ pub(super) fn joined(join: &Join, left: &Region, right: &Region) -> Result<(Rela
     if !left.is_of_one_source(right) {
         return Err("the sides are of different sources".to_owned());
     }
-    if join.null_aware || join.null_equality == NullEquality::NullEqualsNull {
+    if join.null_aware || (join.null_equality == NullEquality::NullEqualsNull && may_meet_nulls(join)?) {
         return Err("NULLs are compared in the engine's own way".to_owned());
     }
     let Some((kind, sides)) = kind_of(join.join_type) else {
@@ -54,6 +54,17 @@ pub(super) fn joined(join: &Join, left: &Region, right: &Region) -> Result<(Rela
     }
     check_types(&relation, &join.schema)?;
     Ok((relation, join.schema.clone()))
+}
+
+/// Whether both sides of an equality may be NULL.
+fn may_meet_nulls(join: &Join) -> Result<bool, Reason> {
+    let may_be_null = |expr: &Logical, side: &DFSchemaRef| expr.nullable(side).map_err(|error| error.to_string());
+    for (left, right) in &join.on {
+        if may_be_null(left, join.left.schema())? && may_be_null(right, join.right.schema())? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The join's conditions over the columns of the first side followed by those of the second.

@@ -8,6 +8,7 @@
 //! Invariant: a region's answer is the multiset of rows that DataFusion computes over the scans beneath it.
 
 mod aggregate;
+mod distinct;
 mod eager;
 mod estimate;
 mod grow;
