@@ -76,8 +76,8 @@ impl BoundKeys {
 pub(crate) enum Narrowed {
     /// No key came: there is nothing to ask.
     Empty,
-    /// Read so, with so many keys bound.
-    To { scan: Arc<dyn Scan>, keys: usize },
+    /// Read so, with so many keys bound; and why not with all that came.
+    To { scan: Arc<dyn Scan>, keys: usize, unsent: Option<String> },
 }
 
 /// The share of rows that a list of keys may be expected to keep and still be worth sending. One that keeps more makes the source look
@@ -92,7 +92,7 @@ const KEYS_OF_A_CUT: usize = 10_000;
 
 /// The share of a column's values that a source may look up by a list of keys where it does not weigh that itself. Beyond, it reads the table
 /// and tests each row: MariaDB takes 12 to 20 times as long for a row by an index as for the next row of the table.
-const LOOKED_UP_MAX: f64 = 0.08;
+const LOOKED_UP_MAX: f64 = 0.07;
 
 impl Planned {
     /// The scan with these filters too, as far as the source can use them.
@@ -104,17 +104,25 @@ impl Planned {
         let capabilities = source.capabilities();
         let mut chosen = Vec::new();
         let mut complete = 0;
+        let mut unsent = filters.is_empty().then(|| "the join told none".to_owned());
         let mut room = capabilities.max_binds().saturating_sub(self.scan.statement().binds.len());
         for (filter, reach) in filters {
             let lets_cut = self.cut.is_some() && reach == Reach::Complete && keys_of(&filter) <= KEYS_OF_A_CUT;
             let listed = lets_cut || self.is_worth_a_list(&filter);
+            if !listed {
+                unsent = Some(format!("{} are most of the column's values", keys_of(&filter)));
+            }
             let range = range_of_keys(filter.clone());
             let forms = [listed.then_some((filter, reach)), Some((range, Reach::Weaker))];
             for (form, reach) in forms.into_iter().flatten() {
                 let offer = capabilities.offer_over(&form, self.asked.columns());
-                let Some(filter) = offer.filter else { continue };
+                let Some(filter) = offer.filter else {
+                    unsent = Some(offer.reason);
+                    continue;
+                };
                 let needed = capabilities.binds_of(&filter, self.asked.columns());
                 if needed > room {
+                    unsent = Some(format!("{} are more than the statement has room for", keys_of(&filter)));
                     continue;
                 }
                 room -= needed;
@@ -125,7 +133,7 @@ impl Planned {
         }
         let keys = chosen.iter().map(keys_of).sum();
         let Some(mut asked) = self.asked.narrowed(&chosen).filter(|_| !chosen.is_empty()) else {
-            return Ok(Narrowed::To { scan: Arc::clone(&self.scan), keys: 0 });
+            return Ok(Narrowed::To { scan: Arc::clone(&self.scan), keys: 0, unsent });
         };
         let mut parts = self.parts.as_ref();
         if chosen.iter().any(looks_up) {
@@ -139,8 +147,11 @@ impl Planned {
         let scan = self.prepare(asked, parts).await?;
         // The streams of a plan are fixed before the keys are known.
         match scan.partitions() <= self.scan.partitions() {
-            true => Ok(Narrowed::To { scan, keys }),
-            false => Ok(Narrowed::To { scan: Arc::clone(&self.scan), keys: 0 }),
+            true => Ok(Narrowed::To { scan, keys, unsent }),
+            false => {
+                let unsent = Some("they need more streams than the plan has".to_owned());
+                Ok(Narrowed::To { scan: Arc::clone(&self.scan), keys: 0, unsent })
+            }
         }
     }
 
@@ -153,7 +164,7 @@ impl Planned {
             self.found_by(list, data_type, table, origin)
         };
         let scan = self.prepare(self.asked.with_keys(&filter), None).await?;
-        Ok(Narrowed::To { scan, keys: keys.len() })
+        Ok(Narrowed::To { scan, keys: keys.len(), unsent: None })
     }
 
     pub(crate) async fn prepare(&self, asked: Asked, parts: Option<&Parts>) -> Result<Arc<dyn Scan>> {

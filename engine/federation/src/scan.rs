@@ -143,7 +143,7 @@ impl RemoteScanExec {
         let narrowed = self.narrowed.get_or_try_init(|| self.narrow()).await?;
         match narrowed {
             // Fewer parts may be worth while once the keys are known.
-            Narrowed::To { scan, keys } if partition < scan.partitions() => {
+            Narrowed::To { scan, keys, .. } if partition < scan.partitions() => {
                 if *keys > 0 {
                     MetricBuilder::new(&self.metrics).counter(KEYS, partition).add(*keys);
                 }
@@ -551,7 +551,12 @@ impl DisplayAs for RemoteScanExec {
             (None, false) if self.joins.is_empty() => write!(f, ", keys=[from a subquery, at run time]")?,
             (None, false) => write!(f, ", keys=[from the join above, at run time]")?,
             (Some(Narrowed::Empty), false) => write!(f, ", keys=[none came: not asked]")?,
-            (Some(Narrowed::To { scan, keys }), false) => write!(f, ", keys=[{keys} bound: {}]", scan.statement())?,
+            (Some(Narrowed::To { scan, keys, unsent: None }), false) => {
+                write!(f, ", keys=[{keys} bound: {}]", scan.statement())?;
+            }
+            (Some(Narrowed::To { scan, keys, unsent: Some(why) }), false) => {
+                write!(f, ", keys=[{keys} bound, as {why}: {}]", scan.statement())?;
+            }
         }
         if self.threshold.is_some() && !self.is_read_once() {
             write!(f, ", skips=[what comes after the first rows of the order above, at run time]")?;
