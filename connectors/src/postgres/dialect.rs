@@ -132,8 +132,8 @@ const RULES: &[Rule] = {
     ]
 };
 
-/// What is computed exactly. Missing, and why: floats (their sums depend on the order, and NaN and -0.0 differ); upper and lower (by
-/// locale); avg (the engine divides, so that digits and rounding are its own).
+/// What is computed exactly. Missing, and why: floats (their sums depend on the order, and NaN and -0.0 differ); upper and lower (of letters
+/// beyond ASCII's they go by the locale); avg (the engine divides, so that digits and rounding are its own).
 const QUERIES: Queries = {
     use AggregateFunction::{CountDistinct, Max, Min, Sum};
     use CalendarUnit as U;
