@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{AsArray, PrimitiveArray};
 use datafusion::arrow::datatypes::{DataType, Date32Type, Field, FieldRef, TimeUnit, TimestampMicrosecondType};
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::types::{NativeType, logical_date, logical_string};
 use datafusion::common::utils::take_function_args;
 use datafusion::common::{DFSchema, Result, ScalarValue, exec_datafusion_err, exec_err};
@@ -28,7 +28,7 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
 use crate::narrowing::is_utc;
-use crate::zeros::{input_schema, under_their_names};
+use crate::zeros::{holds, input_schema, under_their_names};
 
 /// DataFusion's functions, with those of this module in the place of its own of the same names.
 pub fn mended_scalar_functions() -> Vec<Arc<ScalarUDF>> {
@@ -54,21 +54,12 @@ impl OptimizerRule for WholeDays {
     }
 
     fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        if !has_casts(&plan)? {
+        if !holds(&plan, |part| cast_to_date(part).is_some())? {
             return Ok(Transformed::no(plan));
         }
         let schema = input_schema(&plan)?;
         under_their_names(plan, |expr| expr.transform_up(|part| Ok(day_of(part, &schema))))
     }
-}
-
-fn has_casts(plan: &LogicalPlan) -> Result<bool> {
-    let mut found = false;
-    plan.apply_expressions(|expr| {
-        found |= expr.exists(|part| Ok(cast_to_date(part).is_some()))?;
-        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-    })?;
-    Ok(found)
 }
 
 /// What is cast to a date. The function never fails, so that TRY_CAST is the same.

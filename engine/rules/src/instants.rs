@@ -10,14 +10,14 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::{Between, BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, lit};
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
 use crate::narrowing::is_utc;
-use crate::zeros::{input_schema, under_their_names};
+use crate::zeros::{holds, input_schema, under_their_names};
 
 /// The optimizer rule. It runs before constants are computed, which fails for some, and when those are that did not.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ impl OptimizerRule for OwnInstants {
     }
 
     fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        if !has_casts(&plan)? {
+        if !holds(&plan, is_cast)? {
             return Ok(Transformed::no(plan));
         }
         let schema = input_schema(&plan)?;
@@ -48,15 +48,8 @@ impl OptimizerRule for OwnInstants {
     }
 }
 
-fn has_casts(plan: &LogicalPlan) -> Result<bool> {
-    let is_cast =
-        |part: &Expr| matches!(part, Expr::Cast(cast) if matches!(cast.field.data_type(), DataType::Timestamp(..)));
-    let mut found = false;
-    plan.apply_expressions(|expr| {
-        found |= expr.exists(|part| Ok(is_cast(part)))?;
-        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-    })?;
-    Ok(found)
+fn is_cast(expr: &Expr) -> bool {
+    matches!(expr, Expr::Cast(cast) if matches!(cast.field.data_type(), DataType::Timestamp(..)))
 }
 
 /// The comparison in another form, where it is one to be written so.

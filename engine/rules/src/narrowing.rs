@@ -22,7 +22,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
-use crate::zeros::{input_schema, under_their_names};
+use crate::zeros::{holds, input_schema, under_their_names};
 
 /// The optimizer rule. It runs before expressions are simplified, and after conditions have been moved.
 #[derive(Debug, Default)]
@@ -38,21 +38,12 @@ impl OptimizerRule for NarrowingCasts {
     }
 
     fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        if !has_casts(&plan)? {
+        if !holds(&plan, |part| cast_of(part).is_some())? {
             return Ok(Transformed::no(plan));
         }
         let schema = input_schema(&plan)?;
         under_their_names(plan, |expr| with_kept_casts(expr, &schema))
     }
-}
-
-fn has_casts(plan: &LogicalPlan) -> Result<bool> {
-    let mut found = false;
-    plan.apply_expressions(|expr| {
-        found |= expr.exists(|part| Ok(cast_of(part).is_some()))?;
-        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-    })?;
-    Ok(found)
 }
 
 /// The expression, whose narrowing casts are functions where constants may meet them.

@@ -61,14 +61,19 @@ pub(crate) fn input_schema(plan: &LogicalPlan) -> Result<DFSchema> {
     }
 }
 
-/// Whether anything in the node may be one of the three forms.
-fn compares_bits(plan: &LogicalPlan) -> Result<bool> {
+/// Whether any part of the node's expressions is such a one.
+pub(crate) fn holds(plan: &LogicalPlan, is_such: impl Fn(&Expr) -> bool) -> Result<bool> {
     let mut found = false;
     plan.apply_expressions(|expr| {
-        found |= expr.exists(|part| Ok(is_list_with_one_zero(part) || is_switch(part) || is_nullif(part)))?;
+        found |= expr.exists(|part| Ok(is_such(part)))?;
         Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     })?;
     Ok(found)
+}
+
+/// Whether anything in the node may be one of the three forms.
+fn compares_bits(plan: &LogicalPlan) -> Result<bool> {
+    holds(plan, |part| is_list_with_one_zero(part) || is_switch(part) || is_nullif(part))
 }
 
 fn is_list_with_one_zero(expr: &Expr) -> bool {

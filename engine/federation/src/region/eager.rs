@@ -144,7 +144,10 @@ impl Descent {
                 let ours = if *side == Side::Left { left } else { right };
                 *ours = over(ours, schema, exprs)?;
             }
-            join.filter = join.filter.as_ref().map(|filter| over(filter, schema, exprs)).transpose()?;
+            // A column of the other side may have the name of one that is hidden here.
+            let (_, other) = side.of(join);
+            let filter = join.filter.as_ref().map(|filter| over_but(filter, schema, exprs, Some(other.schema())));
+            join.filter = filter.transpose()?;
         }
         Ok(self)
     }
@@ -232,8 +235,14 @@ fn through(expr: &Expr, projection: &Projection) -> Result<Expr> {
 
 /// The expression over those that the columns of a schema are.
 fn over(expr: &Expr, schema: &DFSchemaRef, exprs: &[Expr]) -> Result<Expr> {
+    over_but(expr, schema, exprs, None)
+}
+
+/// The same but for the columns of another schema.
+fn over_but(expr: &Expr, schema: &DFSchemaRef, exprs: &[Expr], other: Option<&DFSchemaRef>) -> Result<Expr> {
     let replaced = expr.clone().transform(|expr| {
         Ok(match &expr {
+            Expr::Column(column) if other.is_some_and(|other| other.has_column(column)) => Transformed::no(expr),
             Expr::Column(column) => match schema.maybe_index_of_column(column) {
                 Some(index) => Transformed::yes(exprs[index].clone()),
                 None => Transformed::no(expr),
