@@ -7,9 +7,10 @@
 use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::functions::core::expr_fn::nullif;
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{Expr, LogicalPlan, lit};
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
+
+use crate::zeros::under_their_names;
 
 /// The optimizer rule. Conditions stay as they are: what they say is no column.
 #[derive(Debug, Default)]
@@ -28,16 +29,7 @@ impl OptimizerRule for TruthsAsNulls {
         if matches!(plan, LogicalPlan::Filter(_) | LogicalPlan::Join(_) | LogicalPlan::TableScan(_)) {
             return Ok(Transformed::no(plan));
         }
-        let names = NamePreserver::new(&plan);
-        let named = |expr: Expr| {
-            let name = names.save(&expr);
-            Ok(written(expr)?.update_data(|expr| name.restore(expr)))
-        };
-        plan.map_expressions(|expr| match expr {
-            // The sets have no name of their own, and are known by their form.
-            Expr::GroupingSet(_) => expr.map_children(named),
-            _ => named(expr),
-        })
+        under_their_names(plan, written)
     }
 }
 

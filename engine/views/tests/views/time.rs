@@ -89,6 +89,19 @@ fn many_rows_that_are_due_are_spread_over_epochs_each_of_which_is_right_at_its_t
 }
 
 #[test]
+fn day_of_a_moment_is_followed() {
+    let mut world = world(Options::default());
+    world.create("SELECT id FROM events WHERE CAST(ts AS DATE) > CAST(CAST(now() AS TIMESTAMP(6)) AS DATE)");
+    insert(&mut world, (0..60).map(|id| (id, id)));
+    world.settle();
+    for hours in [1, 20, 30, 70] {
+        world.views.set_clock(CLOCK_US * 1_000 + hours * HOUR);
+        world.settle();
+        world.check("a later day");
+    }
+}
+
+#[test]
 fn time_that_cannot_be_followed_is_refused_by_name() {
     let mut world = world(Options::default());
     for (sql, part) in [
