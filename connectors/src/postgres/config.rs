@@ -11,6 +11,7 @@ use headwater_source::{Error, OpenContext, OptionDef, OptionKind, Options, Resul
 use tokio_postgres::config::Host;
 
 use super::tls::{SslMode, TlsSettings};
+use super::types::LooseNumeric;
 use crate::options;
 
 /// Every key, for the manifest's parser and its schema.
@@ -35,7 +36,15 @@ pub(super) const OPTIONS: &[OptionDef] = &[
     options::SSLROOTCERT,
     options::SSLCERT,
     options::SSLKEY,
+    OptionDef {
+        name: NUMERIC,
+        kind: OptionKind::Text,
+        required: false,
+        doc: "How a numeric without precision, or with more than 76 digits, is read: \"text\", as printed, or \"decimal(P,S)\" of at most 76 digits, by which a value that it can't hold is an error. Default text.",
+    },
 ];
+
+const NUMERIC: &str = "numeric";
 
 const POOL_SIZE_MAX: u64 = 10_000;
 
@@ -56,6 +65,7 @@ pub(super) struct Settings {
     pub(super) connect_timeout: Duration,
     pub(super) idle_timeout: Option<Duration>,
     pub(super) statement_timeout: Option<Duration>,
+    pub(super) loose: LooseNumeric,
 }
 
 impl Settings {
@@ -85,6 +95,7 @@ impl Settings {
             connect_timeout,
             idle_timeout: options::idle_timeout(options),
             statement_timeout: statement_timeout(options)?,
+            loose: loose_numeric(options)?,
         })
     }
 }
@@ -106,6 +117,14 @@ fn statement_timeout(options: &Options) -> Result<Option<Duration>> {
         return Err(Error::config(format!("key \"statement_timeout_ms\" in \"source\" takes at most {}", i32::MAX)));
     }
     Ok(limit)
+}
+
+fn loose_numeric(options: &Options) -> Result<LooseNumeric> {
+    let Some(text) = options.text(NUMERIC) else { return Ok(LooseNumeric::default()) };
+    LooseNumeric::parse(text).ok_or_else(|| {
+        let takes = "takes text, or decimal(P,S) with P from 1 to 76 and S from 0 to P, as in decimal(38,9)";
+        Error::config(format!("key \"{NUMERIC}\" in \"source\" {takes}"))
+    })
 }
 
 /// A url, with what the driver does not know taken out of its query.

@@ -34,7 +34,7 @@ const FIRST_SCHEMA: &str = "public";
 /// Every table that the role may read.
 pub(super) async fn tables(wire: &mut Wire, place: &Place) -> Result<Vec<Description>> {
     let rows = wire.query(&format!("{COLUMNS}{LISTED}{ORDER}"), &[]).await;
-    rows.and_then(|rows| from_rows(&rows)).map_err(|fault| failed(place, fault))
+    rows.and_then(|rows| from_rows(&rows, place)).map_err(|fault| failed(place, fault))
 }
 
 /// The table that a manifest calls `from`, or why there is none. The outer error is the connection's.
@@ -43,7 +43,7 @@ pub(super) async fn table(wire: &mut Wire, place: &Place, from: &str) -> Result<
         true => Ok(vec![]),
         false => wire.query(&format!("{COLUMNS}{NAMED}{ORDER}"), &[from]).await,
     };
-    let found = rows.and_then(|rows| from_rows(&rows)).map_err(|fault| failed(place, fault))?;
+    let found = rows.and_then(|rows| from_rows(&rows, place)).map_err(|fault| failed(place, fault))?;
     match choose(found, from).transpose() {
         Some(chosen) => Ok(chosen),
         None => Ok(Err(missing(wire, place, from).await?)),
@@ -51,10 +51,10 @@ pub(super) async fn table(wire: &mut Wire, place: &Place, from: &str) -> Result<
 }
 
 /// The table at a path as it is now, for a scan that was planned earlier; `None` where it is gone or hidden.
-pub(super) async fn described(wire: &mut Wire, path: &[String]) -> Result<Option<Description>, Fault> {
+pub(super) async fn described(wire: &mut Wire, place: &Place, path: &[String]) -> Result<Option<Description>, Fault> {
     let [schema, name] = path else { return Ok(None) };
     let rows = wire.query(&format!("{COLUMNS}{AT}{ORDER}"), &[schema, name]).await?;
-    Ok(from_rows(&rows)?.pop())
+    Ok(from_rows(&rows, place)?.pop())
 }
 
 /// A cancelled query of the catalog is one that ran into the limit: nobody else cancels it.
@@ -105,7 +105,7 @@ async fn missing(wire: &mut Wire, place: &Place, from: &str) -> Result<Error> {
 }
 
 /// Rows come by table and column number; a table without columns has one row without a column.
-fn from_rows(rows: &[Row]) -> Result<Vec<Description>, Fault> {
+fn from_rows(rows: &[Row], place: &Place) -> Result<Vec<Description>, Fault> {
     let mut tables: Vec<Description> = vec![];
     for row in rows {
         let (schema, name): (String, String) = (row.get(0)?, row.get(1)?);
@@ -115,7 +115,7 @@ fn from_rows(rows: &[Row]) -> Result<Vec<Description>, Fault> {
             let table = table_of(row, schema, name)?;
             tables.push(Description { table, oid: row.get(22)?, state, pages, indexed: vec![], types: vec![] });
         }
-        let (Some(description), Some(column)) = (tables.last_mut(), column_of(row)?) else { continue };
+        let (Some(description), Some(column)) = (tables.last_mut(), column_of(row, place)?) else { continue };
         description.types.push((row.get(11)?, row.get(15)?));
         description.add(column, row.get(25)?, row.get(26)?, &row.get::<Option<Vec<i16>>>(28)?.unwrap_or_default());
     }
@@ -147,14 +147,14 @@ fn inherited(row: &Row) -> Result<bool, Fault> {
     Ok(row.get::<String>(2)? == "r" && row.get::<bool>(3)?)
 }
 
-fn column_of(row: &Row) -> Result<Option<ColumnDef>, Fault> {
+fn column_of(row: &Row, place: &Place) -> Result<Option<ColumnDef>, Fault> {
     let Some(name) = row.get::<Option<String>>(7)? else { return Ok(None) };
     let base = CatalogType { oid: row.get(11)?, name: row.get(12)?, kind: row.get(13)?, modifier: row.get(14)? };
     let element = match row.get::<Option<Oid>>(15)? {
         Some(oid) => Some(CatalogType { oid, name: row.get(16)?, kind: row.get(17)?, modifier: row.get(18)? }),
         None => None,
     };
-    let (data_type, class) = map(&base, element.as_ref(), text_order(row)?);
+    let (data_type, class) = map(&base, element.as_ref(), text_order(row)?, place.loose);
     // A foreign table's NOT NULL is a claim about a store that Postgres does not check.
     let checked = row.get::<String>(2)? != "f" && !inherited(row)?;
     Ok(Some(ColumnDef {

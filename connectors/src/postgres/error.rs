@@ -9,8 +9,9 @@ use tokio_postgres::error::SqlState;
 
 use super::answer::{Fault, ServerError};
 use super::handshake::NotConnected;
+use super::types::LooseNumeric;
 
-/// Who is blamed, and the limits under which it worked.
+/// Who is blamed, the limits under which it worked, and how it was told to read.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     pub(super) service: ServiceName,
@@ -18,6 +19,7 @@ pub(super) struct Place {
     pub(super) connect_timeout: Duration,
     pub(super) pool_wait: Duration,
     pub(super) statement_timeout: Option<Duration>,
+    pub(super) loose: LooseNumeric,
 }
 
 /// How far a statement had come when it failed.

@@ -99,6 +99,7 @@ fn connections(context: OpenContext<'_>, options: &Options) -> Result<Arc<Connec
         connect_timeout: settings.connect_timeout,
         pool_wait: settings.pool_wait,
         statement_timeout: settings.statement_timeout,
+        loose: settings.loose,
     };
     Ok(Arc::new(Connections::new(settings, place)))
 }

@@ -107,7 +107,7 @@ pub(super) fn read<T: Unscaled>(bytes: &[u8], scale: i8) -> Result<T, &'static s
     Ok(if negative { value.negated() } else { value })
 }
 
-const TOO_LONG: &str = "more digits than the column's type declares";
+const TOO_LONG: &str = "more digits than the decimal has that the column is read as";
 
 /// Takes one base-10000 digit. One that lies partly behind the scale gives only its upper decimal digits.
 fn place<T: Unscaled>(value: T, digit: i64, exponent: i32) -> Result<T, &'static str> {
@@ -117,7 +117,7 @@ fn place<T: Unscaled>(value: T, digit: i64, exponent: i32) -> Result<T, &'static
     let behind = exponent.unsigned_abs().min(BASE_DIGITS.unsigned_abs());
     let cut = 10_i64.pow(behind);
     if digit % cut != 0 {
-        return Err("more digits behind the point than the column's type declares");
+        return Err("more digits behind the point than the decimal has that the column is read as");
     }
     value.push(BASE / cut, digit / cut).ok_or(TOO_LONG)
 }

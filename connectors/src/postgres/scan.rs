@@ -15,7 +15,7 @@ use futures::{StreamExt, stream};
 use headwater_source::arrow::datatypes::SchemaRef;
 use headwater_source::{
     BatchStream, Bind, ColumnDef, Error, QueryRequest, ReadContext, RemoteStatement, Result, ScalarValue, Scan,
-    ScanRequest, Snapshot, TableDef, async_trait,
+    ScanRequest, Snapshot, TableDef, ValueClass, async_trait,
 };
 use tokio_postgres::types::{Oid, Type};
 
@@ -209,7 +209,7 @@ impl PostgresScan {
                 expected.push(known);
                 continue;
             }
-            let now = described(wire, &table.path).await.map_err(|fault| failed(place, fault))?;
+            let now = described(wire, place, &table.path).await.map_err(|fault| failed(place, fault))?;
             let Some(now) = now else {
                 let change = "it is gone, or this role may no longer read it".to_owned();
                 return Err(place.changed(&table.full_name(), change));
@@ -338,7 +338,9 @@ fn difference(table: &TableDef, used: &[usize], now: &TableDef) -> Option<String
 
 fn column_difference(planned: &ColumnDef, now: &ColumnDef) -> Option<String> {
     let alike = (&planned.data_type, planned.class, &planned.collation) == (&now.data_type, now.class, &now.collation);
-    if !alike {
+    // Services of one database are one source here, and each may read a numeric in its own way.
+    let read_otherwise = planned.remote_type == now.remote_type && is_loose(planned) && is_loose(now);
+    if !alike && !read_otherwise {
         let collation = now.collation.as_ref().map(|name| format!(" collation {name}")).unwrap_or_default();
         return Some(format!(
             "column \"{}\" was {} and is {}{collation}",
@@ -346,6 +348,11 @@ fn column_difference(planned: &ColumnDef, now: &ColumnDef) -> Option<String> {
         ));
     }
     (now.nullable && !planned.nullable).then(|| format!("column \"{}\" may be NULL now", planned.name))
+}
+
+/// Whether a column may be a numeric that the manifest says how to read.
+fn is_loose(column: &ColumnDef) -> bool {
+    matches!(column.class, ValueClass::Opaque | ValueClass::Decimal)
 }
 
 #[async_trait]

@@ -7,7 +7,7 @@
 //! | oid | UInt32 | Integer | |
 //! | real, double precision | Float32, Float64 | Float | every NaN is read as the one positive quiet NaN |
 //! | numeric(p,s) | Decimal128(p,s) to 38 digits, Decimal256 to 76 | Decimal | s < 0 is read as (p-s, 0), s > p as (s, s); NaN is an error |
-//! | numeric without precision or with more digits | Utf8 | Opaque | as printed, with every digit |
+//! | numeric without precision or with more digits | Utf8 | Opaque | as printed, with every digit; or as the decimal that the manifest says: [`LooseNumeric`] |
 //! | text, varchar, name | Utf8 | Text | TextFolded under a nondeterministic collation; Opaque where the server's encoding is not UTF8 |
 //! | citext | Utf8 | TextFolded | |
 //! | char(n) | Utf8 | TextPadded | without trailing spaces |
@@ -52,19 +52,59 @@ pub(super) enum TextOrder {
     OtherEncoding,
 }
 
+/// How a numeric is read whose declaration fits no decimal: it has no precision, or more digits than any.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum LooseNumeric {
+    /// As printed.
+    #[default]
+    Text,
+    /// As a decimal; a value that it can't hold is an error.
+    Decimal { precision: u8, scale: i8 },
+}
+
+impl LooseNumeric {
+    /// Reads `text` or `decimal(P,S)`, with 1 to 76 digits of which at most all are behind the point.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let text: String = text.to_ascii_lowercase().split_whitespace().collect();
+        if text == "text" {
+            return Some(Self::Text);
+        }
+        let (precision, scale) = text.strip_prefix("decimal(")?.strip_suffix(')')?.split_once(',')?;
+        let (precision, scale) = (precision.parse().ok()?, scale.parse().ok()?);
+        let fits =
+            (1..=DECIMAL256_MAX_PRECISION).contains(&precision) && (0..=precision.cast_signed()).contains(&scale);
+        fits.then_some(Self::Decimal { precision, scale })
+    }
+
+    fn data_type(self) -> (DataType, ValueClass) {
+        match self {
+            Self::Text => (DataType::Utf8, ValueClass::Opaque),
+            Self::Decimal { precision, scale } if precision <= DECIMAL128_MAX_PRECISION => {
+                (DataType::Decimal128(precision, scale), ValueClass::Decimal)
+            }
+            Self::Decimal { precision, scale } => (DataType::Decimal256(precision, scale), ValueClass::Decimal),
+        }
+    }
+}
+
 /// Reads a column's type. An array has an element.
-pub(super) fn map(base: &CatalogType, element: Option<&CatalogType>, order: TextOrder) -> (DataType, ValueClass) {
+pub(super) fn map(
+    base: &CatalogType,
+    element: Option<&CatalogType>,
+    order: TextOrder,
+    loose: LooseNumeric,
+) -> (DataType, ValueClass) {
     let Some(element) = element else {
-        return scalar(base, order).unwrap_or((DataType::Utf8, ValueClass::Opaque));
+        return scalar(base, order, loose).unwrap_or((DataType::Utf8, ValueClass::Opaque));
     };
-    match scalar(element, order) {
+    match scalar(element, order, loose) {
         Some((data_type, _)) => (DataType::List(Arc::new(Field::new_list_field(data_type, true))), ValueClass::Opaque),
         None => (DataType::Utf8, ValueClass::Opaque),
     }
 }
 
 /// The type of the values of a mapped type, `None` for others.
-fn scalar(base: &CatalogType, order: TextOrder) -> Option<(DataType, ValueClass)> {
+fn scalar(base: &CatalogType, order: TextOrder, loose: LooseNumeric) -> Option<(DataType, ValueClass)> {
     let text = |class| match order {
         TextOrder::OtherEncoding => (DataType::Utf8, ValueClass::Opaque),
         TextOrder::Folded if class == ValueClass::Text => (DataType::Utf8, ValueClass::TextFolded),
@@ -84,7 +124,7 @@ fn scalar(base: &CatalogType, order: TextOrder) -> Option<(DataType, ValueClass)
         Type::OID => (DataType::UInt32, ValueClass::Integer),
         Type::FLOAT4 => (DataType::Float32, ValueClass::Float),
         Type::FLOAT8 => (DataType::Float64, ValueClass::Float),
-        Type::NUMERIC => decimal(base.modifier),
+        Type::NUMERIC => decimal(base.modifier).unwrap_or_else(|| loose.data_type()),
         Type::TEXT | Type::VARCHAR | Type::NAME => text(ValueClass::Text),
         Type::BPCHAR => text(ValueClass::TextPadded),
         Type::BYTEA => (DataType::Binary, ValueClass::Bytes),
@@ -99,22 +139,16 @@ fn scalar(base: &CatalogType, order: TextOrder) -> Option<(DataType, ValueClass)
     })
 }
 
-/// A numeric of this modifier. Scales outside 0 to the precision are widened to what Arrow can hold without loss.
-fn decimal(modifier: i32) -> (DataType, ValueClass) {
-    let as_text = (DataType::Utf8, ValueClass::Opaque);
-    let Some((precision, scale)) = precision_and_scale(modifier) else { return as_text };
+/// A numeric of this modifier, `None` where no decimal holds it. Scales outside 0 to the precision are widened to what Arrow can hold
+/// without loss.
+fn decimal(modifier: i32) -> Option<(DataType, ValueClass)> {
+    let (precision, scale) = precision_and_scale(modifier)?;
     let (precision, scale) = match scale {
         ..0 => (precision - scale, 0),
         _ => (precision.max(scale), scale),
     };
-    let (Ok(precision), Ok(scale)) = (u8::try_from(precision), i8::try_from(scale)) else { return as_text };
-    if precision <= DECIMAL128_MAX_PRECISION {
-        return (DataType::Decimal128(precision, scale), ValueClass::Decimal);
-    }
-    if precision <= DECIMAL256_MAX_PRECISION {
-        return (DataType::Decimal256(precision, scale), ValueClass::Decimal);
-    }
-    as_text
+    let (precision, scale) = (u8::try_from(precision).ok()?, i8::try_from(scale).ok()?);
+    (precision <= DECIMAL256_MAX_PRECISION).then(|| LooseNumeric::Decimal { precision, scale }.data_type())
 }
 
 /// As numeric.c packs them: precision above 16 bits, scale in 11 bits with a sign, all plus 4.
@@ -230,7 +264,7 @@ mod tests {
     use super::*;
 
     fn numeric(precision: i32, scale: i32) -> DataType {
-        decimal(((precision << 16) | (scale & 0x7ff)) + 4).0
+        decimal(((precision << 16) | (scale & 0x7ff)) + 4).map_or(DataType::Utf8, |(data_type, _)| data_type)
     }
 
     #[test]
@@ -240,7 +274,7 @@ mod tests {
         assert_eq!(numeric(39, 0), DataType::Decimal256(39, 0));
         assert_eq!(numeric(76, 76), DataType::Decimal256(76, 76));
         assert_eq!(numeric(77, 0), DataType::Utf8);
-        assert_eq!(decimal(-1).0, DataType::Utf8);
+        assert_eq!(decimal(-1), None);
     }
 
     #[test]
@@ -249,5 +283,18 @@ mod tests {
         assert_eq!(numeric(3, 5), DataType::Decimal128(5, 5));
         assert_eq!(numeric(30, -1000), DataType::Utf8);
         assert_eq!(numeric(2, 1000), DataType::Utf8);
+    }
+
+    #[test]
+    fn loose_numeric_is_text_or_a_decimal_of_at_most_76_digits() {
+        let decimal = |precision, scale| Some(LooseNumeric::Decimal { precision, scale });
+        assert_eq!(LooseNumeric::parse("Text"), Some(LooseNumeric::Text));
+        assert_eq!(LooseNumeric::parse("decimal(38,9)"), decimal(38, 9));
+        assert_eq!(LooseNumeric::parse("DECIMAL(76, 76)"), decimal(76, 76));
+        for text in
+            ["", "decimal", "decimal(38)", "decimal(77,0)", "decimal(0,0)", "decimal(5,6)", "decimal(5,-1)", "double"]
+        {
+            assert_eq!(LooseNumeric::parse(text), None, "{text}");
+        }
     }
 }

@@ -24,6 +24,7 @@ use parking_lot::Mutex;
 
 use crate::RemoteScanExec;
 use crate::region::{Handed, tie};
+use crate::windows::OpenWindows;
 
 /// A physical plan but for what ties its operators together.
 #[derive(Debug, Clone)]
@@ -90,11 +91,12 @@ impl Draft {
 }
 
 impl LeaveDraft {
-    /// DataFusion's rules with this one where the draft is to be left.
+    /// DataFusion's rules with this one where the draft is to be left, and what is done to each run before joins are tied.
     pub fn among_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
         let mut rules = mended_physical_optimizer_rules();
         let place = rules.iter().position(|rule| rule.name() == TIES_JOINS).unwrap_or(rules.len());
         rules.insert(place, Arc::new(Self));
+        rules.insert(place + 1, Arc::new(OpenWindows));
         rules
     }
 }

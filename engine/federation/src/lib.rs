@@ -41,6 +41,7 @@ mod top_n;
 mod trace;
 mod translate;
 mod uncoupled;
+mod windows;
 
 pub use admission::{Admission, Gates, Pause, Permit};
 pub use ambiguous::UnambiguousKeys;

@@ -281,11 +281,17 @@ fn in_range(call: &Call, columns: &[ColumnDef], scale_max: i8) -> bool {
     };
     let magnitude = magnitude(&Expr::Call(call.clone()), columns);
     match call.function {
+        // Of each decimal its type has the negative, too.
+        Function::Negate if call.args.first().is_some_and(|arg| is_decimal_of(arg, &call.data_type, columns)) => true,
         Function::Add | Function::Subtract | Function::Multiply | Function::Negate | Function::Widen => {
             scale_fits && magnitude.is_some_and(|most| fits(most, &call.data_type))
         }
         _ => true,
     }
+}
+
+fn is_decimal_of(expr: &Expr, data_type: &DataType, columns: &[ColumnDef]) -> bool {
+    matches!(data_type, DataType::Decimal128(..)) && expr.describe(columns).data_type == *data_type
 }
 
 fn substring_args(call: &Call) -> Result<(), Reason> {

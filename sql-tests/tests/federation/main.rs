@@ -10,6 +10,7 @@ mod hazards;
 mod keyed;
 mod lifecycle;
 mod names;
+mod needed;
 mod random;
 mod regions;
 mod regions_mysql;

@@ -71,15 +71,16 @@ pub(super) struct Reading {
 pub(super) async fn followed(wire: &mut Wire, place: &Place, tables: &[TableDef]) -> Result<Vec<Followed>> {
     let mut all = Vec::with_capacity(tables.len());
     for table in tables {
-        let found = one(wire, table).await.map_err(|fault| discover::failed(place, fault))?;
+        let found = one(wire, place, table).await.map_err(|fault| discover::failed(place, fault))?;
         let found = found.map_err(|change| place.changed(&table.full_name(), change))?;
         all.push(found);
     }
     Ok(all)
 }
 
-async fn one(wire: &mut Wire, table: &TableDef) -> Result<Result<Followed, String>, Fault> {
-    let Some(now) = discover::described(wire, &table.path).await? else { return Ok(Err("it is gone".to_owned())) };
+async fn one(wire: &mut Wire, place: &Place, table: &TableDef) -> Result<Result<Followed, String>, Fault> {
+    let described = discover::described(wire, place, &table.path).await?;
+    let Some(now) = described else { return Ok(Err("it is gone".to_owned())) };
     if let Some(change) = difference(table, &now.table) {
         return Ok(Err(change));
     }

@@ -129,7 +129,7 @@ fn number<T: std::str::FromStr>(text: &[u8]) -> Result<T, Reason> {
 
 /// A printed numeric, times ten to the `scale`. The refusals are those of the binary form.
 fn decimal<T: Unscaled>(text: &[u8], scale: i8) -> Result<T, Reason> {
-    const TOO_LONG: &str = "more digits than the column's type declares";
+    const TOO_LONG: &str = "more digits than the decimal has that the column is read as";
     let (negative, digits) = match text.strip_prefix(b"-") {
         Some(digits) => (true, digits),
         None => (false, text),
@@ -145,7 +145,9 @@ fn decimal<T: Unscaled>(text: &[u8], scale: i8) -> Result<T, Reason> {
             b'.' if !point => point = true,
             b'0'..=b'9' if point && missing <= 0 => {
                 if *byte != b'0' {
-                    return Err("more digits behind the point than the column's type declares".to_owned());
+                    return Err(
+                        "more digits behind the point than the decimal has that the column is read as".to_owned()
+                    );
                 }
             }
             b'0'..=b'9' => {

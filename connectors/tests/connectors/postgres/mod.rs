@@ -103,6 +103,11 @@ impl Database {
         open(&self.url(), &[]).expect("the options are right")
     }
 
+    /// A source that reads a numeric without precision so.
+    fn source_reading(&self, numeric: &str) -> Arc<dyn Source> {
+        open(&self.url(), &[("numeric", text(numeric))]).expect("the options are right")
+    }
+
     fn source_with(&self, options: &[(&str, u64)]) -> Arc<dyn Source> {
         let options: Vec<_> = options.iter().map(|(key, count)| (*key, OptionValue::Count(*count))).collect();
         open(&self.url(), &options).expect("the options are right")

@@ -1,5 +1,7 @@
 //! Every row of the type table: values at both ends, NULL, and what is refused.
 
+use std::sync::Arc;
+
 use arrow::array::*;
 use arrow::datatypes::{
     DataType, Date32Type, Float64Type, Int16Type, Int32Type, IntervalMonthDayNano, IntervalUnit, TimeUnit,
@@ -160,6 +162,66 @@ async fn numerics_keep_every_digit() {
     .await;
     check_text(&database, "numeric(100,2)", &["1", "'NaN'"], ValueClass::Opaque, &["1.00", "NaN"]).await;
     assert!(refused(&database, "numeric(12,2)", "'NaN'").await.contains("NaN"));
+}
+
+#[tokio::test]
+async fn loose_numerics_are_read_as_the_decimal_that_the_manifest_says() {
+    let database = Database::new().await;
+    database
+        .run(
+            "CREATE DOMAIN amount AS numeric CHECK (VALUE > -1000);
+             CREATE TABLE t (n int, free numeric, held amount, wide numeric(100,50), list numeric[], fixed numeric(12,2));
+             INSERT INTO t VALUES (1, 1.5, 2.25, 0.125, '{1.50,NULL,-3}', 7), (2, 99999999999999999999999999999.999999999, 0, -1, '{}', 0.01),
+             (3, NULL, NULL, NULL, NULL, NULL)",
+        )
+        .await;
+    let source = database.source_reading("decimal(38, 9)");
+    let table = table(&source, "t").await;
+    let found = read(&source, ScanRequest::all(Arc::clone(&table))).await;
+    let decimal = |values: Vec<Option<i128>>| {
+        Arc::new(Decimal128Array::from(values).with_precision_and_scale(38, 9).unwrap()) as ArrayRef
+    };
+    let most: i128 = "9".repeat(38).parse().unwrap();
+    assert_eq!(&column(&found, "free"), &decimal(vec![Some(1_500_000_000), Some(most), None]));
+    assert_eq!(&column(&found, "held"), &decimal(vec![Some(2_250_000_000), Some(0), None]));
+    assert_eq!(&column(&found, "wide"), &decimal(vec![Some(125_000_000), Some(-1_000_000_000), None]));
+    assert_eq!(
+        column(&found, "list").as_list::<i32>().value(0).as_ref(),
+        &decimal(vec![Some(1_500_000_000), None, Some(-3_000_000_000)]) as &dyn Array
+    );
+    assert_eq!(column(&found, "fixed").data_type(), &DataType::Decimal128(12, 2));
+    assert_eq!(table.columns[1].class, ValueClass::Decimal);
+    let wider = database.source_reading("decimal(76,40)");
+    let found = read(&wider, ScanRequest::all(super::table(&wider, "t").await)).await;
+    assert_eq!(column(&found, "wide").data_type(), &DataType::Decimal256(76, 40));
+}
+
+#[tokio::test]
+async fn a_loose_numeric_that_its_decimal_does_not_hold_is_refused_by_name() {
+    let database = Database::new().await;
+    let source = database.source_reading("decimal(10,2)");
+    for (literal, reason) in [
+        ("1.005", "behind the point"),
+        ("100000000", "more than 10 digits"),
+        ("1e40", "more digits"),
+        ("'NaN'", "NaN"),
+        ("'Infinity'", "infinity"),
+    ] {
+        database
+            .run(&format!("DROP TABLE IF EXISTS bad; CREATE TABLE bad (v numeric); INSERT INTO bad VALUES ({literal})"))
+            .await;
+        match failure(try_read(&source, ScanRequest::all(table(&source, "bad").await)).await) {
+            Error::Value { column, table, reason: found, .. } => {
+                assert_eq!((column.as_str(), table.as_str()), ("v", "public.bad"));
+                assert!(found.contains(reason), "{literal}: {found}");
+            }
+            other => panic!("{literal}: {}", other.report()),
+        }
+    }
+    for numeric in ["decimal", "decimal(77,0)", "float", ""] {
+        let error = super::open(&database.url(), &[("numeric", super::text(numeric))]).unwrap_err().report();
+        assert!(error.contains("\"numeric\"") && error.contains("decimal(38,9)"), "{numeric}: {error}");
+    }
 }
 
 #[tokio::test]

@@ -23,9 +23,10 @@ use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, Join, LogicalPlan
 use super::estimate::{estimate, source_of};
 use super::grow::Grower;
 use super::mean::{counted, mean};
+use super::rollup::over_finest_groups;
 
 /// How many rows there must be for each group, at least, that grouping at the source may pay.
-const ROWS_PER_GROUP_MIN: f64 = 2.0;
+pub(super) const ROWS_PER_GROUP_MIN: f64 = 2.0;
 
 /// The plan with partial aggregates where they ship less.
 ///
@@ -33,10 +34,13 @@ const ROWS_PER_GROUP_MIN: f64 = 2.0;
 pub(super) fn aggregate_early(plan: LogicalPlan, partial: &mut Vec<DFSchemaRef>) -> Result<LogicalPlan> {
     let rewritten = plan.transform_down(|plan| {
         Ok(match &plan {
-            LogicalPlan::Aggregate(aggregate) => match early(aggregate, partial)? {
-                Some(early) => Transformed::yes(early),
-                None => Transformed::no(plan),
-            },
+            LogicalPlan::Aggregate(aggregate) => {
+                let rewritten = match early(aggregate, partial)? {
+                    Some(early) => Some(early),
+                    None => over_finest_groups(aggregate, partial)?,
+                };
+                rewritten.map_or_else(|| Transformed::no(plan.clone()), Transformed::yes)
+            }
             _ => Transformed::no(plan),
         })
     })?;
@@ -45,12 +49,13 @@ pub(super) fn aggregate_early(plan: LogicalPlan, partial: &mut Vec<DFSchemaRef>)
 
 /// Which side of the join is grouped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Side {
+pub(super) enum Side {
     Left,
     Right,
 }
 
-fn early(aggregate: &Aggregate, partial: &mut Vec<DFSchemaRef>) -> Result<Option<LogicalPlan>> {
+/// The aggregate over partial ones beneath a join; `None` where there is no such join, or they are no fewer than the rows.
+pub(super) fn early(aggregate: &Aggregate, partial: &mut Vec<DFSchemaRef>) -> Result<Option<LogicalPlan>> {
     let calls: Option<Vec<AggregateFunction>> = aggregate.aggr_expr.iter().cloned().map(call_of).collect();
     let Some(calls) = calls else { return Ok(None) };
     let inlined = Inlined { keys: aggregate.group_expr.clone(), calls };
@@ -160,7 +165,7 @@ impl Descent {
 
 impl Side {
     /// This side and the other.
-    fn of(self, join: &Join) -> (&Arc<LogicalPlan>, &Arc<LogicalPlan>) {
+    pub(super) fn of(self, join: &Join) -> (&Arc<LogicalPlan>, &Arc<LogicalPlan>) {
         match self {
             Self::Left => (&join.left, &join.right),
             Self::Right => (&join.right, &join.left),
@@ -176,8 +181,15 @@ impl Side {
         }
     }
 
+    /// The columns of this side that the join reads, in the side's own order.
+    pub(super) fn read_columns(self, join: &Join) -> Vec<Column> {
+        let conditions = join.on.iter().flat_map(|(left, right)| [left, right]).chain(&join.filter);
+        let read: BTreeSet<&Column> = conditions.flat_map(Expr::column_refs).collect();
+        self.of(join).0.schema().columns().into_iter().filter(|column| read.contains(column)).collect()
+    }
+
     /// The join with other rows on this side.
-    fn exchanged(self, join: &Join, rows: LogicalPlan) -> Result<LogicalPlan> {
+    pub(super) fn exchanged(self, join: &Join, rows: LogicalPlan) -> Result<LogicalPlan> {
         let rows = Arc::new(rows);
         let (left, right) = match self {
             Self::Left => (rows, Arc::clone(&join.right)),
@@ -228,7 +240,7 @@ pub(super) fn inlined_join(aggregate: &Aggregate) -> Result<Option<InlinedJoin>>
 }
 
 /// The expression over the projection's input.
-fn through(expr: &Expr, projection: &Projection) -> Result<Expr> {
+pub(super) fn through(expr: &Expr, projection: &Projection) -> Result<Expr> {
     let exprs: Vec<Expr> = projection.expr.iter().map(|expr| expr.clone().unalias_nested().data).collect();
     over(expr, &projection.schema, &exprs)
 }
@@ -357,9 +369,14 @@ pub(super) struct TwoSteps {
 
 /// The aggregate in two steps; `None` where the first step's groups could not be put together.
 pub(super) fn two_steps(aggregate: &Aggregate) -> Result<Option<TwoSteps>> {
+    finest(aggregate, aggregate.group_expr.clone())
+}
+
+/// The same with a first step by these keys, which tell all of the aggregate's.
+pub(super) fn finest(aggregate: &Aggregate, keys: Vec<Expr>) -> Result<Option<TwoSteps>> {
     let calls: Option<Vec<AggregateFunction>> = aggregate.aggr_expr.iter().cloned().map(call_of).collect();
     let Some(calls) = calls else { return Ok(None) };
-    let inlined = Inlined { keys: aggregate.group_expr.clone(), calls };
+    let inlined = Inlined { keys, calls };
     let Some(partials) = Partials::of(&inlined, aggregate.input.schema()) else { return Ok(None) };
     let partial = Aggregate::try_new(Arc::clone(&aggregate.input), inlined.keys, partials.exprs.clone())?;
     Ok(Some(TwoSteps { partial, partials }))
@@ -369,7 +386,12 @@ impl TwoSteps {
     /// The aggregate over rows of the first step.
     pub(super) fn merged(&self, rows: LogicalPlan, aggregate: &Aggregate) -> Result<LogicalPlan> {
         let keys = self.partial.schema.columns().into_iter().take(self.partial.group_expr.len());
-        self.partials.above(rows, keys.map(Expr::Column).collect(), aggregate)
+        self.merged_by(rows, keys.map(Expr::Column).collect(), aggregate)
+    }
+
+    /// The same by these keys.
+    pub(super) fn merged_by(&self, rows: LogicalPlan, keys: Vec<Expr>, aggregate: &Aggregate) -> Result<LogicalPlan> {
+        self.partials.above(rows, keys, aggregate)
     }
 }
 
@@ -452,11 +474,15 @@ impl Partials {
         }
         // Two casts of one column have its name.
         let named = |(place, key): (usize, Expr)| match key {
-            Expr::Column(_) => key,
+            Expr::Column(_) | Expr::GroupingSet(_) => key,
             computed => computed.alias(format!("__headwater_key_{place}")),
         };
         let grouped = grouped.into_iter().enumerate().map(named).collect();
         let merged = Aggregate::try_new(Arc::new(rows), grouped, self.merged())?;
+        // Grouping sets have a column for each of their keys, and one that tells the set.
+        if let [Expr::GroupingSet(_)] = merged.group_expr.as_slice() {
+            places = (0..merged.schema.fields().len() - merged.aggr_expr.len()).collect();
+        }
         let outputs = self.outputs(&merged, &places, &aggregate.schema);
         let named = outputs
             .into_iter()
@@ -490,7 +516,7 @@ impl Partials {
     /// The query's columns over the merged ones, whose keys are at these places.
     fn outputs(&self, merged: &Aggregate, keys: &[usize], schema: &DFSchemaRef) -> Vec<Expr> {
         let columns = merged.schema.columns();
-        let mut next = columns.iter().skip(merged.group_expr.len()).cloned().map(Expr::Column);
+        let mut next = columns.iter().skip(columns.len() - merged.aggr_expr.len()).cloned().map(Expr::Column);
         let mut outputs: Vec<Expr> = keys.iter().map(|place| Expr::Column(columns[*place].clone())).collect();
         for (index, merge) in self.merges.iter().enumerate() {
             let data_type = schema.field(keys.len() + index).data_type().clone();

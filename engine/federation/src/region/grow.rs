@@ -227,9 +227,10 @@ impl Grower {
                 Err(reason) => self.local(plan, vec![region.without("projection", &reason).into()]),
             },
             LogicalPlan::Filter(filter) => self.filtered(plan.clone(), filter, region),
-            LogicalPlan::Sort(Sort { expr, fetch: Some(rows), .. }) if region.is_worth_it() => {
-                let region = match region.sort_keys(expr) {
-                    Ok(keys) => region.cut(keys, *rows as u64),
+            LogicalPlan::Sort(Sort { expr, fetch: Some(rows), .. }) => {
+                let region = match region.first(expr, *rows as u64) {
+                    Ok(Some(relation)) => Region { relation, ..region },
+                    Ok(None) => region,
                     Err(reason) => region.without("top-N", &reason),
                 };
                 self.local(plan, vec![region.into()])
@@ -237,7 +238,7 @@ impl Grower {
             LogicalPlan::Limit(limit) if region.is_worth_it() => {
                 let region = match (limit.get_skip_type()?, limit.get_fetch_type()?) {
                     (SkipType::Literal(skip), FetchType::Literal(Some(fetch))) => {
-                        region.cut(vec![], (skip as u64).saturating_add(fetch as u64))
+                        region.cut((skip as u64).saturating_add(fetch as u64))
                     }
                     _ => region,
                 };
@@ -428,10 +429,8 @@ impl Grower {
             Grown::Region(region) => {
                 let fields =
                     region.schema.fields().iter().map(|field| (field.data_type().clone(), field.is_nullable()));
-                let rows = match region.relation.node() {
-                    Node::Top { limit, .. } => estimate(&region.plan).rows.min(*limit as f64),
-                    _ => estimate(&region.plan).rows,
-                };
+                let rows = estimate(&region.plan).rows;
+                let rows = region.rows_max().map_or(rows, |limit| rows.min(limit as f64));
                 let (scan, columns) = self.scan(&region, fields.collect(), rows, None)?;
                 renamed(columns, scan, &region.schema)
             }

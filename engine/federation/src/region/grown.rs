@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::catalog::default_table_source::source_as_provider;
 use datafusion::common::{Column, DFSchemaRef};
-use datafusion::logical_expr::{Expr as Logical, LogicalPlan, Projection, TableScan};
+use datafusion::logical_expr::{Expr as Logical, LogicalPlan, Projection, SortExpr, TableScan};
 use headwater_source::{Capabilities, Expr, Groups, Node, Relation, SortKey, TableDef, TableStatistics};
 
 use super::remote::Needed;
@@ -140,18 +140,54 @@ impl Region {
         Ok(relation)
     }
 
-    pub(super) fn sort_keys(&self, exprs: &[datafusion::logical_expr::SortExpr]) -> Result<Vec<SortKey>, Reason> {
-        let mut keys = Vec::with_capacity(exprs.len());
-        for key in exprs {
-            let Expr::Column(column) = self.translate(&key.expr)? else { return Err("a computed sort key".to_owned()) };
+    /// The first rows of an order; `None` of a scan in an order of its own columns, which the optimizer has cut already.
+    pub(super) fn first(&self, order: &[SortExpr], rows: u64) -> Result<Option<Relation>, Reason> {
+        let columns = self.relation.columns();
+        let own: Vec<Expr> = (0..columns.len()).map(Expr::Column).collect();
+        // What is computed is a column until the rows are cut.
+        let mut exprs = own.clone();
+        let mut keys = Vec::with_capacity(order.len());
+        for key in order {
+            let column = match self.translate(&key.expr)? {
+                Expr::Column(column) => column,
+                Expr::Literal(_) => return Err("the order is of a constant".to_owned()),
+                computed => {
+                    self.capabilities().computes(&computed, columns)?;
+                    exprs.push(computed);
+                    exprs.len() - 1
+                }
+            };
             keys.push(SortKey { column, descending: !key.asc, nulls_first: key.nulls_first });
         }
-        self.capabilities().sorts(&keys, self.relation.columns())?;
-        Ok(keys)
+        let computes = exprs.len() > own.len();
+        if !computes && !self.is_worth_it() && keys.iter().all(|key| self.relation.origin(key.column).is_some()) {
+            return Ok(None);
+        }
+        let relation = if computes { self.relation.clone().project(exprs) } else { self.relation.clone() };
+        self.capabilities().sorts(&keys, relation.columns())?;
+        let first = relation.top(keys, 0, rows);
+        let first = if computes { first.project(own) } else { first };
+        if first.literals() > self.capabilities().max_binds() {
+            return Err("the statement would hold too many values".to_owned());
+        }
+        Ok(Some(first))
     }
 
-    pub(super) fn cut(self, keys: Vec<SortKey>, rows: u64) -> Self {
-        Self { relation: self.relation.top(keys, 0, rows), ..self }
+    /// Any so many rows.
+    pub(super) fn cut(self, rows: u64) -> Self {
+        Self { relation: self.relation.top(vec![], 0, rows), ..self }
+    }
+
+    /// The most rows that there are, where they are cut.
+    pub(super) fn rows_max(&self) -> Option<u64> {
+        fn limit(relation: &Relation) -> Option<u64> {
+            match relation.node() {
+                Node::Top { limit, .. } => Some(*limit),
+                Node::Project { input, .. } => limit(input),
+                _ => None,
+            }
+        }
+        limit(&self.relation)
     }
 
     /// Whether it reads so much that its source should not do it twice.
@@ -163,7 +199,7 @@ impl Region {
     /// Whether the region is more than a scan.
     pub(super) fn is_worth_it(&self) -> bool {
         fn combines(relation: &Relation) -> bool {
-            matches!(relation.node(), Node::Join { .. } | Node::Aggregate { .. } | Node::UnionAll(_))
+            matches!(relation.node(), Node::Join { .. } | Node::Aggregate { .. } | Node::UnionAll(_) | Node::Top { .. })
                 || relation.inputs().into_iter().any(combines)
         }
         combines(&self.relation)

@@ -24,8 +24,11 @@ mod parts;
 mod planner;
 mod remote;
 mod replay;
+mod rollup;
 mod selectivity;
 mod small;
+mod tested;
+mod unmatched;
 
 pub(crate) use estimate::{ROWS_PER_VALUE, rows_of_scan, semi_share};
 pub(crate) use grown::TableName;

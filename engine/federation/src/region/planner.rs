@@ -17,6 +17,8 @@ use super::keyed::{Tries, aggregate_by_keys};
 use super::keyed_cut::cut_when_keyed;
 use super::keyed_exec::KeyedPlanner;
 use super::small::plans_little;
+use super::tested::tested_once;
+use super::unmatched::anti_joins;
 use crate::barrier::BarrierPlanner;
 use crate::checked::told_what_is_checked;
 use crate::once::read_once;
@@ -63,7 +65,8 @@ fn federated(plan: LogicalPlan, tries: Tries) -> Result<LogicalPlan> {
         Tries::NoKeys => plan,
     };
     let mut partial = Vec::new();
-    let plan = aggregate_early(plan, &mut partial)?;
+    let plan = aggregate_early(anti_joins(plan)?, &mut partial)?;
+    let plan = tested_once(plan, &mut partial)?;
     let mut grower = Grower::of_partial(partial);
     grower.find_repeated(&plan)?;
     grower.federate(plan)

@@ -3,7 +3,7 @@
 use headwater_sql_tests::everywhere::Everywhere;
 use headwater_sql_tests::mysql::MysqlDatabase;
 use headwater_sql_tests::postgres::PostgresDatabase;
-use headwater_sql_tests::services::{Reference, Services, both_ways};
+use headwater_sql_tests::services::{Reference, Services, both_ways, error, rows};
 
 #[tokio::test]
 async fn integer_division_is_integer_at_every_source() {
@@ -172,6 +172,52 @@ async fn numerics_beyond_decimal_are_text_and_never_wrong() {
     ] {
         reference.agrees(&engine, query).await.ok();
     }
+}
+
+/// A service of the same database that reads them as decimals: what is computed there is what is computed here, and a value that the decimal
+/// does not hold is an error wherever it would be read.
+#[tokio::test]
+async fn loose_numerics_read_as_decimals_are_computed_at_their_source() {
+    let database = PostgresDatabase::with(
+        "CREATE TABLE t (id int, k int, n numeric); \
+         INSERT INTO t SELECT id, id % 4, CASE WHEN id % 7 = 0 THEN NULL ELSE (id - 50) * 0.125 END FROM generate_series(1, 100) id; \
+         INSERT INTO t VALUES (101, 1, 1.50), (102, 2, 1.5), (103, 3, 99999999999999999999.999999999); \
+         CREATE VIEW totals AS SELECT k, sum(n) AS total FROM t WHERE id <= 102 GROUP BY k; \
+         CREATE TABLE odd (id int, n numeric); INSERT INTO odd VALUES (1, 0.0000000001), (2, 5), (3, 'NaN'), (4, 1e30)",
+    )
+    .await;
+    let source = format!("connector: postgres, url: \"{}\", numeric: \"decimal(38,9)\"", database.url());
+    let services = Services::new().with("pg", &source).with_postgres("raw", &database.url());
+    let engine = services.engine().await;
+    let reference = Reference::copy(&engine, &["pg.t", "pg.totals"]).await;
+    for query in [
+        "SELECT id FROM pg.t WHERE n = 1.5 ORDER BY id",
+        "SELECT id, n FROM pg.t WHERE n > 1.5 AND n < 3 ORDER BY n DESC, id LIMIT 3",
+        "SELECT k, sum(n), avg(n), min(n), max(n), count(DISTINCT n) FROM pg.t GROUP BY k ORDER BY k",
+        "SELECT n, count(*) FROM pg.t WHERE k IN (1, 2) GROUP BY n ORDER BY n",
+        "SELECT sum(n * 2 + k), sum(abs(n)) FROM pg.t WHERE id < 103",
+        "SELECT k FROM pg.totals WHERE total > 10 ORDER BY k",
+        "SELECT count(*) FROM pg.t a JOIN pg.totals b ON a.n = b.total",
+    ] {
+        reference.agrees(&engine, query).await.unwrap();
+    }
+    let plan =
+        rows(&engine, "EXPLAIN SELECT k, sum(n) FROM pg.t WHERE n > 1.5 GROUP BY k").await.texts().concat().concat();
+    assert!(plan.contains("sum(\"n\")") && plan.contains("\"n\" > $1::numeric"), "{plan}");
+    let both = "SELECT count(*) FROM pg.t a JOIN raw.t b ON a.id = b.id WHERE a.n > 1.5 AND b.n = '1.500'";
+    assert_eq!(both_ways(&engine, both).await.unwrap().column(), ["0"]);
+    assert_eq!(
+        both_ways(&engine, "SELECT a.n, b.n FROM pg.t a JOIN raw.t b ON a.id = b.id WHERE a.id = 101")
+            .await
+            .unwrap()
+            .rows,
+        [[Some("1.500000000".to_owned()), Some("1.50".to_owned())]]
+    );
+    for (condition, column) in [("id = 1", "behind the point"), ("id = 3", "NaN"), ("id = 4", "digits")] {
+        let error = error(&engine, &format!("SELECT n FROM pg.odd WHERE {condition}")).await;
+        assert!(error.contains("\"n\"") && error.contains("public.odd") && error.contains(column), "{error}");
+    }
+    assert_eq!(rows(&engine, "SELECT n FROM pg.odd WHERE id = 2").await.column(), ["5.000000000"]);
 }
 
 #[tokio::test]

@@ -67,7 +67,8 @@ impl World {
             false => Some(MysqlDatabase::with(&format!("{UTC};\n{mysql}")).await),
         };
         if let Some(postgres) = &postgres {
-            services = services.with_postgres("pg", &postgres.url()).with_postgres("pg2", &postgres.url());
+            let twin = format!("connector: postgres, url: \"{}\", numeric: \"decimal(38,9)\"", postgres.url());
+            services = services.with_postgres("pg", &postgres.url()).with("pg2", &twin);
         }
         if let Some(mysql) = &mysql {
             services = services.with_mysql("my", &mysql.url()).with_mysql("my2", &mysql.url());

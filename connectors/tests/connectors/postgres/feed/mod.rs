@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use headwater_connectors::PostgresConnector;
 use headwater_connectors::conformance::feed::{FeedStore, Write};
-use headwater_source::{Change, Dependency, RowOp, Source, Transaction, async_trait};
+use headwater_source::{Change, Dependency, OptionValue, RowOp, Source, Transaction, async_trait};
 use tokio_postgres::Client;
 
 use super::{Database, client, failure, text, unique};
@@ -17,9 +17,12 @@ use crate::following::{Following, conforms, failure_of, ids, next, open_followed
 
 /// A source whose feed has a slot of its own.
 fn followed(url: &str, slot: &str) -> Arc<dyn Source> {
-    let options = [("url", text(url))];
+    followed_with(slot, &[("url", text(url))])
+}
+
+fn followed_with(slot: &str, options: &[(&str, OptionValue)]) -> Arc<dyn Source> {
     let feed = [("slot", text(slot))];
-    open_followed(&PostgresConnector, "shop", "/".as_ref(), &options, "logical", &feed).expect("the options are right")
+    open_followed(&PostgresConnector, "shop", "/".as_ref(), options, "logical", &feed).expect("the options are right")
 }
 
 /// A database that is followed. Its slot is dropped with it.

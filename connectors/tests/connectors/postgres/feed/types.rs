@@ -2,8 +2,27 @@
 
 use headwater_source::{Error, Kept, RowOp};
 
-use super::Followed;
-use crate::following::{failure_of, row_count, rows};
+use super::{Followed, followed_with, text};
+use crate::following::{Following, failure_of, row_count, rows};
+
+#[tokio::test]
+async fn loose_numerics_come_as_the_decimal_that_the_manifest_says() {
+    let columns = "id int PRIMARY KEY, free numeric, list numeric[]";
+    let followed =
+        Followed::new(&format!("CREATE TABLE t ({columns}); CREATE TABLE bad (id int PRIMARY KEY, free numeric)"))
+            .await;
+    let options = [("url", text(&followed.database.url())), ("numeric", text("decimal(38,9)"))];
+    let following = Following::installed(followed_with(&followed.slot, &options), &["t", "bad"]).await;
+    let mut replica = following.snapshot().await;
+    followed.run("INSERT INTO t VALUES (1, 1.50, '{0.25,NULL}'), (2, -99999999999999999999999999999.999999999, '{}'), (3, NULL, NULL)").await;
+    followed.run("UPDATE t SET free = free / 2 WHERE id = 1").await;
+    let taken = following.catch_up_and_agree(&mut replica).await;
+    assert_eq!(taken.iter().map(row_count).sum::<usize>(), 5);
+    followed.run("INSERT INTO bad VALUES (1, 0.0000000001)").await;
+    let mut changes = following.changes(replica.position()).await;
+    let error = failure_of(&mut changes).await.report();
+    assert!(error.contains("\"free\"") && error.contains("behind the point"), "{error}");
+}
 
 #[tokio::test]
 async fn every_type_comes_as_a_scan_yields_it() {
