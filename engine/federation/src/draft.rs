@@ -42,7 +42,7 @@ pub struct LeaveDraft;
 const TIES_JOINS: &str = "FilterPushdown(Post)";
 
 /// Operators that are as new once they were reset, and share nothing with others of their plan.
-const RESETTABLE: [&str; 24] = [
+const RESETTABLE: [&str; 25] = [
     "AggregateExec",
     "BarrierExec",
     "BoundedWindowAggExec",
@@ -64,6 +64,7 @@ const RESETTABLE: [&str; 24] = [
     "ReplayExec",
     "SortExec",
     "SortPreservingMergeExec",
+    "TriedExec",
     "UnionExec",
     "UnlikeRowsExec",
     "WindowAggExec",

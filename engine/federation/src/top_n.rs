@@ -42,7 +42,7 @@ impl OptimizerRule for TopN {
 }
 
 /// The plan with its scan cut to the first `rows` of the order, where that is possible and not done yet.
-fn cut(plan: &LogicalPlan, keys: &[SortExpr], rows: usize) -> Result<Option<LogicalPlan>> {
+pub(crate) fn cut(plan: &LogicalPlan, keys: &[SortExpr], rows: usize) -> Result<Option<LogicalPlan>> {
     match plan {
         LogicalPlan::TableScan(scan) => cut_scan(scan, keys, rows),
         LogicalPlan::SubqueryAlias(alias) => {

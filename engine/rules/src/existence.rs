@@ -10,6 +10,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, lit};
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
 use crate::membership::is_one_row;
+use crate::zeros::under_their_names;
 
 /// The optimizer rule. It runs before subqueries are made joins.
 #[derive(Debug, Default)]
@@ -25,10 +26,10 @@ impl OptimizerRule for RowsOfNoRows {
     }
 
     fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        if !matches!(plan, LogicalPlan::Filter(_)) {
+        if !matches!(plan, LogicalPlan::Filter(_) | LogicalPlan::Projection(_)) {
             return Ok(Transformed::no(plan));
         }
-        plan.map_expressions(|condition| condition.transform_up(|part| Ok(known(part))))
+        under_their_names(plan, |condition| condition.transform_up(|part| Ok(known(part))))
     }
 }
 

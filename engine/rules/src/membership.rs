@@ -9,15 +9,17 @@ use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, ExprSchema, Result, ScalarValue};
+use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::utils::{conjunction, disjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
-    BinaryExpr, Case, Distinct, Expr, ExprSchemable, Filter, Limit, LogicalPlan, Operator, Projection, Subquery, lit,
-    not,
+    BinaryExpr, Case, Distinct, Expr, ExprSchemable, FetchType, Filter, Limit, LogicalPlan, LogicalPlanBuilder,
+    Operator, Projection, SkipType, Subquery, SubqueryAlias, lit, not,
 };
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
 use crate::correlated::{correlated, renamed};
+use crate::zeros::{holds, under_their_names};
 
 /// The optimizer rule. It runs before expressions are simplified, for which such a value is NULL as a column is.
 #[derive(Debug, Default)]
@@ -46,28 +48,99 @@ impl OptimizerRule for KnownMembers {
     }
 
     fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        let LogicalPlan::Filter(filter) = &plan else { return Ok(Transformed::no(plan)) };
-        if !filter.predicate.exists(|part| Ok(matches!(part, Expr::InSubquery(_))))? {
-            return Ok(Transformed::no(plan));
-        }
-        let outer = Outer { schema: filter.input.schema(), config };
-        let mut changed = false;
-        let mut conditions = Vec::new();
-        for condition in split_conjunction_owned(filter.predicate.clone()) {
-            let written = match joins_with_nulls(&condition) {
-                true => Transformed::no(condition),
-                false => outer.written(condition, Told::Kept)?,
-            };
-            changed |= written.transformed;
-            conditions.push(written.data);
-        }
-        match conjunction(conditions) {
-            Some(condition) if changed => {
-                let filter = Filter::try_new(condition, Arc::clone(&filter.input))?;
-                Ok(Transformed::yes(LogicalPlan::Filter(filter)))
-            }
+        let selected = plan.map_expressions(|expr| expr.transform_up(|part| selected(part, config)))?;
+        selected.transform_data(|plan| match plan {
+            LogicalPlan::Filter(_) => in_condition(plan, config),
+            LogicalPlan::Projection(_) => as_values(plan, config),
             _ => Ok(Transformed::no(plan)),
+        })
+    }
+}
+
+/// Gives rows that are only written down (`IN (VALUES (1), (2))`) a list of what is selected of them, which DataFusion compares with.
+fn selected(part: Expr, config: &dyn OptimizerConfig) -> Result<Transformed<Expr>> {
+    let Expr::InSubquery(member) = part else { return Ok(Transformed::no(part)) };
+    if !matches!(member.subquery.subquery.as_ref(), LogicalPlan::Values(_)) {
+        return Ok(Transformed::no(Expr::InSubquery(member)));
+    }
+    let rows = Arc::clone(&member.subquery.subquery);
+    let rows = SubqueryAlias::try_new(rows, config.alias_generator().next("__values"))?;
+    let rows = Arc::new(LogicalPlan::SubqueryAlias(rows));
+    let columns = rows.schema().columns().into_iter().map(Expr::Column).collect();
+    let subquery = Arc::new(LogicalPlan::Projection(Projection::try_new(columns, rows)?));
+    let subquery = Subquery { subquery, ..member.subquery };
+    Ok(Transformed::yes(Expr::InSubquery(InSubquery { subquery, ..member })))
+}
+
+/// What is selected, with counts of rows in the place of conditions that ask whether there are rows: DataFusion makes joins of such conditions where they keep rows, and nowhere else.
+fn as_values(plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+    let LogicalPlan::Projection(projection) = &plan else { return Ok(Transformed::no(plan)) };
+    let asks = |part: &Expr| matches!(part, Expr::InSubquery(_) | Expr::Exists(_));
+    if !holds(&plan, asks)? {
+        return Ok(Transformed::no(plan));
+    }
+    let input = Arc::clone(&projection.input);
+    let outer = Outer { schema: input.schema(), config };
+    under_their_names(plan, |expr| {
+        let members = expr.transform_up(|part| {
+            let Expr::InSubquery(member) = &part else { return Ok(Transformed::no(part)) };
+            let by_parts = match outer.by_parts(member, Told::Value)? {
+                None => outer.by_rows(member)?,
+                by_parts => by_parts,
+            };
+            Ok(by_parts.map_or_else(|| Transformed::no(part.clone()), Transformed::yes))
+        })?;
+        members.transform_data(|expr| expr.transform_up(counted))
+    })
+}
+
+/// Whether there is a row, by their count.
+fn counted(part: Expr) -> Result<Transformed<Expr>> {
+    let Expr::Exists(Exists { subquery, negated }) = part else { return Ok(Transformed::no(part)) };
+    let mut rows = subquery.subquery.as_ref();
+    // None of them decides whether there is a row.
+    loop {
+        rows = match rows {
+            LogicalPlan::Sort(sort) if sort.fetch.is_none() => &sort.input,
+            LogicalPlan::Projection(projection) => &projection.input,
+            LogicalPlan::Limit(limit) if !subquery.outer_ref_columns.is_empty() && keeps_a_row(limit)? => &limit.input,
+            _ => break,
+        };
+    }
+    let count =
+        LogicalPlanBuilder::from(rows.clone()).aggregate(Vec::<Expr>::new(), vec![count(lit(1_i64))])?.build()?;
+    let count = Expr::ScalarSubquery(Subquery { subquery: Arc::new(count), ..subquery });
+    Ok(Transformed::yes(if negated { count.eq(lit(0_i64)) } else { count.gt(lit(0_i64)) }))
+}
+
+/// Whether a limit leaves a row wherever there is one.
+fn keeps_a_row(limit: &Limit) -> Result<bool> {
+    let skips_none = matches!(limit.get_skip_type()?, SkipType::Literal(0));
+    Ok(skips_none && matches!(limit.get_fetch_type()?, FetchType::Literal(fetch) if fetch != Some(0)))
+}
+
+fn in_condition(plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+    let LogicalPlan::Filter(filter) = &plan else { return Ok(Transformed::no(plan)) };
+    if !filter.predicate.exists(|part| Ok(matches!(part, Expr::InSubquery(_))))? {
+        return Ok(Transformed::no(plan));
+    }
+    let outer = Outer { schema: filter.input.schema(), config };
+    let mut changed = false;
+    let mut conditions = Vec::new();
+    for condition in split_conjunction_owned(filter.predicate.clone()) {
+        let written = match joins_with_nulls(&condition) {
+            true => Transformed::no(condition),
+            false => outer.written(condition, Told::Kept)?,
+        };
+        changed |= written.transformed;
+        conditions.push(written.data);
+    }
+    match conjunction(conditions) {
+        Some(condition) if changed => {
+            let filter = Filter::try_new(condition, Arc::clone(&filter.input))?;
+            Ok(Transformed::yes(LogicalPlan::Filter(filter)))
         }
+        _ => Ok(Transformed::no(plan)),
     }
 }
 
@@ -190,6 +263,17 @@ impl Outer<'_> {
             true => conjunction(parts.map(opposite)),
             false => disjunction(parts),
         })
+    }
+
+    /// The value as whether a row equals, where neither it nor a row is NULL; `None` where it can't be written so.
+    fn by_rows(&self, member: &InSubquery) -> Result<Option<Expr>> {
+        let InSubquery { expr: value, subquery, negated } = member;
+        if value.is_volatile() || !can_be_outer(value)? {
+            return Ok(None);
+        }
+        let (rows, column) = self.named(value, subquery)?;
+        let equal = exists(&rows, Some(column.eq(self.outside(value)?)), subquery)?;
+        Ok(Some(if *negated { opposite(equal) } else { equal }))
     }
 
     /// The subquery's rows with a name for its column that no other has, and the column.

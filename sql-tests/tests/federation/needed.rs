@@ -1,6 +1,10 @@
 //! What is shipped of a large table of which an answer needs little: the first rows of a computed order, sums and their totals, the keys that are only
 //! tested for, the rows of some partitions.
 
+use headwater_sql_tests::mysql::MysqlDatabase;
+use headwater_sql_tests::postgres::PostgresDatabase;
+use headwater_sql_tests::services::{Reference, Services};
+
 use crate::stars::ship_at_most;
 
 /// Each with the most rows that it may ship of the sales.
@@ -190,4 +194,115 @@ async fn outer_joins_of_which_rows_without_a_partner_are_kept_ship_keys() {
 #[tokio::test]
 async fn rows_of_the_partitions_that_a_join_has_use_for_are_all_that_is_read() {
     ship_at_most(PARTITIONS).await;
+}
+
+/// 60,000 orders of 12,000 customers, of whom 10,000 are known.
+const ORDERED: &str = "
+    CREATE TABLE orders (id int PRIMARY KEY, customer int, total numeric(10,2), placed timestamp);
+    INSERT INTO orders SELECT n, nullif(n * 7 % 12000, 5), CASE WHEN n % 13 = 0 THEN NULL ELSE n * 31 % 5000 * 0.25 END,
+        timestamp '2024-01-01' + n % 9000 * interval '1 minute' FROM generate_series(1, 60000) n;
+    CREATE INDEX ON orders (placed);
+    CREATE TABLE lines (order_id int, line int, amount int, PRIMARY KEY (order_id, line));
+    INSERT INTO lines SELECT n % 60000 + 1, n / 60000, n % 77 FROM generate_series(0, 119999) n;
+    ANALYZE;
+";
+
+const PEOPLE: &str = "
+    CREATE TABLE people (id int PRIMARY KEY, name varchar(20), town varchar(20), INDEX (town));
+    INSERT INTO people SELECT seq, CONCAT('name ', seq), CONCAT('town ', seq % 5) FROM seq_0_to_9999;
+    CREATE TABLE vip (person int PRIMARY KEY);
+    INSERT INTO vip SELECT seq * 2 FROM seq_0_to_5999;
+    ANALYZE TABLE people, vip;
+";
+
+/// Each with the most rows that it may ship of both services.
+const TRIED: &[(u64, &str)] = &[
+    (
+        400,
+        "SELECT o.id, o.placed, p.name FROM shop.orders o JOIN crm.people p ON p.id = o.customer ORDER BY o.placed DESC, o.id LIMIT 20 OFFSET 30",
+    ),
+    (
+        400,
+        "SELECT o.id, p.name FROM shop.orders o JOIN crm.people p ON p.id = o.customer ORDER BY o.total DESC NULLS LAST, o.id LIMIT 20",
+    ),
+    (
+        400,
+        "SELECT o.id, p.name FROM shop.orders o JOIN crm.people p ON p.id = o.customer ORDER BY o.total NULLS FIRST, o.id DESC LIMIT 20",
+    ),
+    (
+        400,
+        "SELECT o.id, p.name FROM shop.orders o JOIN crm.people p ON p.id = o.customer ORDER BY o.total * 2 - o.id DESC NULLS LAST, o.id LIMIT 20",
+    ),
+    (
+        1_200,
+        "SELECT o.id, p.name FROM shop.orders o JOIN crm.people p ON p.id = o.customer WHERE p.town = 'town 3' ORDER BY o.placed, o.id LIMIT 20",
+    ),
+    (
+        1_000,
+        "SELECT l.amount, o.id, l.line, p.name FROM shop.orders o JOIN shop.lines l ON l.order_id = o.id JOIN crm.people p ON p.id = o.customer \
+        WHERE l.amount < p.id ORDER BY o.placed DESC, o.id, l.line LIMIT 20",
+    ),
+    (
+        500,
+        "SELECT o.id FROM shop.orders o WHERE o.customer IN (SELECT p.id FROM crm.people p) ORDER BY o.placed, o.id LIMIT 20",
+    ),
+    (
+        70_100,
+        "SELECT o.id FROM shop.orders o WHERE NOT EXISTS (SELECT 1 FROM crm.people p WHERE p.id = o.customer) ORDER BY o.placed, o.id LIMIT 20",
+    ),
+    (
+        1_000,
+        "SELECT o.id, p.name FROM shop.orders o JOIN crm.people p ON p.id = o.customer JOIN crm.vip v ON v.person = p.id ORDER BY o.placed DESC, o.id LIMIT 20",
+    ),
+    (
+        1_000,
+        "SELECT x.id, upper(x.name) FROM (SELECT o.id, o.placed, p.name FROM shop.orders o JOIN crm.people p ON p.id = o.customer) x ORDER BY x.placed DESC, x.id LIMIT 20",
+    ),
+    // Fewer rows come than were hoped for: all is answered.
+    (
+        80_000,
+        "SELECT o.id, p.name FROM shop.orders o JOIN crm.people p ON p.id = o.customer WHERE o.id % 100 > p.id ORDER BY o.placed DESC, o.id LIMIT 20",
+    ),
+    (
+        80_000,
+        "SELECT o.id, p.name FROM shop.orders o JOIN crm.people p ON p.id = o.customer WHERE p.name LIKE '%77' ORDER BY o.placed DESC, o.id LIMIT 900",
+    ),
+    (
+        80_000,
+        "SELECT o.id, p.name FROM shop.orders o JOIN crm.people p ON p.id = o.customer WHERE p.name = 'nobody' ORDER BY o.placed DESC, o.id LIMIT 5",
+    ),
+    // The order is of both sides, or of groups.
+    (
+        80_000,
+        "SELECT o.id, p.name FROM shop.orders o JOIN crm.people p ON p.id = o.customer ORDER BY o.placed, p.name, o.id LIMIT 20",
+    ),
+    (
+        80_000,
+        "SELECT p.town, count(*) AS n FROM shop.orders o JOIN crm.people p ON p.id = o.customer GROUP BY p.town ORDER BY n, p.town LIMIT 3",
+    ),
+];
+
+#[tokio::test]
+async fn first_rows_above_a_join_are_looked_up_for_the_first_of_its_side() {
+    let (shop, crm) = (PostgresDatabase::with(ORDERED).await, MysqlDatabase::with(PEOPLE).await);
+    let services = Services::new().with_postgres("shop", &shop.url()).with_mysql("crm", &crm.url());
+    let engine = services.engine().await;
+    let reference = Reference::copy(&engine, &["shop.orders", "shop.lines", "crm.people", "crm.vip"]).await;
+    let mut wrong = Vec::new();
+    for (most, query) in TRIED {
+        // The second time a plan is made of the first one's draft.
+        for _ in 0..3 {
+            if let Err(difference) = reference.agrees(&engine, query).await {
+                wrong.push(format!("{query}\n{difference}"));
+            }
+        }
+        let answer = engine.sql(query).await.unwrap();
+        let log = answer.remote_statements();
+        answer.collect().await.unwrap();
+        let shipped: u64 = log.statements().into_iter().map(|statement| statement.rows).sum();
+        if shipped > *most {
+            wrong.push(format!("{query}\nships {shipped} rows, more than {most}: {:#?}", log.statements()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }

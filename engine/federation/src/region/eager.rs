@@ -20,13 +20,51 @@ use datafusion::functions_aggregate::expr_fn::{count, sum};
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, Join, LogicalPlan, Projection, cast};
 
+use headwater_source::{AggregateFunction as Function, Node};
+
 use super::estimate::{estimate, source_of};
 use super::grow::Grower;
+use super::grown::Region;
 use super::mean::{counted, mean};
+use super::parts::is_along_index;
 use super::rollup::over_finest_groups;
 
 /// How many rows there must be for each group, at least, that grouping at the source may pay.
-pub(super) const ROWS_PER_GROUP_MIN: f64 = 2.0;
+const ROWS_PER_GROUP_MIN: f64 = 2.0;
+
+/// The same where groups are many, of which each part of the source makes most.
+const ROWS_PER_GROUP_OF_MANY_MIN: f64 = 6.0;
+
+/// The same where something is summed up in them: a source takes two to three times as long to add a row's numbers to one of so many sums as to send the row.
+const ROWS_PER_SUM_OF_MANY_MIN: f64 = 20.0;
+
+/// How many groups are many.
+const GROUPS_MANY: f64 = 50_000.0;
+
+/// Whether it may pay to make so many groups of the rows at their source.
+pub(super) fn may_pay(rows: f64, groups: f64) -> bool {
+    rows >= groups * ROWS_PER_GROUP_MIN
+}
+
+/// The region that a plan of groups is at its source, where it pays to make them there.
+pub(super) fn groups_that_pay(plan: &LogicalPlan, rows: f64, groups: f64) -> Result<Option<Region>> {
+    if !may_pay(rows, groups) {
+        return Ok(None);
+    }
+    // A source that is asked in parts groups each of them: whoever asks puts the groups together either way.
+    let region = Grower::of_partial(vec![Arc::clone(plan.schema())]).groups_at_source(plan)?;
+    let pays = |region: &Region| {
+        let least = match region.relation.node() {
+            _ if groups < GROUPS_MANY || is_along_index(&region.relation, &region.tables) => ROWS_PER_GROUP_MIN,
+            Node::Aggregate { aggregates, .. } if aggregates.iter().any(|call| call.function == Function::Sum) => {
+                ROWS_PER_SUM_OF_MANY_MIN
+            }
+            _ => ROWS_PER_GROUP_OF_MANY_MIN,
+        };
+        rows >= groups * least
+    };
+    Ok(region.filter(pays))
+}
 
 /// The plan with partial aggregates where they ship less.
 ///
@@ -246,7 +284,7 @@ pub(super) fn through(expr: &Expr, projection: &Projection) -> Result<Expr> {
 }
 
 /// The expression over those that the columns of a schema are.
-fn over(expr: &Expr, schema: &DFSchemaRef, exprs: &[Expr]) -> Result<Expr> {
+pub(super) fn over(expr: &Expr, schema: &DFSchemaRef, exprs: &[Expr]) -> Result<Expr> {
     over_but(expr, schema, exprs, None)
 }
 
@@ -303,13 +341,13 @@ fn grouped(
     {
         let Keys { at_source, above } = keys;
         // Without keys there is a row even of no rows: it would meet partners where there are none to meet.
-        if at_source.is_empty() || rows.rows < rows.groups(&at_source) * ROWS_PER_GROUP_MIN {
+        if at_source.is_empty() {
             continue;
         }
+        let groups = rows.groups(&at_source);
         let partial = Aggregate::try_new(Arc::clone(ours), at_source, partials.exprs.clone())?;
         let partial = LogicalPlan::Aggregate(partial);
-        // A source that is asked in parts groups each of them: the groups are put together above the join either way.
-        if Grower::of_partial(vec![Arc::clone(partial.schema())]).groups_at_source(&partial)? {
+        if groups_that_pay(&partial, rows.rows, groups)?.is_some() {
             let schema = Arc::clone(partial.schema());
             // Without the projections between the joins two columns may have one name.
             let joined = side.exchanged(join, partial).and_then(|rows| descent.over(rows));

@@ -16,7 +16,7 @@ use headwater_source::{Expr, Groups, JoinKind, Node, Relation, Support};
 use super::eager::two_steps;
 use super::estimate::{estimate, source_of};
 use super::grown::{Grown, Reason, Region};
-use super::parts::{Division, division};
+use super::parts::{Division, division, lies_in_groups};
 use super::remote::{Bound, Needed, RemoteQuery};
 use crate::RemoteTable;
 
@@ -112,11 +112,13 @@ impl Grower {
         self.finish(grown)
     }
 
-    /// Whether an aggregate is done by the one source beneath it, averages and all.
-    pub(super) fn groups_at_source(&mut self, plan: &LogicalPlan) -> Result<bool> {
+    /// The region of an aggregate that is done by the one source beneath it, averages and all.
+    pub(super) fn groups_at_source(&mut self, plan: &LogicalPlan) -> Result<Option<Region>> {
         Ok(match self.grow(plan.clone())? {
-            Grown::Region(region) => matches!(region.relation.node(), Node::Aggregate { .. }),
-            Grown::Local(_) => false,
+            Grown::Region(region) => {
+                Some(*region).filter(|region| matches!(region.relation.node(), Node::Aggregate { .. }))
+            }
+            Grown::Local(_) => None,
         })
     }
 
@@ -164,6 +166,10 @@ impl Grower {
             },
             LogicalPlan::Aggregate(aggregate) => match self.grow(aggregate.input.as_ref().clone())? {
                 Grown::Region(region) => match super::aggregate::aggregated(aggregate, &region) {
+                    Ok(grouped) if above == Above::Combined && self.reduces_little(aggregate, &region, &grouped) => {
+                        let reason = "there are nearly as many groups as rows, and they are only combined";
+                        self.local(plan, vec![region.without("aggregate", reason).into()])
+                    }
                     Ok(grouped) => {
                         let repeats = self.repeated.contains(&grouped.relation);
                         let needed = if repeats { Needed::Again } else { Needed::Once };
@@ -343,6 +349,20 @@ impl Grower {
         Ok(Grown::Local(renamed(exprs, scan, &schema)?))
     }
 
+    /// Whether an aggregate makes so many groups of so few rows that its source takes longer for them than to send the rows.
+    fn reduces_little(&self, aggregate: &Aggregate, region: &Region, grouped: &super::aggregate::Grouped) -> bool {
+        const GROUPS_MANY: f64 = 100_000.0;
+        const ROWS_PER_GROUP_MIN: f64 = 3.0;
+        if self.partial.iter().any(|partial| Arc::ptr_eq(partial, &aggregate.schema)) {
+            return false;
+        }
+        let rows = estimate(&aggregate.input).rows;
+        let groups = estimate(&LogicalPlan::Aggregate(aggregate.clone())).rows;
+        groups >= GROUPS_MANY
+            && rows < groups * ROWS_PER_GROUP_MIN
+            && !lies_in_groups(&grouped.relation, &region.tables)
+    }
+
     /// An aggregate over a large region whose source is better asked in parts: each part makes its own groups, and they are put together
     /// here. `None` where it is asked whole, as where the source then ships less of it.
     fn in_parts(
@@ -474,7 +494,7 @@ impl Grower {
     }
 }
 
-fn holds_subquery(expr: &Logical) -> bool {
+pub(super) fn holds_subquery(expr: &Logical) -> bool {
     use datafusion::common::tree_node::TreeNode;
     let is_one =
         |part: &Logical| matches!(part, Logical::ScalarSubquery(_) | Logical::Exists(_) | Logical::InSubquery(_));

@@ -23,6 +23,7 @@ use super::eager::inlined_join;
 use super::estimate::{estimate, source_of};
 use super::grow::{Grower, renamed};
 use super::grown::{Grown, Region};
+use super::planner::Tries;
 use super::remote::Bound;
 use super::replay::{Replay, ReplayTable};
 use crate::narrow::{BoundKeys, takes_keys};
@@ -84,13 +85,6 @@ pub(super) fn aggregate_by_keys(
     Ok(rewritten.data)
 }
 
-/// Whether aggregates by keys are tried in a sub-plan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tries {
-    Keys,
-    NoKeys,
-}
-
 /// A join seen from the side that is aggregated.
 struct Sides<'a> {
     ours: &'a Arc<LogicalPlan>,
@@ -128,7 +122,7 @@ fn keyed(
             replay,
         };
         let keys = federate(sides.other.as_ref().clone(), Tries::Keys)?;
-        let node = KeyedNode { keys, remote, fallback: federate(fallback, Tries::NoKeys)?, plan };
+        let node = KeyedNode { keys, remote, fallback: federate(fallback, Tries::Nothing)?, plan };
         return Ok(Some(LogicalPlan::Extension(Extension { node: Arc::new(node) })));
     }
     Ok(None)

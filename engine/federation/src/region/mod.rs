@@ -10,6 +10,7 @@
 mod aggregate;
 mod distinct;
 mod eager;
+mod equals;
 mod estimate;
 mod grow;
 mod grown;
@@ -28,6 +29,8 @@ mod rollup;
 mod selectivity;
 mod small;
 mod tested;
+mod tried;
+mod tried_exec;
 mod unmatched;
 
 pub(crate) use estimate::{ROWS_PER_VALUE, rows_of_scan, semi_share};

@@ -18,6 +18,7 @@ use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{Expr, Join, JoinConstraint, LogicalPlan, Operator, Projection, binary_expr};
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
+use super::equals::{Equals, derived};
 use super::estimate::{Estimate, estimate, ships, source_of};
 
 /// The optimizer rule. It runs after filters were pushed down and before columns are pruned.
@@ -80,6 +81,13 @@ impl Part {
 struct Condition {
     expr: Expr,
     inputs: BTreeSet<usize>,
+}
+
+/// The conditions that no join holds yet, and what the others say is equal.
+#[derive(Debug, Default)]
+struct Unplaced {
+    conditions: Vec<Condition>,
+    equals: Equals,
 }
 
 /// The fewest inputs that have more than one order.
@@ -169,8 +177,11 @@ impl Tree {
 
     fn joined(self) -> Result<LogicalPlan> {
         let estimates: Vec<Estimate> = self.inputs.iter().map(estimate).collect();
-        let mut conditions: Vec<Condition> = self.conditions.iter().map(|expr| self.condition(expr)).collect();
+        let derived = derived(&self.conditions, &self.inputs);
+        let conditions: Vec<Condition> =
+            self.conditions.iter().chain(&derived).map(|expr| self.condition(expr)).collect();
         let clusters = self.clusters(&conditions);
+        let mut unplaced = Unplaced { conditions, equals: Equals::default() };
         let single = |index: usize| Part {
             plan: self.inputs[index].clone(),
             inputs: BTreeSet::from([index]),
@@ -179,11 +190,11 @@ impl Tree {
         };
         let mut parts = Vec::with_capacity(clusters.len());
         for cluster in clusters {
-            parts.push(in_order(cluster.into_iter().map(single).collect(), &mut conditions, &estimates)?);
+            parts.push(in_order(cluster.into_iter().map(single).collect(), &mut unplaced, &estimates)?);
         }
-        let whole = in_order(parts, &mut conditions, &estimates)?;
+        let whole = in_order(parts, &mut unplaced, &estimates)?;
         // What reads no input at all, or was not placed for any other reason, is a filter.
-        match conjunction(conditions.into_iter().map(|condition| condition.expr)) {
+        match conjunction(unplaced.conditions.into_iter().map(|condition| condition.expr)) {
             None => Ok(whole.plan),
             Some(rest) => {
                 let filter = datafusion::logical_expr::Filter::try_new(rest, Arc::new(whole.plan))?;
@@ -228,7 +239,8 @@ impl Tree {
 /// The parts joined one after the other. Takes the conditions that it places.
 ///
 /// Of few parts every order is tried (Selinger et al., SIGMOD 1979, without bushy trees); of many, whichever makes the fewest rows is next.
-fn in_order(parts: Vec<Part>, conditions: &mut Vec<Condition>, estimates: &[Estimate]) -> Result<Part> {
+fn in_order(parts: Vec<Part>, unplaced: &mut Unplaced, estimates: &[Estimate]) -> Result<Part> {
+    let conditions = &unplaced.conditions;
     let order = match parts.len() {
         2..=PARTS_TRIED_MAX => cheapest_order(&parts, conditions, estimates),
         _ => greedy_order(&parts, conditions, estimates),
@@ -240,10 +252,10 @@ fn in_order(parts: Vec<Part>, conditions: &mut Vec<Condition>, estimates: &[Esti
         done = Some(match done {
             None => next,
             Some(done) => {
-                let rows = joined_rows(&done, &next, conditions, estimates).min(done.rows * next.rows);
+                let rows = joined_rows(&done, &next, &unplaced.conditions, estimates).min(done.rows * next.rows);
                 // The smaller side is read first: its keys narrow the other.
                 let (first, second) = if next.rows < done.rows { (next, done) } else { (done, next) };
-                join(first, second, rows, conditions)?
+                join(first, second, rows, unplaced)?
             }
         });
     }
@@ -367,9 +379,14 @@ fn pairs(
     estimates: &[Estimate],
 ) -> (f64, f64) {
     let (mut pairs, mut share) = (rows * next_rows, 1.0_f64);
+    let mut counted = Equals::default();
     for condition in conditions.iter().filter(|condition| crosses(condition, inputs, next_inputs)) {
         let Expr::BinaryExpr(equality) = &condition.expr else { continue };
         if equality.op != Operator::Eq {
+            continue;
+        }
+        // Of equalities that follow from each other, one narrows.
+        if !counted.adds(&condition.expr) {
             continue;
         }
         let (mut of_done, mut of_next) = (1.0_f64, 1.0_f64);
@@ -391,15 +408,15 @@ fn pairs(
     (pairs.max(1.0), share.min(1.0))
 }
 
-fn join(left: Part, right: Part, rows: f64, conditions: &mut Vec<Condition>) -> Result<Part> {
+fn join(left: Part, right: Part, rows: f64, unplaced: &mut Unplaced) -> Result<Part> {
     let inputs: BTreeSet<usize> = left.inputs.union(&right.inputs).copied().collect();
     let lies = if left.lies == right.lies { left.lies } else { Lies::AtSource };
-    let (placed, rest): (Vec<Condition>, Vec<Condition>) = std::mem::take(conditions)
+    let (placed, rest): (Vec<Condition>, Vec<Condition>) = std::mem::take(&mut unplaced.conditions)
         .into_iter()
         .partition(|condition| !condition.inputs.is_empty() && condition.inputs.is_subset(&inputs));
-    *conditions = rest;
+    unplaced.conditions = rest;
     let (mut on, mut filters) = (Vec::new(), Vec::new());
-    for Condition { expr, .. } in placed {
+    for Condition { expr, .. } in placed.into_iter().filter(|condition| unplaced.equals.adds(&condition.expr)) {
         match sides(&expr, &left.plan, &right.plan) {
             Some(pair) => on.push(pair),
             None => filters.push(expr),

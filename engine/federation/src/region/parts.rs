@@ -52,7 +52,7 @@ pub(crate) struct Division {
 pub(super) fn division(region: &Region, relation: &Relation, groups: Groups, expected: f64) -> Option<Division> {
     let Region { service, tables, .. } = region;
     let parallel = service.source().capabilities().parallel();
-    if parallel == Parallel::ByItself {
+    if parallel == Parallel::ByItself || groups == Groups::Merged && is_along_index(relation, tables) {
         return None;
     }
     let rows = |table: &TableName| table.statistics.rows.map_or(0.0, |rows| rows as f64);
@@ -103,6 +103,38 @@ impl Division {
             })
             .collect()
     }
+}
+
+/// Whether the query is groups that lie in an index as they are grouped, of which nothing else is read: the source goes along the index once, and through the table not at all.
+pub(super) fn is_along_index(relation: &Relation, tables: &[TableName]) -> bool {
+    let (aggregate, keys) = match relation.node() {
+        Node::Project { input, .. } => return is_along_index(input, tables),
+        Node::Aggregate { input, keys, .. } => (input, keys),
+        _ => return false,
+    };
+    let [(table, read)] = &relation.used_columns()[..] else { return false };
+    let known = tables.iter().find(|known| Arc::ptr_eq(&known.definition, table));
+    let key = |key: &Expr| match key {
+        Expr::Column(index) => aggregate.origin(*index).map(|(_, column)| column),
+        _ => None,
+    };
+    let Some(keys) = keys.iter().map(key).collect::<Option<Vec<usize>>>() else { return false };
+    known.is_some_and(|known| {
+        let serves = |index: &[usize]| {
+            let begins = index.len() >= keys.len() && index[..keys.len()].iter().all(|column| keys.contains(column));
+            begins && read.iter().all(|column| index.contains(column))
+        };
+        known.statistics.indexes.iter().any(|index| serves(&index.columns))
+    })
+}
+
+/// Whether rows lie as they are grouped: in an index, or by the leading column of their table's key.
+pub(super) fn lies_in_groups(relation: &Relation, tables: &[TableName]) -> bool {
+    let by_key = |table: &TableName| {
+        let leading = table.definition.key.as_ref().and_then(|key| table.definition.column_index(key.first()?));
+        leading.is_some_and(|column| groups_by(relation, &table.definition, column))
+    };
+    is_along_index(relation, tables) || tables.iter().any(by_key)
 }
 
 /// Whether the query is groups of a table's column.

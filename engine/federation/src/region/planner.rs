@@ -13,11 +13,13 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 
 use super::eager::aggregate_early;
 use super::grow::Grower;
-use super::keyed::{Tries, aggregate_by_keys};
+use super::keyed::aggregate_by_keys;
 use super::keyed_cut::cut_when_keyed;
 use super::keyed_exec::KeyedPlanner;
 use super::small::plans_little;
 use super::tested::tested_once;
+use super::tried::try_first_rows;
+use super::tried_exec::{TriedExec, TriedPlanner};
 use super::unmatched::anti_joins;
 use crate::barrier::BarrierPlanner;
 use crate::checked::told_what_is_checked;
@@ -35,10 +37,13 @@ impl QueryPlanner for Federation {
         logical_plan: &LogicalPlan,
         session: &dyn Session,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let plan = cut_when_keyed(federated(logical_plan.clone(), Tries::Keys)?)?;
+        let plan = cut_when_keyed(federated(logical_plan.clone(), Tries::FirstRows)?)?;
         let plan = told_what_is_checked(plan)?;
-        let planner =
-            DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(KeyedPlanner), Arc::new(BarrierPlanner)]);
+        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![
+            Arc::new(KeyedPlanner),
+            Arc::new(TriedPlanner),
+            Arc::new(BarrierPlanner),
+        ]);
         let plan = match session.as_any().downcast_ref::<SessionState>() {
             Some(state) if state.config().target_partitions() > 1 && plans_little(&plan) => {
                 let mut alone = state.clone();
@@ -52,17 +57,40 @@ impl QueryPlanner for Federation {
     }
 }
 
-/// Lets the statements of a plan that is about to run share what they can.
+/// Lets the statements of a plan that is about to run share what they can. Of two plans of which one answers, each shares with itself.
 pub(crate) fn tie(plan: &Arc<dyn ExecutionPlan>) {
+    let mut node = plan;
+    loop {
+        match (node.is::<TriedExec>(), node.children().as_slice()) {
+            (true, plans) => return plans.iter().for_each(|plan| tie(plan)),
+            (false, [input]) => node = input,
+            _ => break,
+        }
+    }
     read_once(plan);
     share_snapshots(plan);
 }
 
+/// What is tried in a plan before it is answered in the ordinary way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tries {
+    /// The first rows of its order, and what follows.
+    FirstRows,
+    /// Aggregates by keys.
+    Keys,
+    Nothing,
+}
+
 /// The plan with its regions: aggregates by keys first, then those beneath joins, then whatever one source answers whole.
 fn federated(plan: LogicalPlan, tries: Tries) -> Result<LogicalPlan> {
+    if tries == Tries::FirstRows
+        && let Some(tried) = try_first_rows(&plan, &federated)?
+    {
+        return Ok(tried);
+    }
     let plan = match tries {
-        Tries::Keys => aggregate_by_keys(plan, &federated, &mut Grower::default())?,
-        Tries::NoKeys => plan,
+        Tries::FirstRows | Tries::Keys => aggregate_by_keys(plan, &federated, &mut Grower::default())?,
+        Tries::Nothing => plan,
     };
     let mut partial = Vec::new();
     let plan = aggregate_early(anti_joins(plan)?, &mut partial)?;

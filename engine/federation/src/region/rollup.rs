@@ -10,22 +10,20 @@ use datafusion::common::{Column, DFSchemaRef, Result};
 use datafusion::logical_expr::utils::grouping_set_to_exprlist;
 use datafusion::logical_expr::{Aggregate, Expr, GroupingSet, LogicalPlan};
 
-use super::eager::{ROWS_PER_GROUP_MIN, early, finest};
+use super::eager::{early, finest, groups_that_pay, may_pay};
 use super::estimate::estimate;
-use super::grow::Grower;
 
 /// The grouping sets over groups; `None` where the aggregate has none, or its rows are no fewer as groups.
 pub(super) fn over_finest_groups(aggregate: &Aggregate, partial: &mut Vec<DFSchemaRef>) -> Result<Option<LogicalPlan>> {
     let [Expr::GroupingSet(sets)] = aggregate.group_expr.as_slice() else { return Ok(None) };
     let keys: Vec<Expr> = grouping_set_to_exprlist(&aggregate.group_expr)?.into_iter().cloned().collect();
     let rows = estimate(&aggregate.input);
-    if keys.is_empty() || keys.iter().any(Expr::is_volatile) || rows.rows < rows.groups(&keys) * ROWS_PER_GROUP_MIN {
+    if keys.is_empty() || keys.iter().any(Expr::is_volatile) || !may_pay(rows.rows, rows.groups(&keys)) {
         return Ok(None);
     }
     let Some(two) = finest(aggregate, keys.clone())? else { return Ok(None) };
     let groups = LogicalPlan::Aggregate(two.partial.clone());
-    // Groups of one source may be made of each of its parts: they are put together here either way.
-    if Grower::of_partial(vec![Arc::clone(groups.schema())]).groups_at_source(&groups)? {
+    if groups_that_pay(&groups, rows.rows, rows.groups(&keys))?.is_some() {
         partial.push(Arc::clone(groups.schema()));
     } else if early(&two.partial, &mut vec![])?.is_none() {
         return Ok(None);

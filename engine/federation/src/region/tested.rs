@@ -9,9 +9,8 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchemaRef, JoinType, Result};
 use datafusion::logical_expr::{Aggregate, Expr, Join, LogicalPlan};
 
-use super::eager::{ROWS_PER_GROUP_MIN, Side};
+use super::eager::{Side, groups_that_pay};
 use super::estimate::{estimate, source_of};
-use super::grow::Grower;
 
 /// The plan with distinct rows where joins only test for them.
 ///
@@ -40,15 +39,15 @@ fn once(join: &Join, partial: &mut Vec<DFSchemaRef>) -> Result<Option<LogicalPla
     }
     let columns: Vec<Expr> = side.read_columns(join).into_iter().map(Expr::Column).collect();
     let rows = estimate(tested);
-    if columns.is_empty() || rows.rows < rows.groups(&columns) * ROWS_PER_GROUP_MIN {
+    if columns.is_empty() {
         return Ok(None);
     }
+    let expected = rows.groups(&columns);
     let groups = LogicalPlan::Aggregate(Aggregate::try_new(Arc::clone(tested), columns, vec![])?);
-    let schema = Arc::clone(groups.schema());
-    if !Grower::of_partial(vec![Arc::clone(&schema)]).groups_at_source(&groups)? {
+    if groups_that_pay(&groups, rows.rows, expected)?.is_none() {
         return Ok(None);
     }
-    partial.push(schema);
+    partial.push(Arc::clone(groups.schema()));
     side.exchanged(join, groups).map(Some)
 }
 

@@ -212,3 +212,50 @@ async fn similar_texts_are_those_of_the_pattern() {
     let refused = error(&services.engine().await, "SELECT id FROM pg.words WHERE 'abc' SIMILAR TO s").await;
     assert!(refused.contains("SIMILAR TO") && refused.contains("regexp_like"), "{refused}");
 }
+
+/// Whether there is a row, and whether a value is among them, in a select list.
+#[tokio::test]
+async fn membership_and_existence_are_values() {
+    let postgres = PostgresDatabase::with(&format!("{OUTER}; {INNER}")).await;
+    let mysql = MysqlDatabase::with(INNER).await;
+    let services = Services::new().with_postgres("pg", &postgres.url()).with_mysql("my", &mysql.url());
+    const ROWS: [&str; 4] = ["1", "2", "3", "NULL"];
+    for service in ["pg", "my"] {
+        let inner = format!("{service}.y");
+        for (value, right) in [
+            ("EXISTS (SELECT 1 FROM y WHERE y.c = x.a)", ["true", "false", "false", "false"]),
+            ("NOT EXISTS (SELECT 1 FROM y WHERE y.c = x.a AND y.t > 0)", ["false", "true", "true", "true"]),
+            ("EXISTS (SELECT 1 FROM y WHERE y.t = x.t ORDER BY y.c LIMIT 1)", ["true", "true", "true", "false"]),
+            ("EXISTS (SELECT 1 FROM y WHERE y.c > 5)", ["false"; 4]),
+            ("EXISTS (SELECT count(*) FROM y WHERE y.c = x.a)", ["true"; 4]),
+            (
+                "CASE WHEN EXISTS (SELECT 1 FROM y WHERE y.t = x.t) THEN 'some' ELSE 'none' END",
+                ["some", "some", "some", "none"],
+            ),
+            ("a IN (SELECT c FROM y)", ["true", "NULL", "NULL", "NULL"]),
+            ("a NOT IN (SELECT c FROM y WHERE y.t = x.t)", ["false", "true", "NULL", "true"]),
+            ("a IN (SELECT c FROM y WHERE c > 5)", ["false"; 4]),
+            ("coalesce(a, 0) IN (SELECT coalesce(c, 7) FROM y)", ["true", "false", "false", "false"]),
+            ("coalesce(a, 0) NOT IN (SELECT coalesce(c, 7) FROM y)", ["false", "true", "true", "true"]),
+            ("a IN (VALUES (2), (3))", ["false", "true", "true", "NULL"]),
+        ] {
+            let query = format!("SELECT x.a, {} AS v FROM pg.x", value.replace("FROM y", &format!("FROM {inner} y")));
+            let right: Vec<[&str; 2]> = ROWS.into_iter().zip(right).map(|(row, value)| [row, value]).collect();
+            let right: Vec<&[&str]> = right.iter().map(|row| &row[..]).collect();
+            answers(&services, &["pg.x", &inner], &query, &right).await;
+        }
+    }
+}
+
+/// Rows that are written down.
+#[tokio::test]
+async fn membership_among_values() {
+    keeps(&[
+        ("a IN (VALUES (2), (3), (9))", &["2", "3"]),
+        ("a NOT IN (VALUES (2), (3))", &["1"]),
+        ("a IN (VALUES (2), (NULL)) OR b = 1", &["1", "2"]),
+        ("a NOT IN (VALUES (2), (NULL))", &[]),
+        ("a IN (SELECT * FROM (VALUES (1), (3)) AS v (k))", &["1", "3"]),
+    ])
+    .await;
+}

@@ -1,0 +1,157 @@
+//! Answers from the first rows of one side, or from all of them.
+//!
+//! The first plan is read to its end; it makes as many rows as the query asks for, at most. Where there are so many, they are the answer. Otherwise they are dropped, and the other plan runs.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use async_trait::async_trait;
+use datafusion::catalog::Session;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Result, internal_err};
+use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, Partitioning, PlanProperties,
+};
+use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
+use futures::stream::{self, StreamExt, TryStreamExt};
+
+use super::tried::TriedNode;
+
+/// Makes the physical operator of the logical one.
+#[derive(Debug, Default)]
+pub(super) struct TriedPlanner;
+
+#[async_trait]
+impl ExtensionPlanner for TriedPlanner {
+    async fn plan_extension(
+        &self,
+        _: &dyn PhysicalPlanner,
+        node: &dyn UserDefinedLogicalNode,
+        _: &[&LogicalPlan],
+        inputs: &[Arc<dyn ExecutionPlan>],
+        _: &dyn Session,
+        _: &PhysicalPlanningContext,
+    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        let Some(node) = node.as_any().downcast_ref::<TriedNode>() else { return Ok(None) };
+        let [first, whole] = inputs else { return internal_err!("Tried has two inputs") };
+        let schema = Arc::clone(node.whole.schema().inner());
+        Ok(Some(Arc::new(TriedExec::new([Arc::clone(first), Arc::clone(whole)], node.rows, schema))))
+    }
+}
+
+/// The operator.
+#[derive(Debug)]
+pub(crate) struct TriedExec {
+    /// The plan that is tried, and the other.
+    children: [Arc<dyn ExecutionPlan>; 2],
+    rows: usize,
+    schema: SchemaRef,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl TriedExec {
+    fn new(children: [Arc<dyn ExecutionPlan>; 2], rows: usize, schema: SchemaRef) -> Self {
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(Arc::clone(&schema)),
+            Partitioning::UnknownPartitioning(1),
+            EmissionType::Final,
+            Boundedness::Bounded,
+        );
+        Self { children, rows, schema, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
+    }
+}
+
+async fn run(
+    children: [Arc<dyn ExecutionPlan>; 2],
+    rows: usize,
+    context: Arc<TaskContext>,
+    metrics: ExecutionPlanMetricsSet,
+) -> Result<SendableRecordBatchStream> {
+    let [first, whole] = children;
+    let mut tried = first.execute(0, Arc::clone(&context))?;
+    let memory = MemoryConsumer::new("first rows of a side").register(context.memory_pool());
+    let (mut batches, mut found) = (Vec::new(), 0);
+    while let Some(batch) = tried.next().await.transpose()? {
+        memory.try_grow(batch.get_array_memory_size())?;
+        found += batch.num_rows();
+        batches.push(Ok(batch));
+    }
+    if found < rows {
+        MetricBuilder::new(&metrics).counter("fell_back", 0).add(1);
+        drop((batches, memory));
+        return whole.execute(0, context);
+    }
+    // The rows' memory is given back with the last of them.
+    let kept = stream::iter(batches).map(move |batch| {
+        let _ = &memory;
+        batch
+    });
+    Ok(Box::pin(RecordBatchStreamAdapter::new(first.schema(), kept)))
+}
+
+impl ExecutionPlan for TriedExec {
+    fn name(&self) -> &'static str {
+        "TriedExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn required_input_distribution(&self) -> Vec<Distribution> {
+        vec![Distribution::SinglePartition; 2]
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        self.children.iter().collect()
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        match <[Arc<dyn ExecutionPlan>; 2]>::try_from(children) {
+            Ok(children) => Ok(Arc::new(Self::new(children, self.rows, Arc::clone(&self.schema)))),
+            Err(children) => internal_err!("TriedExec has two children, found {}", children.len()),
+        }
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        if partition != 0 {
+            return internal_err!("TriedExec has one partition, asked for {partition}");
+        }
+        let answer = run(self.children.clone(), self.rows, context, self.metrics.clone());
+        let schema = self.schema();
+        let batches = stream::once(answer).try_flatten().map(move |batch| {
+            let batch = batch?;
+            let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+            Ok(RecordBatch::try_new_with_options(Arc::clone(&schema), batch.columns().to_vec(), &options)?)
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), batches)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+}
+
+impl DisplayAs for TriedExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TriedExec: the first input answers where it has {} rows; the second otherwise", self.rows)
+    }
+}
