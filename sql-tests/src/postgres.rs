@@ -66,10 +66,10 @@ impl PostgresDatabase {
         })?
     }
 
-    /// How many backends other than the asking one run a statement in this database whose text contains `part`.
+    /// How many clients other than the asking one run a statement in this database whose text contains `part`.
     pub async fn running(&self, part: &str) -> usize {
         let query = "SELECT count(*) FROM pg_stat_activity \
-            WHERE datname = $1 AND state = 'active' AND pid <> pg_backend_pid() AND position($2 in query) > 0";
+            WHERE datname = $1 AND backend_type = 'client backend' AND state = 'active' AND pid <> pg_backend_pid() AND position($2 in query) > 0";
         let row =
             self.client().await.query_one(query, &[&self.name, &part]).await.expect("pg_stat_activity can be read");
         usize::try_from(row.get::<_, i64>(0)).expect("a count is not negative")

@@ -85,7 +85,7 @@ fn as_values(plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transfor
         let members = expr.transform_up(|part| {
             let Expr::InSubquery(member) = &part else { return Ok(Transformed::no(part)) };
             let by_parts = match outer.by_parts(member, Told::Value)? {
-                None => outer.by_rows(member)?,
+                None if member.subquery.outer_ref_columns.is_empty() => outer.by_rows(member)?,
                 by_parts => by_parts,
             };
             Ok(by_parts.map_or_else(|| Transformed::no(part.clone()), Transformed::yes))
@@ -97,6 +97,11 @@ fn as_values(plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transfor
 /// Whether there is a row, by their count.
 fn counted(part: Expr) -> Result<Transformed<Expr>> {
     let Expr::Exists(Exists { subquery, negated }) = part else { return Ok(Transformed::no(part)) };
+    // The group of all rows is there without rows, too: counted above it, DataFusion would have none of it where the conditions that read from outside leave no row.
+    let is_of_all = |node: &LogicalPlan| matches!(node, LogicalPlan::Aggregate(groups) if groups.group_expr.is_empty());
+    if !subquery.outer_ref_columns.is_empty() && subquery.subquery.exists(|node| Ok(is_of_all(node)))? {
+        return Ok(Transformed::no(Expr::Exists(Exists { subquery, negated })));
+    }
     let mut rows = subquery.subquery.as_ref();
     // None of them decides whether there is a row.
     loop {
@@ -110,7 +115,8 @@ fn counted(part: Expr) -> Result<Transformed<Expr>> {
     let count =
         LogicalPlanBuilder::from(rows.clone()).aggregate(Vec::<Expr>::new(), vec![count(lit(1_i64))])?.build()?;
     let count = Expr::ScalarSubquery(Subquery { subquery: Arc::new(count), ..subquery });
-    Ok(Transformed::yes(if negated { count.eq(lit(0_i64)) } else { count.gt(lit(0_i64)) }))
+    // Never NULL, as the condition was.
+    Ok(Transformed::yes(if negated { count.eq(lit(0_i64)) } else { count.gt(lit(0_i64)) }.is_true()))
 }
 
 /// Whether a limit leaves a row wherever there is one.

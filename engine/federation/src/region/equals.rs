@@ -43,7 +43,8 @@ pub(super) fn derived(conditions: &[Expr], inputs: &[LogicalPlan]) -> Vec<Expr> 
     for condition in conditions {
         // Numbers that are equal and not alike are not passed on: of zeros there are two.
         let passes = |(a, b): (&Column, &Column)| {
-            data_type(a).is_some_and(|data_type| !data_type.is_floating()) && data_type(a) == data_type(b)
+            data_type(a).is_some_and(|data_type| !data_type.is_floating() && !data_type.is_nested())
+                && data_type(a) == data_type(b)
         };
         if columns(condition).is_some_and(passes) {
             equals.adds(condition);

@@ -349,16 +349,20 @@ impl Grower {
         Ok(Grown::Local(renamed(exprs, scan, &schema)?))
     }
 
-    /// Whether an aggregate makes so many groups of so few rows that its source takes longer for them than to send the rows.
+    /// Whether distinct rows are nearly as many as the rows, so that their source takes longer to find them than to send all.
     fn reduces_little(&self, aggregate: &Aggregate, region: &Region, grouped: &super::aggregate::Grouped) -> bool {
         const GROUPS_MANY: f64 = 100_000.0;
         const ROWS_PER_GROUP_MIN: f64 = 3.0;
-        if self.partial.iter().any(|partial| Arc::ptr_eq(partial, &aggregate.schema)) {
+        // What is not known of columns that go together makes the groups too many.
+        const ROWS_SENT_MAX: f64 = 5_000_000.0;
+        let partial = self.partial.iter().any(|partial| Arc::ptr_eq(partial, &aggregate.schema));
+        if partial || !aggregate.aggr_expr.is_empty() {
             return false;
         }
         let rows = estimate(&aggregate.input).rows;
         let groups = estimate(&LogicalPlan::Aggregate(aggregate.clone())).rows;
         groups >= GROUPS_MANY
+            && rows <= ROWS_SENT_MAX
             && rows < groups * ROWS_PER_GROUP_MIN
             && !lies_in_groups(&grouped.relation, &region.tables)
     }

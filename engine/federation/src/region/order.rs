@@ -180,7 +180,18 @@ impl Tree {
         let derived = derived(&self.conditions, &self.inputs);
         let conditions: Vec<Condition> =
             self.conditions.iter().chain(&derived).map(|expr| self.condition(expr)).collect();
-        let clusters = self.clusters(&conditions);
+        // Two tables that a third relates may have many pairs without it.
+        let pays = |condition: &Condition| {
+            let mut inputs = condition.inputs.iter().copied();
+            let (Some(a), Some(b)) = (inputs.next(), inputs.next()) else { return true };
+            let [one, other] = [a, b].map(|input| (estimates[input].rows, BTreeSet::from([input])));
+            let (rows, _) = pairs(one.0, &one.1, other.0, &other.1, &conditions, &estimates);
+            rows <= one.0.max(other.0)
+        };
+        let said = self.conditions.len();
+        let connecting = conditions.iter().enumerate().filter(|(place, condition)| *place < said || pays(condition));
+        let connecting: Vec<&Condition> = connecting.map(|(_, condition)| condition).collect();
+        let clusters = self.clusters(&connecting);
         let mut unplaced = Unplaced { conditions, equals: Equals::default() };
         let single = |index: usize| Part {
             plan: self.inputs[index].clone(),
@@ -210,7 +221,7 @@ impl Tree {
     }
 
     /// The inputs, those of one source together that an equality connects.
-    fn clusters(&self, conditions: &[Condition]) -> Vec<Vec<usize>> {
+    fn clusters(&self, conditions: &[&Condition]) -> Vec<Vec<usize>> {
         let sources: Vec<Option<String>> = self.inputs.iter().map(source_of).collect();
         let mut cluster_of: Vec<usize> = (0..self.inputs.len()).collect();
         for condition in conditions.iter().filter(|condition| is_equality(&condition.expr)) {

@@ -113,6 +113,9 @@ pub(super) fn is_along_index(relation: &Relation, tables: &[TableName]) -> bool 
         _ => return false,
     };
     let [(table, read)] = &relation.used_columns()[..] else { return false };
+    if keys.is_empty() {
+        return false;
+    }
     let known = tables.iter().find(|known| Arc::ptr_eq(&known.definition, table));
     let key = |key: &Expr| match key {
         Expr::Column(index) => aggregate.origin(*index).map(|(_, column)| column),

@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchemaRef, JoinType, Result};
 use datafusion::logical_expr::{
     Expr, Extension, Filter, Join, LogicalPlan, Projection, Sort, SortExpr, SubqueryAlias, UserDefinedLogicalNodeCore,
@@ -50,6 +51,10 @@ pub(super) fn try_first_rows(
 ) -> Result<Option<LogicalPlan>> {
     match plan {
         LogicalPlan::Sort(Sort { expr, input, fetch: Some(rows) }) => {
+            // DataFusion runs the subqueries of both plans above them.
+            if plan.exists(|node| Ok(node.expressions().iter().any(holds_subquery)))? {
+                return Ok(None);
+            }
             let Some(input) = first(input, expr, *rows)? else { return Ok(None) };
             let sort = Sort { expr: expr.clone(), input: Arc::new(input), fetch: Some(*rows) };
             let node = TriedNode {
@@ -59,7 +64,11 @@ pub(super) fn try_first_rows(
             };
             Ok(Some(LogicalPlan::Extension(Extension { node: Arc::new(node) })))
         }
-        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Limit(_) => {
+        LogicalPlan::Projection(_)
+        | LogicalPlan::SubqueryAlias(_)
+        | LogicalPlan::Limit(_)
+        | LogicalPlan::Explain(_)
+        | LogicalPlan::Analyze(_) => {
             if plan.expressions().iter().any(holds_subquery) {
                 return Ok(None);
             }

@@ -15,12 +15,12 @@ use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, OrderingRequirements, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, Partitioning, PlanProperties,
+    DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
 };
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -62,14 +62,22 @@ pub(crate) struct TriedExec {
 
 impl TriedExec {
     fn new(children: [Arc<dyn ExecutionPlan>; 2], rows: usize, schema: SchemaRef) -> Self {
+        let orders = order_of(&children).into_iter();
         let properties = PlanProperties::new(
-            EquivalenceProperties::new(Arc::clone(&schema)),
+            EquivalenceProperties::new_with_orderings(Arc::clone(&schema), orders),
             Partitioning::UnknownPartitioning(1),
             EmissionType::Final,
             Boundedness::Bounded,
         );
         Self { children, rows, schema, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
     }
+}
+
+/// The order that both plans have.
+fn order_of(children: &[Arc<dyn ExecutionPlan>; 2]) -> Option<LexOrdering> {
+    let [first, whole] = children;
+    let order = whole.output_ordering()?;
+    (first.output_ordering() == Some(order)).then(|| order.clone())
 }
 
 async fn run(
@@ -89,7 +97,7 @@ async fn run(
     }
     if found < rows {
         MetricBuilder::new(&metrics).counter("fell_back", 0).add(1);
-        drop((batches, memory));
+        drop((batches, memory, tried));
         return whole.execute(0, context);
     }
     // The rows' memory is given back with the last of them.
@@ -111,6 +119,19 @@ impl ExecutionPlan for TriedExec {
 
     fn required_input_distribution(&self) -> Vec<Distribution> {
         vec![Distribution::SinglePartition; 2]
+    }
+
+    fn required_input_ordering(&self) -> Vec<Option<OrderingRequirements>> {
+        let order = order_of(&self.children).map(OrderingRequirements::from);
+        vec![order.clone(), order]
+    }
+
+    fn maintains_input_order(&self) -> Vec<bool> {
+        vec![true; 2]
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false; 2]
     }
 
     fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {

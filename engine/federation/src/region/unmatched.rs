@@ -69,11 +69,14 @@ fn unmatched(predicate: &Expr, join: &Join) -> Result<Option<LogicalPlan>> {
         let column = Column::new(qualifier.cloned(), field.name());
         Ok(match kept_columns.contains(&column) {
             true => Expr::Column(column),
-            false => Expr::Literal(ScalarValue::try_from(field.data_type())?, None)
-                .alias_qualified(qualifier.cloned(), field.name()),
+            false => {
+                let null = Expr::Literal(ScalarValue::try_from(field.data_type())?, None);
+                null.alias_qualified(qualifier.cloned(), field.name())
+            }
         })
     });
-    let columns = columns.collect::<Result<Vec<_>>>()?;
+    // A type of which there is no NULL to write.
+    let Ok(columns) = columns.collect::<Result<Vec<_>>>() else { return Ok(None) };
     let rows = Projection::try_new_with_schema(columns, Arc::new(LogicalPlan::Join(joined)), Arc::clone(&join.schema))?;
     let rows = LogicalPlan::Projection(rows);
     Ok(Some(match conjunction(others.into_iter().cloned()) {

@@ -247,6 +247,38 @@ async fn membership_and_existence_are_values() {
     }
 }
 
+/// Such values are grouped and told apart like others; what can't be counted is refused and not answered wrong.
+#[tokio::test]
+async fn existence_as_a_value_is_never_null() {
+    let postgres = PostgresDatabase::with(&format!("{OUTER}; {INNER}")).await;
+    let mysql = MysqlDatabase::with(INNER).await;
+    let services = Services::new().with_postgres("pg", &postgres.url()).with_mysql("my", &mysql.url());
+    for inner in ["pg.y", "my.y"] {
+        for (query, right) in [
+            ("SELECT DISTINCT EXISTS (SELECT 1 FROM y) FROM pg.x", &[&["true"][..]][..]),
+            (
+                "SELECT e, count(*) FROM (SELECT EXISTS (SELECT 1 FROM y WHERE y.c = x.a) AS e FROM pg.x) GROUP BY e",
+                &[&["true", "1"], &["false", "3"]],
+            ),
+            (
+                "SELECT EXISTS (SELECT 1 FROM y WHERE y.c = x.a) AS e FROM pg.x UNION SELECT NOT EXISTS (SELECT 1 FROM y WHERE c > 5)",
+                &[&["true"], &["false"]],
+            ),
+        ] {
+            let query = query.replace("FROM y", &format!("FROM {inner} y"));
+            answers(&services, &["pg.x", inner], &query, right).await;
+        }
+    }
+    let engine = services.engine().await;
+    for refused in [
+        "SELECT EXISTS (SELECT 1 FROM pg.y WHERE y.c = x.a HAVING count(*) = 0) FROM pg.x",
+        "SELECT EXISTS (SELECT 1 FROM (SELECT count(*) AS n FROM pg.y WHERE y.c = x.a) s WHERE s.n = 0) FROM pg.x",
+        "SELECT a IN (SELECT DISTINCT ON (t) c FROM pg.y WHERE y.t = x.t ORDER BY t, c) FROM pg.x",
+    ] {
+        error(&engine, refused).await;
+    }
+}
+
 /// Rows that are written down.
 #[tokio::test]
 async fn membership_among_values() {
