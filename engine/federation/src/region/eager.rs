@@ -19,7 +19,6 @@ use datafusion::common::{Column, DFSchemaRef, JoinType, NullEquality, Result};
 use datafusion::functions_aggregate::expr_fn::{count, sum};
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, Join, LogicalPlan, Projection, cast};
-
 use headwater_source::{AggregateFunction as Function, Node};
 
 use super::estimate::{estimate, source_of};

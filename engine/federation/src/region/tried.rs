@@ -14,7 +14,6 @@ use datafusion::common::{DFSchemaRef, JoinType, Result};
 use datafusion::logical_expr::{
     Expr, Extension, Filter, Join, LogicalPlan, Projection, Sort, SortExpr, SubqueryAlias, UserDefinedLogicalNodeCore,
 };
-
 use headwater_source::Parallel;
 
 use super::eager::over;
