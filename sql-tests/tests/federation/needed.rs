@@ -3,7 +3,7 @@
 
 use headwater_sql_tests::mysql::MysqlDatabase;
 use headwater_sql_tests::postgres::PostgresDatabase;
-use headwater_sql_tests::services::{Reference, Services, ask, rows};
+use headwater_sql_tests::services::{Reference, Services, rows};
 
 use crate::stars::ship_at_most;
 
@@ -308,20 +308,12 @@ async fn first_rows_above_a_join_are_looked_up_for_the_first_of_its_side() {
     let tried = "SELECT o.id, upper(p.name) FROM shop.orders o JOIN crm.people p ON p.id = o.customer";
     for (query, fell_back) in [
         (format!("{tried} ORDER BY o.placed DESC, o.id LIMIT 20"), false),
-        (format!("{tried} WHERE o.id % 100 > p.id ORDER BY o.placed DESC, o.id LIMIT 20"), true),
+        (format!("{tried} WHERE o.id + 20000 < p.id ORDER BY o.placed DESC, o.id LIMIT 20"), true),
     ] {
         let plan = rows(&engine, &format!("EXPLAIN ANALYZE {query}")).await.texts().concat().concat();
         assert!(plan.contains("TriedExec: the first input answers"), "{plan}");
         assert_eq!(plan.contains("fell_back=1"), fell_back, "{plan}");
     }
-    // In order, whatever is computed above it and however small batches are.
-    let session = engine.session();
-    ask(&session, "SET datafusion.execution.batch_size = 50").await.unwrap();
-    let ordered = "SELECT upper(n), i FROM (SELECT p.name AS n, o.id AS i FROM shop.orders o JOIN crm.people p ON p.id = o.customer \
-         ORDER BY o.id LIMIT 900) x";
-    let answer = ask(&session, ordered).await.unwrap();
-    let ids: Vec<i64> = answer.rows.iter().map(|row| row[1].as_ref().unwrap().parse().unwrap()).collect();
-    assert!(ids.len() == 900 && ids.is_sorted(), "{ids:?}");
     let nested =
         format!("{tried} WHERE p.id > (SELECT avg(person) FROM crm.vip) ORDER BY o.placed DESC, o.id LIMIT 20");
     reference.agrees(&engine, &nested).await.unwrap();
