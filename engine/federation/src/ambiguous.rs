@@ -26,6 +26,7 @@ use datafusion::physical_plan::{ExecutionPlan, replace_children_if_necessary};
 use headwater_rules::UnlikeRowsExec;
 
 use crate::RemoteScanExec;
+use crate::windows::OpenWindowExec;
 
 /// The physical optimizer rule. It runs after DataFusion's own, when every scan has taken its filters.
 #[derive(Debug, Default)]
@@ -108,6 +109,7 @@ fn names_below(plan: &Arc<dyn ExecutionPlan>, names: &Names) -> Names {
         || plan.is::<CooperativeExec>()
         || plan.is::<UnlikeRowsExec>()
         || plan.is::<FilterExec>()
+        || plan.is::<OpenWindowExec>()
         || plan.is::<SortExec>();
     if keeps_names { Names::These(names.clone()) } else { Names::Any }
 }

@@ -67,7 +67,7 @@ fn partitioned_by(node: &Arc<dyn ExecutionPlan>) -> HashSet<usize> {
 
 /// A window operator, but for what it lets through.
 #[derive(Debug)]
-struct OpenWindowExec {
+pub(crate) struct OpenWindowExec {
     window: Arc<dyn ExecutionPlan>,
     partitioned_by: HashSet<usize>,
 }

@@ -317,4 +317,13 @@ async fn first_rows_above_a_join_are_looked_up_for_the_first_of_its_side() {
     let nested =
         format!("{tried} WHERE p.id > (SELECT avg(person) FROM crm.vip) ORDER BY o.placed DESC, o.id LIMIT 20");
     reference.agrees(&engine, &nested).await.unwrap();
+    // What an outer query computes of the rows keeps their order, however small batches are.
+    rows(&engine, "SET datafusion.execution.batch_size = 50").await;
+    let order = "ORDER BY o.placed DESC, o.id LIMIT 900";
+    for condition in ["", "WHERE o.id + 20000 < p.id"] {
+        let join = "FROM shop.orders o JOIN crm.people p ON p.id = o.customer";
+        let plain = rows(&engine, &format!("SELECT o.id {join} {condition} {order}")).await;
+        let nested = format!("SELECT CAST(i + 0 AS int) FROM (SELECT o.id AS i, p.name {join} {condition} {order}) x");
+        assert_eq!(rows(&engine, &nested).await.texts(), plain.texts(), "{nested}");
+    }
 }

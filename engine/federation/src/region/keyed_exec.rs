@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use datafusion::catalog::Session;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -21,15 +21,15 @@ use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, Partitioning, PlanProperties,
 };
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::StreamExt;
 
 use super::keyed::{KeyedNode, KeyedPlan, Repeated};
 use super::replay::Replay;
+use super::typed::under;
 use crate::narrow::BoundKeys;
 
 /// Makes the physical operator of the logical one.
@@ -203,13 +203,7 @@ impl ExecutionPlan for KeyedExec {
             return internal_err!("KeyedExec has one partition, asked for {partition}");
         }
         let answer = run(self.children.clone(), self.plan.clone(), context, self.metrics.clone());
-        let schema = self.schema();
-        let batches = stream::once(answer).try_flatten().map(move |batch| {
-            let batch = batch?;
-            let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-            Ok(RecordBatch::try_new_with_options(Arc::clone(&schema), batch.columns().to_vec(), &options)?)
-        });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), batches)))
+        Ok(under(self.schema(), answer))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {

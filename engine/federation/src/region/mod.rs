@@ -22,6 +22,7 @@ mod keyed_exec;
 mod mean;
 mod order;
 mod parts;
+mod pays;
 mod planner;
 mod remote;
 mod replay;
@@ -31,6 +32,7 @@ mod small;
 mod tested;
 mod tried;
 mod tried_exec;
+mod typed;
 mod unmatched;
 
 pub(crate) use estimate::{ROWS_PER_VALUE, rows_of_scan, semi_share};

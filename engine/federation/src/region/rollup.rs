@@ -10,8 +10,9 @@ use datafusion::common::{Column, DFSchemaRef, Result};
 use datafusion::logical_expr::utils::grouping_set_to_exprlist;
 use datafusion::logical_expr::{Aggregate, Expr, GroupingSet, LogicalPlan};
 
-use super::eager::{early, finest, groups_that_pay, may_pay};
+use super::eager::{early, finest};
 use super::estimate::estimate;
+use super::pays::{groups_that_pay, may_pay};
 
 /// The grouping sets over groups; `None` where the aggregate has none, or its rows are no fewer as groups.
 pub(super) fn over_finest_groups(aggregate: &Aggregate, partial: &mut Vec<DFSchemaRef>) -> Result<Option<LogicalPlan>> {

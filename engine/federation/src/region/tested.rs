@@ -9,8 +9,9 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchemaRef, JoinType, Result};
 use datafusion::logical_expr::{Aggregate, Expr, Join, LogicalPlan};
 
-use super::eager::{Side, groups_that_pay};
+use super::eager::Side;
 use super::estimate::{estimate, source_of};
+use super::pays::groups_that_pay;
 
 /// The plan with distinct rows where joins only test for them.
 ///

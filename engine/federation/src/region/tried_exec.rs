@@ -5,13 +5,14 @@
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use datafusion::catalog::Session;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, internal_err};
-use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
@@ -23,9 +24,10 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
 };
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::stream::{self, StreamExt};
 
 use super::tried::TriedNode;
+use super::typed::under;
 
 /// Makes the physical operator of the logical one.
 #[derive(Debug, Default)]
@@ -86,26 +88,50 @@ async fn run(
     context: Arc<TaskContext>,
     metrics: ExecutionPlanMetricsSet,
 ) -> Result<SendableRecordBatchStream> {
-    let [first, whole] = children;
-    let mut tried = first.execute(0, Arc::clone(&context))?;
-    let memory = MemoryConsumer::new("first rows of a side").register(context.memory_pool());
-    let (mut batches, mut found) = (Vec::new(), 0);
-    while let Some(batch) = tried.next().await.transpose()? {
-        memory.try_grow(batch.get_array_memory_size())?;
-        found += batch.num_rows();
-        batches.push(Ok(batch));
-    }
-    if found < rows {
+    let [first, whole] = &children;
+    let mut answer = read(first, &context).await?;
+    if answer.rows() < rows {
         MetricBuilder::new(&metrics).counter("fell_back", 0).add(1);
-        drop((batches, memory, tried));
-        return whole.execute(0, context);
+        drop(answer);
+        answer = read(whole, &context).await?;
     }
-    // The rows' memory is given back with the last of them.
-    let kept = stream::iter(batches).map(move |batch| {
-        let _ = &memory;
-        batch
-    });
-    Ok(Box::pin(RecordBatchStreamAdapter::new(first.schema(), kept)))
+    Ok(answer.in_one_batch(whole.schema()))
+}
+
+/// What a plan answers.
+struct Answer {
+    batches: Vec<RecordBatch>,
+    memory: MemoryReservation,
+}
+
+async fn read(plan: &Arc<dyn ExecutionPlan>, context: &Arc<TaskContext>) -> Result<Answer> {
+    let memory = MemoryConsumer::new("first rows of an order").register(context.memory_pool());
+    let mut answer = Answer { batches: vec![], memory };
+    let mut rows = plan.execute(0, Arc::clone(context))?;
+    while let Some(batch) = rows.next().await.transpose()? {
+        answer.memory.try_grow(batch.get_array_memory_size())?;
+        answer.batches.push(batch);
+    }
+    Ok(answer)
+}
+
+impl Answer {
+    fn rows(&self) -> usize {
+        self.batches.iter().map(RecordBatch::num_rows).sum()
+    }
+
+    /// What is computed of the rows above is computed of one batch, and so keeps their order, where several would be dealt out.
+    fn in_one_batch(self, schema: SchemaRef) -> SendableRecordBatchStream {
+        let Self { batches, memory } = self;
+        // What is too long for one batch stays several.
+        let batches = concat_batches(&schema, &batches).map_or(batches, |one| vec![one]);
+        // The rows' memory is given back with the last of them.
+        let kept = stream::iter(batches).map(move |batch| {
+            let _ = &memory;
+            Ok(batch)
+        });
+        Box::pin(RecordBatchStreamAdapter::new(schema, kept))
+    }
 }
 
 impl ExecutionPlan for TriedExec {
@@ -157,13 +183,7 @@ impl ExecutionPlan for TriedExec {
             return internal_err!("TriedExec has one partition, asked for {partition}");
         }
         let answer = run(self.children.clone(), self.rows, context, self.metrics.clone());
-        let schema = self.schema();
-        let batches = stream::once(answer).try_flatten().map(move |batch| {
-            let batch = batch?;
-            let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-            Ok(RecordBatch::try_new_with_options(Arc::clone(&schema), batch.columns().to_vec(), &options)?)
-        });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), batches)))
+        Ok(under(self.schema(), answer))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
