@@ -8,18 +8,21 @@
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, ExprSchema, Result, ScalarValue};
+use datafusion::common::{Column, DFSchema, DataFusionError, ExprSchema, Result, ScalarValue};
 use datafusion::functions_aggregate::expr_fn::count;
-use datafusion::logical_expr::expr::{Exists, InSubquery};
+use datafusion::logical_expr::expr::{Exists, InList, InSubquery};
 use datafusion::logical_expr::utils::{conjunction, disjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
     BinaryExpr, Case, Distinct, Expr, ExprSchemable, FetchType, Filter, Limit, LogicalPlan, LogicalPlanBuilder,
-    Operator, Projection, SkipType, Subquery, SubqueryAlias, lit, not,
+    Operator, Projection, SkipType, Subquery, SubqueryAlias, Values, lit, not,
 };
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
 use crate::correlated::{correlated, renamed};
-use crate::zeros::{holds, under_their_names};
+use crate::zeros::{holds, input_schema, under_their_names};
+
+/// The most rows that are made a list. More are joined.
+const LISTED_MAX: usize = 1_000;
 
 /// The optimizer rule. It runs before expressions are simplified, for which such a value is NULL as a column is.
 #[derive(Debug, Default)]
@@ -48,8 +51,14 @@ impl OptimizerRule for KnownMembers {
     }
 
     fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        let selected = plan.map_expressions(|expr| expr.transform_up(|part| selected(part, config)))?;
-        selected.transform_data(|plan| match plan {
+        let listed = match holds(&plan, |part| matches!(part, Expr::InSubquery(_)))? {
+            true => {
+                let outer = input_schema(&plan)?;
+                under_their_names(plan, |expr| expr.transform_up(|part| listed(part, &outer, config)))?
+            }
+            false => Transformed::no(plan),
+        };
+        listed.transform_data(|plan| match plan {
             LogicalPlan::Filter(_) => in_condition(plan, config),
             LogicalPlan::Projection(_) => as_values(plan, config),
             _ => Ok(Transformed::no(plan)),
@@ -57,19 +66,77 @@ impl OptimizerRule for KnownMembers {
     }
 }
 
-/// Gives rows that are only written down (`IN (VALUES (1), (2))`) a list of what is selected of them, which DataFusion compares with.
-fn selected(part: Expr, config: &dyn OptimizerConfig) -> Result<Transformed<Expr>> {
+/// Rows that are only written down (`IN (VALUES (1), (2))`) as a list. More than a list is good for stay rows, and get a list of what is selected of them, which DataFusion compares with.
+fn listed(part: Expr, outer: &DFSchema, config: &dyn OptimizerConfig) -> Result<Transformed<Expr>> {
     let Expr::InSubquery(member) = part else { return Ok(Transformed::no(part)) };
-    if !matches!(member.subquery.subquery.as_ref(), LogicalPlan::Values(_)) {
-        return Ok(Transformed::no(Expr::InSubquery(member)));
+    let InSubquery { expr, subquery, negated } = member;
+    if let Some(list) = written_down(&subquery.subquery, outer)? {
+        let list = list.into_iter().flatten().collect();
+        return Ok(Transformed::yes(Expr::InList(InList { expr, list, negated })));
     }
-    let rows = Arc::clone(&member.subquery.subquery);
-    let rows = SubqueryAlias::try_new(rows, config.alias_generator().next("__values"))?;
+    if !matches!(subquery.subquery.as_ref(), LogicalPlan::Values(_)) {
+        return Ok(Transformed::no(Expr::InSubquery(InSubquery { expr, subquery, negated })));
+    }
+    let rows = SubqueryAlias::try_new(Arc::clone(&subquery.subquery), config.alias_generator().next("__values"))?;
     let rows = Arc::new(LogicalPlan::SubqueryAlias(rows));
     let columns = rows.schema().columns().into_iter().map(Expr::Column).collect();
-    let subquery = Arc::new(LogicalPlan::Projection(Projection::try_new(columns, rows)?));
-    let subquery = Subquery { subquery, ..member.subquery };
-    Ok(Transformed::yes(Expr::InSubquery(InSubquery { subquery, ..member })))
+    let selected = Arc::new(LogicalPlan::Projection(Projection::try_new(columns, rows)?));
+    let subquery = Subquery { subquery: selected, ..subquery };
+    Ok(Transformed::yes(Expr::InSubquery(InSubquery { expr, subquery, negated })))
+}
+
+/// The rows of a plan as expressions over the rows outside; `None` of a plan that is more than rows written down.
+fn written_down(plan: &LogicalPlan, outer: &DFSchema) -> Result<Option<Vec<Vec<Expr>>>> {
+    let is_plain = |expr: &Expr| Ok::<_, DataFusionError>(!expr.is_volatile() && !expr.exists(|part| Ok(asks(part)))?);
+    match plan {
+        LogicalPlan::Values(Values { values, .. }) if values.len() <= LISTED_MAX => {
+            for expr in values.iter().flatten() {
+                if !is_plain(expr)? {
+                    return Ok(None);
+                }
+            }
+            let row = |row: &Vec<Expr>| row.iter().map(|expr| seen_from_outside(expr, outer)).collect();
+            values.iter().map(row).collect::<Result<_>>().map(Some)
+        }
+        LogicalPlan::SubqueryAlias(named) => written_down(&named.input, outer),
+        LogicalPlan::Projection(projection) => {
+            for expr in &projection.expr {
+                if !is_plain(expr)? {
+                    return Ok(None);
+                }
+            }
+            let Some(rows) = written_down(&projection.input, outer)? else { return Ok(None) };
+            let schema = projection.input.schema();
+            let of_row = |expr: &Expr, row: &[Expr]| {
+                let computed = expr.clone().unalias_nested().data.transform_up(|part| match &part {
+                    Expr::Column(column) => Ok(Transformed::yes(row[schema.index_of_column(column)?].clone())),
+                    Expr::OuterReferenceColumn(..) => Ok(Transformed::yes(seen_from_outside(&part, outer)?)),
+                    _ => Ok(Transformed::no(part)),
+                });
+                Ok(computed?.data)
+            };
+            let row = |row: Vec<Expr>| projection.expr.iter().map(|expr| of_row(expr, &row)).collect();
+            rows.into_iter().map(row).collect::<Result<_>>().map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// An expression that reads from outside, as it is there.
+fn seen_from_outside(expr: &Expr, outer: &DFSchema) -> Result<Expr> {
+    let seen = expr.clone().transform_up(|part| match part {
+        // What is not found there is from further outside.
+        Expr::OuterReferenceColumn(_, column) if outer.has_column(&column) => {
+            Ok(Transformed::yes(Expr::Column(column)))
+        }
+        _ => Ok(Transformed::no(part)),
+    });
+    Ok(seen?.data)
+}
+
+/// Whether it is a subquery, which has rows of its own.
+fn asks(part: &Expr) -> bool {
+    matches!(part, Expr::InSubquery(_) | Expr::Exists(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_))
 }
 
 /// What is selected, with counts of rows in the place of conditions that ask whether there are rows: DataFusion makes joins of such conditions where they keep rows, and nowhere else.

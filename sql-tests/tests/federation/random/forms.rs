@@ -238,6 +238,7 @@ pub(super) const COMPARE: &[&str] = &[
     "({} IN ({}, {}, {}))",
     "({} IN ({}, {}, {}, {}, {}))",
     "({} NOT IN ({}, {}))",
+    "({} IN (VALUES ({}), ({})))",
     "({} BETWEEN {} AND {})",
     "({} NOT BETWEEN {} AND {})",
     "({} IS NULL)",

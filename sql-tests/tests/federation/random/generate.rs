@@ -161,8 +161,12 @@ impl<'a> Generator<'a> {
         } else if self.dice.percent(15) {
             select.quantifier = Quantifier::Distinct;
         }
-        if depth > 0 && select.group.is_none() && self.dice.percent(5) {
-            select.items.push(self.scalar_subquery(&scope, depth - 1));
+        if depth > 0 && select.group.is_none() && self.dice.percent(8) {
+            let subquery = match self.dice.percent(60) {
+                true => self.scalar_subquery(&scope, depth - 1),
+                false => self.tested_subquery(&scope, depth - 1),
+            };
+            select.items.push(subquery);
         }
         if self.dice.percent(10) {
             self.windows(&mut select, &scope);
@@ -232,7 +236,7 @@ impl<'a> Generator<'a> {
         }
         let form = match keys.len() {
             2.. => {
-                self.dice.weighted(&[(88, "{}"), (4, "ROLLUP({})"), (4, "CUBE({})"), (4, "GROUPING SETS ((), ({}))")])
+                self.dice.weighted(&[(76, "{}"), (8, "ROLLUP({})"), (8, "CUBE({})"), (8, "GROUPING SETS ((), ({}))")])
             }
             _ => "{}",
         };

@@ -49,6 +49,15 @@ pub(super) struct Table {
     pub(super) key: Option<usize>,
     /// A column with an index.
     pub(super) index: Option<usize>,
+    /// What its store is made to say of its rows. Plans are made from it, and answers are not.
+    pub(super) claim: Option<Claim>,
+}
+
+/// How many rows a store says there are, and how many values of each column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Claim {
+    pub(super) rows: u64,
+    pub(super) values: u64,
 }
 
 /// Some tables.
@@ -94,7 +103,11 @@ impl Schema {
             let place = *dice.pick(&places);
             Table::random(dice, number, place)
         };
-        Self { tables: (0..tables).map(table).collect(), is_limited: false }
+        let mut tables: Vec<Table> = (0..tables).map(table).collect();
+        if dice.percent(60) {
+            tables.iter_mut().for_each(|table| table.claim = Claim::random(dice));
+        }
+        Self { tables, is_limited: false }
     }
 }
 
@@ -108,7 +121,7 @@ impl Table {
         let keyed = columns.iter().position(|column| matches!(column.values, Values::Small | Values::Int64));
         let key = keyed.filter(|_| dice.percent(40) && may_have_key(place));
         let index = dice.percent(30).then(|| dice.below(count)).filter(|index| may_have_index(place, &columns[*index]));
-        let mut table = Self { name: format!("t{number}"), place, columns, rows, key, index };
+        let mut table = Self { name: format!("t{number}"), place, columns, rows, key, index, claim: None };
         table.keep_key_unique();
         table
     }
@@ -128,6 +141,15 @@ impl Table {
         let Some(key) = self.key else { return };
         let mut seen = std::collections::HashSet::new();
         self.rows.retain(|row| row[key].as_ref().is_some_and(|value| seen.insert(value.clone())));
+    }
+}
+
+impl Claim {
+    /// Few rows or many, so that what pays over large tables is done over small ones.
+    fn random(dice: &mut Dice) -> Option<Self> {
+        let rows = *dice.pick(&[50, 20_000, 300_000, 3_000_000]);
+        let claim = Self { rows, values: *dice.pick(&[2, 100, 5_000, rows]).min(&rows) };
+        dice.percent(75).then_some(claim)
     }
 }
 

@@ -70,7 +70,7 @@ impl Failure {
     }
 }
 
-/// Schemas with something less: a table, half of the rows, a row, a column, a key. Of what was tried in vain the next list has
+/// Schemas with something less: a table, half of the rows, a row, a claim, a column, a key. Of what was tried in vain the next list has
 /// as many before it.
 fn smaller_schemas(schema: &Schema) -> Vec<Schema> {
     let mut found = Vec::new();
@@ -91,6 +91,11 @@ fn smaller_schemas(schema: &Schema) -> Vec<Schema> {
                 found.push(smaller);
             }
             chunk = if chunk == 1 { 0 } else { chunk.div_ceil(2).min(chunk - 1) };
+        }
+        if schema.tables[at].claim.is_some() {
+            let mut smaller = schema.clone();
+            smaller.tables[at].claim = None;
+            found.push(smaller);
         }
         for column in 0..schema.tables[at].columns.len() {
             found.extend(without_column(schema, at, column));

@@ -16,7 +16,7 @@ use headwater_sql_tests::services::{Pushdown, Reference, Services, ask, session}
 
 use super::kind::Kind;
 use super::part;
-use super::schema::{Column, Place, Schema, Table};
+use super::schema::{Claim, Column, Place, Schema, Table};
 use super::values::Values;
 
 /// A schema in its stores. Dropping it drops the databases.
@@ -183,7 +183,52 @@ fn statements(table: &Table) -> Vec<String> {
         let rows: Vec<String> = table.rows.iter().map(|row| row_text(table, row)).collect();
         statements.push(format!("INSERT INTO {} VALUES\n  {}", table.name, rows.join(",\n  ")));
     }
+    statements.extend(table.claim.iter().flat_map(|claim| claimed(table, *claim, &quote)));
     statements
+}
+
+/// Makes the store say so of the table. What files say of themselves is true.
+fn claimed(table: &Table, claim: Claim, quote: &dyn Fn(&str) -> String) -> Vec<String> {
+    let (name, Claim { rows, values }) = (&table.name, claim);
+    match table.place {
+        Place::Postgres | Place::PostgresTwin => {
+            let column = |column: &Column| {
+                format!("ALTER TABLE {name} ALTER COLUMN {} SET (n_distinct = {values})", quote(&column.name))
+            };
+            let claim = format!(
+                "UPDATE pg_catalog.pg_class SET reltuples = {rows}, relpages = 1 WHERE oid = '{name}'::regclass"
+            );
+            table.columns.iter().map(column).chain([format!("ANALYZE {name}"), claim]).collect()
+        }
+        Place::Mysql | Place::MysqlTwin => {
+            let of = format!("WHERE database_name = DATABASE() AND table_name = '{name}'");
+            vec![
+                format!("ALTER TABLE {name} STATS_AUTO_RECALC = 0"),
+                format!("ANALYZE TABLE {name} PERSISTENT FOR ALL"),
+                format!("UPDATE mysql.innodb_table_stats SET n_rows = {rows} {of}"),
+                format!("UPDATE mysql.innodb_index_stats SET stat_value = {values} {of} AND stat_name LIKE 'n_diff%'"),
+                format!(
+                    "UPDATE mysql.column_stats SET avg_frequency = {} WHERE db_name = DATABASE() AND table_name = '{name}'",
+                    rows / values
+                ),
+                // A table of another name is looked up again.
+                format!("RENAME TABLE {name} TO {name}_"),
+                format!("RENAME TABLE {name}_ TO {name}"),
+            ]
+        }
+        Place::Sqlite | Place::SqliteStrict => {
+            let index = table
+                .index
+                .map(|_| format!("INSERT INTO sqlite_stat1 VALUES ('{name}', '{name}_i', '{rows} {}')", rows / values));
+            let analyzed = [
+                "ANALYZE".to_owned(),
+                format!("DELETE FROM sqlite_stat1 WHERE tbl = '{name}'"),
+                format!("INSERT INTO sqlite_stat1 VALUES ('{name}', NULL, '{rows}')"),
+            ];
+            analyzed.into_iter().chain(index).collect()
+        }
+        Place::Parquet | Place::Csv | Place::Json => vec![],
+    }
 }
 
 fn row_text(table: &Table, row: &[Option<String>]) -> String {
@@ -278,4 +323,27 @@ fn batch(table: &Table) -> RecordBatch {
 fn bytes_of(hexadecimal: &str) -> Vec<u8> {
     let digits = hexadecimal.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).expect("digits are ASCII"));
     digits.map(|pair| u8::from_str_radix(pair, 16).expect("two hexadecimal digits")).collect()
+}
+
+/// What the stores are made to say of a table is what plans are made from.
+#[tokio::test]
+async fn claims_are_believed() {
+    let columns = vec![Column { name: "c0".to_owned(), sql: "int", values: Values::Small }];
+    let claim = Some(Claim { rows: 300_000, values: 100 });
+    let table = |(number, place)| {
+        let rows = vec![vec![Some("1".to_owned())], vec![Some("2".to_owned())]];
+        Table { name: format!("t{number}"), place, columns: columns.clone(), rows, key: None, index: Some(0), claim }
+    };
+    let tables: Vec<Table> =
+        [Place::Postgres, Place::Mysql, Place::Sqlite].into_iter().enumerate().map(table).collect();
+    let world = World::of(&Schema { tables, is_limited: false }, &[]).await;
+    ask(&world.on, "SET datafusion.explain.show_statistics = true").await.unwrap();
+    for table in &world.relations {
+        let plan =
+            ask(&world.on, &format!("EXPLAIN SELECT * FROM {}", table.sql)).await.unwrap().texts().concat().concat();
+        assert!(plan.contains("Rows=Inexact(300000)"), "{plan}");
+        let grouped = format!("EXPLAIN SELECT c0 FROM {} WHERE c0 = 1", table.sql);
+        let plan = ask(&world.on, &grouped).await.unwrap().texts().concat().concat();
+        assert!(plan.contains("Rows=Inexact(3000)"), "{plan}");
+    }
 }

@@ -288,6 +288,26 @@ async fn membership_among_values() {
         ("a IN (VALUES (2), (NULL)) OR b = 1", &["1", "2"]),
         ("a NOT IN (VALUES (2), (NULL))", &[]),
         ("a IN (SELECT * FROM (VALUES (1), (3)) AS v (k))", &["1", "3"]),
+        ("a IN (SELECT l - k FROM (VALUES (1, 2), (b, 3)) AS v (k, l))", &["1"]),
+        ("a IN (VALUES (t), (b + 2))", &["1"]),
+        ("EXISTS (SELECT 1 FROM y WHERE y.c IN (VALUES (x.a), (7)))", &["1"]),
     ])
     .await;
+    // And where DataFusion takes no subquery.
+    let postgres = PostgresDatabase::with(&format!("{OUTER}; {INNER}")).await;
+    let services = Services::new().with_postgres("pg", &postgres.url());
+    for (query, right) in [
+        (
+            "SELECT x.a, y.c FROM pg.x LEFT JOIN pg.y ON x.a IN (VALUES (y.c), (3)) WHERE x.a < 3",
+            &[&["1", "1"][..], &["2", "NULL"]][..],
+        ),
+        ("SELECT count(*) FILTER (WHERE a IN (VALUES (2), (3))) FROM pg.x", &[&["2"]]),
+        ("SELECT a, max(a IN (VALUES (3))) OVER () FROM pg.x WHERE a < 3", &[&["1", "false"], &["2", "false"]]),
+        (
+            "SELECT a IN (VALUES (2), (3)) AS k, count(*) FROM pg.x GROUP BY a IN (VALUES (2), (3))",
+            &[&["true", "2"], &["false", "1"], &["NULL", "1"]],
+        ),
+    ] {
+        answers(&services, &["pg.x", "pg.y"], query, right).await;
+    }
 }
