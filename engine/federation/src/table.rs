@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr_rewriter::unnormalize_cols;
 use datafusion::logical_expr::utils::conjunction;
@@ -228,8 +229,9 @@ impl TableProvider for RemoteTable {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Logical]) -> Result<Vec<TableProviderFilterPushDown>> {
-        // A filter that stays local is still handed to `scan`, as inexact, so that EXPLAIN can say why it stays.
+        // A filter that stays local is still handed to `scan`, as inexact, so that EXPLAIN can say why it stays. One that becomes a join later does not stay.
         let told = |filter: &&Logical| match self.offer(filter).support {
+            _ if becomes_join(filter) => TableProviderFilterPushDown::Unsupported,
             Support::Exact => TableProviderFilterPushDown::Exact,
             Support::Superset | Support::No => {
                 self.kept.lock().insert((*filter).clone());
@@ -252,6 +254,12 @@ impl TableProvider for RemoteTable {
         }
         self.scan_of(state, projection, filters, limit).await
     }
+}
+
+/// Whether a filter asks for rows of a subquery.
+fn becomes_join(filter: &Logical) -> bool {
+    let asks = |part: &Logical| matches!(part, Logical::InSubquery(_) | Logical::Exists(_) | Logical::SetComparison(_));
+    filter.exists(|part| Ok(asks(part))).unwrap_or(false)
 }
 
 impl RemoteTable {

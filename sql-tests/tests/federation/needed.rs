@@ -1,6 +1,7 @@
 //! What is shipped of a large table of which an answer needs little: the first rows of a computed order, sums and their totals, the keys that are only
 //! tested for, the rows of some partitions.
 
+use headwater::Engine;
 use headwater_sql_tests::mysql::MysqlDatabase;
 use headwater_sql_tests::postgres::PostgresDatabase;
 use headwater_sql_tests::services::{Reference, Services, rows};
@@ -282,17 +283,13 @@ const TRIED: &[(u64, &str)] = &[
     ),
 ];
 
-#[tokio::test]
-async fn first_rows_above_a_join_are_looked_up_for_the_first_of_its_side() {
-    let (shop, crm) = (PostgresDatabase::with(ORDERED).await, MysqlDatabase::with(PEOPLE).await);
-    let services = Services::new().with_postgres("shop", &shop.url()).with_mysql("crm", &crm.url());
-    let engine = services.engine().await;
-    let reference = Reference::copy(&engine, &["shop.orders", "shop.lines", "crm.people", "crm.vip"]).await;
+/// Asserts answers, and that they ship so many rows of both services at most.
+async fn ship_and_agree(engine: &Engine, reference: &Reference, queries: &[(u64, &str)]) {
     let mut wrong = Vec::new();
-    for (most, query) in TRIED {
+    for (most, query) in queries {
         // The second time a plan is made of the first one's draft.
         for _ in 0..3 {
-            if let Err(difference) = reference.agrees(&engine, query).await {
+            if let Err(difference) = reference.agrees(engine, query).await {
                 wrong.push(format!("{query}\n{difference}"));
             }
         }
@@ -305,6 +302,15 @@ async fn first_rows_above_a_join_are_looked_up_for_the_first_of_its_side() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[tokio::test]
+async fn first_rows_above_a_join_are_looked_up_for_the_first_of_its_side() {
+    let (shop, crm) = (PostgresDatabase::with(ORDERED).await, MysqlDatabase::with(PEOPLE).await);
+    let services = Services::new().with_postgres("shop", &shop.url()).with_mysql("crm", &crm.url());
+    let engine = services.engine().await;
+    let reference = Reference::copy(&engine, &["shop.orders", "shop.lines", "crm.people", "crm.vip"]).await;
+    ship_and_agree(&engine, &reference, TRIED).await;
     let tried = "SELECT o.id, upper(p.name) FROM shop.orders o JOIN crm.people p ON p.id = o.customer";
     for (query, fell_back) in [
         (format!("{tried} ORDER BY o.placed DESC, o.id LIMIT 20"), false),
@@ -326,4 +332,69 @@ async fn first_rows_above_a_join_are_looked_up_for_the_first_of_its_side() {
         let nested = format!("SELECT CAST(i + 0 AS int) FROM (SELECT o.id AS i, p.name {join} {condition} {order}) x");
         assert_eq!(rows(&engine, &nested).await.texts(), plain.texts(), "{nested}");
     }
+}
+
+/// Rows that a condition of the one side keeps, or one of the other.
+const EITHER: &[(u64, &str)] = &[
+    (
+        200,
+        "SELECT o.id, p.name FROM shop.orders o JOIN crm.people p ON p.id = o.customer WHERE o.total > 1249 OR p.name = 'name 77'",
+    ),
+    (
+        200,
+        "SELECT o.id, o.total FROM shop.orders o JOIN crm.people p ON p.id = o.customer WHERE p.name = 'name 77' OR p.name = 'name 78' OR o.total > 1249 OR o.id = 9",
+    ),
+    (
+        200,
+        "SELECT p.town, count(*), sum(o.total) FROM crm.people p JOIN shop.orders o ON o.customer = p.id AND o.id > p.id \
+        WHERE (o.id BETWEEN 40 AND 60 OR p.name = 'name 77') AND o.placed IS NOT NULL GROUP BY p.town",
+    ),
+    (
+        400,
+        "SELECT o.id, p.name, v.person FROM shop.orders o JOIN crm.people p ON p.id = o.customer JOIN crm.vip v ON v.person = p.id \
+        WHERE o.id < 30 OR p.id = 4",
+    ),
+    // One of them keeps most rows, is of both sides, or fills with NULLs.
+    (
+        80_000,
+        "SELECT count(*) FROM shop.orders o JOIN crm.people p ON p.id = o.customer WHERE o.total > 2 OR p.name = 'name 77'",
+    ),
+    (
+        80_000,
+        "SELECT count(*) FROM shop.orders o JOIN crm.people p ON p.id = o.customer WHERE o.id < 50 OR p.id + o.id = 100",
+    ),
+    (
+        80_000,
+        "SELECT count(*), count(p.id) FROM shop.orders o LEFT JOIN crm.people p ON p.id = o.customer AND (o.id < 50 OR p.name = 'name 77')",
+    ),
+];
+
+/// First rows of an order over the rows of both.
+const UNIONS: &[(u64, &str)] = &[
+    (
+        20,
+        "SELECT k, n FROM (SELECT 'o' AS k, id AS n FROM shop.orders UNION ALL SELECT 'p', id FROM crm.people) t ORDER BY n DESC, k LIMIT 10",
+    ),
+    (
+        20,
+        "SELECT n FROM (SELECT id AS n FROM shop.orders WHERE total IS NOT NULL UNION ALL SELECT id FROM crm.people) t ORDER BY n * 2 - 7, n LIMIT 6 OFFSET 4",
+    ),
+    (
+        20,
+        "SELECT max(n) FROM (SELECT n FROM (SELECT customer AS n FROM shop.orders UNION ALL SELECT id FROM crm.people) t ORDER BY n NULLS FIRST LIMIT 10) t",
+    ),
+    (
+        80_000,
+        "SELECT n FROM (SELECT customer AS n FROM shop.orders UNION SELECT id FROM crm.people) t ORDER BY n DESC NULLS LAST LIMIT 10",
+    ),
+];
+
+#[tokio::test]
+async fn rows_of_two_sources_are_kept_and_cut_at_each() {
+    let (shop, crm) = (PostgresDatabase::with(ORDERED).await, MysqlDatabase::with(PEOPLE).await);
+    let services = Services::new().with_postgres("shop", &shop.url()).with_mysql("crm", &crm.url());
+    let engine = services.engine().await;
+    let reference = Reference::copy(&engine, &["shop.orders", "shop.lines", "crm.people", "crm.vip"]).await;
+    ship_and_agree(&engine, &reference, EITHER).await;
+    ship_and_agree(&engine, &reference, UNIONS).await;
 }

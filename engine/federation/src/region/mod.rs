@@ -10,6 +10,7 @@
 mod aggregate;
 mod distinct;
 mod eager;
+mod either;
 mod equals;
 mod estimate;
 mod grow;
@@ -33,6 +34,7 @@ mod tested;
 mod tried;
 mod tried_exec;
 mod typed;
+mod unions;
 mod unmatched;
 
 pub(crate) use estimate::{ROWS_PER_VALUE, rows_of_scan, semi_share};

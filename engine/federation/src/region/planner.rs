@@ -12,6 +12,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 
 use super::eager::aggregate_early;
+use super::either::joined_by_either;
 use super::grow::Grower;
 use super::keyed::aggregate_by_keys;
 use super::keyed_cut::cut_when_keyed;
@@ -20,6 +21,7 @@ use super::small::plans_little;
 use super::tested::tested_once;
 use super::tried::try_first_rows;
 use super::tried_exec::{TriedExec, TriedPlanner};
+use super::unions::cut_inputs;
 use super::unmatched::anti_joins;
 use crate::barrier::BarrierPlanner;
 use crate::checked::told_what_is_checked;
@@ -95,6 +97,7 @@ fn federated(plan: LogicalPlan, tries: Tries) -> Result<LogicalPlan> {
     let mut partial = Vec::new();
     let plan = aggregate_early(anti_joins(plan)?, &mut partial)?;
     let plan = tested_once(plan, &mut partial)?;
+    let plan = cut_inputs(joined_by_either(plan)?)?;
     let mut grower = Grower::of_partial(partial);
     grower.find_repeated(&plan)?;
     grower.federate(plan)

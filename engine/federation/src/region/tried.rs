@@ -183,7 +183,7 @@ fn on_side(
 }
 
 /// The keys over the expressions that the columns of a schema are.
-fn keys_over(keys: &[SortExpr], schema: &DFSchemaRef, exprs: &[Expr]) -> Result<Vec<SortExpr>> {
+pub(super) fn keys_over(keys: &[SortExpr], schema: &DFSchemaRef, exprs: &[Expr]) -> Result<Vec<SortExpr>> {
     keys.iter().map(|key| Ok(SortExpr { expr: over(&key.expr, schema, exprs)?, ..key.clone() })).collect()
 }
 

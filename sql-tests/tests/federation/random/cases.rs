@@ -722,3 +722,15 @@ async fn text_of_another_type_is_not_computed_with_at_the_source() {
         }
     }
 }
+
+/// Membership in rows that a lateral subquery is part of was handed to a scan before it was a join, and stayed there.
+#[tokio::test]
+async fn membership_is_not_left_with_the_scan() {
+    let tables = "CREATE TABLE t (a int, b int); INSERT INTO t VALUES (1, 1), (2, 7), (NULL, 3)";
+    let database = PostgresDatabase::with(tables).await;
+    let services = Services::new().with_postgres("pg", &database.url());
+    let query = "SELECT t.a FROM pg.t CROSS JOIN pg.t AS o WHERE t.a IN (SELECT u.b FROM pg.t u CROSS JOIN
+        (SELECT 1 AS k FROM pg.t v CROSS JOIN LATERAL (SELECT w.a FROM pg.t w WHERE w.b = v.b) x ORDER BY 1 LIMIT 1) y) ORDER BY 1";
+    let rows = agree(&services, &["pg.t"], &[], query).await;
+    assert_eq!(rows, vec![vec![Some("1".to_owned())]; 3], "{query}");
+}
