@@ -149,7 +149,9 @@ impl<'a, D: Dialect> Writer<'a, D> {
     fn filtered(&mut self, input: &Relation, filters: &[Expr]) -> Result<Block> {
         let mut block = self.block(input)?;
         let on_keys = D::HAVING == Having::OnAggregates && !filters.iter().all(|filter| block.is_aggregated(filter));
-        if block.stage == Stage::Cut || (block.stage == Stage::Groups && on_keys) {
+        // HAVING is refused by SQLite beside a select list without an aggregate where nothing is grouped by.
+        let is_one_group = block.groups.is_empty();
+        if block.stage == Stage::Cut || (block.stage == Stage::Groups && (on_keys || is_one_group)) {
             block = self.closed(block);
         }
         block.reads(filters);

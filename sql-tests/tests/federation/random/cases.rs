@@ -734,3 +734,16 @@ async fn membership_is_not_left_with_the_scan() {
     let rows = agree(&services, &["pg.t"], &[], query).await;
     assert_eq!(rows, vec![vec![Some("1".to_owned())]; 3], "{query}");
 }
+
+/// A condition on the group of all rows, of which nothing is shown, was written as HAVING, which SQLite refuses there.
+#[tokio::test]
+async fn condition_on_the_group_of_all_rows_that_is_not_shown() {
+    let services = Services::new().with_sqlite("lite", "CREATE TABLE t (a int); INSERT INTO t VALUES (1), (2)");
+    for (right, query) in [
+        (1, "SELECT 'x' FROM (SELECT count(*) AS n FROM lite.t) s WHERE n = 2"),
+        (0, "SELECT 'x' FROM (SELECT sum(a) AS n FROM lite.t) s WHERE n > 3"),
+        (1, "SELECT sum(a) FROM lite.t HAVING count(*) > 1"),
+    ] {
+        assert_eq!(agree(&services, &["lite.t"], &[], query).await.len(), right, "{query}");
+    }
+}

@@ -205,6 +205,13 @@ impl<'a> Generator<'a> {
                 false => self.express(&scope).value(Kind::Bool, 2),
             });
         }
+        if from.len() > 1 && self.dice.percent(15) {
+            let sides: Vec<Vec<Expr>> = [&from[..1], &from[1..]].map(|part| self.scope_of(part)).into();
+            if sides.iter().all(|side| !side.is_empty()) {
+                let of_each = sides.iter().map(|side| self.express(side).value(Kind::Bool, 1)).collect();
+                filters.push(Expr::form(Kind::Bool, "({} OR {})", of_each));
+            }
+        }
         if !outer.is_empty() && self.dice.percent(70) {
             filters.extend(self.equality(outer, &scope));
         }

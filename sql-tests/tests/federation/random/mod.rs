@@ -43,7 +43,7 @@ const SECONDS: u64 = 60;
 /// How many questions one schema is asked.
 const QUESTIONS: u64 = 40;
 
-/// One question in so many is explained, to count how often a source does more than filter.
+/// One question in so many is explained, to count in which ways they are answered.
 const EXPLAINED: u64 = 5;
 
 /// How long a failure is made smaller.
@@ -110,8 +110,9 @@ struct Tally {
     /// Of which so many have no row.
     empty: u64,
     rows: usize,
-    /// Plans in which a source joins or groups, of so many that were looked at.
-    whole: (u64, u64),
+    /// How many plans were looked at, and the ways in which they answer.
+    explained: u64,
+    ways: BTreeMap<&'static str, u64>,
     refused: u64,
     /// Questions that a view answered.
     viewed: u64,
@@ -179,8 +180,10 @@ async fn ask_schema(seed: u64, spread: Spread, asked: Asked, until: Instant, tal
                 } else if asked == Asked::Again {
                     tally.drafted += u64::from(report::has_draft(&world, &question.texts()[0]).await);
                 } else if number % EXPLAINED == 0 {
-                    tally.whole.0 += u64::from(report::goes_whole(&world, &question.texts()[0]).await);
-                    tally.whole.1 += 1;
+                    tally.explained += 1;
+                    for way in report::ways(&world, &question.texts()[0]).await {
+                        *tally.ways.entry(way).or_default() += 1;
+                    }
                 }
             }
             Verdict::Refused => tally.refused += 1,

@@ -59,14 +59,25 @@ pub(super) async fn has_draft(world: &World, query: &str) -> bool {
     world.on.prepare(query).await.is_ok_and(|prepared| format!("{prepared:?}").contains("draft: true"))
 }
 
-/// Whether a source joins or groups for this query.
-pub(super) async fn goes_whole(world: &World, query: &str) -> bool {
-    let Ok(plan) = ask(&world.on, &format!("EXPLAIN {query}")).await else { return false };
+/// Ways to answer a query: the operator that shows it, and what its line holds.
+const WAYS: [(&str, &str, &[&str]); 6] = [
+    ("joined or grouped at a source", "RemoteScanExec", &[" JOIN ", " GROUP BY ", "count(", "EXISTS (", "IN (SELECT "]),
+    ("keys to a scan", "RemoteScanExec", &["keys=["]),
+    ("groups of groups", "AggregateExec", &["merged_"]),
+    ("answer by keys", "KeyedExec", &[""]),
+    ("first rows tried", "TriedExec", &[""]),
+    ("rows of several plans", "UnionExec", &[""]),
+];
+
+/// In which of these ways a query is answered.
+pub(super) async fn ways(world: &World, query: &str) -> Vec<&'static str> {
+    let Ok(plan) = ask(&world.on, &format!("EXPLAIN {query}")).await else { return vec![] };
     let plan = plan.texts().concat().join("\n");
-    let mut statements = plan.lines().filter(|line| line.contains("RemoteScanExec"));
-    statements.any(|line| {
-        [" JOIN ", " GROUP BY ", "count(", "EXISTS (", "IN (SELECT "].iter().any(|part| line.contains(part))
-    })
+    let shows = |operator: &str, parts: &[&str]| {
+        let mut lines = plan.lines().filter(|line| line.contains(operator));
+        lines.any(|line| parts.iter().any(|part| line.contains(part)))
+    };
+    WAYS.iter().filter(|(_, operator, parts)| shows(operator, parts)).map(|(way, ..)| *way).collect()
 }
 
 /// Whether a view answers this query, or a part of it.
