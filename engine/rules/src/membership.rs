@@ -96,12 +96,14 @@ fn written_down(plan: &LogicalPlan, outer: &DFSchema) -> Result<Option<Vec<Vec<E
                 }
             }
             let row = |row: &Vec<Expr>| row.iter().map(|expr| seen_from_outside(expr, outer)).collect();
-            values.iter().map(row).collect::<Result<_>>().map(Some)
+            let rows: Vec<Vec<Expr>> = values.iter().map(row).collect::<Result<_>>()?;
+            // The subqueries around it do not say that they read what a list of theirs would read from further outside.
+            Ok((!rows.iter().flatten().any(Expr::contains_outer)).then_some(rows))
         }
         LogicalPlan::SubqueryAlias(named) => written_down(&named.input, outer),
         LogicalPlan::Projection(projection) => {
             for expr in &projection.expr {
-                if !is_plain(expr)? {
+                if !is_plain(expr)? || expr.contains_outer() {
                     return Ok(None);
                 }
             }
@@ -110,7 +112,6 @@ fn written_down(plan: &LogicalPlan, outer: &DFSchema) -> Result<Option<Vec<Vec<E
             let of_row = |expr: &Expr, row: &[Expr]| {
                 let computed = expr.clone().unalias_nested().data.transform_up(|part| match &part {
                     Expr::Column(column) => Ok(Transformed::yes(row[schema.index_of_column(column)?].clone())),
-                    Expr::OuterReferenceColumn(..) => Ok(Transformed::yes(seen_from_outside(&part, outer)?)),
                     _ => Ok(Transformed::no(part)),
                 });
                 Ok(computed?.data)
@@ -125,7 +126,6 @@ fn written_down(plan: &LogicalPlan, outer: &DFSchema) -> Result<Option<Vec<Vec<E
 /// An expression that reads from outside, as it is there.
 fn seen_from_outside(expr: &Expr, outer: &DFSchema) -> Result<Expr> {
     let seen = expr.clone().transform_up(|part| match part {
-        // What is not found there is from further outside.
         Expr::OuterReferenceColumn(_, column) if outer.has_column(&column) => {
             Ok(Transformed::yes(Expr::Column(column)))
         }

@@ -397,4 +397,20 @@ async fn rows_of_two_sources_are_kept_and_cut_at_each() {
     let reference = Reference::copy(&engine, &["shop.orders", "shop.lines", "crm.people", "crm.vip"]).await;
     ship_and_agree(&engine, &reference, EITHER).await;
     ship_and_agree(&engine, &reference, UNIONS).await;
+    // What is read twice must have the same rows both times.
+    for (orders, is_parted) in [
+        ("shop.orders", true),
+        ("(SELECT id, customer, total * random() AS total FROM shop.orders)", false),
+        ("(SELECT id, customer, total FROM shop.orders LIMIT 50000)", false),
+        (
+            "(SELECT id, customer, sum(total) OVER (PARTITION BY customer ORDER BY placed ROWS 1 PRECEDING) AS total FROM shop.orders)",
+            false,
+        ),
+        ("(SELECT customer, max(id) AS id, max(total) AS total FROM shop.orders GROUP BY customer)", false),
+    ] {
+        let join = format!("SELECT o.id FROM {orders} o JOIN crm.people p ON p.id = o.customer");
+        let query = format!("{join} WHERE o.total > 1249 OR p.name = 'name 77'");
+        let plan = rows(&engine, &format!("EXPLAIN {query}")).await.texts().concat().concat();
+        assert_eq!(plan.contains("UnionExec"), is_parted, "{plan}");
+    }
 }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{JoinType, NullEquality, Result};
 use datafusion::logical_expr::utils::{conjunction, disjunction, split_binary, split_conjunction};
 use datafusion::logical_expr::{Expr, Filter, Join, LogicalPlan, Operator, Union};
@@ -26,17 +26,24 @@ const ROWS_MIN: f64 = 10_000.0;
 pub(super) fn joined_by_either(plan: LogicalPlan) -> Result<LogicalPlan> {
     let rewritten = plan.transform_down(|plan| {
         let LogicalPlan::Join(join) = &plan else { return Ok(Transformed::no(plan)) };
+        // The sides are of one source each, which joins by itself; and what was made of a join is not parted again.
+        let made = |joins| Transformed::new(joins, true, TreeNodeRecursion::Jump);
         let parted = parted(join)?;
-        Ok(parted.map_or_else(|| Transformed::no(plan), Transformed::yes))
+        Ok(parted.map_or_else(|| Transformed::no(plan), made))
     })?;
     Ok(rewritten.data)
 }
 
 fn parted(join: &Join) -> Result<Option<LogicalPlan>> {
     let plain = join.join_type == JoinType::Inner && join.null_equality == NullEquality::NullEqualsNothing;
-    let (Some(filter), true, false) = (&join.filter, plain, join.on.is_empty()) else { return Ok(None) };
+    let takes_keys = join.on.iter().any(|on| matches!(on, (Expr::Column(_), Expr::Column(_))));
+    let (Some(filter), true, true) = (&join.filter, plain, takes_keys) else { return Ok(None) };
     let (left, right) = (source_of(&join.left), source_of(&join.right));
-    if left.is_none() || right.is_none() || left == right {
+    if left.is_none()
+        || right.is_none()
+        || left == right
+        || ![&join.left, &join.right].into_iter().all(|side| is_repeatable(side))
+    {
         return Ok(None);
     }
     let conditions = split_conjunction(filter);
@@ -69,6 +76,19 @@ fn kept(side: &Arc<LogicalPlan>, condition: Expr) -> Result<LogicalPlan> {
     let filter = LogicalPlan::Filter(Filter::try_new(condition, Arc::clone(side))?);
     let once = OptimizerContext::new().with_max_passes(1);
     Optimizer::with_rules(vec![Arc::new(PushFilters::default())]).optimize(filter, &once, |_, _| {})
+}
+
+/// Whether a plan that is read twice has the same rows both times, in whatever order they come.
+fn is_repeatable(plan: &LogicalPlan) -> bool {
+    let repeats = match plan {
+        LogicalPlan::TableScan(scan) => scan.fetch.is_none(),
+        LogicalPlan::Join(_) | LogicalPlan::Filter(_) | LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) => {
+            true
+        }
+        _ => false,
+    };
+    let is_fixed = |expr: &Expr| !expr.is_volatile() && !holds_subquery(expr);
+    repeats && plan.expressions().iter().all(is_fixed) && plan.inputs().into_iter().all(is_repeatable)
 }
 
 /// A condition of one side, or one of the other.

@@ -125,6 +125,8 @@ fn of(condition: &Expr, input: &Estimate) -> f64 {
         Expr::Like(like) => negated(like.negated, LIKE),
         Expr::IsNull(inner) => nulls(inner, input),
         Expr::IsNotNull(inner) => 1.0 - nulls(inner, input),
+        Expr::IsTrue(inner) => of_any(inner, input),
+        Expr::IsNotTrue(inner) => 1.0 - of_any(inner, input),
         Expr::Alias(alias) => of(&alias.expr, input),
         _ => OTHER,
     }

@@ -95,7 +95,7 @@ async fn run(
         drop(answer);
         answer = read(whole, &context).await?;
     }
-    Ok(answer.in_one_batch(whole.schema()))
+    answer.in_one_batch(whole.schema())
 }
 
 /// What a plan answers.
@@ -121,16 +121,20 @@ impl Answer {
     }
 
     /// What is computed of the rows above is computed of one batch, and so keeps their order, where several would be dealt out.
-    fn in_one_batch(self, schema: SchemaRef) -> SendableRecordBatchStream {
-        let Self { batches, memory } = self;
-        // What is too long for one batch stays several.
-        let batches = concat_batches(&schema, &batches).map_or(batches, |one| vec![one]);
+    fn in_one_batch(self, schema: SchemaRef) -> Result<SendableRecordBatchStream> {
+        let Self { mut batches, memory } = self;
+        // Texts of more bytes than their offsets count stay several.
+        if batches.len() > 1 && i32::try_from(memory.size()).is_ok() {
+            memory.try_grow(memory.size())?;
+            batches = vec![concat_batches(&schema, &batches)?];
+            memory.shrink(memory.size() / 2);
+        }
         // The rows' memory is given back with the last of them.
         let kept = stream::iter(batches).map(move |batch| {
             let _ = &memory;
             Ok(batch)
         });
-        Box::pin(RecordBatchStreamAdapter::new(schema, kept))
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, kept)))
     }
 }
 
