@@ -4,7 +4,7 @@
 use headwater::Engine;
 use headwater_sql_tests::mysql::MysqlDatabase;
 use headwater_sql_tests::postgres::PostgresDatabase;
-use headwater_sql_tests::services::{Reference, Services, rows};
+use headwater_sql_tests::services::{Reference, Services, ask, rows};
 
 use crate::stars::ship_at_most;
 
@@ -304,33 +304,49 @@ async fn ship_and_agree(engine: &Engine, reference: &Reference, queries: &[(u64,
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
+/// Orders at Postgres, people at MariaDB, and a copy of both.
+struct Shop {
+    engine: Engine,
+    reference: Reference,
+    _databases: (PostgresDatabase, MysqlDatabase),
+    _services: Services,
+}
+
+impl Shop {
+    async fn open() -> Self {
+        let (shop, crm) = (PostgresDatabase::with(ORDERED).await, MysqlDatabase::with(PEOPLE).await);
+        let services = Services::new().with_postgres("shop", &shop.url()).with_mysql("crm", &crm.url());
+        let engine = services.engine().await;
+        let reference = Reference::copy(&engine, &["shop.orders", "shop.lines", "crm.people", "crm.vip"]).await;
+        Self { engine, reference, _databases: (shop, crm), _services: services }
+    }
+}
+
 #[tokio::test]
 async fn first_rows_above_a_join_are_looked_up_for_the_first_of_its_side() {
-    let (shop, crm) = (PostgresDatabase::with(ORDERED).await, MysqlDatabase::with(PEOPLE).await);
-    let services = Services::new().with_postgres("shop", &shop.url()).with_mysql("crm", &crm.url());
-    let engine = services.engine().await;
-    let reference = Reference::copy(&engine, &["shop.orders", "shop.lines", "crm.people", "crm.vip"]).await;
-    ship_and_agree(&engine, &reference, TRIED).await;
+    let Shop { engine, reference, .. } = &Shop::open().await;
+    ship_and_agree(engine, reference, TRIED).await;
     let tried = "SELECT o.id, upper(p.name) FROM shop.orders o JOIN crm.people p ON p.id = o.customer";
     for (query, fell_back) in [
         (format!("{tried} ORDER BY o.placed DESC, o.id LIMIT 20"), false),
         (format!("{tried} WHERE o.id + 20000 < p.id ORDER BY o.placed DESC, o.id LIMIT 20"), true),
     ] {
-        let plan = rows(&engine, &format!("EXPLAIN ANALYZE {query}")).await.texts().concat().concat();
+        let plan = rows(engine, &format!("EXPLAIN ANALYZE {query}")).await.texts().concat().concat();
         assert!(plan.contains("TriedExec: the first input answers"), "{plan}");
         assert_eq!(plan.contains("fell_back=1"), fell_back, "{plan}");
     }
     let nested =
         format!("{tried} WHERE p.id > (SELECT avg(person) FROM crm.vip) ORDER BY o.placed DESC, o.id LIMIT 20");
-    reference.agrees(&engine, &nested).await.unwrap();
+    reference.agrees(engine, &nested).await.unwrap();
     // What an outer query computes of the rows keeps their order, however small batches are.
-    rows(&engine, "SET datafusion.execution.batch_size = 50").await;
+    let session = engine.session();
+    ask(&session, "SET datafusion.execution.batch_size = 50").await.unwrap();
     let order = "ORDER BY o.placed DESC, o.id LIMIT 900";
     for condition in ["", "WHERE o.id + 20000 < p.id"] {
         let join = "FROM shop.orders o JOIN crm.people p ON p.id = o.customer";
-        let plain = rows(&engine, &format!("SELECT o.id {join} {condition} {order}")).await;
+        let plain = ask(&session, &format!("SELECT o.id {join} {condition} {order}")).await.unwrap();
         let nested = format!("SELECT CAST(i + 0 AS int) FROM (SELECT o.id AS i, p.name {join} {condition} {order}) x");
-        assert_eq!(rows(&engine, &nested).await.texts(), plain.texts(), "{nested}");
+        assert_eq!(ask(&session, &nested).await.unwrap().texts(), plain.texts(), "{nested}");
     }
 }
 
@@ -391,12 +407,9 @@ const UNIONS: &[(u64, &str)] = &[
 
 #[tokio::test]
 async fn rows_of_two_sources_are_kept_and_cut_at_each() {
-    let (shop, crm) = (PostgresDatabase::with(ORDERED).await, MysqlDatabase::with(PEOPLE).await);
-    let services = Services::new().with_postgres("shop", &shop.url()).with_mysql("crm", &crm.url());
-    let engine = services.engine().await;
-    let reference = Reference::copy(&engine, &["shop.orders", "shop.lines", "crm.people", "crm.vip"]).await;
-    ship_and_agree(&engine, &reference, EITHER).await;
-    ship_and_agree(&engine, &reference, UNIONS).await;
+    let Shop { engine, reference, .. } = &Shop::open().await;
+    ship_and_agree(engine, reference, EITHER).await;
+    ship_and_agree(engine, reference, UNIONS).await;
     // What is read twice must have the same rows both times.
     for (orders, is_parted) in [
         ("shop.orders", true),
@@ -410,7 +423,7 @@ async fn rows_of_two_sources_are_kept_and_cut_at_each() {
     ] {
         let join = format!("SELECT o.id FROM {orders} o JOIN crm.people p ON p.id = o.customer");
         let query = format!("{join} WHERE o.total > 1249 OR p.name = 'name 77'");
-        let plan = rows(&engine, &format!("EXPLAIN {query}")).await.texts().concat().concat();
+        let plan = rows(engine, &format!("EXPLAIN {query}")).await.texts().concat().concat();
         assert_eq!(plan.contains("UnionExec"), is_parted, "{plan}");
     }
 }
