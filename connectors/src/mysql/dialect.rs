@@ -309,7 +309,7 @@ fn is_dated(class: ValueClass) -> bool {
 }
 
 /// Whether zero dates may be among the values: what is computed of dates is made of them as they are read.
-fn may_be_zero(column: &ColumnDef) -> bool {
+pub(super) fn may_be_zero(column: &ColumnDef) -> bool {
     is_dated(column.class) && !column.remote_type.is_empty()
 }
 

@@ -21,6 +21,7 @@ mod connect;
 mod decode;
 mod dialect;
 mod discover;
+mod ends;
 mod error;
 mod feed;
 mod range;

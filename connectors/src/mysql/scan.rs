@@ -30,6 +30,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::bind;
 use super::connect::{Lease, Pool};
 use super::decode::{Decoder, Fault};
+use super::ends;
 use super::snapshot::{self, Held};
 use super::unchanged::AsSeen;
 use super::wire::{Conn, Failure, Statement};
@@ -106,7 +107,10 @@ impl MysqlScan {
         if let Some(index) = request.projection.iter().find(|index| **index >= request.table.columns.len()) {
             return Err(unsupported(&pool, format!("there is no column {index}")));
         }
-        let statement = sql::render(&pool.dialect(), service, &request)?;
+        let statement = match ends::first_rows(&request) {
+            Some(first) => sql::render_relation(&pool.dialect(), service, &first)?,
+            None => sql::render(&pool.dialect(), service, &request)?,
+        };
         let part = |filter: Expr| {
             let mut request = request.clone();
             request.filters.push(filter);
@@ -126,7 +130,9 @@ impl MysqlScan {
 
     /// Renders a query.
     pub(super) fn of_query(pool: Pool, request: &QueryRequest) -> Result<Self> {
-        let statement = sql::render_relation(&pool.dialect(), &pool.site().service, &request.relation)?;
+        let ends = ends::least_and_greatest(request);
+        let relation = ends.as_ref().unwrap_or(&request.relation);
+        let statement = sql::render_relation(&pool.dialect(), &pool.site().service, relation)?;
         let mut tables: Vec<(Arc<TableDef>, BTreeSet<usize>)> = Vec::new();
         for (table, columns) in request.relation.used_columns() {
             match tables.iter_mut().find(|(known, _)| known == table) {

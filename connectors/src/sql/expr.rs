@@ -36,7 +36,10 @@ impl<D: Dialect> Writer<'_, D> {
             Expr::Or(parts) => self.joined(parts, scope, context.within_or(), " OR "),
             Expr::Not(inner) => Ok(format!("NOT ({})", self.condition(inner, scope, Context::Valued)?)),
             Expr::IsNull(inner) => Ok(format!("{} IS NULL", self.operand(inner, scope, Use::IsNull)?)),
-            Expr::IsNotNull(inner) => Ok(format!("{} IS NOT NULL", self.operand(inner, scope, Use::IsNull)?)),
+            Expr::IsNotNull(inner) => match self.proviso(inner, scope)?.filter(|_| context != Context::Valued) {
+                Some(proviso) => Ok(proviso),
+                None => Ok(format!("{} IS NOT NULL", self.operand(inner, scope, Use::IsNull)?)),
+            },
             Expr::Compare { op, left, right } => self.compare(*op, left, right, scope, context),
             Expr::InList { expr, values, negated } => self.in_list(expr, values, *negated, scope, context),
             Expr::Like(like) => self.like(like, scope, context),
@@ -86,9 +89,17 @@ impl<D: Dialect> Writer<'_, D> {
         Ok(self.dialect.aggregate(aggregate, &arg, &aggregate.describe(&scope.columns)))
     }
 
-    pub(super) fn sort_key(&mut self, key: SortKey, scope: &Scope) -> Result<String> {
-        let expression = self.operand(&Expr::Column(key.column), scope, Use::Sort)?;
-        Ok(self.dialect.sort_key(&scope.columns[key.column], &expression, key))
+    /// A sort key over rows that meet the conditions. Where these say all that a column lacks to be what is read of it, an index serves the order.
+    pub(super) fn sort_key(&mut self, key: SortKey, scope: &Scope, met: &[&String]) -> Result<String> {
+        let sorted = Expr::Column(key.column);
+        let proviso = self.proviso(&sorted, scope)?;
+        let Some(_) = proviso.filter(|proviso| met.contains(&proviso)) else {
+            let expression = self.operand(&sorted, scope, Use::Sort)?;
+            return Ok(self.dialect.sort_key(&scope.columns[key.column], &expression, key));
+        };
+        let column = ColumnDef { nullable: false, ..scope.columns[key.column].clone() };
+        let expression = self.operand(&sorted, scope, Use::Indexed)?;
+        Ok(self.dialect.sort_key(&column, &expression, key))
     }
 
     fn call(&mut self, call: &Call, scope: &Scope) -> Result<String> {

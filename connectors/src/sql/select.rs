@@ -228,7 +228,8 @@ impl<'a, D: Dialect> Writer<'a, D> {
         }
         let sorted: Vec<Expr> = sort.iter().map(|key| Expr::Column(key.column)).collect();
         block.reads(&sorted);
-        block.order = sort.iter().map(|key| self.sort_key(*key, &block.scope)).collect::<Result<_>>()?;
+        let met: Vec<&String> = block.filters.iter().chain(&block.last_filters).collect();
+        block.order = sort.iter().map(|key| self.sort_key(*key, &block.scope, &met)).collect::<Result<_>>()?;
         block.skip = skip;
         block.limit = Some(limit).filter(|limit| *limit < u64::MAX);
         // The first groups of an index are there after a few rows.

@@ -13,7 +13,7 @@ use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr as Logical, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::FilterExecBuilder;
-use headwater_source::{Expr, Offer, ScanRequest, SortKey, Support, TableDef, TableKind, TableStatistics};
+use headwater_source::{Expr, Known, Offer, ScanRequest, SortKey, Support, TableDef, TableKind, TableStatistics};
 use parking_lot::Mutex;
 
 use crate::narrow::{KeyedCut, Planned};
@@ -309,6 +309,7 @@ impl RemoteTable {
         let mut request = self.request(projection, chosen, exact, limit);
         request.batch_rows = state.config().batch_size();
         let mut rows = rows_of_scan(self, filters);
+        request.known = Some(Known { statistics: Arc::clone(&self.statistics), rows });
         if let Some(limit) = request.limit {
             rows = rows.min(limit as f64);
         } else if self.pushdown == Pushdown::On

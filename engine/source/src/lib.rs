@@ -65,7 +65,7 @@ pub use name::{ServiceName, nearest};
 pub use query::{Conditions, Queries};
 pub use read::{QueryId, ReadContext, Snapshot, Threshold};
 pub use relation::{Aggregate, AggregateFunction, Groups, JoinKind, Node, QueryRequest, Relation};
-pub use request::{Bind, RemoteStatement, ScanRequest, SortKey};
+pub use request::{Bind, Known, RemoteStatement, ScanRequest, SortKey};
 pub use source::{BatchStream, Scan, Source};
 pub use statistics::{ColumnStatistics, Index, TableStatistics};
 pub use table::{ColumnDef, TableDef, TableKind, ValueClass};

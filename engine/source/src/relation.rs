@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_common::ScalarValue;
 
 use crate::bounds::{ROWS_MAX, fits, magnitude};
-use crate::{ColumnDef, CompareOp, Expr, SortKey, TableDef, ValueClass};
+use crate::{ColumnDef, CompareOp, Expr, SortKey, TableDef, TableStatistics, ValueClass};
 
 /// A query over tables of one source.
 #[derive(Debug, Clone, PartialEq)]
@@ -146,6 +146,8 @@ pub struct QueryRequest {
     pub schema: SchemaRef,
     /// The most rows of a batch.
     pub batch_rows: usize,
+    /// What its source says of the rows of tables that it reads: estimates. A table that is not among them may be anything.
+    pub statistics: Vec<(Arc<TableDef>, Arc<TableStatistics>)>,
 }
 
 impl QueryRequest {

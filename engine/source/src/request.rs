@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion_common::ScalarValue;
 
-use crate::{Expr, TableDef};
+use crate::{Expr, TableDef, TableStatistics};
 
 /// A scan of one table: which columns, which rows, in which order, how many.
 ///
@@ -28,6 +28,17 @@ pub struct ScanRequest {
     pub batch_rows: usize,
     /// Into how many parts at most one table may be split, to be read at the same time. One where a split would not pay.
     pub partitions_max: usize,
+    /// What is known of the table; `None` where nobody asked.
+    pub known: Option<Known>,
+}
+
+/// What is known of a table that is read: estimates, which decide how it is read and never what is.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// What its source says of its rows. Has an entry for each column.
+    pub statistics: Arc<TableStatistics>,
+    /// How many rows are expected to meet the filters.
+    pub rows: f64,
 }
 
 /// One key of an order.
@@ -74,6 +85,7 @@ impl ScanRequest {
             limit: None,
             batch_rows: Self::DEFAULT_BATCH_ROWS,
             partitions_max: 1,
+            known: None,
         }
     }
 

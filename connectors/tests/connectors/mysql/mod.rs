@@ -5,6 +5,7 @@ mod access;
 mod catalog;
 mod change;
 mod conforms;
+mod ends;
 mod feed;
 mod names;
 mod pushdown;

@@ -208,7 +208,8 @@ async fn count(source: &Arc<dyn Source>, from: &str, snapshot: &Snapshot) -> i64
     let relation = Relation::table(table(source, from).await);
     let relation = relation.aggregate(vec![], vec![Aggregate::count_rows()]);
     let schema = Arc::new(Schema::new(relation.columns().iter().map(ColumnDef::field).collect::<Vec<_>>()));
-    let request = QueryRequest { relation, schema, batch_rows: ScanRequest::DEFAULT_BATCH_ROWS };
+    let batch_rows = ScanRequest::DEFAULT_BATCH_ROWS;
+    let request = QueryRequest { relation, schema, batch_rows, statistics: vec![] };
     let scan = source.prepare_query(request).await.unwrap();
     read_part(scan.as_ref(), 0, snapshot).await.unwrap()[0].column(0).as_primitive::<Int64Type>().value(0)
 }

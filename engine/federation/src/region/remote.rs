@@ -219,7 +219,10 @@ impl TableProvider for RemoteQuery {
             schema = Arc::new(schema.project(projection)?);
             cut = cut.and_then(|cut| cut.projected(projection));
         }
-        let asked = Asked::Query(QueryRequest { relation, schema, batch_rows: state.config().batch_size() });
+        let known = |table: &TableName| (Arc::clone(&table.definition), Arc::clone(&table.statistics));
+        let statistics = self.tables.iter().map(known).collect();
+        let batch_rows = state.config().batch_size();
+        let asked = Asked::Query(QueryRequest { relation, schema, batch_rows, statistics });
         let shown = match &self.bound {
             Some(bound) => asked.with_keys(&|_, column| Expr::Column(column).one_of(vec![bound.sample.clone()])),
             None => asked.clone(),

@@ -184,6 +184,39 @@ async fn mariadb_times_years_and_zero_dates_are_read_as_documented_or_named() {
 }
 
 #[tokio::test]
+async fn latest_rows_of_mariadb_are_found_along_an_index_and_zero_dates_stay_null() {
+    let database = MysqlDatabase::create().await;
+    database
+        .execute(
+            "SET SESSION sql_mode = ''; SET SESSION time_zone = '+00:00'; \
+             CREATE TABLE t (id int PRIMARY KEY, d date, at datetime(6) NOT NULL, n int NOT NULL, KEY (d), KEY (at)); \
+             INSERT INTO t SELECT seq, '2020-01-01' + INTERVAL seq % 900 DAY, '2020-01-01 00:00:01' + INTERVAL seq HOUR, seq % 9 FROM seq_1_to_20000; \
+             UPDATE t SET d = NULL WHERE id % 2000 = 7; UPDATE t SET d = '2021-00-10', at = '2021-03-00 10:00:00' WHERE id % 1000 = 9; ANALYZE TABLE t",
+        )
+        .await;
+    let services = Services::new().with_mysql("my", &database.url());
+    let engine = services.engine().await;
+    let reference = Reference::copy(&engine, &["my.t"]).await;
+    for (way, query) in [
+        (" UNION ALL ", "SELECT * FROM my.t ORDER BY d DESC, id LIMIT 30"),
+        (" UNION ALL ", "SELECT id, d FROM my.t ORDER BY d DESC NULLS LAST, id DESC LIMIT 3"),
+        (" UNION ALL ", "SELECT id FROM my.t WHERE n < 7 ORDER BY at, id LIMIT 40 OFFSET 10"),
+        (" UNION ALL ", "SELECT n, at FROM my.t WHERE id <> 9 ORDER BY at DESC, id LIMIT 5"),
+        (" UNION ALL ", "SELECT count(*), max(at) FROM (SELECT at FROM my.t ORDER BY at NULLS FIRST LIMIT 25)"),
+        ("", "SELECT id, d FROM my.t WHERE d < DATE '2021-06-01' ORDER BY d DESC, id LIMIT 7"),
+        ("ORDER BY CASE", "SELECT id FROM my.t WHERE id < 100 ORDER BY at DESC, id LIMIT 7"),
+        ("", "SELECT max(d), min(d), max(at), min(id) FROM my.t"),
+        ("", "SELECT id, at FROM my.t WHERE at = (SELECT max(at) FROM my.t)"),
+    ] {
+        reference.agrees(&engine, query).await.unwrap();
+        let plan = rows(&engine, &format!("EXPLAIN {query}")).await.texts().concat().concat();
+        for shown in [" UNION ALL ", "ORDER BY CASE"] {
+            assert_eq!(plan.contains(shown), shown == way, "{plan}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn value_that_is_no_date_is_an_error_and_not_a_false_answer() {
     let database =
         PostgresDatabase::with("CREATE TABLE t (id int, d date); INSERT INTO t VALUES (1, '2024-01-01')").await;
