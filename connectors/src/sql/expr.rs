@@ -67,7 +67,19 @@ impl<D: Dialect> Writer<'_, D> {
     /// A value as the source needs it spelt for a purpose.
     pub(super) fn operand(&mut self, expr: &Expr, scope: &Scope, purpose: Use) -> Result<String> {
         let text = self.value(expr, scope)?;
-        Ok(self.dialect.column(&expr.describe(&scope.columns), text, purpose))
+        Ok(self.spelt(&expr.describe(&scope.columns), text, purpose, scope))
+    }
+
+    /// A column's text as the source needs it spelt for a purpose: as it stands where all rows meet what it lacks. Not to be compared for equality so: what an index finds may be
+    /// more than what is equal ([`Dialect::equals_exactly`]).
+    pub(super) fn spelt(&self, column: &ColumnDef, text: String, purpose: Use, scope: &Scope) -> String {
+        let is_met = || self.dialect.proviso(column, &text).is_some_and(|proviso| scope.met.contains(&proviso));
+        match purpose {
+            Use::Order | Use::Sort | Use::IsNull | Use::Argument | Use::Group if is_met() => {
+                self.dialect.column(column, text, Use::Indexed)
+            }
+            _ => self.dialect.column(column, text, purpose),
+        }
     }
 
     /// An aggregate. A condition makes its argument NULL for the rows that it leaves out, which every aggregate skips.
@@ -89,17 +101,15 @@ impl<D: Dialect> Writer<'_, D> {
         Ok(self.dialect.aggregate(aggregate, &arg, &aggregate.describe(&scope.columns)))
     }
 
-    /// A sort key over rows that meet the conditions. Where these say all that a column lacks to be what is read of it, an index serves the order.
-    pub(super) fn sort_key(&mut self, key: SortKey, scope: &Scope, met: &[&String]) -> Result<String> {
+    /// A sort key over rows that meet the filters.
+    pub(super) fn sort_key(&mut self, key: SortKey, scope: &Scope, filters: &[&String]) -> Result<String> {
         let sorted = Expr::Column(key.column);
+        let expression = self.operand(&sorted, scope, Use::Sort)?;
         let proviso = self.proviso(&sorted, scope)?;
-        let Some(_) = proviso.filter(|proviso| met.contains(&proviso)) else {
-            let expression = self.operand(&sorted, scope, Use::Sort)?;
-            return Ok(self.dialect.sort_key(&scope.columns[key.column], &expression, key));
-        };
-        let column = ColumnDef { nullable: false, ..scope.columns[key.column].clone() };
-        let expression = self.operand(&sorted, scope, Use::Indexed)?;
-        Ok(self.dialect.sort_key(&column, &expression, key))
+        let column = &scope.columns[key.column];
+        // What a filter says of a column is not said of NULL.
+        let nullable = column.nullable && !proviso.is_some_and(|proviso| filters.contains(&&proviso));
+        Ok(self.dialect.sort_key(&ColumnDef { nullable, ..column.clone() }, &expression, key))
     }
 
     fn call(&mut self, call: &Call, scope: &Scope) -> Result<String> {

@@ -42,6 +42,8 @@ enum Qualified {
 pub(super) struct Scope {
     pub(super) columns: Vec<ColumnDef>,
     pub(super) texts: Vec<String>,
+    /// What is true of every row in which the column that it is of is not NULL; see [`Dialect::proviso`].
+    pub(super) met: Vec<String>,
 }
 
 /// A SELECT that is not closed yet.
@@ -143,7 +145,7 @@ impl<'a, D: Dialect> Writer<'a, D> {
         let texts = table.columns.iter().map(name).collect::<Result<_>>()?;
         let path = parts.join(".");
         let from = alias.as_ref().map_or_else(|| path.clone(), |alias| format!("{path} {alias}"));
-        Ok(Block::over(from, Scope { columns: table.columns.clone(), texts }))
+        Ok(Block::over(from, Scope { columns: table.columns.clone(), texts, met: vec![] }))
     }
 
     fn filtered(&mut self, input: &Relation, filters: &[Expr]) -> Result<Block> {
@@ -164,6 +166,7 @@ impl<'a, D: Dialect> Writer<'a, D> {
                     let (first, last) = self.required(filter, &block.scope)?;
                     block.filters.push(first);
                     block.test_last(last);
+                    self.note_met(&mut block);
                 }
             }
         }
@@ -182,7 +185,7 @@ impl<'a, D: Dialect> Writer<'a, D> {
             })
             .collect();
         block.leading = exprs.iter().map(|expr| block.is_leading(expr)).collect();
-        block.scope = Scope { columns: columns.to_vec(), texts };
+        block.scope = Scope { columns: columns.to_vec(), texts, met: block.scope.met };
         Ok(block)
     }
 
@@ -203,7 +206,7 @@ impl<'a, D: Dialect> Writer<'a, D> {
         block.reads(keys.iter().filter(|key| is_in_order(input, key)));
         for (key, column) in keys.iter().zip(columns) {
             let text = self.value(key, &block.scope)?;
-            let by = self.dialect.column(column, text.clone(), Use::Group);
+            let by = self.spelt(column, text.clone(), Use::Group, &block.scope);
             texts.push(self.dialect.group_value(column, &text, &by));
             may_be_indexed &= by == text;
             block.groups.push(by);
@@ -217,7 +220,7 @@ impl<'a, D: Dialect> Writer<'a, D> {
         block.stage = Stage::Groups;
         block.plain = vec![Plain::Computed; keys.len()];
         block.plain.resize(texts.len(), Plain::Aggregated);
-        block.scope = Scope { columns: columns.to_vec(), texts };
+        block.scope = Scope { columns: columns.to_vec(), texts, met: block.scope.met };
         Ok(block)
     }
 
@@ -228,8 +231,8 @@ impl<'a, D: Dialect> Writer<'a, D> {
         }
         let sorted: Vec<Expr> = sort.iter().map(|key| Expr::Column(key.column)).collect();
         block.reads(&sorted);
-        let met: Vec<&String> = block.filters.iter().chain(&block.last_filters).collect();
-        block.order = sort.iter().map(|key| self.sort_key(*key, &block.scope, &met)).collect::<Result<_>>()?;
+        let filters: Vec<&String> = block.filters.iter().chain(&block.last_filters).collect();
+        block.order = sort.iter().map(|key| self.sort_key(*key, &block.scope, &filters)).collect::<Result<_>>()?;
         block.skip = skip;
         block.limit = Some(limit).filter(|limit| *limit < u64::MAX);
         // The first groups of an index are there after a few rows.
@@ -251,7 +254,7 @@ impl<'a, D: Dialect> Writer<'a, D> {
         let alias = self.alias();
         let texts = (0..columns.len()).map(|index| format!("{alias}.c{index}")).collect();
         let from = format!("({}) {alias}", selects.join(" UNION ALL "));
-        Ok(Block::over(from, Scope { columns: columns.to_vec(), texts }))
+        Ok(Block::over(from, Scope { columns: columns.to_vec(), texts, met: vec![] }))
     }
 
     fn joined_blocks(
@@ -300,6 +303,7 @@ impl<'a, D: Dialect> Writer<'a, D> {
         };
         left.scope.columns.extend(right.scope.columns);
         left.scope.texts.extend(right.scope.texts);
+        left.scope.met.extend(right.scope.met);
         left.plain.extend(right.plain);
         let mut conditions: Vec<String> =
             on.iter().map(|condition| self.filter(condition, &left.scope)).collect::<Result<_>>()?;
@@ -344,6 +348,7 @@ impl<'a, D: Dialect> Writer<'a, D> {
         let mut both = left.scope.clone();
         both.columns.extend(right.scope.columns.iter().cloned());
         both.texts.extend(right.scope.texts.iter().cloned());
+        both.met.extend(right.scope.met.iter().cloned());
         for condition in on {
             right.filters.push(self.filter(condition, &both)?);
         }
@@ -372,9 +377,27 @@ impl<'a, D: Dialect> Writer<'a, D> {
     /// A block of rows over the finished one.
     fn closed(&mut self, block: Block) -> Block {
         let alias = self.alias();
-        let texts = (0..block.scope.columns.len()).map(|index| format!("{alias}.c{index}")).collect();
+        let texts: Vec<String> = (0..block.scope.columns.len()).map(|index| format!("{alias}.c{index}")).collect();
         let from = format!("({}) {alias}", self.text(&block, &block.named_items()));
-        Block::over(from, Scope { columns: block.scope.columns, texts })
+        let Scope { columns, texts: before, met } = block.scope;
+        let is_met =
+            |column: &ColumnDef, text: &str| self.dialect.proviso(column, text).is_some_and(|of| met.contains(&of));
+        let still =
+            columns.iter().zip(before.iter().zip(&texts)).filter(|(column, (before, _))| is_met(column, before));
+        let met = still.filter_map(|(column, (_, now))| self.dialect.proviso(column, now)).collect();
+        Block::over(from, Scope { columns, texts, met })
+    }
+
+    /// Notes what the block's conditions say of its columns.
+    fn note_met(&self, block: &mut Block) {
+        for (column, text) in block.scope.columns.iter().zip(&block.scope.texts) {
+            if let Some(proviso) = self.dialect.proviso(column, text)
+                && !block.scope.met.contains(&proviso)
+                && (block.filters.contains(&proviso) || block.last_filters.contains(&proviso))
+            {
+                block.scope.met.push(proviso);
+            }
+        }
     }
 
     fn alias(&mut self) -> String {

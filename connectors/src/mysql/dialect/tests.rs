@@ -139,6 +139,46 @@ fn what_is_quickly_tested_comes_first_and_what_others_lack_comes_last_and_once()
 }
 
 #[test]
+fn date_of_which_a_filter_says_that_it_is_one_stands_as_it_is() {
+    let date = |name: &str| ColumnDef::new(name, DataType::Date32, "date", ValueClass::Date);
+    let table = |name: &str| Relation::table(Arc::new(TableDef::new(["shop", name], vec![date("sent"), date("due")])));
+    let since = Expr::compare(CompareOp::GreaterOrEqual, Expr::Column(0), literal(ScalarValue::Date32(Some(0))));
+    let year = |column: usize| {
+        let (function, args) = (Function::Year, vec![Expr::Column(column)]);
+        Expr::Call(Call { function, args, data_type: DataType::Int64 })
+    };
+    let latest = |column: usize| Aggregate {
+        function: AggregateFunction::Max,
+        arg: Some(Expr::Column(column)),
+        condition: None,
+        data_type: DataType::Date32,
+    };
+    let no_zero = |text: &str| format!("MONTH({text}) > 0 AND DAYOFMONTH({text}) > 0");
+    let due = format!("CASE WHEN {} THEN `due` END", no_zero("`due`"));
+    let sent = format!("`sent` >= ? AND {}", no_zero("`sent`"));
+    let rows = || table("orders").filter(vec![since.clone()]);
+    assert_eq!(
+        text(&rows().aggregate(vec![year(0), year(1)], vec![latest(0), latest(1)])),
+        format!(
+            "SELECT YEAR(`sent`), YEAR({due}), max(`sent`), max({due}) FROM `shop`.`orders` WHERE {sent} \
+             GROUP BY YEAR(`sent`), YEAR({due})"
+        )
+    );
+    let filled = table("orders").filter(vec![Expr::IsNotNull(Box::new(Expr::Column(0)))]);
+    assert_eq!(
+        text(&filled.aggregate(vec![Expr::Column(0)], vec![])),
+        format!("SELECT `sent` FROM `shop`.`orders` WHERE {} GROUP BY `sent`", no_zero("`sent`"))
+    );
+    // A row that finds no partner has no date: NULLs go where they are asked for.
+    let on = vec![Expr::compare(CompareOp::Equal, Expr::Column(1), Expr::Column(3))];
+    let key = SortKey { column: 2, descending: false, nulls_first: false };
+    let joined = text(&table("customers").join(JoinKind::Left, rows(), on).top(vec![key], 0, 5));
+    assert!(joined.ends_with("ORDER BY t2.`sent` IS NULL, t2.`sent` LIMIT 5"), "{joined}");
+    let (_, from) = joined.split_once(" LEFT JOIN ").unwrap();
+    assert!(from.contains(&format!("t2.`sent` >= ? AND {}", no_zero("t2.`sent`"))), "{joined}");
+}
+
+#[test]
 fn pattern_without_a_wildcard_for_one_character_is_looked_for_in_the_bytes() {
     let like = |pattern: &str| {
         let pattern = pattern.to_owned();
