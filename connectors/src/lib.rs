@@ -26,6 +26,8 @@ mod dependencies;
 mod idle;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod options;
+#[cfg(any(feature = "sqlite", feature = "mysql"))]
+mod ranges;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod sql;
 #[cfg(any(feature = "postgres", feature = "mysql"))]

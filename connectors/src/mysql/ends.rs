@@ -82,25 +82,25 @@ fn pays(request: &ScanRequest, known: &Known, limit: u64) -> bool {
 
 /// The least and greatest values of a whole table, each found at an end of an index; `None` where something else is asked, or no index serves.
 pub(super) fn least_and_greatest(request: &QueryRequest) -> Option<Relation> {
-    fn found(relation: &Relation, statistics: &[(Arc<TableDef>, Arc<TableStatistics>)]) -> Option<Relation> {
-        match relation.node() {
-            Node::Project { input, exprs } => Some(found(input, statistics)?.project(exprs.clone())),
-            Node::Aggregate { input, keys, aggregates } if keys.is_empty() && !aggregates.is_empty() => {
-                let columns =
-                    aggregates.iter().map(|aggregate| argument(input, aggregate)).collect::<Option<Vec<_>>>()?;
-                let table = whole_table(input)?;
-                let (_, known) = statistics.iter().find(|(of, _)| Arc::ptr_eq(of, table))?;
-                let served = |column: &usize| is_indexed(table, known, *column);
-                if !columns.iter().all(served) || !columns.iter().any(|column| may_be_zero(&table.columns[*column])) {
-                    return None;
-                }
-                let ends = aggregates.iter().zip(columns).map(|(aggregate, column)| end(table, aggregate, column));
-                ends.reduce(|one, next| one.join(JoinKind::Inner, next, vec![]))
-            }
-            _ => None,
-        }
+    let (table, columns) = request.relation.extremes()?;
+    let (_, known) = request.statistics.iter().find(|(of, _)| Arc::ptr_eq(of, table))?;
+    let is_dated = |column: &usize| may_be_zero(&table.columns[*column]);
+    if !columns.iter().all(|column| is_indexed(table, known, *column)) || !columns.iter().any(is_dated) {
+        return None;
     }
-    found(&request.relation, &request.statistics)
+    found_at_ends(&request.relation, table, &columns)
+}
+
+/// The query with each of its values found by itself.
+fn found_at_ends(relation: &Relation, table: &Arc<TableDef>, columns: &[usize]) -> Option<Relation> {
+    match relation.node() {
+        Node::Project { input, exprs } => Some(found_at_ends(input, table, columns)?.project(exprs.clone())),
+        Node::Aggregate { aggregates, .. } => {
+            let ends = aggregates.iter().zip(columns).map(|(aggregate, column)| end(table, aggregate, *column));
+            ends.reduce(|one, next| one.join(JoinKind::Inner, next, vec![]))
+        }
+        _ => None,
+    }
 }
 
 /// One row: the least or the greatest value of a column.
@@ -115,25 +115,6 @@ fn end(table: &Arc<TableDef>, aggregate: &Aggregate, column: usize) -> Relation 
         rows.project(vec![value])
     };
     rows.aggregate(vec![], vec![Aggregate { arg: Some(Expr::Column(0)), ..aggregate.clone() }])
-}
-
-/// The table's column that the least or greatest value is asked of, of all rows.
-fn argument(input: &Relation, aggregate: &Aggregate) -> Option<usize> {
-    match (aggregate.function, &aggregate.arg, &aggregate.condition) {
-        (AggregateFunction::Min | AggregateFunction::Max, Some(Expr::Column(index)), None) => {
-            input.origin(*index).map(|(_, column)| column)
-        }
-        _ => None,
-    }
-}
-
-/// The table that the relation is all rows of.
-fn whole_table(relation: &Relation) -> Option<&Arc<TableDef>> {
-    match relation.node() {
-        Node::Table(table) => Some(table),
-        Node::Project { input, .. } => whole_table(input),
-        _ => None,
-    }
 }
 
 /// Whether an index leads with the column.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use headwater_source::{Error, Result, ServiceName};
 use parking_lot::Mutex;
@@ -11,6 +12,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::config::Config;
 use super::control::{self, Control, Stop};
 use super::error::{Stage, classify, millis};
+
+/// The longest wait for several connections at once.
+const MANY_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// The connections of one source.
 #[derive(Debug)]
@@ -77,14 +81,28 @@ impl Pool {
     }
 
     fn lease_with(self: &Arc<Self>, permit: Option<Permit>, control: Arc<Control>) -> Result<Lease> {
+        let mut lease = self.unbegun(permit, control)?;
+        lease.begin(self.config.busy_timeout).map_err(|error| lease.error(Stage::Open, error))?;
+        Ok(lease)
+    }
+
+    /// The rights to so many connections at once; `None` where there are not so many to spare. Nobody who has some waits for more.
+    pub(super) async fn permits(&self, count: usize) -> Option<Vec<Permit>> {
+        let many = u32::try_from(count).ok().filter(|_| count <= self.config.pool_size)?;
+        let limit = self.config.pool_wait.min(MANY_WAIT_MAX);
+        let permits = tokio::time::timeout(limit, Arc::clone(&self.permits).acquire_many_owned(many)).await;
+        let mut permits = permits.ok()?.ok()?;
+        (0..count).map(|_| permits.split(1)).collect()
+    }
+
+    /// Opens or reuses a connection, whose transaction is still to begin. Blocks.
+    pub(super) fn unbegun(self: &Arc<Self>, permit: Option<Permit>, control: Arc<Control>) -> Result<Lease> {
         let file = self.identify()?;
         let connection = match self.take_idle(file) {
             Some(connection) => connection,
             None => self.open().map_err(|error| self.error(Stage::Open, error))?,
         };
-        let mut lease = Lease { connection, file, control, pool: Arc::clone(self), permit };
-        lease.begin().map_err(|error| lease.error(Stage::Open, error))?;
-        Ok(lease)
+        Ok(Lease { connection, file, control, pool: Arc::clone(self), permit })
     }
 
     /// The error of a stage where no statement runs.
@@ -191,8 +209,33 @@ impl Lease {
         }
     }
 
-    fn begin(&mut self) -> rusqlite::Result<()> {
+    /// The same in the transaction that has begun, for a statement that is stopped by `control`.
+    pub(super) fn controlled_by(mut self, control: Arc<Control>) -> Result<Self> {
+        self.control = control;
+        let attached = self.control.attach(&mut self.connection, self.pool.config.busy_timeout);
+        attached.map_err(|error| self.error(Stage::Open, error))?;
+        Ok(self)
+    }
+
+    /// Which file the connection is to.
+    pub(super) fn file(&self) -> FileIdentity {
+        self.file
+    }
+
+    /// A number that is another one whenever somebody else has committed since this connection was asked for it before.
+    pub(super) fn version(&mut self) -> rusqlite::Result<i64> {
         self.control.attach(&mut self.connection, self.pool.config.busy_timeout)?;
+        self.connection.query_row("PRAGMA data_version", [], |row| row.get(0))
+    }
+
+    /// Ends the transaction, so that another can begin.
+    pub(super) fn end(&self) -> rusqlite::Result<()> {
+        self.connection.execute_batch("COMMIT")
+    }
+
+    /// Begins a transaction, waiting for a lock that a writer holds for no longer than this.
+    pub(super) fn begin(&mut self, busy_timeout: Duration) -> rusqlite::Result<()> {
+        self.control.attach(&mut self.connection, busy_timeout)?;
         self.connection.execute_batch("BEGIN")?;
         // BEGIN alone takes no lock: the first read fixes the state that the transaction sees.
         self.connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))

@@ -4,7 +4,8 @@
 //! writing. Databases in WAL mode are read while others write; in the older journal modes a running scan keeps writers from
 //! committing, as any reader does.
 //!
-//! - A scan is one read transaction on one connection: its rows are one state of the file.
+//! - A scan is one read transaction on one connection: its rows are one state of the file. Several statements of a query, and the parts of a
+//!   large table, read one state too ([`snapshot`]).
 //! - [`types`] is the type table, [`dialect`] the capability table.
 //! - What SQLite lets stand in a column and its declared type does not admit is an error naming the row, never a guess.
 //!
@@ -25,6 +26,8 @@ mod error;
 mod feed;
 mod misfit;
 mod scan;
+mod snapshot;
+mod split;
 mod statistics;
 mod temporal;
 mod types;
@@ -34,8 +37,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use headwater_source::{
-    Capabilities, Connector, Error, Feed, FeedDef, FeedOptions, OpenContext, OptionDef, Options, QueryRequest, Result,
-    Scan, ScanRequest, Source, TableDef, TableStatistics,
+    Capabilities, Connector, Error, Feed, FeedDef, FeedOptions, OpenContext, OptionDef, Options, QueryId, QueryRequest,
+    Result, Scan, ScanRequest, Snapshot, Source, TableDef, TableStatistics,
 };
 use rusqlite::Connection;
 
@@ -131,6 +134,10 @@ impl Source for SqliteSource {
 
     async fn prepare_query(&self, request: QueryRequest) -> Result<Arc<dyn Scan>> {
         Ok(Arc::new(SqliteScan::of_query(Arc::clone(&self.pool), &request)?))
+    }
+
+    async fn snapshot(&self, statements: usize, _: Option<QueryId>) -> Result<Option<Snapshot>> {
+        Ok(snapshot::take(&self.pool, statements).await?.map(|held| Snapshot::new(held)))
     }
 
     fn feed(&self) -> Option<Arc<dyn Feed>> {

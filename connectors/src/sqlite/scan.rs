@@ -15,19 +15,20 @@ use async_trait::async_trait;
 use headwater_source::arrow::datatypes::SchemaRef;
 use headwater_source::futures::Stream;
 use headwater_source::{
-    BatchStream, Cause, ColumnDef, Error, QueryRequest, RemoteStatement, Result, Scan, ScanRequest, ServiceName,
-    TableDef,
+    BatchStream, Cause, ColumnDef, Error, Expr, QueryRequest, ReadContext, RemoteStatement, Result, Scan, ScanRequest,
+    ServiceName, TableDef,
 };
 use rusqlite::{Row, Statement};
 use tokio::sync::{mpsc, oneshot};
 
-use super::connect::{Lease, Permit, Pool};
+use super::connect::{Lease, Pool};
 use super::control::{CancelOnDrop, Control, Stop};
 use super::decode::{ColumnBuilder, Misfit};
 use super::dialect::{Sqlite, bind_value};
 use super::error::Stage;
+use super::snapshot::Held;
 use super::types::Kind;
-use super::{catalog, misfit, verify};
+use super::{catalog, misfit, split, verify};
 use crate::batch::BATCH_WAIT;
 use crate::sql::{render, render_relation};
 
@@ -44,7 +45,10 @@ const VARIABLES_MAX: usize = 32_766;
 #[derive(Debug)]
 pub(super) struct SqliteScan {
     pool: Arc<Pool>,
+    /// The whole.
     job: Arc<Job>,
+    /// The same in parts, where it is split.
+    parts: Vec<Arc<Job>>,
 }
 
 /// What the thread needs to know.
@@ -73,22 +77,17 @@ pub(super) enum Asked {
 }
 
 impl SqliteScan {
-    /// Writes the statement of a scan; does no I/O.
+    /// Writes the statement of a scan, and those of its parts; does no I/O.
     pub(super) fn of_table(pool: Arc<Pool>, request: ScanRequest) -> Result<Self> {
-        let service = pool.service.clone();
-        let statement = render(&Sqlite, &service, &request)?;
-        let table = Arc::clone(&request.table);
-        let job = Job {
-            service,
-            columns: request.projection.iter().map(|index| table.columns[*index].clone()).collect(),
-            schema: request.schema(),
-            batch_rows: request.batch_rows,
-            names: table.full_name(),
-            tables: vec![(table, verify::columns_used(&request))],
-            asked: Asked::Rows(request),
-            statement,
+        let part = |filter: Expr| {
+            let mut request = request.clone();
+            request.filters.push(filter);
+            Job::of_table(&pool.service, request).map(Arc::new)
         };
-        Self::new(pool, job)
+        let parts = split::ranges(&pool.config, &request).unwrap_or_default();
+        let parts = parts.into_iter().map(part).collect::<Result<_>>()?;
+        let job = Job::of_table(&pool.service, request)?;
+        Ok(Self { parts, ..Self::new(pool, job)? })
     }
 
     /// Writes the statement of a query; does no I/O.
@@ -120,7 +119,7 @@ impl SqliteScan {
             let reason = format!("the filters bind {binds} values together, SQLite takes {VARIABLES_MAX}");
             return Err(Error::Unsupported { service: job.service, reason });
         }
-        Ok(Self { pool, job: Arc::new(job) })
+        Ok(Self { pool, job: Arc::new(job), parts: vec![] })
     }
 }
 
@@ -134,23 +133,38 @@ impl Scan for SqliteScan {
         true
     }
 
+    fn partitions(&self) -> usize {
+        self.parts.len().max(1)
+    }
+
+    fn asks(&self, partition: usize, context: &ReadContext) -> bool {
+        partition == 0 || context.snapshot.is_some()
+    }
+
+    /// Without a state that all parts read, the first is the whole.
     async fn open(&self, partition: usize) -> Result<BatchStream> {
-        if partition != 0 {
-            let reason = format!("partition {partition} of 1");
-            return Err(Error::Unsupported { service: self.job.service.clone(), reason });
-        }
-        let permit = self.pool.permit().await?;
+        self.open_for(partition, &ReadContext::default()).await
+    }
+
+    async fn open_for(&self, partition: usize, context: &ReadContext) -> Result<BatchStream> {
+        let foreign = || self.unsupported("a snapshot of another source".to_owned());
+        let held = context.snapshot.as_ref().map(|snapshot| snapshot.get::<Held>().ok_or_else(foreign)).transpose()?;
+        let job = match (self.parts.get(partition), partition) {
+            (Some(part), _) if held.is_some() => part,
+            (_, 0) => &self.job,
+            (Some(_), _) => return Ok(Box::pin(headwater_source::futures::stream::empty())),
+            (None, _) => return Err(self.unsupported(format!("partition {partition} of {}", self.partitions()))),
+        };
         let (control, cancel) = Control::start(self.pool.config.statement_timeout);
-        let (started, starting) = oneshot::channel();
-        let (sender, receiver) = mpsc::channel(QUEUE_BATCHES);
-        let (pool, job) = (Arc::clone(&self.pool), Arc::clone(&self.job));
-        // A thread of its own, not tokio's blocking pool: a scan lasts as long as its reader, and the pool is for short work.
-        std::thread::Builder::new()
-            .name("sqlite-scan".to_owned())
-            .spawn(move || job.run(&pool, permit, control, started, &sender))
-            .map_err(|error| self.job.interrupted(Box::new(error)))?;
-        starting.await.map_err(|_| self.job.vanished())??;
-        Ok(Box::pin(Batches { receiver, job: Arc::clone(&self.job), done: false, _cancel: cancel }))
+        let Some(held) = held else {
+            let (pool, permit) = (Arc::clone(&self.pool), self.pool.permit().await?);
+            let lease = move |control| pool.lease(permit, control);
+            return read(job, control, cancel, lease).await;
+        };
+        let lease = held.lease();
+        let lease =
+            lease.ok_or_else(|| self.unsupported("more statements than a snapshot was taken for".to_owned()))?;
+        read(job, control, cancel, |control| lease.controlled_by(control)).await
     }
 }
 
@@ -162,16 +176,34 @@ impl SqliteScan {
         control: Arc<Control>,
         cancel: CancelOnDrop,
     ) -> Result<BatchStream> {
-        let (started, starting) = oneshot::channel();
-        let (sender, receiver) = mpsc::channel(QUEUE_BATCHES);
-        let job = Arc::clone(&self.job);
-        std::thread::Builder::new()
-            .name("sqlite-scan".to_owned())
-            .spawn(move || job.run_with(lease, &control, started, &sender))
-            .map_err(|error| self.job.interrupted(Box::new(error)))?;
-        starting.await.map_err(|_| self.job.vanished())??;
-        Ok(Box::pin(Batches { receiver, job: Arc::clone(&self.job), done: false, _cancel: cancel }))
+        read(&self.job, control, cancel, |_| Ok(lease)).await
     }
+
+    fn unsupported(&self, reason: String) -> Error {
+        Error::Unsupported { service: self.job.service.clone(), reason }
+    }
+}
+
+/// Starts a job on a thread of its own, not of tokio's blocking pool: a scan lasts as long as its reader, and the pool is for short work.
+async fn read(
+    job: &Arc<Job>,
+    control: Arc<Control>,
+    cancel: CancelOnDrop,
+    lease: impl FnOnce(Arc<Control>) -> Result<Lease> + Send + 'static,
+) -> Result<BatchStream> {
+    let (started, starting) = oneshot::channel();
+    let (sender, receiver) = mpsc::channel(QUEUE_BATCHES);
+    let of_thread = Arc::clone(job);
+    std::thread::Builder::new()
+        .name("sqlite-scan".to_owned())
+        .spawn(move || match lease(Arc::clone(&control)) {
+            Ok(lease) => of_thread.run(lease, &control, started, &sender),
+            // Failing to send means that the reader has left.
+            Err(error) => drop(started.send(Err(error))),
+        })
+        .map_err(|error| job.interrupted(Box::new(error)))?;
+    starting.await.map_err(|_| job.vanished())??;
+    Ok(Box::pin(Batches { receiver, job: Arc::clone(job), done: false, _cancel: cancel }))
 }
 
 enum Message {
@@ -217,22 +249,21 @@ enum Reader {
 type Sender = mpsc::Sender<Message>;
 
 impl Job {
-    fn run(
-        &self,
-        pool: &Arc<Pool>,
-        permit: Permit,
-        control: Arc<Control>,
-        started: oneshot::Sender<Result<()>>,
-        sender: &Sender,
-    ) {
-        match pool.lease(permit, Arc::clone(&control)) {
-            Ok(lease) => self.run_with(lease, &control, started, sender),
-            // Failing to send means that the reader has left.
-            Err(error) => drop(started.send(Err(error))),
-        }
+    fn of_table(service: &ServiceName, request: ScanRequest) -> Result<Self> {
+        let table = Arc::clone(&request.table);
+        Ok(Self {
+            service: service.clone(),
+            statement: render(&Sqlite, service, &request)?,
+            columns: request.projection.iter().map(|index| table.columns[*index].clone()).collect(),
+            schema: request.schema(),
+            batch_rows: request.batch_rows,
+            names: table.full_name(),
+            tables: vec![(table, verify::columns_used(&request))],
+            asked: Asked::Rows(request),
+        })
     }
 
-    fn run_with(&self, lease: Lease, control: &Control, started: oneshot::Sender<Result<()>>, sender: &Sender) {
+    fn run(&self, lease: Lease, control: &Control, started: oneshot::Sender<Result<()>>, sender: &Sender) {
         match self.read(&lease, control, started, sender) {
             Ok(Reader::Waiting) => {
                 lease.give_back();

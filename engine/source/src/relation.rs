@@ -359,6 +359,31 @@ impl Relation {
         }
     }
 
+    /// The columns of which the query is the least and greatest values and nothing else, of all rows of one table; `None` of any other query. An index that
+    /// a column leads has them at its ends.
+    pub fn extremes(&self) -> Option<(&Arc<TableDef>, Vec<usize>)> {
+        fn whole(relation: &Relation) -> Option<&Arc<TableDef>> {
+            match &relation.node {
+                Node::Table(table) => Some(table),
+                Node::Project { input, .. } => whole(input),
+                _ => None,
+            }
+        }
+        match &self.node {
+            Node::Project { input, .. } => input.extremes(),
+            Node::Aggregate { input, keys, aggregates } if keys.is_empty() && !aggregates.is_empty() => {
+                let column = |aggregate: &Aggregate| match (aggregate.function, &aggregate.arg, &aggregate.condition) {
+                    (AggregateFunction::Min | AggregateFunction::Max, Some(Expr::Column(index)), None) => {
+                        input.origin(*index).map(|(_, column)| column)
+                    }
+                    _ => None,
+                };
+                whole(input).zip(aggregates.iter().map(column).collect())
+            }
+            _ => None,
+        }
+    }
+
     /// One column for each expression.
     pub fn project(self, exprs: Vec<Expr>) -> Self {
         let columns = exprs.iter().map(|expr| expr.describe(&self.columns)).collect();

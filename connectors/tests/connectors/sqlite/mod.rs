@@ -4,6 +4,7 @@ mod conforms;
 mod feed;
 mod pushes;
 mod reads;
+mod split;
 mod statistics;
 mod streams;
 mod types;

@@ -13,8 +13,8 @@ use datafusion::catalog::default_table_source::source_as_provider;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::LogicalPlan;
 use headwater_source::{
-    BatchStream, CompareOp, Expr, Groups, Node, Parallel, ReadContext, Relation, RemoteStatement, Result, Scan,
-    TableDef,
+    BatchStream, CompareOp, Expr, Groups, Locality, Node, Parallel, ReadContext, Relation, RemoteStatement, Result,
+    Scan, TableDef,
 };
 
 use super::estimate::estimate;
@@ -22,8 +22,11 @@ use super::grown::{Region, TableName};
 use super::selectivity::number;
 use crate::RemoteTable;
 
-/// How many rows the largest table must have for parts to pay.
+/// How many rows the largest table must have for a query's parts to pay.
 const ROWS_MIN: f64 = 300_000.0;
+
+/// How many rows a table in this process must have for the parts of a scan to pay.
+const ROWS_MIN_IN_PROCESS: f64 = 50_000.0;
 
 /// The share of a table that an index may be expected to leave and the source still read all of it.
 const INDEXED_SHARE_MIN: f64 = 0.15;
@@ -52,7 +55,8 @@ pub(crate) struct Division {
 pub(super) fn division(region: &Region, relation: &Relation, groups: Groups, expected: f64) -> Option<Division> {
     let Region { service, tables, .. } = region;
     let parallel = service.source().capabilities().parallel();
-    if parallel == Parallel::ByItself || groups == Groups::Merged && is_along_index(relation, tables) {
+    let is_quick = || groups == Groups::Merged && is_along_index(relation, tables) || is_at_ends(relation, tables);
+    if parallel == Parallel::ByItself || is_quick() {
         return None;
     }
     let rows = |table: &TableName| table.statistics.rows.map_or(0.0, |rows| rows as f64);
@@ -131,6 +135,15 @@ pub(super) fn is_along_index(relation: &Relation, tables: &[TableName]) -> bool 
     })
 }
 
+/// Whether the query is least and greatest values alone, each at an end of an index: the source reads no rows for them.
+fn is_at_ends(relation: &Relation, tables: &[TableName]) -> bool {
+    let Some((table, columns)) = relation.extremes() else { return false };
+    let known = tables.iter().find(|known| Arc::ptr_eq(&known.definition, table));
+    let leads =
+        |known: &TableName, column| known.statistics.indexes.iter().any(|of| of.columns.first() == Some(column));
+    known.is_some_and(|known| columns.iter().all(|column| leads(known, column)))
+}
+
 /// Whether rows lie as they are grouped: in an index, or by the leading column of their table's key.
 pub(super) fn lies_in_groups(relation: &Relation, tables: &[TableName]) -> bool {
     let by_key = |table: &TableName| {
@@ -199,8 +212,13 @@ fn rows_kept(plan: &LogicalPlan, table: &TableName) -> Option<f64> {
 
 /// Whether a scan with these filters makes the source read much of a large table, whatever it sends of that.
 pub(crate) fn reads_much(filters: &[Expr], table: &TableName) -> bool {
+    let rows_min = match table.service.source().capabilities().locality() {
+        Locality::Server => ROWS_MIN,
+        // A part takes no round trip.
+        Locality::InProcess => ROWS_MIN_IN_PROCESS,
+    };
     let share = filters.iter().map(|filter| filter_share(filter, table)).fold(1.0, f64::min);
-    table.statistics.rows.is_some_and(|rows| rows as f64 >= ROWS_MIN) && share >= INDEXED_SHARE_MIN
+    table.statistics.rows.is_some_and(|rows| rows as f64 >= rows_min) && share >= INDEXED_SHARE_MIN
 }
 
 /// The share of the table's rows that its best index is expected to leave.

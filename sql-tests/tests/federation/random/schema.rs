@@ -251,6 +251,9 @@ const POSTGRES: &[(&str, Values)] = &[
     ("timestamp(3)", Values::Recent),
 ];
 
+/// How the declaration of a column ends in which some dates are none.
+pub(super) const WITH_ZEROS: &str = "/* with zeros */";
+
 const MYSQL: &[(&str, Values)] = &[
     ("smallint", Values::Int16),
     ("int", Values::Small),
@@ -269,6 +272,8 @@ const MYSQL: &[(&str, Values)] = &[
     ("varchar(20) COLLATE utf8mb4_nopad_bin", Values::Text),
     ("char(5)", Values::Short),
     ("date", Values::Date),
+    ("date /* with zeros */", Values::Date),
+    ("datetime(6) /* with zeros */", Values::Timestamp),
     ("datetime(6)", Values::Timestamp),
     ("datetime(6)", Values::Recent),
     ("timestamp(6) NULL", Values::Epoch),

@@ -16,7 +16,7 @@ use headwater_sql_tests::services::{Pushdown, Reference, Services, ask, session}
 
 use super::kind::Kind;
 use super::part;
-use super::schema::{Claim, Column, Place, Schema, Table};
+use super::schema::{Claim, Column, Place, Schema, Table, WITH_ZEROS};
 use super::values::Values;
 
 /// A schema in its stores. Dropping it drops the databases.
@@ -242,8 +242,22 @@ fn row_text(table: &Table, row: &[Option<String>]) -> String {
     format!("({})", values.join(", "))
 }
 
+/// What MariaDB keeps of a column that has dates of which the month or the day is zero: those in the place of dates that are far from all others.
+fn with_zeros(value: &str) -> &str {
+    match value {
+        "0001-01-01" => "2020-01-00",
+        "1582-10-10" => "2020-00-15",
+        "1900-02-28" => "0000-00-00",
+        "9999-12-31" => "2021-00-00",
+        "0001-01-01 00:00:00" => "2020-00-01 10:00:00",
+        "9999-12-31 23:59:59.999999" => "2020-03-00 00:00:00.000001",
+        other => other,
+    }
+}
+
 /// Every store makes of a quoted text what its column's type says.
 fn store_literal(place: Place, column: &Column, value: &str) -> String {
+    let value = if column.sql.ends_with(WITH_ZEROS) { with_zeros(value) } else { value };
     let quoted = headwater_sql_tests::everywhere::literal(value);
     match (place, column.values) {
         (Place::Postgres | Place::PostgresTwin, Values::Bytes) => format!("'\\x{value}'"),
