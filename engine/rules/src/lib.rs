@@ -14,6 +14,7 @@ mod lookalikes;
 mod membership;
 mod multisets;
 mod narrowing;
+mod redundant;
 mod repeated;
 mod sameness;
 mod similar;
@@ -39,6 +40,7 @@ pub use lookalikes::ComputedOnce;
 pub use membership::KnownMembers;
 pub use multisets::{KeysOfJoins, NumberedRows};
 pub use narrowing::NarrowingCasts;
+pub use redundant::RedundantKeys;
 pub use repeated::OrdersWithoutRepeats;
 pub use sameness::{HideSameness, UnlikeRowsExec};
 pub use similar::SimilarTexts;
@@ -61,7 +63,8 @@ pub fn mended_optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         let place = rules.iter().position(|rule| rule.name() == before).unwrap_or(rules.len());
         rules.insert(place, mend);
     }
-    let in_place: [Arc<dyn OptimizerRule + Send + Sync>; 4] = [
+    let in_place: [Arc<dyn OptimizerRule + Send + Sync>; 5] = [
+        Arc::new(RedundantKeys::default()),
         Arc::new(KeysOfJoins::default()),
         Arc::new(PushFilters::default()),
         Arc::new(DistinctToGroups::default()),
@@ -149,6 +152,7 @@ mod tests {
             ]
         );
         for name in [
+            "eliminate_group_by_constant",
             "extract_equijoin_predicate",
             "push_down_filter",
             "single_distinct_aggregation_to_group_by",

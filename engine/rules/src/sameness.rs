@@ -2,7 +2,8 @@
 //!
 //! - A constant of an outer join's side: `SELECT u.open FROM t LEFT JOIN (SELECT id, true AS open FROM u) AS u ON t.id = u.id ORDER BY u.open DESC`. Above the join `open` is true or NULL. DataFusion keeps it
 //!   as a constant (`EquivalenceGroup::join` of datafusion-physical-expr 55.2), sorts nothing, and a limit keeps other rows than the first.
-//! - Two columns that are equal, in grouping sets: `t JOIN u ON t.id = u.id GROUP BY CUBE (t.id, u.id) ORDER BY 1, 2`. Above the groups one of them may be NULL alone.
+//! - Two columns that are equal, in grouping sets: `t JOIN u ON t.id = u.id GROUP BY CUBE (t.id, u.id) ORDER BY 1, 2`. Above the groups one of them may be NULL alone. So may a constant: of `GROUP BY ROLLUP (id, 'a')` the final
+//!   groups were handed on wherever the `'a'` of the parts' groups changed, and came again. And groups of sets are in no order, whatever their rows were in.
 //! - A constant of a part of a union: `SELECT 7 AS kind, id FROM t UNION ALL SELECT 5, id FROM u ORDER BY 1, 2 LIMIT 4`. Each part is sorted by `id` alone, and that is right
 //!   where they are merged. But the parts tell each other by a filter beyond which `id` nothing is among the first (`SortExec` with a fetch), and the first rows of `u` were
 //!   left out.
@@ -29,7 +30,8 @@ use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, SortMer
 use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
 use datafusion::physical_plan::union::{InterleaveExec, UnionExec};
 use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties, replace_children_if_necessary,
+    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
+    replace_children_if_necessary,
 };
 
 /// The physical optimizer rule. It runs before sorts are put where they are needed.
@@ -40,11 +42,15 @@ impl PhysicalOptimizerRule for HideSameness {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         let hidden = plan.transform_up(|node| {
             let inputs = node.children().into_iter();
-            let hidden =
-                |(index, input): (usize, &Arc<dyn ExecutionPlan>)| match is_misread(node.as_ref(), index, input) {
-                    true => UnlikeRowsExec::above(input),
-                    false => Arc::clone(input),
-                };
+            let hidden = |(index, input): (usize, &Arc<dyn ExecutionPlan>)| {
+                if is_of_sets(input) {
+                    UnlikeRowsExec::above(input, Known::Nothing)
+                } else if is_misread(node.as_ref(), index, input) {
+                    UnlikeRowsExec::above(input, Known::Orders)
+                } else {
+                    Arc::clone(input)
+                }
+            };
             let inputs = inputs.enumerate().map(hidden).collect();
             replace_children_if_necessary(Arc::clone(&node), inputs).map(Transformed::yes)
         })?;
@@ -60,12 +66,17 @@ impl PhysicalOptimizerRule for HideSameness {
     }
 }
 
+/// Whether the rows are groups of grouping sets of which more is said than holds.
+fn is_of_sets(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let of_sets = plan.downcast_ref::<AggregateExec>().is_some_and(|groups| groups.group_expr().has_grouping_set());
+    let said = plan.equivalence_properties();
+    let is_placed = matches!(plan.output_partitioning(), Partitioning::Hash(..));
+    of_sets && (is_placed || !said.eq_group().is_empty() || !said.oeq_class().is_empty())
+}
+
 /// Whether the operator keeps of this input what no longer holds of its own rows.
 fn is_misread(node: &dyn ExecutionPlan, index: usize, input: &Arc<dyn ExecutionPlan>) -> bool {
     let known = input.equivalence_properties();
-    if let Some(aggregate) = node.downcast_ref::<AggregateExec>() {
-        return aggregate.group_expr().has_grouping_set() && !known.eq_group().is_empty();
-    }
     if node.is::<UnionExec>() || node.is::<InterleaveExec>() {
         return !known.constants().is_empty();
     }
@@ -83,25 +94,37 @@ fn is_misread(node: &dyn ExecutionPlan, index: usize, input: &Arc<dyn ExecutionP
     may_be_null && (!known.constants().is_empty() || known.eq_group().iter().any(|class| class.iter().any(is_computed)))
 }
 
-/// Its input, of which only the order is known.
+/// What is known of rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Known {
+    Orders,
+    Nothing,
+}
+
+/// Its input, of which no more is known than its order.
 #[derive(Debug)]
 pub struct UnlikeRowsExec {
     input: Arc<dyn ExecutionPlan>,
     properties: Arc<PlanProperties>,
+    known: Known,
 }
 
 impl UnlikeRowsExec {
-    fn above(input: &Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
-        let known = input.equivalence_properties();
-        let orders = known.oeq_class().iter().cloned().collect::<Vec<_>>();
+    fn above(input: &Arc<dyn ExecutionPlan>, known: Known) -> Arc<dyn ExecutionPlan> {
+        let said = input.equivalence_properties();
+        let partitioning = input.output_partitioning();
+        let (orders, partitioning) = match known {
+            Known::Orders => (said.oeq_class().iter().cloned().collect(), partitioning.clone()),
+            Known::Nothing => (vec![], Partitioning::UnknownPartitioning(partitioning.partition_count())),
+        };
         let properties = PlanProperties::new(
-            EquivalenceProperties::new_with_orderings(Arc::clone(known.schema()), orders),
-            input.output_partitioning().clone(),
+            EquivalenceProperties::new_with_orderings(Arc::clone(said.schema()), orders),
+            partitioning,
             input.pipeline_behavior(),
             input.boundedness(),
         )
         .with_scheduling_type(input.properties().scheduling_type);
-        Arc::new(Self { input: Arc::clone(input), properties: Arc::new(properties) })
+        Arc::new(Self { input: Arc::clone(input), properties: Arc::new(properties), known })
     }
 }
 
@@ -125,7 +148,7 @@ impl ExecutionPlan for UnlikeRowsExec {
     }
 
     fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true]
+        vec![self.known == Known::Orders]
     }
 
     fn benefits_from_input_partitioning(&self) -> Vec<bool> {
@@ -141,7 +164,7 @@ impl ExecutionPlan for UnlikeRowsExec {
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
         match children.as_slice() {
-            [input] => Ok(Self::above(input)),
+            [input] => Ok(Self::above(input, self.known)),
             _ => internal_err!("UnlikeRowsExec has one input"),
         }
     }

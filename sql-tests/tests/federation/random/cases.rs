@@ -542,6 +542,53 @@ async fn condition_on_a_constant_beside_all_rows_is_tested_above_them() {
     }
 }
 
+/// A constant among the keys of grouping sets was one above them too, where it is NULL in some groups: those of equal keys were handed on more than once. So it was with rows in an order.
+#[tokio::test]
+async fn groups_of_grouping_sets_come_once_whatever_is_known_of_their_rows() {
+    let numbers: Vec<String> = (0..200).map(|i| format!("({}, {})", i % 40, i % 7)).collect();
+    let rows = format!("CREATE TABLE t (x int, y int); INSERT INTO t VALUES {}", numbers.join(", "));
+    let database = PostgresDatabase::with(&rows).await;
+    let lite = format!("CREATE TABLE u (x INTEGER, y INTEGER); INSERT INTO u VALUES {}", numbers.join(", "));
+    let services = Services::new().with_postgres("pg", &database.url()).with_sqlite("lite", &lite);
+    for partitions in [1, 3] {
+        let settings = [
+            format!("SET datafusion.execution.target_partitions = {partitions}"),
+            "SET datafusion.execution.batch_size = 5".to_owned(),
+        ];
+        let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+        for (query, groups) in [
+            ("SELECT 'a' AS a FROM pg.t AS t CROSS JOIN lite.u AS u GROUP BY ROLLUP (u.x, CAST('a' AS BYTEA))", 81),
+            ("SELECT u.x, count(*) AS n FROM lite.u AS u GROUP BY CUBE (u.x, CAST('a' AS BYTEA))", 82),
+            ("SELECT u.x, u.y, count(*) AS n FROM lite.u AS u WHERE u.y = 3 GROUP BY ROLLUP (u.y, u.x)", 31),
+            (
+                "SELECT v.x, v.y, count(*) AS n FROM (SELECT x, y FROM lite.u ORDER BY x, y LIMIT 190) AS v GROUP BY CUBE (x, y)",
+                236,
+            ),
+            (
+                "SELECT v.x, v.n, count(*) AS m FROM (SELECT u.x, count(*) AS n FROM lite.u AS u JOIN pg.t AS t ON t.x = u.x GROUP BY u.x) AS v \
+                 GROUP BY CUBE (x, n)",
+                82,
+            ),
+        ] {
+            let found = agree(&services, &["pg.t", "lite.u"], &settings, query).await.len();
+            assert_eq!(found, groups, "{query}");
+        }
+    }
+}
+
+/// A cast has its argument's name, and two keys of groups had one name where the second was computed of the first.
+#[tokio::test]
+async fn groups_may_be_by_a_column_and_by_its_cast() {
+    let database = PostgresDatabase::with("CREATE TABLE t (x int); INSERT INTO t VALUES (1), (1), (2), (NULL)").await;
+    let services = Services::new().with_postgres("pg", &database.url());
+    for query in [
+        "SELECT 1 AS one FROM pg.t GROUP BY x, CAST(x AS SMALLINT)",
+        "SELECT x, count(*) AS n FROM pg.t AS t GROUP BY x, CAST(x AS BIGINT)",
+    ] {
+        assert_eq!(agree(&services, &["pg.t"], &[], query).await.len(), 3, "{query}");
+    }
+}
+
 /// Which columns a LATERAL reads of what stands before it was not known when a view took their place.
 #[tokio::test]
 async fn view_beside_a_lateral_has_the_columns_that_it_reads() {
