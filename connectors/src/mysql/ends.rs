@@ -12,13 +12,13 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 use headwater_source::{
     Aggregate, AggregateFunction, ColumnDef, CompareOp, Expr, JoinKind, Known, Node, QueryRequest, Relation,
     ScalarValue, ScanRequest, SortKey, TableDef, TableStatistics, ValueClass,
 };
 
-use super::calendar::{DAY_US, civil};
+use super::calendar::{DAY_US, MIN_US, civil};
 use super::dialect::may_be_zero;
 
 /// A row that is read along an index costs as much as so many that are read as they lie.
@@ -62,7 +62,7 @@ pub(super) fn first_rows(request: &ScanRequest) -> Option<Relation> {
         relation.filter(filters).project(columns(&wanted)).top(sort.to_vec(), 0, limit)
     };
     let boxed = || Box::new(Expr::Column(dates));
-    let dated = cut(Relation::table(Arc::clone(table)), vec![Expr::IsNotNull(boxed())], &sort);
+    let dated = cut(Relation::table(Arc::clone(table)), vec![is_date(table, dates)], &sort);
     let (with_text, places) = places_of_none(table, &known.statistics, dates)?;
     let undated = cut(Relation::table(with_text), vec![places, Expr::IsNull(boxed())], &sort[1..]);
     let first = Relation::union_all(vec![dated, undated])?.top(sort, 0, limit);
@@ -110,11 +110,24 @@ fn end(table: &Arc<TableDef>, aggregate: &Aggregate, column: usize) -> Relation 
     let rows = if may_be_zero(&table.columns[column]) {
         let descending = aggregate.function == AggregateFunction::Max;
         let key = SortKey { column: 0, descending, nulls_first: !descending };
-        rows.filter(vec![Expr::IsNotNull(Box::new(value.clone()))]).project(vec![value]).top(vec![key], 0, 1)
+        rows.filter(vec![is_date(table, column)]).project(vec![value]).top(vec![key], 0, 1)
     } else {
         rows.project(vec![value])
     };
     rows.aggregate(vec![], vec![Aggregate { arg: Some(Expr::Column(0)), ..aggregate.clone() }])
+}
+
+/// That a date is one, so that the index begins with the first that is: NULL and 0000-00-00, of which there may be many, come before.
+fn is_date(table: &TableDef, column: usize) -> Expr {
+    let first = match table.columns[column].data_type {
+        DataType::Date32 => i32::try_from(MIN_US / DAY_US).ok().map(|days| ScalarValue::Date32(Some(days))),
+        DataType::Timestamp(TimeUnit::Microsecond, None) => Some(ScalarValue::TimestampMicrosecond(Some(MIN_US), None)),
+        _ => None,
+    };
+    match first {
+        Some(first) => Expr::compare(CompareOp::GreaterOrEqual, Expr::Column(column), Expr::Literal(first)),
+        None => Expr::IsNotNull(Box::new(Expr::Column(column))),
+    }
 }
 
 /// Whether an index leads with the column.
@@ -127,7 +140,7 @@ fn needs(condition: &Expr, column: usize) -> bool {
     let is_it = |expr: &Expr| *expr == Expr::Column(column);
     match condition {
         Expr::And(parts) => parts.iter().any(|part| needs(part, column)),
-        Expr::Compare { left, right, .. } => is_it(left) || is_it(right),
+        Expr::Compare { op, left, right } => *op != CompareOp::NotEqual && (is_it(left) || is_it(right)),
         Expr::InList { expr, negated: false, .. } | Expr::IsNotNull(expr) => is_it(expr),
         _ => false,
     }

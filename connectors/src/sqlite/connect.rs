@@ -13,6 +13,9 @@ use super::config::Config;
 use super::control::{self, Control, Stop};
 use super::error::{Stage, classify, millis};
 
+/// How many times the pool's size of connections may be to states that are held. One that no statement reads with is an open file and no thread.
+const STATES: usize = 4;
+
 /// The longest wait for several connections at once.
 const MANY_WAIT_MAX: Duration = Duration::from_secs(1);
 
@@ -23,6 +26,8 @@ pub(super) struct Pool {
     pub(super) config: Config,
     idle: Mutex<Vec<Idle>>,
     permits: Arc<Semaphore>,
+    /// For connections to one state, beside those of single statements: these are admitted before they wait for a connection, those of a state have theirs before.
+    of_states: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -54,7 +59,8 @@ pub(super) struct Lease {
 impl Pool {
     pub(super) fn new(service: ServiceName, config: Config) -> Self {
         let permits = Arc::new(Semaphore::new(config.pool_size));
-        Self { service, config, idle: Mutex::new(Vec::new()), permits }
+        let of_states = Arc::new(Semaphore::new(config.pool_size * STATES));
+        Self { service, config, idle: Mutex::new(Vec::new()), permits, of_states }
     }
 
     /// Waits for the right to a connection, not longer than `pool_wait_ms`.
@@ -86,11 +92,11 @@ impl Pool {
         Ok(lease)
     }
 
-    /// The rights to so many connections at once; `None` where there are not so many to spare. Nobody who has some waits for more.
+    /// The rights to so many connections to one state at once; `None` where there are not so many to spare. Nobody who has some waits for more, or for a single statement's.
     pub(super) async fn permits(&self, count: usize) -> Option<Vec<Permit>> {
-        let many = u32::try_from(count).ok().filter(|_| count <= self.config.pool_size)?;
+        let many = u32::try_from(count).ok().filter(|_| count <= self.config.pool_size * STATES)?;
         let limit = self.config.pool_wait.min(MANY_WAIT_MAX);
-        let permits = tokio::time::timeout(limit, Arc::clone(&self.permits).acquire_many_owned(many)).await;
+        let permits = tokio::time::timeout(limit, Arc::clone(&self.of_states).acquire_many_owned(many)).await;
         let mut permits = permits.ok()?.ok()?;
         (0..count).map(|_| permits.split(1)).collect()
     }
@@ -98,9 +104,9 @@ impl Pool {
     /// Opens or reuses a connection, whose transaction is still to begin. Blocks.
     pub(super) fn unbegun(self: &Arc<Self>, permit: Option<Permit>, control: Arc<Control>) -> Result<Lease> {
         let file = self.identify()?;
-        let connection = match self.take_idle(file) {
-            Some(connection) => connection,
-            None => self.open().map_err(|error| self.error(Stage::Open, error))?,
+        let (connection, file) = match self.take_idle(file) {
+            Some(connection) => (connection, file),
+            None => self.open_known()?,
         };
         Ok(Lease { connection, file, control, pool: Arc::clone(self), permit })
     }
@@ -161,6 +167,19 @@ impl Pool {
         opened.map_err(|error| self.error(Stage::Open, error))
     }
 
+    /// A connection and the file that it is to: the one that the path was before and after it was opened.
+    fn open_known(&self) -> Result<(Connection, FileIdentity)> {
+        let mut file = self.identify()?;
+        loop {
+            let connection = self.open().map_err(|error| self.error(Stage::Open, error))?;
+            let now = self.identify()?;
+            if now == file {
+                return Ok((connection, file));
+            }
+            file = now;
+        }
+    }
+
     fn open(&self) -> rusqlite::Result<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
@@ -182,8 +201,9 @@ impl Lease {
     pub(super) fn give_back(self) {
         let Self { mut connection, file, pool, permit, .. } = self;
         let ended = connection.execute_batch("COMMIT").and_then(|()| control::release(&mut connection));
-        if ended.is_ok() && permit.is_some() {
-            pool.idle.lock().push(Idle { connection, file });
+        let mut idle = pool.idle.lock();
+        if ended.is_ok() && permit.is_some() && idle.len() < pool.config.pool_size {
+            idle.push(Idle { connection, file });
         }
     }
 

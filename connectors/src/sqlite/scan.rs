@@ -155,15 +155,16 @@ impl Scan for SqliteScan {
             (Some(_), _) => return Ok(Box::pin(headwater_source::futures::stream::empty())),
             (None, _) => return Err(self.unsupported(format!("partition {partition} of {}", self.partitions()))),
         };
-        let (control, cancel) = Control::start(self.pool.config.statement_timeout);
+        let limit = self.pool.config.statement_timeout;
         let Some(held) = held else {
             let (pool, permit) = (Arc::clone(&self.pool), self.pool.permit().await?);
-            let lease = move |control| pool.lease(permit, control);
-            return read(job, control, cancel, lease).await;
+            let (control, cancel) = Control::start(limit);
+            return read(job, control, cancel, move |control| pool.lease(permit, control)).await;
         };
         let lease = held.lease();
         let lease =
             lease.ok_or_else(|| self.unsupported("more statements than a snapshot was taken for".to_owned()))?;
+        let (control, cancel) = Control::start(limit);
         read(job, control, cancel, |control| lease.controlled_by(control)).await
     }
 }

@@ -64,33 +64,32 @@ fn begin(pool: &Arc<Pool>, permits: Vec<Permit>, control: &Arc<Control>) -> Resu
 
 /// Begins all transactions; whether they are of one state. None has begun where they are not.
 fn meet(pool: &Pool, leases: &mut [Lease]) -> Result<bool> {
-    let fail = |error| pool.error(Stage::Open, error);
-    let before = versions(leases).map_err(fail)?;
+    let before = versions(leases)?;
     for begun in 0..leases.len() {
         let wait = if begun == 0 { pool.config.busy_timeout } else { Duration::ZERO };
         match leases[begun].begin(wait) {
             Ok(()) => {}
             Err(error) if begun > 0 && error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => {
                 // BEGIN itself takes no lock and has gone through.
-                end(&leases[..=begun]).map_err(fail)?;
+                end(&leases[..=begun])?;
                 return Ok(false);
             }
             Err(error) => return Err(leases[begun].error(Stage::Open, error)),
         }
     }
-    let met = before == versions(leases).map_err(fail)?;
+    let met = before == versions(leases)?;
     if !met {
-        end(leases).map_err(fail)?;
+        end(leases)?;
     }
     Ok(met)
 }
 
-fn versions(leases: &mut [Lease]) -> rusqlite::Result<Vec<i64>> {
-    leases.iter_mut().map(Lease::version).collect()
+fn versions(leases: &mut [Lease]) -> Result<Vec<i64>> {
+    leases.iter_mut().map(|lease| lease.version().map_err(|error| lease.error(Stage::Open, error))).collect()
 }
 
-fn end(leases: &[Lease]) -> rusqlite::Result<()> {
-    leases.iter().try_for_each(Lease::end)
+fn end(leases: &[Lease]) -> Result<()> {
+    leases.iter().try_for_each(|lease| lease.end().map_err(|error| lease.error(Stage::Open, error)))
 }
 
 impl Held {

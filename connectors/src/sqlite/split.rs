@@ -17,12 +17,13 @@ pub(super) fn ranges(config: &Config, request: &ScanRequest) -> Option<Vec<Expr>
     divided(column, &request.table.columns[column].data_type, ends, count)
 }
 
-/// The column that is the rowid: a key of this type alone, in any case.
+/// The column that is the rowid. One that is declared like it and may be NULL (`INTEGER PRIMARY KEY DESC`) is none, and rows without a value would be in no range.
 fn rowid(request: &ScanRequest) -> Option<usize> {
     let [key] = request.table.key.as_deref()? else { return None };
     let column = request.table.column_index(key)?;
     let described = &request.table.columns[column];
-    (described.remote_type.eq_ignore_ascii_case("integer") && described.data_type.is_integer()).then_some(column)
+    let is_whole = described.remote_type.eq_ignore_ascii_case("integer") && described.data_type.is_integer();
+    (is_whole && !described.nullable).then_some(column)
 }
 
 fn whole(value: &ScalarValue) -> Option<i128> {

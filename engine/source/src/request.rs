@@ -37,7 +37,7 @@ pub struct ScanRequest {
 pub struct Known {
     /// What its source says of its rows. Has an entry for each column.
     pub statistics: Arc<TableStatistics>,
-    /// How many rows are expected to meet the filters.
+    /// How many rows are expected to meet the filters; 0 where nobody knows.
     pub rows: f64,
 }
 

@@ -30,6 +30,9 @@ const EVENTS: &[&str] = &[
     "ANALYZE TABLE events",
 ];
 
+/// More rows without a date than there are with one: NULL, and none in the place of one.
+const UNDATED: &str = "INSERT INTO events (id, day, at, status) SELECT 100000 + seq, IF(seq % 2, NULL, '0000-00-00'), '0000-00-00', 1 FROM seq_1_to_20000";
+
 /// Dates that are none, before, among and behind the others, and others where none were.
 const ODD: &[&str] = &[
     "0000-00-00",
@@ -105,6 +108,8 @@ impl Events {
         let text = |value: &ScalarValue| match value {
             ScalarValue::Utf8(Some(text)) => Value::from(text.as_str()),
             ScalarValue::Int64(Some(number)) => Value::from(*number),
+            // The first day that there is.
+            ScalarValue::Date32(_) | ScalarValue::TimestampMicrosecond(..) => Value::from("0000-01-01"),
             other => panic!("{other}"),
         };
         let binds: Vec<Value> = statement.binds.iter().map(|bind| text(&bind.value)).collect();
@@ -146,6 +151,23 @@ async fn first_rows_of_an_order_of_dates_are_those_of_a_sort_of_all_and_found_al
                 assert!(rows < READ_MAX, "{rows} rows: {}", statement.text);
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn rows_without_a_date_are_not_walked_through() {
+    let mut events = Events::new().await;
+    events.database.run(UNDATED).await;
+    for name in ["day", "at"] {
+        let mut request = ScanRequest::all(Arc::clone(&events.table));
+        (request.sort, request.limit) = (vec![key(events.column(name), false, false)], Some(20));
+        request.projection = vec![events.column(name)];
+        let right = read(&events.source, request.clone()).await.unwrap();
+        request.known = events.known();
+        assert_eq!(read(&events.source, request.clone()).await.unwrap(), right);
+        let statement = events.statement(&request).await;
+        let rows = events.looks_at(&statement).await;
+        assert!(rows < READ_MAX, "{rows} rows: {}", statement.text);
     }
 }
 

@@ -123,11 +123,13 @@ async fn without_a_state_the_first_part_is_the_whole_and_a_state_takes_its_conne
     let scan = source.prepare(in_parts(&source, "ledger").await).await.unwrap();
     let sums_without = sums(&scan, None).await;
     assert_eq!((sums_without[0], total(&sums_without)), (ALL, ALL));
-    assert!(source.snapshot(PARTS + 1, None).await.unwrap().is_none(), "more than the pool has");
+    let most = 4 * PARTS;
+    assert!(source.snapshot(most + 1, None).await.unwrap().is_none(), "more than may be to states");
     for _ in 0..3 {
         // What no statement takes is given back.
-        let held = source.snapshot(PARTS, None).await.unwrap().unwrap();
+        let held = source.snapshot(most, None).await.unwrap().unwrap();
         assert!(source.snapshot(1, None).await.unwrap().is_none(), "none is left");
+        assert_eq!(total(&sums(&scan, None).await), ALL, "single statements have connections of their own");
         drop(held);
     }
     let held = source.snapshot(PARTS, None).await.unwrap().unwrap();
@@ -140,11 +142,12 @@ async fn only_rows_in_no_order_are_split_and_only_by_the_rowid() {
     database.run(
         "CREATE TABLE by_text (id TEXT PRIMARY KEY, amount BIGINT); INSERT INTO by_text SELECT id, amount FROM ledger; \
          CREATE TABLE by_number (id INT PRIMARY KEY, amount BIGINT); INSERT INTO by_number SELECT id, amount FROM ledger; \
-         CREATE TABLE one (id INTEGER PRIMARY KEY, amount BIGINT); INSERT INTO one VALUES (7, 10)",
+         CREATE TABLE falling (id INTEGER PRIMARY KEY DESC, amount BIGINT); INSERT INTO falling SELECT id, amount FROM ledger; \
+         INSERT INTO falling VALUES (NULL, 10), (NULL, 10); CREATE TABLE one (id INTEGER PRIMARY KEY, amount BIGINT); INSERT INTO one VALUES (7, 10)",
     );
     let source = database.source();
     let partitions = async |request: ScanRequest| source.prepare(request).await.unwrap().partitions();
-    for (table, parts) in [("ledger", PARTS), ("by_text", 1), ("by_number", 1), ("one", 1)] {
+    for (table, parts) in [("ledger", PARTS), ("by_text", 1), ("by_number", 1), ("falling", 1), ("one", 1)] {
         assert_eq!(partitions(in_parts(&source, table).await).await, parts, "{table}");
     }
     let all = in_parts(&source, "ledger").await;

@@ -135,13 +135,14 @@ pub(super) fn is_along_index(relation: &Relation, tables: &[TableName]) -> bool 
     })
 }
 
-/// Whether the query is least and greatest values alone, each at an end of an index: the source reads no rows for them.
+/// Whether the query is least and greatest values alone, each at an end of an index: the source reads no rows for them. Texts are compared as bytes, in whose order an index may not be.
 fn is_at_ends(relation: &Relation, tables: &[TableName]) -> bool {
     let Some((table, columns)) = relation.extremes() else { return false };
     let known = tables.iter().find(|known| Arc::ptr_eq(&known.definition, table));
     let leads =
         |known: &TableName, column| known.statistics.indexes.iter().any(|of| of.columns.first() == Some(column));
-    known.is_some_and(|known| columns.iter().all(|column| leads(known, column)))
+    let is_text = |column: &usize| matches!(table.columns[*column].data_type, DataType::Utf8 | DataType::Binary);
+    known.is_some_and(|known| columns.iter().all(|column| leads(known, column) && !is_text(column)))
 }
 
 /// Whether rows lie as they are grouped: in an index, or by the leading column of their table's key.

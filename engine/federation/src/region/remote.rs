@@ -72,6 +72,9 @@ impl Asked {
             Self::Table(request) => {
                 let mut request = request.clone();
                 request.filters.extend_from_slice(filters);
+                if let Some(known) = &mut request.known {
+                    known.rows = 0.0;
+                }
                 Some(Self::Table(request))
             }
             Self::Query(request) => {
