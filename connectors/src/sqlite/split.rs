@@ -1,4 +1,6 @@
 //! A scan of a large table in parts: ranges of the rowid, by which SQLite keeps rows. Parts are only read of one state (`snapshot`).
+//!
+//! Rows that are all wanted are read whole: whoever takes them keeps another core busy, and would hold twice as much of them. Where rows are tested, who takes them waits.
 
 use headwater_source::{Expr, ScalarValue, ScanRequest};
 
@@ -8,7 +10,7 @@ use crate::ranges::divided;
 /// The filters of the parts; `None` where the request is better read whole, or must be.
 pub(super) fn ranges(config: &Config, request: &ScanRequest) -> Option<Vec<Expr>> {
     let count = request.partitions_max.min(config.pool_size);
-    if request.limit.is_some() || !request.sort.is_empty() || count < 2 {
+    if request.filters.is_empty() || request.limit.is_some() || !request.sort.is_empty() || count < 2 {
         return None;
     }
     let column = rowid(request)?;
