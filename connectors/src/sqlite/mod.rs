@@ -137,7 +137,7 @@ impl Source for SqliteSource {
     }
 
     async fn snapshot(&self, statements: usize, _: Option<QueryId>) -> Result<Option<Snapshot>> {
-        Ok(snapshot::take(&self.pool, statements).await?.map(|held| Snapshot::new(held)))
+        Ok(snapshot::take(&self.pool, statements).await?.map(|held| Snapshot::with_connections(held)))
     }
 
     fn feed(&self) -> Option<Arc<dyn Feed>> {

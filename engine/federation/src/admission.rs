@@ -14,7 +14,13 @@
 //! - one query of the whole engine at a time may do so, until it holds nothing. So it gets all that it needs and ends, and then
 //!   the next may.
 //!
-//! Invariant: at a store never run more statements than its limit, but for those of the one query that may go over it.
+//! # A statement that has its connection
+//! A source of which no second connection can join a state takes a connection for each statement as it takes the state, before they
+//! come here. The limit of a store keeps a part of its source's connections free; these statements are not in the way of that, and are counted
+//! against the engine's limit alone. Were they to wait for statements that wait for a connection in turn, nobody would go on.
+//!
+//! Invariant: at a store never run more statements than its limit, but for those of the one query that may go over it and those that had
+//! their connections; with these, never more than the engine's limit.
 //!
 //! Rejected: to reserve for a query all the statements of its plan at once. Most run one after the other, each with the keys of the
 //! one before, and a reservation would keep other queries out while none of them runs.
@@ -41,6 +47,15 @@ pub struct Gates {
 pub struct Admission {
     gates: Arc<Gates>,
     query: u64,
+}
+
+/// Whether a statement that wants to run has its connection already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Connection {
+    /// It takes one from its source's pool once it may run.
+    Wanted,
+    /// It has one, as of a state of its source that is held ([`headwater_source::Snapshot::has_connections`]).
+    Had,
 }
 
 /// A statement that may run. Dropping it lets the next one in.
@@ -70,7 +85,6 @@ struct State {
 
 #[derive(Debug)]
 struct Store {
-    limit: usize,
     /// How many statements of a query run; no entry is zero.
     running: HashMap<u64, usize>,
     queue: VecDeque<Waiter>,
@@ -82,6 +96,8 @@ struct Store {
 struct Waiter {
     ticket: u64,
     query: u64,
+    /// How many statements may run beside which it does not.
+    limit: usize,
     grant: oneshot::Sender<()>,
 }
 
@@ -113,8 +129,11 @@ impl Gates {
         Admission { gates: Arc::clone(self), query }
     }
 
-    /// The limit at a source: a part of its connections stays free for describing tables and for the query that may go over.
-    fn limit_of(&self, source: &dyn Source) -> usize {
+    /// The limit at a source. A part of its connections stays free for describing tables and for the query that may go over, where the statement has none yet.
+    fn limit_of(&self, source: &dyn Source, connection: Connection) -> usize {
+        if connection == Connection::Had {
+            return self.limit;
+        }
         let own =
             source.connections_max().map_or(usize::MAX, |most| most - most.div_ceil(4).min(most.saturating_sub(1)));
         self.limit.min(own.max(1))
@@ -131,8 +150,13 @@ impl Admission {
     ///
     /// # Errors
     /// [`Error::Busy`] once the wait has been too long.
-    pub async fn enter(&self, service: &ServiceName, source: &dyn Source) -> Result<Permit, Error> {
-        let (location, limit) = (source.location(), self.gates.limit_of(source));
+    pub async fn enter(
+        &self,
+        service: &ServiceName,
+        source: &dyn Source,
+        connection: Connection,
+    ) -> Result<Permit, Error> {
+        let (location, limit) = (source.location(), self.gates.limit_of(source, connection));
         let Some(mut place) = self.gates.line_up(&location, limit, self.query) else {
             return Ok(self.permit(location));
         };
@@ -195,13 +219,13 @@ impl Gates {
         let state = &mut *state;
         state.tickets += 1;
         let ticket = state.tickets;
-        let store = state.stores.entry(location.to_owned()).or_insert_with(|| Store::new(limit));
-        if store.has_room() {
+        let store = state.stores.entry(location.to_owned()).or_insert_with(Store::new);
+        if store.running() < limit {
             store.let_in(query);
             return None;
         }
         let (grant, granted) = oneshot::channel();
-        store.queue.push_back(Waiter { ticket, query, grant });
+        store.queue.push_back(Waiter { ticket, query, limit, grant });
         *state.waiting.entry(query).or_default() += 1;
         let gates = Arc::clone(self);
         Some(Place { gates, location: location.to_owned(), query, ticket, granted, taken: false })
@@ -262,11 +286,11 @@ impl State {
     }
 
     fn let_next_in(&mut self, location: &str) {
-        while let Some(store) = self.stores.get(location)
-            && store.has_room()
-            && !store.queue.is_empty()
-        {
-            let next = store.queue.iter().position(|waiter| self.holds(waiter.query)).unwrap_or(0);
+        while let Some(store) = self.stores.get(location) {
+            let running = store.running();
+            let mut may_enter = store.queue.iter().enumerate().filter(|(_, waiter)| running < waiter.limit);
+            let Some((first, _)) = may_enter.clone().next() else { return };
+            let next = may_enter.find(|(_, waiter)| self.holds(waiter.query)).map_or(first, |(index, _)| index);
             if let Some(store) = self.stores.get_mut(location) {
                 store.grant(next, &mut self.waiting);
             }
@@ -275,16 +299,12 @@ impl State {
 }
 
 impl Store {
-    fn new(limit: usize) -> Self {
-        Self { limit, running: HashMap::new(), queue: VecDeque::new(), moved: Instant::now() }
+    fn new() -> Self {
+        Self { running: HashMap::new(), queue: VecDeque::new(), moved: Instant::now() }
     }
 
     fn running(&self) -> usize {
         self.running.values().sum()
-    }
-
-    fn has_room(&self) -> bool {
-        self.running() < self.limit
     }
 
     fn let_in(&mut self, query: u64) {
@@ -379,7 +399,11 @@ mod tests {
     }
 
     async fn enter(admission: &Admission, source: &Named) -> Result<Permit, Error> {
-        admission.enter(&service(), source).await
+        admission.enter(&service(), source, Connection::Wanted).await
+    }
+
+    async fn enter_with_connection(admission: &Admission, source: &Named) -> Result<Permit, Error> {
+        admission.enter(&service(), source, Connection::Had).await
     }
 
     fn nothing_is_left(gates: &Gates) {
@@ -524,11 +548,37 @@ mod tests {
         nothing_is_left(&gates);
     }
 
+    #[tokio::test]
+    async fn statement_that_has_its_connection_does_not_wait_for_those_that_want_one() {
+        let gates = Gates::new(5, LONG);
+        let pool = Named("pool", Some(4));
+        let (wanting, having) = (gates.admission(1), gates.admission(2));
+        let mut permits = Vec::new();
+        for _ in 0..3 {
+            permits.push(enter(&wanting, &pool).await.unwrap());
+        }
+        let mut wants = Box::pin(enter(&wanting, &pool));
+        assert!(wants.as_mut().now_or_never().is_none());
+        for _ in 0..2 {
+            permits.push(enter_with_connection(&having, &pool).now_or_never().expect("does not wait").unwrap());
+        }
+        let mut has = Box::pin(enter_with_connection(&having, &pool));
+        assert!(has.as_mut().now_or_never().is_none(), "the engine's own limit holds");
+        // One ends: there is room for who has a connection and not for who came before and has none.
+        drop(permits.pop());
+        permits.push(has.now_or_never().expect("its turn").unwrap());
+        assert!(wants.as_mut().now_or_never().is_none());
+        drop((permits, wants));
+        nothing_is_left(&gates);
+    }
+
     #[test]
     fn limit_leaves_connections_of_a_small_pool_free() {
         let gates = Gates::new(16, LONG);
-        let limits = [1, 2, 3, 4, 8, 100].map(|connections| gates.limit_of(&Named("one", Some(connections))));
+        let limit = |connections, connection| gates.limit_of(&Named("one", connections), connection);
+        let limits = [1, 2, 3, 4, 8, 100].map(|connections| limit(Some(connections), Connection::Wanted));
         assert_eq!(limits, [1, 1, 2, 3, 6, 16]);
-        assert_eq!(gates.limit_of(&ONE), 16);
+        assert_eq!(limit(None, Connection::Wanted), 16);
+        assert_eq!(limit(Some(2), Connection::Had), 16);
     }
 }

@@ -43,7 +43,7 @@ mod translate;
 mod uncoupled;
 mod windows;
 
-pub use admission::{Admission, Gates, Pause, Permit};
+pub use admission::{Admission, Connection, Gates, Pause, Permit};
 pub use ambiguous::UnambiguousKeys;
 pub use barrier::{Barrier, ThroughBarriers, remove_harmless_barriers};
 pub use catalog::{CATALOG, Catalog, Guard, SEARCH_PATH_SCHEMA, SessionCatalog};

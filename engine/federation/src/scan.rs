@@ -29,10 +29,11 @@ use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder,
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use futures::stream::{self, StreamExt, TryStreamExt};
-use headwater_source::{Error, ReadContext, Scan, Source, Threshold};
+use headwater_source::{Error, ReadContext, Scan, Snapshot, Source, Threshold};
 use tokio::sync::OnceCell;
 use tracing::debug;
 
+use crate::admission::Connection;
 use crate::connections::{ConnectionsOn, On};
 use crate::keys::{KeyFilter, key_filter, may_filter, order_column, row_filter};
 use crate::narrow::{BoundKeys, Narrowed, Planned};
@@ -163,7 +164,9 @@ impl RemoteScanExec {
                 let permit = match admission {
                     Some(admission) => {
                         let service = &self.planned.service;
-                        Some(admission.enter(service.name(), service.source().as_ref()).await.map_err(to_datafusion)?)
+                        let entered =
+                            admission.enter(service.name(), service.source().as_ref(), connection_of(&context));
+                        Some(entered.await.map_err(to_datafusion)?)
                     }
                     None => None,
                 };
@@ -420,6 +423,14 @@ async fn is_complete(join: &Arc<dyn PhysicalExpr>) -> bool {
     match join.downcast_ref::<DynamicFilterPhysicalExpr>() {
         Some(filter) => tokio::time::timeout(RemoteScanExec::KEYS_WAIT_MAX, filter.wait_complete()).await.is_ok(),
         None => false,
+    }
+}
+
+/// Whether a statement that reads so has its connection already.
+fn connection_of(context: &ReadContext) -> Connection {
+    match context.snapshot.as_ref().is_some_and(Snapshot::has_connections) {
+        true => Connection::Had,
+        false => Connection::Wanted,
     }
 }
 

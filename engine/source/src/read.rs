@@ -66,17 +66,30 @@ impl From<QueryId> for ReadContext {
 
 /// A state of a source, as [`Source::snapshot`](crate::Source::snapshot) holds it for the statements of one query. Only its own connector looks inside.
 #[derive(Clone)]
-pub struct Snapshot(Arc<dyn Any + Send + Sync>);
+pub struct Snapshot {
+    held: Arc<dyn Any + Send + Sync>,
+    has_connections: bool,
+}
 
 impl Snapshot {
-    /// Wraps what the connector holds.
+    /// Wraps what the connector holds, and takes a connection of its pool for each statement that reads it.
     pub fn new(held: Arc<dyn Any + Send + Sync>) -> Self {
-        Self(held)
+        Self { held, has_connections: false }
+    }
+
+    /// Wraps what the connector holds, which has a connection for each statement that was announced. These statements wait for no connection.
+    pub fn with_connections(held: Arc<dyn Any + Send + Sync>) -> Self {
+        Self { held, has_connections: true }
+    }
+
+    /// Whether its statements have their connections already.
+    pub fn has_connections(&self) -> bool {
+        self.has_connections
     }
 
     /// What the connector holds, if it is of this type.
     pub fn get<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
-        Arc::clone(&self.0).downcast().ok()
+        Arc::clone(&self.held).downcast().ok()
     }
 }
 

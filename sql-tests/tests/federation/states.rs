@@ -104,3 +104,39 @@ async fn server_without_a_binary_log_is_read_in_parts_of_one_state_unless_a_tran
     let services = Services::new().with_mysql("shop", &as_user("clerk"));
     assert_eq!(parts(&services.engine().await).await, 1, "it may not see them");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn states_and_single_statements_that_want_all_of_a_pool_do_not_wait_for_one_another() {
+    let server = OwnServer::mariadb(&["--skip-log-bin"]).await;
+    let mut conn = connect(&server.url().replace(&format!("headwater:{}", canary()), "root")).await;
+    for statement in LEDGER {
+        conn.query_drop(*statement).await.unwrap();
+    }
+    // Whoever waits for a connection as long as this waits for somebody who waits for it.
+    let service = format!("connector: mysql, url: \"{}\", pool_size: 2, pool_wait_ms: 10000", server.url());
+    let services = Services::new().with("shop", &service);
+    let engine = services.engine().await;
+    wait::until("it is read in parts", DEADLINE, async || parts(&engine).await > 1).await;
+    let in_parts = (0..4).map(|_| {
+        let engine = engine.clone();
+        tokio::spawn(async move {
+            for _ in 0..10 {
+                parts(&engine).await;
+            }
+        })
+    });
+    let single = (0..12).map(|id| {
+        let engine = engine.clone();
+        tokio::spawn(async move {
+            for _ in 0..20 {
+                let query = format!("SELECT amount FROM shop.ledger WHERE id = {}", id + 1);
+                let found = engine.sql(&query).await.unwrap().collect().await.unwrap();
+                assert_eq!(found.iter().map(|batch| batch.num_rows()).sum::<usize>(), 1);
+            }
+        })
+    });
+    let asking: Vec<_> = in_parts.chain(single).collect();
+    for task in asking {
+        task.await.unwrap();
+    }
+}
