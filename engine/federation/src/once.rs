@@ -15,6 +15,7 @@ use futures::TryStreamExt;
 use tokio::sync::OnceCell;
 
 use crate::RemoteScanExec;
+use crate::region::{SharedExec, SharedRows};
 use crate::scan::scans_of;
 
 /// What a statement yielded, partition by partition.
@@ -30,8 +31,8 @@ struct Kept {
     memory: MemoryReservation,
 }
 
-/// The most rows that are expected of a statement whose rows are kept.
-const ROWS_MAX: f64 = 200_000.0;
+/// The most rows that are expected of what is kept.
+pub(crate) const ROWS_MAX: f64 = 200_000.0;
 
 impl ReadOnce {
     fn new(partitions: usize) -> Self {
@@ -62,14 +63,29 @@ impl ReadOnce {
 /// Lets equal statements of a plan be sent once.
 pub(crate) fn read_once(plan: &Arc<dyn ExecutionPlan>) {
     let scans = scans_of(plan);
+    let mut sent = Vec::new();
+    add_sent(plan, &mut vec![], &mut sent);
     for first in &scans {
         if first.is_read_once() || !first.reads_all() || first.estimated_rows() > ROWS_MAX {
             continue;
         }
-        let equal: Vec<&&RemoteScanExec> = scans.iter().filter(|scan| scan.asks_as(first)).collect();
-        if equal.len() > 1 {
+        if sent.iter().filter(|scan| scan.asks_as(first)).count() > 1 {
             let once = Arc::new(ReadOnce::new(first.partitions()));
-            equal.iter().for_each(|scan| scan.read_once(Arc::clone(&once)));
+            let equal = scans.iter().filter(|scan| scan.asks_as(first));
+            equal.for_each(|scan| scan.read_once(Arc::clone(&once)));
         }
     }
+}
+
+/// Adds the scans of a plan that run: of sub-plans of which one is run for all, those of the first.
+fn add_sent<'a>(
+    plan: &'a Arc<dyn ExecutionPlan>,
+    shared: &mut Vec<&'a Arc<SharedRows>>,
+    sent: &mut Vec<&'a RemoteScanExec>,
+) {
+    if plan.downcast_ref::<SharedExec>().is_some_and(|node| !node.is_first(shared)) {
+        return;
+    }
+    sent.extend(plan.downcast_ref::<RemoteScanExec>());
+    plan.children().into_iter().for_each(|child| add_sent(child, shared, sent));
 }

@@ -15,7 +15,7 @@ use headwater_source::{QueryId, Result, Snapshot, Source};
 use tokio::sync::Mutex;
 
 use crate::RemoteScanExec;
-use crate::region::KeyedExec;
+use crate::region::{KeyedExec, SharedExec, SharedRows};
 use crate::scan::scans_of;
 
 /// The state that a query's statements of one source read.
@@ -78,7 +78,7 @@ pub(crate) fn share_snapshots(plan: &Arc<dyn ExecutionPlan>) {
         of_source.entry(scan.source_key()).or_default().push(scan);
     }
     for (source, scans) in of_source {
-        let statements = statements_of(plan, &source, &mut vec![]);
+        let statements = Sent::to(&source).by(plan);
         if let (Some(first), true) = (scans.first(), statements > 1) {
             let shared = Arc::new(SharedSnapshot::new(Arc::clone(first.source()), statements));
             scans.iter().for_each(|scan| scan.share(Arc::clone(&shared)));
@@ -86,16 +86,32 @@ pub(crate) fn share_snapshots(plan: &Arc<dyn ExecutionPlan>) {
     }
 }
 
-/// The most statements that the plan sends to a source. One whose rows are shared is sent once, and of two alternatives only one is.
-fn statements_of<'a>(plan: &'a Arc<dyn ExecutionPlan>, source: &str, sent: &mut Vec<&'a RemoteScanExec>) -> usize {
-    if let Some(scan) = plan.downcast_ref::<RemoteScanExec>() {
-        let again = sent.iter().any(|sent| sent.shares_rows(scan));
-        sent.push(scan);
-        return if scan.source_key() == source && !again { scan.partitions() } else { 0 };
+/// What of a plan was counted that sends statements to a source.
+struct Sent<'a> {
+    source: &'a str,
+    scans: Vec<&'a RemoteScanExec>,
+    shared: Vec<&'a Arc<SharedRows>>,
+}
+
+impl<'a> Sent<'a> {
+    fn to(source: &'a str) -> Self {
+        Self { source, scans: vec![], shared: vec![] }
     }
-    let mut of = |plan| statements_of(plan, source, sent);
-    match (plan.is::<KeyedExec>(), plan.children().as_slice()) {
-        (true, [keys, remote, fallback]) => of(keys) + of(remote).max(of(fallback)),
-        (_, children) => children.iter().map(|child| of(child)).sum(),
+
+    /// The most statements that a plan sends, of those that were not counted yet. One whose rows are shared is sent once, of sub-plans of which one is run for all those
+    /// of the first are, and of two alternatives only one is.
+    fn by(&mut self, plan: &'a Arc<dyn ExecutionPlan>) -> usize {
+        if let Some(scan) = plan.downcast_ref::<RemoteScanExec>() {
+            let again = self.scans.iter().any(|sent| sent.shares_rows(scan));
+            self.scans.push(scan);
+            return if scan.source_key() == self.source && !again { scan.partitions() } else { 0 };
+        }
+        if plan.downcast_ref::<SharedExec>().is_some_and(|node| !node.is_first(&mut self.shared)) {
+            return 0;
+        }
+        match (plan.is::<KeyedExec>(), plan.children().as_slice()) {
+            (true, [keys, remote, fallback]) => self.by(keys) + self.by(remote).max(self.by(fallback)),
+            (_, children) => children.iter().map(|child| self.by(child)).sum(),
+        }
     }
 }

@@ -120,6 +120,11 @@ impl RemoteTable {
         Some(Self { keyed_cut: Some(cut), ..self.clone() })
     }
 
+    /// Whether it is read as far as its filters say, and no less.
+    pub(crate) fn is_uncut(&self) -> bool {
+        self.first.is_none() && self.keyed_cut.is_none()
+    }
+
     /// The same table, whose scan says in EXPLAIN which operators above stay local.
     pub(crate) fn with_notes(&self, notes: &[String]) -> Self {
         Self { notes: notes.to_vec(), ..self.clone() }

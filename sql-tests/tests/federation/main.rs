@@ -15,6 +15,7 @@ mod random;
 mod regions;
 mod regions_mysql;
 mod regions_sqlite;
+mod shared;
 mod slt;
 mod standard;
 mod stars;

@@ -1,7 +1,7 @@
 //! What is shipped of a large table of which an answer needs little: the first rows of a computed order, sums and their totals, the keys that are only
 //! tested for, the rows of some partitions.
 
-use headwater::Engine;
+use headwater::{Engine, Limits};
 use headwater_sql_tests::mysql::MysqlDatabase;
 use headwater_sql_tests::postgres::PostgresDatabase;
 use headwater_sql_tests::services::{Reference, Services, ask, rows};
@@ -284,7 +284,7 @@ const TRIED: &[(u64, &str)] = &[
 ];
 
 /// Asserts answers, and that they ship so many rows of both services at most.
-async fn ship_and_agree(engine: &Engine, reference: &Reference, queries: &[(u64, &str)]) {
+pub(crate) async fn ship_and_agree(engine: &Engine, reference: &Reference, queries: &[(u64, &str)]) {
     let mut wrong = Vec::new();
     for (most, query) in queries {
         // The second time a plan is made of the first one's draft.
@@ -305,20 +305,26 @@ async fn ship_and_agree(engine: &Engine, reference: &Reference, queries: &[(u64,
 }
 
 /// Orders at Postgres, people at MariaDB, and a copy of both.
-struct Shop {
-    engine: Engine,
-    reference: Reference,
+pub(crate) struct Shop {
+    pub(crate) engine: Engine,
+    pub(crate) reference: Reference,
     _databases: (PostgresDatabase, MysqlDatabase),
-    _services: Services,
+    services: Services,
 }
 
 impl Shop {
-    async fn open() -> Self {
+    pub(crate) async fn open() -> Self {
         let (shop, crm) = (PostgresDatabase::with(ORDERED).await, MysqlDatabase::with(PEOPLE).await);
         let services = Services::new().with_postgres("shop", &shop.url()).with_mysql("crm", &crm.url());
         let engine = services.engine().await;
         let reference = Reference::copy(&engine, &["shop.orders", "shop.lines", "crm.people", "crm.vip"]).await;
-        Self { engine, reference, _databases: (shop, crm), _services: services }
+        Self { engine, reference, _databases: (shop, crm), services }
+    }
+
+    /// Another engine over the same services.
+    pub(crate) async fn engine_with(&self, limits: Limits) -> Engine {
+        let engine = Engine::builder().services_dir(self.services.manifests()).connectors(headwater_connectors::all());
+        engine.limits(limits).build().await.unwrap()
     }
 }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::catalog::Session;
-use datafusion::common::Result;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchemaRef, Result};
 use datafusion::execution::SessionState;
 use datafusion::execution::context::QueryPlanner;
 use datafusion::logical_expr::LogicalPlan;
@@ -17,6 +18,8 @@ use super::grow::Grower;
 use super::keyed::aggregate_by_keys;
 use super::keyed_cut::cut_when_keyed;
 use super::keyed_exec::KeyedPlanner;
+use super::shared::{Sharing, share};
+use super::shared_exec::SharedPlanner;
 use super::small::plans_little;
 use super::tested::tested_once;
 use super::tried::try_first_rows;
@@ -44,6 +47,7 @@ impl QueryPlanner for Federation {
         let planner = DefaultPhysicalPlanner::with_extension_planners(vec![
             Arc::new(KeyedPlanner),
             Arc::new(TriedPlanner),
+            Arc::new(SharedPlanner),
             Arc::new(BarrierPlanner),
         ]);
         let plan = match session.as_any().downcast_ref::<SessionState>() {
@@ -90,15 +94,25 @@ fn federated(plan: LogicalPlan, tries: Tries) -> Result<LogicalPlan> {
     {
         return Ok(tried);
     }
+    let plan = share(plan, Sharing::Finished)?;
     let plan = match tries {
         Tries::FirstRows | Tries::Keys => aggregate_by_keys(plan, &federated, &mut Grower::default())?,
         Tries::Nothing => plan,
     };
     let mut partial = Vec::new();
-    let plan = aggregate_early(anti_joins(plan)?, &mut partial)?;
-    let plan = tested_once(plan, &mut partial)?;
-    let plan = cut_inputs(joined_by_either(plan)?)?;
+    let plan = share(rewritten(plan, &mut partial)?, Sharing::All)?;
     let mut grower = Grower::of_partial(partial);
     grower.find_repeated(&plan)?;
     grower.federate(plan)
+}
+
+/// The plan, and those of its subqueries, in the forms that ship the least.
+fn rewritten(plan: LogicalPlan, partial: &mut Vec<DFSchemaRef>) -> Result<LogicalPlan> {
+    let plan = aggregate_early(anti_joins(plan)?, partial)?;
+    let plan = tested_once(plan, partial)?;
+    let plan = cut_inputs(joined_by_either(plan)?)?;
+    let with_subqueries = plan.transform_down(|plan| {
+        plan.map_subqueries(|subquery| subquery.map_children(|plan| rewritten(plan, partial).map(Transformed::yes)))
+    })?;
+    Ok(with_subqueries.data)
 }

@@ -34,7 +34,7 @@ impl<'a> Generator<'a> {
             return self.strict();
         }
         let mut with = Vec::new();
-        if self.dice.percent(10) {
+        if self.dice.percent(15) {
             let query = if self.dice.percent(25) { self.recursive() } else { self.plain(1) };
             self.common.push((COMMON.to_owned(), kinds(&query.body)));
             with.push((COMMON.to_owned(), query));
@@ -411,7 +411,7 @@ impl<'a> Generator<'a> {
             let kinds = kinds(&query.body);
             return self.named(Origin::Derived(Box::new(query)), &kinds);
         }
-        if !self.common.is_empty() && self.dice.percent(40) {
+        if !self.common.is_empty() && self.dice.percent(60) {
             let (name, kinds) = self.common[0].clone();
             return self.named(Origin::Named(name), &kinds);
         }

@@ -60,12 +60,13 @@ pub(super) async fn has_draft(world: &World, query: &str) -> bool {
 }
 
 /// Ways to answer a query: the operator that shows it, and what its line holds.
-const WAYS: [(&str, &str, &[&str]); 6] = [
+const WAYS: [(&str, &str, &[&str]); 7] = [
     ("joined or grouped at a source", "RemoteScanExec", &[" JOIN ", " GROUP BY ", "count(", "EXISTS (", "IN (SELECT "]),
     ("keys to a scan", "RemoteScanExec", &["keys=["]),
     ("groups of groups", "AggregateExec", &["merged_"]),
     ("answer by keys", "KeyedExec", &[""]),
     ("first rows tried", "TriedExec", &[""]),
+    ("computed once", "SharedExec", &[""]),
     ("rows of several plans", "UnionExec", &[""]),
 ];
 

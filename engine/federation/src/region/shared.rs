@@ -1,0 +1,427 @@
+//! Sub-plans that a query needs more than once, computed once.
+//!
+//! `WITH spent AS (SELECT c.region, sum(o.total) AS total FROM crm.customers c JOIN shop.orders o ON o.customer = c.id GROUP BY c.region) SELECT * FROM spent WHERE total > (SELECT avg(total)
+//! FROM spent)` is planned with the join twice. Where two sub-plans differ in nothing but which of their columns are read, one with the columns of both takes their place: whoever comes first
+//! computes it, and the rows are kept for the others ([`SharedExec`](super::shared_exec::SharedExec)).
+//!
+//! What one source answers whole is left to the statements, of which equal ones are sent once ([`crate::once`]). And a sub-plan is shared only where somebody reads all of it anyway: where each of
+//! several joins would ask for the rows of a few keys, they ask for these.
+//!
+//! Groups and the like are shared before aggregates are moved beneath joins: so one partial aggregate serves for all that is computed of the groups. Joins are shared afterwards: each of two aggregates
+//! over one join may ship less for itself than the join does once.
+
+use std::sync::Arc;
+
+use datafusion::catalog::default_table_source::source_as_provider;
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use datafusion::common::{DFSchemaRef, Result, internal_err};
+use datafusion::logical_expr::{
+    Aggregate, Distinct, Expr, Extension, JoinType, LogicalPlan, Projection, TableScan, TableScanBuilder,
+    UserDefinedLogicalNodeCore,
+};
+
+use super::estimate::estimate;
+use super::grow::{Grower, holds_subquery};
+use super::grown::Grown;
+use super::shared_exec::SharedRows;
+use crate::once::ROWS_MAX;
+use crate::{Pushdown, RemoteTable};
+
+/// How many times as many rows one side of a join must have as the other before it is taken to be read by keys.
+const READ_BY_KEYS: f64 = 2.0;
+
+/// The logical operator: its input's rows, which several operators of the plan read.
+#[derive(Debug, Clone)]
+pub(super) struct SharedNode {
+    input: LogicalPlan,
+    pub(super) rows: Arc<SharedRows>,
+}
+
+/// A sub-plan where it stands in the plan.
+struct Place {
+    plan: LogicalPlan,
+    /// Whether all of its rows are read, as far as can be told.
+    read_whole: bool,
+    /// Where the places begin that are not beneath it.
+    end: usize,
+}
+
+/// What takes the place of sub-plans.
+struct Shared {
+    /// What they are, with the columns of all.
+    all: LogicalPlan,
+    node: LogicalPlan,
+}
+
+impl Shared {
+    /// Whether it computes a sub-plan too.
+    fn has_all_of(&self, plan: &LogicalPlan) -> bool {
+        alike(&self.all, plan, Columns::Any) && with_columns_of(&self.all, plan).as_ref() == Some(&self.all)
+    }
+}
+
+/// Which sub-plans are shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// Those of which nothing that is above could be moved into them, as groups.
+    Finished,
+    All,
+}
+
+/// Which columns two sub-plans must have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Columns {
+    /// Whichever each of them reads: others change no row.
+    Any,
+    /// The same ones: they decide which rows there are.
+    Same,
+}
+
+/// The plan with what it needs more than once computed once.
+pub(super) fn share(plan: LogicalPlan, sharing: Sharing) -> Result<LogicalPlan> {
+    if !reads_again(&plan)? {
+        return Ok(plan);
+    }
+    let mut places = Vec::new();
+    find(&plan, sharing, true, &mut places)?;
+    let mut found = Vec::new();
+    let mut taken = vec![false; places.len()];
+    let mut index = 0;
+    while index < places.len() {
+        let is_alike = |other: &usize| !taken[*other] && alike(&places[index].plan, &places[*other].plan, Columns::Any);
+        let alike: Vec<usize> = (index..places.len()).filter(is_alike).collect();
+        if !taken[index]
+            && let Some((all, members)) = computed_once(&places, &alike)?
+        {
+            members.into_iter().for_each(|index| taken[index..places[index].end].fill(true));
+            // What is beneath them is there once, with the columns of all.
+            all.inputs().into_iter().try_for_each(|input| find(input, sharing, true, &mut places))?;
+            taken.resize(places.len(), false);
+            found.push(all);
+        }
+        index += 1;
+    }
+    // One may be needed beneath a larger one.
+    found.sort_by_key(operators);
+    let mut shared = Vec::with_capacity(found.len());
+    for all in found {
+        let input = exchanged(all.clone(), &shared)?.data;
+        let node = LogicalPlan::Extension(Extension { node: Arc::new(SharedNode { input, rows: Arc::default() }) });
+        shared.push(Shared { all, node });
+    }
+    if shared.is_empty() { Ok(plan) } else { Ok(exchanged(plan, &shared)?.data) }
+}
+
+/// How many operators it is made of.
+fn operators(plan: &LogicalPlan) -> usize {
+    plan.inputs().into_iter().map(operators).sum::<usize>() + 1
+}
+
+/// Whether it reads a table twice.
+fn reads_again(plan: &LogicalPlan) -> Result<bool> {
+    let (mut seen, mut again) = (Vec::new(), false);
+    plan.apply_with_subqueries(|plan| {
+        if let LogicalPlan::TableScan(scan) = plan {
+            let provider = source_as_provider(&scan.source)?;
+            if let Some(table) = provider.downcast_ref::<RemoteTable>() {
+                let table = Arc::as_ptr(table.definition());
+                again |= seen.contains(&table);
+                seen.push(table);
+            }
+        }
+        Ok(if again { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(again)
+}
+
+/// Whether sub-plans beneath it are looked at: what another operator hands its inputs to may read them again, or never.
+fn is_open(plan: &LogicalPlan) -> bool {
+    !matches!(plan, LogicalPlan::Extension(_) | LogicalPlan::RecursiveQuery(_))
+}
+
+/// Every sub-plan that may be shared, each before those beneath it.
+fn find(plan: &LogicalPlan, sharing: Sharing, read_whole: bool, places: &mut Vec<Place>) -> Result<()> {
+    if !is_open(plan) {
+        return Ok(());
+    }
+    let place = is_work(plan) && sharing.takes(plan) && is_the_same_twice(plan);
+    let index = places.len();
+    if place {
+        places.push(Place { plan: plan.clone(), read_whole, end: 0 });
+    }
+    match plan {
+        LogicalPlan::Join(join) => {
+            let (left, right) = (estimate(&join.left).rows, estimate(&join.right).rows);
+            let keys = |ours: f64, other: f64, kept: bool| !kept && ours > other * READ_BY_KEYS;
+            // The rows of the side that an outer join keeps are not read by keys.
+            let keeps_left = matches!(join.join_type, JoinType::Left | JoinType::LeftAnti | JoinType::LeftMark);
+            let keeps_right = matches!(join.join_type, JoinType::Right | JoinType::RightAnti | JoinType::RightMark);
+            let keeps_all = join.join_type == JoinType::Full;
+            find(&join.left, sharing, read_whole && !keys(left, right, keeps_left || keeps_all), places)?;
+            find(&join.right, sharing, read_whole && !keys(right, left, keeps_right || keeps_all), places)?;
+        }
+        LogicalPlan::Limit(limit) => find(&limit.input, sharing, false, places)?,
+        _ => plan.inputs().into_iter().try_for_each(|input| find(input, sharing, read_whole, places))?,
+    }
+    plan.apply_subqueries(|subquery| {
+        find(subquery, sharing, true, places)?;
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if place {
+        places[index].end = places.len();
+    }
+    Ok(())
+}
+
+impl Sharing {
+    fn takes(self, plan: &LogicalPlan) -> bool {
+        match plan {
+            _ if self == Self::All => true,
+            LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_) | LogicalPlan::Window(_) | LogicalPlan::Limit(_) => {
+                true
+            }
+            LogicalPlan::Sort(sort) if sort.fetch.is_some() => true,
+            LogicalPlan::Projection(_)
+            | LogicalPlan::Filter(_)
+            | LogicalPlan::SubqueryAlias(_)
+            | LogicalPlan::Sort(_)
+            | LogicalPlan::Union(_) => plan.inputs().into_iter().all(|input| self.takes(input)),
+            _ => false,
+        }
+    }
+}
+
+/// Whether it is more than a scan.
+fn is_work(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Join(_)
+        | LogicalPlan::Aggregate(_)
+        | LogicalPlan::Distinct(_)
+        | LogicalPlan::Window(_)
+        | LogicalPlan::Union(_) => true,
+        other => other.inputs().into_iter().any(is_work),
+    }
+}
+
+/// Whether it is made of operators that [`alike`] and [`merged`] know, and says the same whenever it is asked in a query.
+fn is_the_same_twice(plan: &LogicalPlan) -> bool {
+    let known = match plan {
+        LogicalPlan::TableScan(scan) => is_of_table(scan),
+        LogicalPlan::Projection(_)
+        | LogicalPlan::Filter(_)
+        | LogicalPlan::Join(_)
+        | LogicalPlan::Aggregate(_)
+        | LogicalPlan::SubqueryAlias(_)
+        | LogicalPlan::Window(_)
+        | LogicalPlan::Union(_)
+        | LogicalPlan::Sort(_)
+        | LogicalPlan::Limit(_)
+        | LogicalPlan::Distinct(Distinct::All(_)) => true,
+        _ => false,
+    };
+    let settled = |expr: &Expr| !expr.is_volatile() && !expr.contains_outer() && !holds_subquery(expr);
+    known && plan.expressions().iter().all(settled) && plan.inputs().into_iter().all(is_the_same_twice)
+}
+
+/// Whether a scan reads all of a service's table, but for its filters.
+fn is_of_table(scan: &TableScan) -> bool {
+    let provider = source_as_provider(&scan.source).ok();
+    let table = provider.as_ref().and_then(|provider| provider.downcast_ref::<RemoteTable>());
+    scan.fetch.is_none() && table.is_some_and(|table| table.is_uncut() && table.pushdown() == Pushdown::On)
+}
+
+/// Whether two scans are of one table.
+fn are_of_one_table(a: &TableScan, b: &TableScan) -> bool {
+    let (Ok(a), Ok(b)) = (source_as_provider(&a.source), source_as_provider(&b.source)) else { return false };
+    match (a.downcast_ref::<RemoteTable>(), b.downcast_ref::<RemoteTable>()) {
+        (Some(a), Some(b)) => Arc::ptr_eq(a.definition(), b.definition()) && Arc::ptr_eq(a.service(), b.service()),
+        _ => false,
+    }
+}
+
+/// Whether two sub-plans have the same rows, but for columns.
+fn alike(a: &LogicalPlan, b: &LogicalPlan, columns: Columns) -> bool {
+    let free = columns == Columns::Any;
+    let (operators, columns) = match (a, b) {
+        (LogicalPlan::TableScan(a), LogicalPlan::TableScan(b)) => {
+            let one_name = a.table_name == b.table_name && a.filters == b.filters;
+            (one_name && (free || a.projection == b.projection) && are_of_one_table(a, b), columns)
+        }
+        (LogicalPlan::Projection(a), LogicalPlan::Projection(b)) => (free || a.expr == b.expr, columns),
+        (LogicalPlan::Filter(a), LogicalPlan::Filter(b)) => (a.predicate == b.predicate, columns),
+        (LogicalPlan::SubqueryAlias(a), LogicalPlan::SubqueryAlias(b)) => (a.alias == b.alias, columns),
+        (LogicalPlan::Window(a), LogicalPlan::Window(b)) => (a.window_expr == b.window_expr, columns),
+        (LogicalPlan::Aggregate(a), LogicalPlan::Aggregate(b)) => {
+            (a.group_expr == b.group_expr && (free || a.aggr_expr == b.aggr_expr), columns)
+        }
+        (LogicalPlan::Join(a), LogicalPlan::Join(b)) => {
+            let kind = a.join_type == b.join_type && a.null_equality == b.null_equality;
+            (kind && a.null_aware == b.null_aware && a.on == b.on && a.filter == b.filter, columns)
+        }
+        (LogicalPlan::Sort(a), LogicalPlan::Sort(b)) => (a.expr == b.expr && a.fetch == b.fetch, columns),
+        (LogicalPlan::Limit(a), LogicalPlan::Limit(b)) => (a.skip == b.skip && a.fetch == b.fetch, columns),
+        (LogicalPlan::Distinct(Distinct::All(_)), LogicalPlan::Distinct(Distinct::All(_))) => (true, Columns::Same),
+        (LogicalPlan::Union(a), LogicalPlan::Union(b)) => (a.inputs.len() == b.inputs.len(), Columns::Same),
+        _ => (false, columns),
+    };
+    operators && a.inputs().into_iter().zip(b.inputs()).all(|(a, b)| alike(a, b, columns))
+}
+
+/// What takes the place of sub-plans that are alike, and of which of them; `None` where that does not pay.
+fn computed_once(places: &[Place], alike: &[usize]) -> Result<Option<(LogicalPlan, Vec<usize>)>> {
+    let [first, others @ ..] = alike else { return Ok(None) };
+    let first_plan = &places[*first].plan;
+    if others.is_empty() || estimate(first_plan).rows > ROWS_MAX {
+        return Ok(None);
+    }
+    if matches!(Grower::default().grow(first_plan.clone())?, Grown::Region(_)) {
+        return Ok(None);
+    }
+    let (mut all, mut members) = (first_plan.clone(), vec![*first]);
+    for other in others {
+        if let Some(both) = with_columns_of(&all, &places[*other].plan) {
+            all = both;
+            members.push(*other);
+        }
+    }
+    let pays = members.len() > 1 && members.iter().any(|member| places[*member].read_whole);
+    Ok(pays.then_some((all, members)))
+}
+
+/// The sub-plan with all columns of another that is alike; `None` where columns of theirs that are not the same have one name.
+fn with_columns_of(plan: &LogicalPlan, other: &LogicalPlan) -> Option<LogicalPlan> {
+    let both = merged(plan, other).ok().flatten()?;
+    let has_columns_of = |plan: &LogicalPlan| {
+        plan.schema().iter().all(|(table, field)| {
+            let place = both.schema().index_of_column_by_name(table, field.name());
+            place.is_some_and(|place| both.schema().field(place).as_ref() == field.as_ref())
+        })
+    };
+    (has_columns_of(plan) && has_columns_of(other)).then_some(both)
+}
+
+/// The sub-plan with the columns of both; `None` where different ones have one name.
+fn merged(a: &LogicalPlan, b: &LogicalPlan) -> Result<Option<LogicalPlan>> {
+    if let (LogicalPlan::TableScan(a), LogicalPlan::TableScan(b)) = (a, b) {
+        return scan_of_both(a, b).map(|scan| Some(LogicalPlan::TableScan(scan)));
+    }
+    let mut inputs = Vec::new();
+    for (a, b) in a.inputs().into_iter().zip(b.inputs()) {
+        match merged(a, b)? {
+            Some(input) => inputs.push(input),
+            None => return Ok(None),
+        }
+    }
+    let input = |mut inputs: Vec<LogicalPlan>| inputs.pop().map(Arc::new);
+    match (a, b) {
+        (LogicalPlan::Projection(a), LogicalPlan::Projection(b)) if a.expr != b.expr => {
+            let (Some(exprs), Some(input)) = (of_both(&a.expr, &b.expr), input(inputs)) else { return Ok(None) };
+            Ok(Some(LogicalPlan::Projection(Projection::try_new(exprs, input)?)))
+        }
+        (LogicalPlan::Aggregate(a), LogicalPlan::Aggregate(b)) if a.aggr_expr != b.aggr_expr => {
+            let calls = of_both(&a.aggr_expr, &b.aggr_expr);
+            let (Some(calls), Some(input)) = (calls, input(inputs)) else { return Ok(None) };
+            Ok(Some(LogicalPlan::Aggregate(Aggregate::try_new(input, a.group_expr.clone(), calls)?)))
+        }
+        _ if a.inputs().into_iter().eq(&inputs) => Ok(Some(a.clone())),
+        _ => a.with_new_exprs(a.expressions(), inputs).map(Some),
+    }
+}
+
+fn scan_of_both(a: &TableScan, b: &TableScan) -> Result<TableScan> {
+    let projection = match (&a.projection, &b.projection) {
+        (Some(a), Some(b)) => {
+            let others = b.iter().filter(|column| !a.contains(column));
+            Some(a.iter().chain(others).copied().collect())
+        }
+        _ => None,
+    };
+    match projection == a.projection {
+        true => Ok(a.clone()),
+        false => TableScanBuilder::from(a.clone()).with_projection(projection).build(),
+    }
+}
+
+/// The expressions of both, each once; `None` where two have one name.
+fn of_both(a: &[Expr], b: &[Expr]) -> Option<Vec<Expr>> {
+    let mut both = a.to_vec();
+    for expr in b {
+        if both.contains(expr) {
+            continue;
+        }
+        if both.iter().any(|known| known.qualified_name() == expr.qualified_name()) {
+            return None;
+        }
+        both.push(expr.clone());
+    }
+    Some(both)
+}
+
+/// The plan with what is shared in its places.
+fn exchanged(plan: LogicalPlan, shared: &[Shared]) -> Result<Transformed<LogicalPlan>> {
+    if !is_open(&plan) {
+        return Ok(Transformed::no(plan));
+    }
+    if is_work(&plan)
+        && is_the_same_twice(&plan)
+        && let Some(shared) = shared.iter().find(|shared| shared.has_all_of(&plan))
+    {
+        let columns = plan.schema().columns().into_iter().map(Expr::Column).collect();
+        let schema = Arc::clone(plan.schema());
+        let chosen = Projection::try_new_with_schema(columns, Arc::new(shared.node.clone()), schema)?;
+        return Ok(Transformed::yes(LogicalPlan::Projection(chosen)));
+    }
+    use datafusion::common::tree_node::TreeNode;
+    let plan = plan.map_children(|input| exchanged(input, shared))?;
+    plan.transform_data(|plan| plan.map_subqueries(|subquery| exchanged(subquery, shared)))
+}
+
+impl UserDefinedLogicalNodeCore for SharedNode {
+    fn name(&self) -> &str {
+        "Shared"
+    }
+
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        vec![&self.input]
+    }
+
+    fn schema(&self) -> &DFSchemaRef {
+        self.input.schema()
+    }
+
+    fn expressions(&self) -> Vec<Expr> {
+        vec![]
+    }
+
+    fn fmt_for_explain(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Shared")
+    }
+
+    fn with_exprs_and_inputs(&self, _: Vec<Expr>, inputs: Vec<LogicalPlan>) -> Result<Self> {
+        match <[LogicalPlan; 1]>::try_from(inputs) {
+            Ok([input]) => Ok(Self { input, rows: Arc::clone(&self.rows) }),
+            Err(inputs) => internal_err!("Shared has one input, found {}", inputs.len()),
+        }
+    }
+}
+
+// Two such operators are the same only where they read the same rows.
+impl PartialEq for SharedNode {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.rows, &other.rows)
+    }
+}
+
+impl Eq for SharedNode {}
+
+impl PartialOrd for SharedNode {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        (self == other).then_some(std::cmp::Ordering::Equal)
+    }
+}
+
+impl std::hash::Hash for SharedNode {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.rows).hash(state);
+    }
+}

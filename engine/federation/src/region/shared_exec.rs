@@ -1,0 +1,294 @@
+//! Rows that several operators of a plan read, computed once.
+//!
+//! Each place of the plan has an operator with a plan of its own for the rows. Whoever is asked first runs its plan to the end, all partitions at once and in tasks of their own: nobody who waits
+//! for the rows waits for somebody to read on. The rows are kept until the query ends, in memory up to a share of the query's, and beyond it in the spill directory.
+//!
+//! Invariant: a plan of which nobody wants the rows any more is stopped. While it runs, only those who read it hold it.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+use datafusion::catalog::Session;
+use datafusion::common::runtime::SpawnedTask;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{DataFusionError, Result, Statistics, internal_err};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryReservation};
+use datafusion::execution::{SendableRecordBatchStream, SpillFile, TaskContext};
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::coop::cooperative;
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType, reset_plan_states};
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet, SpillMetrics};
+use datafusion::physical_plan::spill::SpillManager;
+use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
+    execute_stream_partitioned,
+};
+use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
+use futures::future::{BoxFuture, FutureExt, Shared, WeakShared, ready, try_join_all};
+use futures::stream::{self, StreamExt, TryStreamExt};
+use parking_lot::Mutex;
+
+use super::shared::SharedNode;
+
+/// The share of a query's memory that rows of one plan are held in.
+const MEMORY_SHARE: usize = 8;
+
+/// Makes the physical operator of the logical one.
+#[derive(Debug, Default)]
+pub(super) struct SharedPlanner;
+
+#[async_trait]
+impl ExtensionPlanner for SharedPlanner {
+    async fn plan_extension(
+        &self,
+        _: &dyn PhysicalPlanner,
+        node: &dyn UserDefinedLogicalNode,
+        _: &[&LogicalPlan],
+        inputs: &[Arc<dyn ExecutionPlan>],
+        _: &dyn Session,
+        _: &PhysicalPlanningContext,
+    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        let Some(node) = node.as_any().downcast_ref::<SharedNode>() else { return Ok(None) };
+        let [input] = inputs else { return internal_err!("Shared has one input") };
+        Ok(Some(Arc::new(SharedExec::new(Arc::clone(input), Arc::clone(&node.rows)))))
+    }
+}
+
+/// The rows, for all who read them.
+#[derive(Default)]
+pub(crate) struct SharedRows {
+    kept: OnceLock<Arc<Kept>>,
+    /// The plan that is being run for them.
+    computing: Mutex<Option<WeakShared<Computing>>>,
+}
+
+type Computing = BoxFuture<'static, std::result::Result<Arc<Kept>, Arc<DataFusionError>>>;
+
+/// The rows of all partitions.
+struct Kept {
+    partitions: Vec<Vec<Piece>>,
+    spills: SpillManager,
+    /// Given back to the pool with the rows.
+    _memory: Arc<Held>,
+}
+
+/// Some of the rows.
+#[derive(Clone)]
+enum Piece {
+    Held(RecordBatch),
+    Spilled(Arc<dyn SpillFile>),
+}
+
+/// The memory that rows are held in.
+struct Held {
+    reservation: MemoryReservation,
+    most: usize,
+}
+
+impl SharedRows {
+    /// The rows, for which this plan is run unless another is, or was. To be held from when they are asked for until they are there.
+    fn computed(
+        self: &Arc<Self>,
+        run: impl FnOnce() -> Result<BoxFuture<'static, Result<Kept>>>,
+    ) -> Result<Shared<Computing>> {
+        let mut computing = self.computing.lock();
+        if let Some(computed) = computing.as_ref().and_then(WeakShared::upgrade) {
+            return Ok(computed);
+        }
+        let computed: Computing = match self.kept.get() {
+            Some(kept) => ready(Ok(Arc::clone(kept))).boxed(),
+            None => {
+                let (rows, run) = (Arc::clone(self), run()?);
+                let computed = async move {
+                    let kept = Arc::new(run.await.map_err(Arc::new)?);
+                    Ok(Arc::clone(rows.kept.get_or_init(|| kept)))
+                };
+                computed.boxed()
+            }
+        };
+        let computed = computed.shared();
+        *computing = computed.downgrade();
+        Ok(computed)
+    }
+}
+
+impl fmt::Debug for SharedRows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SharedRows")
+    }
+}
+
+impl Held {
+    fn of(context: &TaskContext) -> Self {
+        let pool = context.memory_pool();
+        let most = match pool.memory_limit() {
+            MemoryLimit::Finite(bytes) => bytes / MEMORY_SHARE,
+            _ => usize::MAX,
+        };
+        Self { reservation: MemoryConsumer::new("rows that are needed again").register(pool), most }
+    }
+
+    /// Whether there was room for so many bytes more.
+    fn takes(&self, bytes: usize) -> bool {
+        self.reservation.size().saturating_add(bytes) <= self.most && self.reservation.try_grow(bytes).is_ok()
+    }
+}
+
+/// Runs a plan to its end.
+async fn kept(plan: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>, metrics: SpillMetrics) -> Result<Kept> {
+    let spills = SpillManager::new(context.runtime_env(), metrics, plan.schema());
+    let memory = Arc::new(Held::of(&context));
+    let partitions = execute_stream_partitioned(plan, context)?.into_iter().map(|rows| {
+        let task = SpawnedTask::spawn(pieces(rows, spills.clone(), Arc::clone(&memory)));
+        async move { task.join_unwind().await.map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))? }
+    });
+    let partitions = try_join_all(partitions.collect::<Vec<_>>()).await?;
+    Ok(Kept { partitions, spills, _memory: memory })
+}
+
+/// The rows of a partition: the first ones held, and the rest spilled where there is no more room.
+async fn pieces(mut rows: SendableRecordBatchStream, spills: SpillManager, memory: Arc<Held>) -> Result<Vec<Piece>> {
+    let (mut pieces, mut file) = (Vec::new(), None);
+    while let Some(batch) = rows.next().await.transpose()? {
+        if file.is_none() && memory.takes(batch.get_array_memory_size()) {
+            pieces.push(Piece::Held(batch));
+            continue;
+        }
+        let file = match &mut file {
+            Some(file) => file,
+            None => file.insert(spills.create_in_progress_file("rows that are needed again")?),
+        };
+        file.append_batch(&batch)?;
+    }
+    if let Some(mut file) = file {
+        pieces.extend(file.finish()?.map(Piece::Spilled));
+    }
+    Ok(pieces)
+}
+
+impl Kept {
+    /// The rows of one of so many partitions. A reader may have fewer or more than there are.
+    fn rows(self: Arc<Self>, partition: usize, of: usize) -> impl stream::Stream<Item = Result<RecordBatch>> + Send {
+        let mine = self.partitions.iter().skip(partition).step_by(of.max(1)).flatten().cloned();
+        let mine: Vec<Piece> = mine.collect();
+        stream::iter(mine).flat_map(move |piece| match piece {
+            Piece::Held(batch) => stream::iter([Ok(batch)]).boxed(),
+            Piece::Spilled(file) => match self.spills.read_spill_as_stream(file, None) {
+                Ok(rows) => rows.boxed(),
+                Err(error) => stream::iter([Err(error)]).boxed(),
+            },
+        })
+    }
+}
+
+/// The operator.
+#[derive(Debug)]
+pub(crate) struct SharedExec {
+    input: Arc<dyn ExecutionPlan>,
+    rows: Arc<SharedRows>,
+    /// Whether the input has been run, and given up: it is as new only once it was reset.
+    has_run: AtomicBool,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl SharedExec {
+    fn new(input: Arc<dyn ExecutionPlan>, rows: Arc<SharedRows>) -> Self {
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(input.schema()),
+            Partitioning::UnknownPartitioning(input.output_partitioning().partition_count()),
+            EmissionType::Final,
+            Boundedness::Bounded,
+        )
+        .with_scheduling_type(SchedulingType::Cooperative);
+        let (has_run, metrics) = (AtomicBool::new(false), ExecutionPlanMetricsSet::new());
+        Self { input, rows, has_run, properties: Arc::new(properties), metrics }
+    }
+
+    /// Whether its rows are none of these, among which they are now.
+    pub(crate) fn is_first<'a>(&'a self, known: &mut Vec<&'a Arc<SharedRows>>) -> bool {
+        let first = !known.iter().any(|known| Arc::ptr_eq(known, &self.rows));
+        known.push(&self.rows);
+        first
+    }
+}
+
+impl ExecutionPlan for SharedExec {
+    fn name(&self) -> &'static str {
+        "SharedExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        match <[Arc<dyn ExecutionPlan>; 1]>::try_from(children) {
+            Ok([input]) => Ok(Arc::new(Self::new(input, Arc::clone(&self.rows)))),
+            Err(children) => internal_err!("SharedExec has one child, found {}", children.len()),
+        }
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let computed = self.rows.computed(|| {
+            let input = match self.has_run.swap(true, Ordering::Relaxed) {
+                true => reset_plan_states(Arc::clone(&self.input))?,
+                false => Arc::clone(&self.input),
+            };
+            let metrics = SpillMetrics::new(&self.metrics, partition);
+            let run = async move {
+                let task = SpawnedTask::spawn(kept(input, context, metrics));
+                task.join_unwind().await.map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))?
+            };
+            Ok(run.boxed())
+        })?;
+        let of = self.properties.partitioning.partition_count();
+        let rows = stream::once(computed)
+            .map(move |kept| kept.map(|kept| kept.rows(partition, of)).map_err(DataFusionError::Shared))
+            .try_flatten();
+        Ok(Box::pin(cooperative(RecordBatchStreamAdapter::new(self.schema(), rows))))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+
+    fn child_stats_requests(&self, _: Option<usize>) -> Vec<ChildStats> {
+        vec![ChildStats::At(None)]
+    }
+
+    fn statistics_from_inputs(&self, inputs: &[Arc<Statistics>], args: &StatisticsArgs) -> Result<Arc<Statistics>> {
+        Ok(match args.partition() {
+            None => Arc::clone(&inputs[0]),
+            Some(_) => Arc::new(Statistics::new_unknown(&self.schema())),
+        })
+    }
+}
+
+impl DisplayAs for SharedExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SharedExec: computed once for all that need it")
+    }
+}
