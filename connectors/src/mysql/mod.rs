@@ -112,6 +112,10 @@ impl Source for MysqlSource {
         Some(self.pool.config().pool_size)
     }
 
+    fn states_have_connections(&self) -> bool {
+        true
+    }
+
     async fn tables(&self) -> Result<Vec<TableDef>> {
         let mut lease = self.pool.lease().await?;
         let tables = self.describe(&mut lease, self.scope()).await?;

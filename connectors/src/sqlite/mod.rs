@@ -105,6 +105,10 @@ impl Source for SqliteSource {
         Some(self.pool.config.pool_size)
     }
 
+    fn states_have_connections(&self) -> bool {
+        true
+    }
+
     async fn tables(&self) -> Result<Vec<TableDef>> {
         let service = self.pool.service.clone();
         self.look(move |connection| catalog::tables(connection, &service)).await

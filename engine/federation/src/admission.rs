@@ -15,12 +15,12 @@
 //!   the next may.
 //!
 //! # A statement that has its connection
-//! A source of which no second connection can join a state takes a connection for each statement as it takes the state, before they
-//! come here. The limit of a store keeps a part of its source's connections free; these statements are not in the way of that, and are counted
-//! against the engine's limit alone. Were they to wait for statements that wait for a connection in turn, nobody would go on.
+//! A source of which no second connection can join a state takes a connection for each statement as it takes the state, before they come here. Others take theirs after they were let in. Were one
+//! kind to have all places and the other all connections, nobody would go on. So statements that want a connection never have all places of such a store ([`Source::states_have_connections`]): one is
+//! for those that have theirs, which are not counted among the connections to be kept free. And a query of which one such statement runs and another waits may go over the limit after
+//! [`Gates::STALL`], whatever the others do: it may be one merge of both.
 //!
-//! Invariant: at a store never run more statements than its limit, but for those of the one query that may go over it and those that had
-//! their connections; with these, never more than the engine's limit.
+//! Invariant: at a store never run more statements than its limit, but for those of the one query that may go over it; and, where the limit is one, a statement that has its connection.
 //!
 //! Rejected: to reserve for a query all the statements of its plan at once. Most run one after the other, each with the keys of the
 //! one before, and a reservation would keep other queries out while none of them runs.
@@ -58,12 +58,26 @@ pub enum Connection {
     Had,
 }
 
+/// How many statements run at a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Limits {
+    all: usize,
+    /// Of those that take a connection once they run.
+    wanting: usize,
+    /// What sets that.
+    option: &'static str,
+}
+
+const STATEMENTS_MAX: &str = "statements_max";
+const POOL_SIZE: &str = "pool_size in its manifest";
+
 /// A statement that may run. Dropping it lets the next one in.
 #[derive(Debug)]
 pub struct Permit {
     gates: Arc<Gates>,
     location: String,
     query: u64,
+    connection: Connection,
 }
 
 /// A statement that waits for something else than its turn.
@@ -87,6 +101,8 @@ struct State {
 struct Store {
     /// How many statements of a query run; no entry is zero.
     running: HashMap<u64, usize>,
+    /// How many of them took a connection once they ran.
+    wanting: usize,
     queue: VecDeque<Waiter>,
     /// When a statement last ended, or was let in over the limit.
     moved: Instant,
@@ -96,8 +112,8 @@ struct Store {
 struct Waiter {
     ticket: u64,
     query: u64,
-    /// How many statements may run beside which it does not.
-    limit: usize,
+    limits: Limits,
+    connection: Connection,
     grant: oneshot::Sender<()>,
 }
 
@@ -106,6 +122,7 @@ struct Place {
     gates: Arc<Gates>,
     location: String,
     query: u64,
+    connection: Connection,
     ticket: u64,
     granted: oneshot::Receiver<()>,
     /// Whether what was granted has an owner.
@@ -129,14 +146,15 @@ impl Gates {
         Admission { gates: Arc::clone(self), query }
     }
 
-    /// The limit at a source. A part of its connections stays free for describing tables and for the query that may go over, where the statement has none yet.
-    fn limit_of(&self, source: &dyn Source, connection: Connection) -> usize {
-        if connection == Connection::Had {
-            return self.limit;
-        }
-        let own =
-            source.connections_max().map_or(usize::MAX, |most| most - most.div_ceil(4).min(most.saturating_sub(1)));
-        self.limit.min(own.max(1))
+    /// The limits at a source: a part of its connections stays free for describing tables and for the query that may go over.
+    fn limits_of(&self, source: &dyn Source) -> Limits {
+        let free = |most: usize| most.div_ceil(4).min(most.saturating_sub(1));
+        let own = source.connections_max().map_or(usize::MAX, |most| (most - free(most)).max(1));
+        let (all, most) = match source.states_have_connections() {
+            true => (self.limit, (self.limit - 1).max(1)),
+            false => (self.limit.min(own), self.limit),
+        };
+        Limits { all, wanting: own.min(most), option: if own < most { POOL_SIZE } else { STATEMENTS_MAX } }
     }
 }
 
@@ -156,28 +174,32 @@ impl Admission {
         source: &dyn Source,
         connection: Connection,
     ) -> Result<Permit, Error> {
-        let (location, limit) = (source.location(), self.gates.limit_of(source, connection));
-        let Some(mut place) = self.gates.line_up(&location, limit, self.query) else {
-            return Ok(self.permit(location));
+        let (location, limits) = (source.location(), self.gates.limits_of(source));
+        let Some(mut place) = self.gates.line_up(&location, limits, self.query, connection) else {
+            return Ok(self.permit(location, connection));
         };
         let deadline = Instant::now() + self.gates.wait;
         while Instant::now() < deadline {
             let pause = deadline.min(Instant::now() + Gates::STALL);
             if tokio::time::timeout_at(pause, &mut place.granted).await.is_ok() {
                 place.taken = true;
-                return Ok(self.permit(location));
+                return Ok(self.permit(location, connection));
             }
-            self.gates.go_over(&location, self.query);
+            self.gates.go_over(&location, self.query, connection);
         }
         if place.granted.try_recv().is_ok() {
             place.taken = true;
-            return Ok(self.permit(location));
+            return Ok(self.permit(location, connection));
         }
-        Err(self.busy(service, &location, limit))
+        let (limit, option) = match connection {
+            Connection::Wanted => (limits.wanting, limits.option),
+            Connection::Had => (limits.all, STATEMENTS_MAX),
+        };
+        Err(self.busy(service, &location, limit, option))
     }
 
     /// How the store stands for a statement whose turn did not come.
-    fn busy(&self, service: &ServiceName, location: &str, limit: usize) -> Error {
+    fn busy(&self, service: &ServiceName, location: &str, limit: usize, option: &'static str) -> Error {
         let (running, queued) = self.gates.state.lock().stands(location);
         Error::Busy {
             service: service.clone(),
@@ -185,7 +207,7 @@ impl Admission {
             running,
             waiting: queued.saturating_sub(1),
             waited_ms: u64::try_from(self.gates.wait.as_millis()).unwrap_or(u64::MAX),
-            option: if limit < self.gates.limit { "pool_size in its manifest" } else { "statements_max" },
+            option,
         }
     }
 
@@ -195,8 +217,8 @@ impl Admission {
         Pause { gates: Arc::clone(&self.gates), query: self.query }
     }
 
-    fn permit(&self, location: String) -> Permit {
-        Permit { gates: Arc::clone(&self.gates), location, query: self.query }
+    fn permit(&self, location: String, connection: Connection) -> Permit {
+        Permit { gates: Arc::clone(&self.gates), location, query: self.query, connection }
     }
 }
 
@@ -208,34 +230,38 @@ impl Drop for Pause {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.gates.state.lock().leave(&self.location, self.query);
+        self.gates.state.lock().leave(&self.location, self.query, self.connection);
     }
 }
 
 impl Gates {
     /// Lets a statement in, or else gives it a place in the queue.
-    fn line_up(self: &Arc<Self>, location: &str, limit: usize, query: u64) -> Option<Place> {
+    fn line_up(self: &Arc<Self>, location: &str, limits: Limits, query: u64, connection: Connection) -> Option<Place> {
         let mut state = self.state.lock();
         let state = &mut *state;
         state.tickets += 1;
         let ticket = state.tickets;
         let store = state.stores.entry(location.to_owned()).or_insert_with(Store::new);
-        if store.running() < limit {
-            store.let_in(query);
+        if store.has_room(limits, connection) {
+            store.let_in(query, connection);
             return None;
         }
         let (grant, granted) = oneshot::channel();
-        store.queue.push_back(Waiter { ticket, query, limit, grant });
+        store.queue.push_back(Waiter { ticket, query, limits, connection, grant });
         *state.waiting.entry(query).or_default() += 1;
         let gates = Arc::clone(self);
-        Some(Place { gates, location: location.to_owned(), query, ticket, granted, taken: false })
+        Some(Place { gates, location: location.to_owned(), query, connection, ticket, granted, taken: false })
     }
 
     /// Lets waiting statements of a query in over the limit, where nothing else can go on.
-    fn go_over(&self, location: &str, query: u64) {
+    fn go_over(&self, location: &str, query: u64, connection: Connection) {
         let mut state = self.state.lock();
         let free = state.over.is_none_or(|over| over == query);
-        if free && state.holds(query) && state.is_stuck(location) {
+        let is_stuck = match connection {
+            Connection::Wanted => state.is_stuck(location),
+            Connection::Had => state.stands_still(location),
+        };
+        if free && state.holds(query) && is_stuck {
             state.over = Some(query);
             state.let_over(location, query);
         }
@@ -253,11 +279,15 @@ impl State {
         self.stores.get(location).map_or((0, 0), |store| (store.running(), store.queue.len()))
     }
 
+    /// Whether nothing has moved at the store for a while.
+    fn stands_still(&self, location: &str) -> bool {
+        self.stores.get(location).is_some_and(|store| store.moved.elapsed() >= Gates::STALL)
+    }
+
     /// Whether nothing has moved at the store for a while, and every query that runs there waits for something itself.
     fn is_stuck(&self, location: &str) -> bool {
-        self.stores.get(location).is_some_and(|store| {
-            store.moved.elapsed() >= Gates::STALL && store.running.keys().all(|query| self.waiting.contains_key(query))
-        })
+        let waits = |store: &Store| store.running.keys().all(|query| self.waiting.contains_key(query));
+        self.stands_still(location) && self.stores.get(location).is_some_and(waits)
     }
 
     fn let_over(&mut self, location: &str, query: u64) {
@@ -271,9 +301,10 @@ impl State {
     }
 
     /// A statement has ended: others take its place.
-    fn leave(&mut self, location: &str, query: u64) {
+    fn leave(&mut self, location: &str, query: u64, connection: Connection) {
         if let Some(store) = self.stores.get_mut(location) {
             decrement(&mut store.running, query);
+            store.wanting -= usize::from(connection == Connection::Wanted);
             store.moved = Instant::now();
         }
         self.let_next_in(location);
@@ -287,8 +318,8 @@ impl State {
 
     fn let_next_in(&mut self, location: &str) {
         while let Some(store) = self.stores.get(location) {
-            let running = store.running();
-            let mut may_enter = store.queue.iter().enumerate().filter(|(_, waiter)| running < waiter.limit);
+            let has_room = |waiter: &Waiter| store.has_room(waiter.limits, waiter.connection);
+            let mut may_enter = store.queue.iter().enumerate().filter(|(_, waiter)| has_room(waiter));
             let Some((first, _)) = may_enter.clone().next() else { return };
             let next = may_enter.find(|(_, waiter)| self.holds(waiter.query)).map_or(first, |(index, _)| index);
             if let Some(store) = self.stores.get_mut(location) {
@@ -300,22 +331,32 @@ impl State {
 
 impl Store {
     fn new() -> Self {
-        Self { running: HashMap::new(), queue: VecDeque::new(), moved: Instant::now() }
+        Self { running: HashMap::new(), wanting: 0, queue: VecDeque::new(), moved: Instant::now() }
     }
 
     fn running(&self) -> usize {
         self.running.values().sum()
     }
 
-    fn let_in(&mut self, query: u64) {
+    fn has_room(&self, limits: Limits, connection: Connection) -> bool {
+        let running = self.running();
+        match connection {
+            Connection::Wanted => running < limits.all && self.wanting < limits.wanting,
+            // Where there is one place, whoever has it may want a connection.
+            Connection::Had => running < limits.all || (limits.all == 1 && running == self.wanting),
+        }
+    }
+
+    fn let_in(&mut self, query: u64, connection: Connection) {
         *self.running.entry(query).or_default() += 1;
+        self.wanting += usize::from(connection == Connection::Wanted);
     }
 
     /// Lets the waiter at this place of the queue in.
     fn grant(&mut self, index: usize, waiting: &mut HashMap<u64, usize>) {
         let Some(waiter) = self.queue.remove(index) else { return };
         decrement(waiting, waiter.query);
-        self.let_in(waiter.query);
+        self.let_in(waiter.query, waiter.connection);
         // A place keeps its receiver until it has left the queue under the lock, so somebody hears this.
         let _heard = waiter.grant.send(());
     }
@@ -335,7 +376,7 @@ impl Drop for Place {
                 decrement(&mut state.waiting, self.query);
             }
             // Granted in the moment in which it was given up.
-            None => state.leave(&self.location, self.query),
+            None => state.leave(&self.location, self.query, self.connection),
         }
     }
 }
@@ -360,7 +401,13 @@ mod tests {
 
     /// A store that is only a name.
     #[derive(Debug)]
-    struct Named(&'static str, Option<usize>);
+    struct Named(&'static str, Option<usize>, States);
+
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum States {
+        Joined,
+        HaveConnections,
+    }
 
     #[async_trait]
     impl Source for Named {
@@ -377,6 +424,10 @@ mod tests {
             self.1
         }
 
+        fn states_have_connections(&self) -> bool {
+            self.2 == States::HaveConnections
+        }
+
         async fn tables(&self) -> Result<Vec<TableDef>, Error> {
             Ok(vec![])
         }
@@ -390,8 +441,8 @@ mod tests {
         }
     }
 
-    const ONE: Named = Named("one", None);
-    const TWO: Named = Named("two", None);
+    const ONE: Named = Named("one", None, States::Joined);
+    const TWO: Named = Named("two", None, States::Joined);
     const LONG: Duration = Duration::from_secs(60);
 
     fn service() -> ServiceName {
@@ -448,7 +499,7 @@ mod tests {
     #[tokio::test]
     async fn limit_that_a_source_sets_is_named() {
         let gates = Gates::new(16, Duration::from_millis(10));
-        let small = Named("small", Some(2));
+        let small = Named("small", Some(2), States::Joined);
         let _held = enter(&gates.admission(1), &small).await.unwrap();
         let message = enter(&gates.admission(2), &small).await.unwrap_err().to_string();
         assert!(message.contains("of 1 at a time") && message.contains("raise pool_size in its manifest"), "{message}");
@@ -549,36 +600,61 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn statement_that_has_its_connection_does_not_wait_for_those_that_want_one() {
+    async fn statements_that_want_connections_and_those_that_have_them_do_not_wait_for_one_another() {
         let gates = Gates::new(5, LONG);
-        let pool = Named("pool", Some(4));
+        let pool = Named("pool", Some(4), States::HaveConnections);
         let (wanting, having) = (gates.admission(1), gates.admission(2));
         let mut permits = Vec::new();
         for _ in 0..3 {
             permits.push(enter(&wanting, &pool).await.unwrap());
         }
         let mut wants = Box::pin(enter(&wanting, &pool));
-        assert!(wants.as_mut().now_or_never().is_none());
+        assert!(wants.as_mut().now_or_never().is_none(), "a connection is kept free");
         for _ in 0..2 {
             permits.push(enter_with_connection(&having, &pool).now_or_never().expect("does not wait").unwrap());
         }
         let mut has = Box::pin(enter_with_connection(&having, &pool));
         assert!(has.as_mut().now_or_never().is_none(), "the engine's own limit holds");
-        // One ends: there is room for who has a connection and not for who came before and has none.
+        // One ends that had its connection: there is room for another such, and not for who came before.
         drop(permits.pop());
         permits.push(has.now_or_never().expect("its turn").unwrap());
         assert!(wants.as_mut().now_or_never().is_none());
-        drop((permits, wants));
+        // One ends that took one.
+        drop(permits.remove(0));
+        permits.push(wants.now_or_never().expect("its turn").unwrap());
+        drop(permits);
         nothing_is_left(&gates);
+    }
+
+    #[tokio::test]
+    async fn statements_that_want_connections_never_have_all_places() {
+        for limit in [1, 2, 4] {
+            let gates = Gates::new(limit, LONG);
+            let pool = Named("pool", Some(8), States::HaveConnections);
+            let (wanting, having) = (gates.admission(1), gates.admission(2));
+            let mut permits = Vec::new();
+            while let Some(permit) = enter(&wanting, &pool).now_or_never() {
+                permits.push(permit.unwrap());
+            }
+            assert_eq!(permits.len(), (limit - 1).max(1));
+            permits.push(enter_with_connection(&having, &pool).now_or_never().expect("its place").unwrap());
+            // A merge of two parts gets both, though nobody here says that they wait for a connection.
+            permits.push(enter_with_connection(&having, &pool).await.unwrap());
+            drop(permits);
+            nothing_is_left(&gates);
+        }
     }
 
     #[test]
     fn limit_leaves_connections_of_a_small_pool_free() {
         let gates = Gates::new(16, LONG);
-        let limit = |connections, connection| gates.limit_of(&Named("one", connections), connection);
-        let limits = [1, 2, 3, 4, 8, 100].map(|connections| limit(Some(connections), Connection::Wanted));
-        assert_eq!(limits, [1, 1, 2, 3, 6, 16]);
-        assert_eq!(limit(None, Connection::Wanted), 16);
-        assert_eq!(limit(Some(2), Connection::Had), 16);
+        let limits = |connections, states| gates.limits_of(&Named("one", connections, states));
+        for (connections, limit) in [(1, 1), (2, 1), (3, 2), (4, 3), (8, 6), (100, 16)] {
+            let option = if limit < 16 { POOL_SIZE } else { STATEMENTS_MAX };
+            assert_eq!(limits(Some(connections), States::Joined), Limits { all: limit, wanting: limit, option });
+            let having = Limits { all: 16, wanting: limit.min(15), option };
+            assert_eq!(limits(Some(connections), States::HaveConnections), having);
+        }
+        assert_eq!(limits(None, States::Joined), Limits { all: 16, wanting: 16, option: STATEMENTS_MAX });
     }
 }

@@ -136,7 +136,7 @@ fn is_resettable(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
 }
 
 /// The same operators as they are before they run.
-fn afresh(plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+pub(crate) fn afresh(plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let mut handed = Handed::default();
     let anew = Arc::clone(plan).transform_up(|node| Ok(Transformed::yes(handed.afresh(node)?)))?;
     Ok(anew.data)

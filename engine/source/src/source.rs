@@ -35,6 +35,11 @@ pub trait Source: Debug + Send + Sync {
         None
     }
 
+    /// Whether the statements that read a state of the source ([`Source::snapshot`]) have their connections with it ([`Snapshot::with_connections`](crate::Snapshot::with_connections)).
+    fn states_have_connections(&self) -> bool {
+        false
+    }
+
     /// Every table that the role may read, described now.
     async fn tables(&self) -> Result<Vec<TableDef>>;
 

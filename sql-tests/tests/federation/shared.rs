@@ -45,6 +45,18 @@ const QUERIES: &[(u64, &str, &str)] = &[
     (19_000, PLACED, SELF_JOIN),
     // The value of the subquery goes to the orders that are above it: fewer are read than all, a second time.
     (30_000, PLACED, "SELECT id, name FROM x WHERE total > (SELECT 1.5 * avg(total) FROM x)"),
+    // An order and what it is cut by stay together.
+    (
+        19_000,
+        PLACED,
+        "(SELECT id, total FROM x ORDER BY total, id OFFSET 8000) UNION ALL (SELECT id, total FROM x ORDER BY total, id)",
+    ),
+    (
+        // Each might have been cut at a source.
+        30_000,
+        PLACED,
+        "SELECT * FROM (SELECT id, total FROM x ORDER BY total * person, id OFFSET 3 LIMIT 4) a, (SELECT id, total FROM x ORDER BY total * person, id LIMIT 7) b",
+    ),
     // Both read few rows, by keys.
     (
         100,
@@ -146,4 +158,44 @@ async fn what_nobody_waits_for_any_more_is_stopped() {
     assert_eq!(postgres.running("slow").await, 1, "it is computed once");
     asking.abort();
     wait::until("nothing runs", Duration::from_secs(3), async || postgres.running("slow").await == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_given_up_is_computed_again_from_the_start() {
+    let Shop { engine, reference, .. } = &Shop::open().await;
+    // The limit is met before anything of the others is read, most often; the value makes no difference.
+    let query = with(
+        PLACED,
+        "SELECT sum(id * person) + 0 * (SELECT min(v) FROM (SELECT 1 AS v UNION ALL SELECT id AS v FROM x LIMIT 1) u), count(*) FROM x",
+    );
+    assert_eq!(shares(engine, &query).await, 2);
+    for _ in 0..10 {
+        reference.agrees(engine, &query).await.unwrap();
+    }
+}
+
+/// The groups of one are made in parts at their source, and put together here.
+#[tokio::test]
+async fn groups_that_are_made_in_parts_are_not_those_of_a_query() {
+    let mysql = MysqlDatabase::with(
+        "CREATE TABLE orders (id int PRIMARY KEY, customer int NOT NULL); INSERT INTO orders SELECT seq, seq % 1000 FROM seq_1_to_400000; ANALYZE TABLE orders",
+    )
+    .await;
+    let postgres = PostgresDatabase::with(
+        "CREATE TABLE people (id int PRIMARY KEY, town text); INSERT INTO people SELECT n, 'town ' || n % 4 FROM generate_series(0, 999) n; ANALYZE",
+    )
+    .await;
+    let services = Services::new().with_mysql("shop", &mysql.url()).with_postgres("crm", &postgres.url());
+    let engine = services.engine().await;
+    let query = "SELECT DISTINCT p.town, 0 AS n FROM shop.orders o JOIN crm.people p ON o.customer = p.id UNION ALL \
+        SELECT p.town, count(*) FROM (SELECT DISTINCT o.customer FROM shop.orders o) JOIN crm.people p ON o.customer = p.id GROUP BY p.town";
+    let mut found: Vec<Vec<String>> = rows(&engine, query)
+        .await
+        .texts()
+        .into_iter()
+        .map(|row| row.into_iter().map(str::to_owned).collect())
+        .collect();
+    found.sort();
+    let expected = (0..4).flat_map(|town| ["0", "250"].map(|n| vec![format!("town {town}"), n.to_owned()]));
+    assert_eq!(found, expected.collect::<Vec<_>>());
 }

@@ -14,6 +14,7 @@ use headwater_source::{Index, JoinKind, TableStatistics};
 
 use super::distinct::distinct_at_most;
 use super::selectivity::{number, selectivity};
+use super::shared::SharedNode;
 use crate::{Pushdown, RemoteTable};
 
 /// The rows of a table of which nothing is known.
@@ -229,8 +230,9 @@ pub(super) fn estimate(plan: &LogicalPlan) -> Estimate {
                 None => Estimate::unknown(plan, 1.0),
             }
         }
-        other => match other.inputs().as_slice() {
-            [input] => {
+        other => match (SharedNode::beneath(other), other.inputs().as_slice()) {
+            (Some((shared, _)), _) => estimate(shared),
+            (None, [input]) => {
                 let input = estimate(input);
                 Estimate { rows: input.rows, ..Estimate::unknown(plan, input.rows) }
             }

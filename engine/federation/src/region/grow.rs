@@ -18,6 +18,7 @@ use super::estimate::{estimate, source_of};
 use super::grown::{Grown, Reason, Region};
 use super::parts::{Division, division, lies_in_groups};
 use super::remote::{Bound, Needed, RemoteQuery};
+use super::shared::SharedNode;
 use crate::RemoteTable;
 
 /// Grows the regions of one plan.
@@ -80,8 +81,15 @@ impl Grower {
     /// Finds the groups over large tables that the plan needs more than once.
     pub(super) fn find_repeated(&mut self, plan: &LogicalPlan) -> Result<()> {
         use datafusion::common::tree_node::TreeNodeRecursion;
-        let mut aggregates = Vec::new();
+        let (mut aggregates, mut shared) = (Vec::new(), Vec::new());
         plan.apply_with_subqueries(|plan| {
+            // What several operators read is computed once.
+            if let Some((_, rows)) = SharedNode::beneath(plan) {
+                if shared.iter().any(|known| Arc::ptr_eq(known, rows)) {
+                    return Ok(TreeNodeRecursion::Jump);
+                }
+                shared.push(Arc::clone(rows));
+            }
             if let LogicalPlan::Aggregate(aggregate) = plan {
                 aggregates.push(aggregate.clone());
             }

@@ -94,13 +94,14 @@ fn federated(plan: LogicalPlan, tries: Tries) -> Result<LogicalPlan> {
     {
         return Ok(tried);
     }
-    let plan = share(plan, Sharing::Finished)?;
+    let plan = share(plan, Sharing::Finished, &[])?;
     let plan = match tries {
         Tries::FirstRows | Tries::Keys => aggregate_by_keys(plan, &federated, &mut Grower::default())?,
         Tries::Nothing => plan,
     };
     let mut partial = Vec::new();
-    let plan = share(rewritten(plan, &mut partial)?, Sharing::All)?;
+    let plan = rewritten(plan, &mut partial)?;
+    let plan = share(plan, Sharing::All, &partial)?;
     let mut grower = Grower::of_partial(partial);
     grower.find_repeated(&plan)?;
     grower.federate(plan)

@@ -13,14 +13,14 @@
 use std::sync::Arc;
 
 use datafusion::catalog::default_table_source::source_as_provider;
-use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchemaRef, Result, internal_err};
 use datafusion::logical_expr::{
     Aggregate, Distinct, Expr, Extension, JoinType, LogicalPlan, Projection, TableScan, TableScanBuilder,
     UserDefinedLogicalNodeCore,
 };
 
-use super::estimate::estimate;
+use super::estimate::{estimate, source_of};
 use super::grow::{Grower, holds_subquery};
 use super::grown::Grown;
 use super::shared_exec::SharedRows;
@@ -37,11 +37,25 @@ pub(super) struct SharedNode {
     pub(super) rows: Arc<SharedRows>,
 }
 
+impl SharedNode {
+    /// What is computed, and the rows of it, where a plan is such an operator.
+    pub(super) fn beneath(plan: &LogicalPlan) -> Option<(&LogicalPlan, &Arc<SharedRows>)> {
+        match plan {
+            LogicalPlan::Extension(extension) => {
+                extension.node.as_any().downcast_ref::<Self>().map(|node| (&node.input, &node.rows))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// A sub-plan where it stands in the plan.
 struct Place {
     plan: LogicalPlan,
     /// Whether all of its rows are read, as far as can be told.
     read_whole: bool,
+    /// How many operators were entered before it.
+    entered: usize,
     /// Where the places begin that are not beneath it.
     end: usize,
 }
@@ -51,13 +65,6 @@ struct Shared {
     /// What they are, with the columns of all.
     all: LogicalPlan,
     node: LogicalPlan,
-}
-
-impl Shared {
-    /// Whether it computes a sub-plan too.
-    fn has_all_of(&self, plan: &LogicalPlan) -> bool {
-        alike(&self.all, plan, Columns::Any) && with_columns_of(&self.all, plan).as_ref() == Some(&self.all)
-    }
 }
 
 /// Which sub-plans are shared.
@@ -77,27 +84,35 @@ enum Columns {
     Same,
 }
 
-/// The plan with what it needs more than once computed once.
-pub(super) fn share(plan: LogicalPlan, sharing: Sharing) -> Result<LogicalPlan> {
-    if !reads_again(&plan)? {
+/// The plan with what it needs more than once computed once. `partial` are the schemas of its aggregates that are only partial.
+pub(super) fn share(plan: LogicalPlan, sharing: Sharing, partial: &[DFSchemaRef]) -> Result<LogicalPlan> {
+    if source_of(&plan).is_some() || !reads_again(&plan)? {
         return Ok(plan);
     }
-    let mut places = Vec::new();
-    find(&plan, sharing, true, &mut places)?;
+    let likeness = Likeness { partial };
+    let mut places = sharing.places(&plan)?;
     let mut found = Vec::new();
     let mut taken = vec![false; places.len()];
     let mut index = 0;
     while index < places.len() {
-        let is_alike = |other: &usize| !taken[*other] && alike(&places[index].plan, &places[*other].plan, Columns::Any);
+        let is_alike = |other: &usize| !taken[*other] && likeness.alike(&places[index].plan, &places[*other].plan);
         let alike: Vec<usize> = (index..places.len()).filter(is_alike).collect();
-        if !taken[index]
-            && let Some((all, members)) = computed_once(&places, &alike)?
-        {
-            members.into_iter().for_each(|index| taken[index..places[index].end].fill(true));
-            // What is beneath them is there once, with the columns of all.
-            all.inputs().into_iter().try_for_each(|input| find(input, sharing, true, &mut places))?;
-            taken.resize(places.len(), false);
-            found.push(all);
+        if !taken[index] && alike.len() > 1 {
+            match likeness.computed_once(&places, &alike)? {
+                Some((all, members)) => {
+                    members.into_iter().for_each(|index| taken[index..places[index].end].fill(true));
+                    // What is beneath them is there once, with the columns of all.
+                    let offset = places.len();
+                    for input in all.inputs() {
+                        let beneath = sharing.places(input)?.into_iter();
+                        places.extend(beneath.map(|place| Place { end: place.end + offset, ..place }));
+                    }
+                    taken.resize(places.len(), false);
+                    found.push(all);
+                }
+                // Nor does it for the others; for what is beneath them it may.
+                None => alike.into_iter().for_each(|index| taken[index] = true),
+            }
         }
         index += 1;
     }
@@ -105,11 +120,11 @@ pub(super) fn share(plan: LogicalPlan, sharing: Sharing) -> Result<LogicalPlan> 
     found.sort_by_key(operators);
     let mut shared = Vec::with_capacity(found.len());
     for all in found {
-        let input = exchanged(all.clone(), &shared)?.data;
+        let input = likeness.exchanged(all.clone(), &shared)?.data;
         let node = LogicalPlan::Extension(Extension { node: Arc::new(SharedNode { input, rows: Arc::default() }) });
         shared.push(Shared { all, node });
     }
-    if shared.is_empty() { Ok(plan) } else { Ok(exchanged(plan, &shared)?.data) }
+    if shared.is_empty() { Ok(plan) } else { Ok(likeness.exchanged(plan, &shared)?.data) }
 }
 
 /// How many operators it is made of.
@@ -139,88 +154,121 @@ fn is_open(plan: &LogicalPlan) -> bool {
     !matches!(plan, LogicalPlan::Extension(_) | LogicalPlan::RecursiveQuery(_))
 }
 
-/// Every sub-plan that may be shared, each before those beneath it.
-fn find(plan: &LogicalPlan, sharing: Sharing, read_whole: bool, places: &mut Vec<Place>) -> Result<()> {
-    if !is_open(plan) {
-        return Ok(());
-    }
-    let place = is_work(plan) && sharing.takes(plan) && is_the_same_twice(plan);
-    let index = places.len();
-    if place {
-        places.push(Place { plan: plan.clone(), read_whole, end: 0 });
-    }
-    match plan {
-        LogicalPlan::Join(join) => {
-            let (left, right) = (estimate(&join.left).rows, estimate(&join.right).rows);
-            let keys = |ours: f64, other: f64, kept: bool| !kept && ours > other * READ_BY_KEYS;
-            // The rows of the side that an outer join keeps are not read by keys.
-            let keeps_left = matches!(join.join_type, JoinType::Left | JoinType::LeftAnti | JoinType::LeftMark);
-            let keeps_right = matches!(join.join_type, JoinType::Right | JoinType::RightAnti | JoinType::RightMark);
-            let keeps_all = join.join_type == JoinType::Full;
-            find(&join.left, sharing, read_whole && !keys(left, right, keeps_left || keeps_all), places)?;
-            find(&join.right, sharing, read_whole && !keys(right, left, keeps_right || keeps_all), places)?;
-        }
-        LogicalPlan::Limit(limit) => find(&limit.input, sharing, false, places)?,
-        _ => plan.inputs().into_iter().try_for_each(|input| find(input, sharing, read_whole, places))?,
-    }
-    plan.apply_subqueries(|subquery| {
-        find(subquery, sharing, true, places)?;
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    if place {
-        places[index].end = places.len();
-    }
-    Ok(())
+/// What a sub-plan is, for whether it may be shared.
+#[derive(Debug, Clone, Copy)]
+struct Facts {
+    /// Whether it is more than a scan.
+    is_work: bool,
+    /// Whether it is made of operators that [`Likeness`] knows, and says the same whenever it is asked in a query.
+    is_the_same_twice: bool,
+    /// Whether its rows come in an order, which those of a plan that is shared do not.
+    is_ordered: bool,
+    /// Whether nothing that is above it could be moved into it.
+    is_finished: bool,
 }
 
 impl Sharing {
-    fn takes(self, plan: &LogicalPlan) -> bool {
-        match plan {
-            _ if self == Self::All => true,
-            LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_) | LogicalPlan::Window(_) | LogicalPlan::Limit(_) => {
-                true
+    /// Every sub-plan that may be shared, each before those beneath it.
+    fn places(self, plan: &LogicalPlan) -> Result<Vec<Place>> {
+        let mut finder = Finder { sharing: self, places: vec![], entered: 0 };
+        finder.find(plan, true)?;
+        let Finder { mut places, .. } = finder;
+        places.sort_by_key(|place| place.entered);
+        // Those of one sub-plan are one after the other now.
+        let ends: Vec<usize> = places.iter().map(|place| places.partition_point(|at| at.entered < place.end)).collect();
+        places.iter_mut().zip(ends).for_each(|(place, end)| place.end = end);
+        Ok(places)
+    }
+}
+
+struct Finder {
+    sharing: Sharing,
+    places: Vec<Place>,
+    /// How many operators were entered.
+    entered: usize,
+}
+
+impl Finder {
+    fn find(&mut self, plan: &LogicalPlan, read_whole: bool) -> Result<Facts> {
+        const OTHER: Facts = Facts { is_work: false, is_the_same_twice: false, is_ordered: false, is_finished: false };
+        if !is_open(plan) {
+            return Ok(OTHER);
+        }
+        let entered = self.entered;
+        self.entered += 1;
+        let inputs = match plan {
+            LogicalPlan::Join(join) => {
+                let (left, right) = (estimate(&join.left).rows, estimate(&join.right).rows);
+                let by_keys = |ours: f64, other: f64, kept: bool| !kept && ours > other * READ_BY_KEYS;
+                // The rows of the side that an outer join keeps are not read by keys.
+                let keeps_all = join.join_type == JoinType::Full;
+                let keeps_left = matches!(join.join_type, JoinType::Left | JoinType::LeftAnti | JoinType::LeftMark);
+                let keeps_right = matches!(join.join_type, JoinType::Right | JoinType::RightAnti | JoinType::RightMark);
+                let left_whole = read_whole && !by_keys(left, right, keeps_left || keeps_all);
+                let right_whole = read_whole && !by_keys(right, left, keeps_right || keeps_all);
+                vec![self.find(&join.left, left_whole)?, self.find(&join.right, right_whole)?]
             }
-            LogicalPlan::Sort(sort) if sort.fetch.is_some() => true,
+            // Of rows that are cut the source may send the first ones only.
+            LogicalPlan::Limit(limit) => vec![self.find(&limit.input, false)?],
+            LogicalPlan::Sort(sort) if sort.fetch.is_some() => vec![self.find(&sort.input, false)?],
+            _ => plan.inputs().into_iter().map(|input| self.find(input, read_whole)).collect::<Result<_>>()?,
+        };
+        plan.apply_subqueries(|subquery| {
+            self.find(subquery, true)?;
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        let facts = Facts::of(plan, &inputs)?;
+        let takes = self.sharing == Sharing::All || facts.is_finished;
+        if facts.is_work && facts.is_the_same_twice && !facts.is_ordered && takes {
+            self.places.push(Place { plan: plan.clone(), read_whole, entered, end: self.entered });
+        }
+        Ok(facts)
+    }
+}
+
+impl Facts {
+    fn of(plan: &LogicalPlan, inputs: &[Self]) -> Result<Self> {
+        let is_known = match plan {
+            LogicalPlan::TableScan(scan) => is_of_table(scan),
             LogicalPlan::Projection(_)
             | LogicalPlan::Filter(_)
+            | LogicalPlan::Join(_)
+            | LogicalPlan::Aggregate(_)
             | LogicalPlan::SubqueryAlias(_)
+            | LogicalPlan::Window(_)
+            | LogicalPlan::Union(_)
             | LogicalPlan::Sort(_)
-            | LogicalPlan::Union(_) => plan.inputs().into_iter().all(|input| self.takes(input)),
+            | LogicalPlan::Limit(_)
+            | LogicalPlan::Distinct(Distinct::All(_)) => true,
             _ => false,
-        }
+        };
+        let mut is_settled = true;
+        plan.apply_expressions(|expr| {
+            is_settled &= !expr.is_volatile() && !expr.contains_outer() && !holds_subquery(expr);
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        let all = |fact: fn(&Self) -> bool| inputs.iter().all(fact);
+        let makes = matches!(
+            plan,
+            LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_) | LogicalPlan::Window(_) | LogicalPlan::Union(_)
+        );
+        let passes_on = matches!(
+            plan,
+            LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Sort(_)
+        );
+        let is_cut = match plan {
+            LogicalPlan::Sort(sort) => sort.fetch.is_some(),
+            LogicalPlan::Limit(_) => true,
+            LogicalPlan::Union(_) => all(|input| input.is_finished),
+            _ => makes,
+        };
+        Ok(Self {
+            is_work: makes || matches!(plan, LogicalPlan::Join(_)) || inputs.iter().any(|input| input.is_work),
+            is_the_same_twice: is_known && is_settled && all(|input| input.is_the_same_twice),
+            is_ordered: matches!(plan, LogicalPlan::Sort(_)) || (passes_on && all(|input| input.is_ordered)),
+            is_finished: is_cut || (passes_on && all(|input| input.is_finished)),
+        })
     }
-}
-
-/// Whether it is more than a scan.
-fn is_work(plan: &LogicalPlan) -> bool {
-    match plan {
-        LogicalPlan::Join(_)
-        | LogicalPlan::Aggregate(_)
-        | LogicalPlan::Distinct(_)
-        | LogicalPlan::Window(_)
-        | LogicalPlan::Union(_) => true,
-        other => other.inputs().into_iter().any(is_work),
-    }
-}
-
-/// Whether it is made of operators that [`alike`] and [`merged`] know, and says the same whenever it is asked in a query.
-fn is_the_same_twice(plan: &LogicalPlan) -> bool {
-    let known = match plan {
-        LogicalPlan::TableScan(scan) => is_of_table(scan),
-        LogicalPlan::Projection(_)
-        | LogicalPlan::Filter(_)
-        | LogicalPlan::Join(_)
-        | LogicalPlan::Aggregate(_)
-        | LogicalPlan::SubqueryAlias(_)
-        | LogicalPlan::Window(_)
-        | LogicalPlan::Union(_)
-        | LogicalPlan::Sort(_)
-        | LogicalPlan::Limit(_)
-        | LogicalPlan::Distinct(Distinct::All(_)) => true,
-        _ => false,
-    };
-    let settled = |expr: &Expr| !expr.is_volatile() && !expr.contains_outer() && !holds_subquery(expr);
-    known && plan.expressions().iter().all(settled) && plan.inputs().into_iter().all(is_the_same_twice)
 }
 
 /// Whether a scan reads all of a service's table, but for its filters.
@@ -239,53 +287,88 @@ fn are_of_one_table(a: &TableScan, b: &TableScan) -> bool {
     }
 }
 
-/// Whether two sub-plans have the same rows, but for columns.
-fn alike(a: &LogicalPlan, b: &LogicalPlan, columns: Columns) -> bool {
-    let free = columns == Columns::Any;
-    let (operators, columns) = match (a, b) {
-        (LogicalPlan::TableScan(a), LogicalPlan::TableScan(b)) => {
-            let one_name = a.table_name == b.table_name && a.filters == b.filters;
-            (one_name && (free || a.projection == b.projection) && are_of_one_table(a, b), columns)
-        }
-        (LogicalPlan::Projection(a), LogicalPlan::Projection(b)) => (free || a.expr == b.expr, columns),
-        (LogicalPlan::Filter(a), LogicalPlan::Filter(b)) => (a.predicate == b.predicate, columns),
-        (LogicalPlan::SubqueryAlias(a), LogicalPlan::SubqueryAlias(b)) => (a.alias == b.alias, columns),
-        (LogicalPlan::Window(a), LogicalPlan::Window(b)) => (a.window_expr == b.window_expr, columns),
-        (LogicalPlan::Aggregate(a), LogicalPlan::Aggregate(b)) => {
-            (a.group_expr == b.group_expr && (free || a.aggr_expr == b.aggr_expr), columns)
-        }
-        (LogicalPlan::Join(a), LogicalPlan::Join(b)) => {
-            let kind = a.join_type == b.join_type && a.null_equality == b.null_equality;
-            (kind && a.null_aware == b.null_aware && a.on == b.on && a.filter == b.filter, columns)
-        }
-        (LogicalPlan::Sort(a), LogicalPlan::Sort(b)) => (a.expr == b.expr && a.fetch == b.fetch, columns),
-        (LogicalPlan::Limit(a), LogicalPlan::Limit(b)) => (a.skip == b.skip && a.fetch == b.fetch, columns),
-        (LogicalPlan::Distinct(Distinct::All(_)), LogicalPlan::Distinct(Distinct::All(_))) => (true, Columns::Same),
-        (LogicalPlan::Union(a), LogicalPlan::Union(b)) => (a.inputs.len() == b.inputs.len(), Columns::Same),
-        _ => (false, columns),
-    };
-    operators && a.inputs().into_iter().zip(b.inputs()).all(|(a, b)| alike(a, b, columns))
+/// How sub-plans are compared.
+struct Likeness<'a> {
+    /// The schemas of aggregates that are only partial, which their source may make in parts.
+    partial: &'a [DFSchemaRef],
 }
 
-/// What takes the place of sub-plans that are alike, and of which of them; `None` where that does not pay.
-fn computed_once(places: &[Place], alike: &[usize]) -> Result<Option<(LogicalPlan, Vec<usize>)>> {
-    let [first, others @ ..] = alike else { return Ok(None) };
-    let first_plan = &places[*first].plan;
-    if others.is_empty() || estimate(first_plan).rows > ROWS_MAX {
-        return Ok(None);
+impl Likeness<'_> {
+    /// Whether two sub-plans have the same rows, but for columns.
+    fn alike(&self, a: &LogicalPlan, b: &LogicalPlan) -> bool {
+        self.have_the_same_rows(a, b, Columns::Any)
     }
-    if matches!(Grower::default().grow(first_plan.clone())?, Grown::Region(_)) {
-        return Ok(None);
+
+    fn is_partial(&self, aggregate: &Aggregate) -> bool {
+        self.partial.iter().any(|partial| Arc::ptr_eq(partial, &aggregate.schema))
     }
-    let (mut all, mut members) = (first_plan.clone(), vec![*first]);
-    for other in others {
-        if let Some(both) = with_columns_of(&all, &places[*other].plan) {
-            all = both;
-            members.push(*other);
+
+    fn have_the_same_rows(&self, a: &LogicalPlan, b: &LogicalPlan, columns: Columns) -> bool {
+        let free = columns == Columns::Any;
+        let (operators, columns) = match (a, b) {
+            (LogicalPlan::TableScan(a), LogicalPlan::TableScan(b)) => {
+                let one_name = a.table_name == b.table_name && a.filters == b.filters;
+                (one_name && (free || a.projection == b.projection) && are_of_one_table(a, b), columns)
+            }
+            (LogicalPlan::Projection(a), LogicalPlan::Projection(b)) => (free || a.expr == b.expr, columns),
+            (LogicalPlan::Filter(a), LogicalPlan::Filter(b)) => (a.predicate == b.predicate, columns),
+            (LogicalPlan::SubqueryAlias(a), LogicalPlan::SubqueryAlias(b)) => (a.alias == b.alias, columns),
+            (LogicalPlan::Window(a), LogicalPlan::Window(b)) => (a.window_expr == b.window_expr, columns),
+            (LogicalPlan::Aggregate(a), LogicalPlan::Aggregate(b)) => {
+                let calls = free || a.aggr_expr == b.aggr_expr;
+                (a.group_expr == b.group_expr && calls && self.is_partial(a) == self.is_partial(b), columns)
+            }
+            (LogicalPlan::Join(a), LogicalPlan::Join(b)) => {
+                let kind = a.join_type == b.join_type && a.null_equality == b.null_equality;
+                (kind && a.null_aware == b.null_aware && a.on == b.on && a.filter == b.filter, columns)
+            }
+            (LogicalPlan::Sort(a), LogicalPlan::Sort(b)) => (a.expr == b.expr && a.fetch == b.fetch, columns),
+            (LogicalPlan::Limit(a), LogicalPlan::Limit(b)) => (a.skip == b.skip && a.fetch == b.fetch, columns),
+            (LogicalPlan::Distinct(Distinct::All(_)), LogicalPlan::Distinct(Distinct::All(_))) => (true, Columns::Same),
+            (LogicalPlan::Union(a), LogicalPlan::Union(b)) => (a.inputs.len() == b.inputs.len(), Columns::Same),
+            _ => (false, columns),
+        };
+        operators && a.inputs().into_iter().zip(b.inputs()).all(|(a, b)| self.have_the_same_rows(a, b, columns))
+    }
+
+    /// What takes the place of sub-plans that are alike, and of which of them; `None` where that does not pay.
+    fn computed_once(&self, places: &[Place], alike: &[usize]) -> Result<Option<(LogicalPlan, Vec<usize>)>> {
+        let [first, others @ ..] = alike else { return Ok(None) };
+        let first_plan = &places[*first].plan;
+        if others.is_empty() || estimate(first_plan).rows > ROWS_MAX {
+            return Ok(None);
         }
+        if matches!(Grower::default().grow(first_plan.clone())?, Grown::Region(_)) {
+            return Ok(None);
+        }
+        let (mut all, mut members) = (first_plan.clone(), vec![*first]);
+        for other in others {
+            if let Some(both) = with_columns_of(&all, &places[*other].plan) {
+                all = both;
+                members.push(*other);
+            }
+        }
+        let pays = members.len() > 1 && members.iter().any(|member| places[*member].read_whole);
+        Ok(pays.then_some((all, members)))
     }
-    let pays = members.len() > 1 && members.iter().any(|member| places[*member].read_whole);
-    Ok(pays.then_some((all, members)))
+
+    /// The plan with what is shared in its places.
+    fn exchanged(&self, plan: LogicalPlan, shared: &[Shared]) -> Result<Transformed<LogicalPlan>> {
+        if !is_open(&plan) {
+            return Ok(Transformed::no(plan));
+        }
+        let has_all_of = |shared: &&Shared| {
+            self.alike(&shared.all, &plan) && with_columns_of(&shared.all, &plan).as_ref() == Some(&shared.all)
+        };
+        if let Some(shared) = shared.iter().find(has_all_of) {
+            let columns = plan.schema().columns().into_iter().map(Expr::Column).collect();
+            let schema = Arc::clone(plan.schema());
+            let chosen = Projection::try_new_with_schema(columns, Arc::new(shared.node.clone()), schema)?;
+            return Ok(Transformed::yes(LogicalPlan::Projection(chosen)));
+        }
+        let plan = plan.map_children(|input| self.exchanged(input, shared))?;
+        plan.transform_data(|plan| plan.map_subqueries(|subquery| self.exchanged(subquery, shared)))
+    }
 }
 
 /// The sub-plan with all columns of another that is alike; `None` where columns of theirs that are not the same have one name.
@@ -355,25 +438,6 @@ fn of_both(a: &[Expr], b: &[Expr]) -> Option<Vec<Expr>> {
         both.push(expr.clone());
     }
     Some(both)
-}
-
-/// The plan with what is shared in its places.
-fn exchanged(plan: LogicalPlan, shared: &[Shared]) -> Result<Transformed<LogicalPlan>> {
-    if !is_open(&plan) {
-        return Ok(Transformed::no(plan));
-    }
-    if is_work(&plan)
-        && is_the_same_twice(&plan)
-        && let Some(shared) = shared.iter().find(|shared| shared.has_all_of(&plan))
-    {
-        let columns = plan.schema().columns().into_iter().map(Expr::Column).collect();
-        let schema = Arc::clone(plan.schema());
-        let chosen = Projection::try_new_with_schema(columns, Arc::new(shared.node.clone()), schema)?;
-        return Ok(Transformed::yes(LogicalPlan::Projection(chosen)));
-    }
-    use datafusion::common::tree_node::TreeNode;
-    let plan = plan.map_children(|input| exchanged(input, shared))?;
-    plan.transform_data(|plan| plan.map_subqueries(|subquery| exchanged(subquery, shared)))
 }
 
 impl UserDefinedLogicalNodeCore for SharedNode {

@@ -3,7 +3,8 @@
 //! Each place of the plan has an operator with a plan of its own for the rows. Whoever is asked first runs its plan to the end, all partitions at once and in tasks of their own: nobody who waits
 //! for the rows waits for somebody to read on. The rows are kept until the query ends, in memory up to a share of the query's, and beyond it in the spill directory.
 //!
-//! Invariant: a plan of which nobody wants the rows any more is stopped. While it runs, only those who read it hold it.
+//! Invariant: a plan of which nobody wants the rows any more is stopped. While it runs, only those who read it hold it. Who wants them after that runs a plan that is as new, and whose statements
+//! read a state of their own: some of what was announced of the first one's was served.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +22,7 @@ use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext
 use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::coop::cooperative;
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType, reset_plan_states};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet, SpillMetrics};
 use datafusion::physical_plan::spill::SpillManager;
 use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
@@ -35,7 +36,9 @@ use futures::future::{BoxFuture, FutureExt, Shared, WeakShared, ready, try_join_
 use futures::stream::{self, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 
+use super::planner::tie;
 use super::shared::SharedNode;
+use crate::draft::afresh;
 
 /// The share of a query's memory that rows of one plan are held in.
 const MEMORY_SHARE: usize = 8;
@@ -67,6 +70,16 @@ pub(crate) struct SharedRows {
     kept: OnceLock<Arc<Kept>>,
     /// The plan that is being run for them.
     computing: Mutex<Option<WeakShared<Computing>>>,
+    /// Whether one was.
+    begun: AtomicBool,
+}
+
+/// Whether a plan is the first that is run for some rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Run {
+    First,
+    /// Another was given up.
+    Again,
 }
 
 type Computing = BoxFuture<'static, std::result::Result<Arc<Kept>, Arc<DataFusionError>>>;
@@ -96,7 +109,7 @@ impl SharedRows {
     /// The rows, for which this plan is run unless another is, or was. To be held from when they are asked for until they are there.
     fn computed(
         self: &Arc<Self>,
-        run: impl FnOnce() -> Result<BoxFuture<'static, Result<Kept>>>,
+        run: impl FnOnce(Run) -> Result<BoxFuture<'static, Result<Kept>>>,
     ) -> Result<Shared<Computing>> {
         let mut computing = self.computing.lock();
         if let Some(computed) = computing.as_ref().and_then(WeakShared::upgrade) {
@@ -105,7 +118,8 @@ impl SharedRows {
         let computed: Computing = match self.kept.get() {
             Some(kept) => ready(Ok(Arc::clone(kept))).boxed(),
             None => {
-                let (rows, run) = (Arc::clone(self), run()?);
+                let run = run(if self.begun.swap(true, Ordering::Relaxed) { Run::Again } else { Run::First })?;
+                let rows = Arc::clone(self);
                 let computed = async move {
                     let kept = Arc::new(run.await.map_err(Arc::new)?);
                     Ok(Arc::clone(rows.kept.get_or_init(|| kept)))
@@ -132,7 +146,10 @@ impl Held {
             MemoryLimit::Finite(bytes) => bytes / MEMORY_SHARE,
             _ => usize::MAX,
         };
-        Self { reservation: MemoryConsumer::new("rows that are needed again").register(pool), most }
+        Self {
+            reservation: MemoryConsumer::new("rows that are needed again").with_can_spill(true).register(pool),
+            most,
+        }
     }
 
     /// Whether there was room for so many bytes more.
@@ -193,8 +210,6 @@ impl Kept {
 pub(crate) struct SharedExec {
     input: Arc<dyn ExecutionPlan>,
     rows: Arc<SharedRows>,
-    /// Whether the input has been run, and given up: it is as new only once it was reset.
-    has_run: AtomicBool,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
@@ -208,8 +223,7 @@ impl SharedExec {
             Boundedness::Bounded,
         )
         .with_scheduling_type(SchedulingType::Cooperative);
-        let (has_run, metrics) = (AtomicBool::new(false), ExecutionPlanMetricsSet::new());
-        Self { input, rows, has_run, properties: Arc::new(properties), metrics }
+        Self { input, rows, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
     }
 
     /// Whether its rows are none of these, among which they are now.
@@ -252,10 +266,14 @@ impl ExecutionPlan for SharedExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let computed = self.rows.computed(|| {
-            let input = match self.has_run.swap(true, Ordering::Relaxed) {
-                true => reset_plan_states(Arc::clone(&self.input))?,
-                false => Arc::clone(&self.input),
+        let computed = self.rows.computed(|run| {
+            let input = match run {
+                Run::First => Arc::clone(&self.input),
+                Run::Again => {
+                    let input = afresh(&self.input)?;
+                    tie(&input);
+                    input
+                }
             };
             let metrics = SpillMetrics::new(&self.metrics, partition);
             let run = async move {
