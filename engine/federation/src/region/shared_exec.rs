@@ -310,3 +310,56 @@ impl DisplayAs for SharedExec {
         f.write_str("SharedExec: computed once for all that need it")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{AsArray, Int64Array};
+    use arrow::datatypes::Int64Type;
+    use datafusion::datasource::memory::MemorySourceConfig;
+
+    use super::*;
+
+    /// A plan that has these rows in its partitions.
+    fn rows(partitions: &[&[i64]]) -> Arc<dyn ExecutionPlan> {
+        let batch = |rows: &[i64]| {
+            let column = Arc::new(Int64Array::from(rows.to_vec())) as arrow::array::ArrayRef;
+            RecordBatch::try_from_iter([("id", column)]).unwrap()
+        };
+        let partitions: Vec<Vec<RecordBatch>> = partitions.iter().map(|rows| vec![batch(rows)]).collect();
+        let schema = partitions[0][0].schema();
+        MemorySourceConfig::try_new_exec(&partitions, schema, None).unwrap()
+    }
+
+    async fn read(plan: &SharedExec) -> Vec<i64> {
+        let mut found = Vec::new();
+        for partition in 0..plan.properties().partitioning.partition_count() {
+            let mut batches = plan.execute(partition, Arc::new(TaskContext::default())).unwrap();
+            while let Some(batch) = batches.try_next().await.unwrap() {
+                found.extend(batch.column(0).as_primitive::<Int64Type>().values());
+            }
+        }
+        found.sort_unstable();
+        found
+    }
+
+    #[tokio::test]
+    async fn who_comes_first_computes_for_all_and_each_row_is_read_once_whatever_the_partitions() {
+        let shared = Arc::<SharedRows>::default();
+        let first = SharedExec::new(rows(&[&[1, 2], &[3], &[4, 5, 6]]), Arc::clone(&shared));
+        assert_eq!(read(&first).await, [1, 2, 3, 4, 5, 6]);
+        // What these would compute is not asked for.
+        for partitions in [&[&[7][..]][..], &[&[7], &[8], &[9], &[10], &[11]]] {
+            let other = SharedExec::new(rows(partitions), Arc::clone(&shared));
+            assert_eq!(read(&other).await, [1, 2, 3, 4, 5, 6]);
+        }
+    }
+
+    #[tokio::test]
+    async fn rows_that_nobody_waited_for_are_computed_again_for_who_comes_next() {
+        let shared = Arc::<SharedRows>::default();
+        let plan = SharedExec::new(rows(&[&[1, 2], &[3]]), Arc::clone(&shared));
+        drop(plan.execute(0, Arc::new(TaskContext::default())).unwrap());
+        assert!(shared.begun.load(Ordering::Relaxed) && shared.kept.get().is_none());
+        assert_eq!(read(&plan).await, [1, 2, 3]);
+    }
+}

@@ -21,11 +21,21 @@ pub(super) struct Generator<'a> {
     aliases: usize,
     /// The common tables of the query: their names and the kinds of their columns.
     common: Vec<(String, Vec<Kind>)>,
+    /// How many of a hundred relations are one of them.
+    of_common: usize,
 }
 
 impl<'a> Generator<'a> {
     pub(super) fn new(dice: Dice, tables: &'a [Published]) -> Self {
-        Self { dice, tables, samples: Samples::of(tables), values: HashMap::new(), aliases: 0, common: Vec::new() }
+        Self {
+            dice,
+            tables,
+            samples: Samples::of(tables),
+            values: HashMap::new(),
+            aliases: 0,
+            common: Vec::new(),
+            of_common: 0,
+        }
     }
 
     /// A query of any shape.
@@ -34,8 +44,15 @@ impl<'a> Generator<'a> {
             return self.strict();
         }
         let mut with = Vec::new();
-        if self.dice.percent(15) {
-            let query = if self.dice.percent(25) { self.recursive() } else { self.plain(1) };
+        // Now and then nearly all is read of the common table, again and again.
+        let again = self.dice.percent(8);
+        self.of_common = if again { 90 } else { 40 };
+        if again || self.dice.percent(10) {
+            let query = match self.dice.percent(25) {
+                _ if again => self.groups(),
+                true => self.recursive(),
+                false => self.plain(1),
+            };
             self.common.push((COMMON.to_owned(), kinds(&query.body)));
             with.push((COMMON.to_owned(), query));
         }
@@ -96,6 +113,14 @@ impl<'a> Generator<'a> {
             select.quantifier = Quantifier::FirstOf(self.dice.between(1, width.min(2)));
             query.order = self.order(width, 100, 0);
         }
+    }
+
+    /// Groups, of which there are few.
+    fn groups(&mut self) -> Query {
+        let mut select = self.rows(1, &[]);
+        let scope = self.scope_of(&select.from);
+        self.group(&mut select, &scope);
+        Query::select(select)
     }
 
     /// Every row of a table, through forms that some values make fail.
@@ -411,7 +436,7 @@ impl<'a> Generator<'a> {
             let kinds = kinds(&query.body);
             return self.named(Origin::Derived(Box::new(query)), &kinds);
         }
-        if !self.common.is_empty() && self.dice.percent(60) {
+        if !self.common.is_empty() && self.dice.percent(self.of_common) {
             let (name, kinds) = self.common[0].clone();
             return self.named(Origin::Named(name), &kinds);
         }
