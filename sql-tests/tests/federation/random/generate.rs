@@ -34,7 +34,7 @@ impl<'a> Generator<'a> {
             values: HashMap::new(),
             aliases: 0,
             common: Vec::new(),
-            of_common: 0,
+            of_common: 40,
         }
     }
 
@@ -44,15 +44,8 @@ impl<'a> Generator<'a> {
             return self.strict();
         }
         let mut with = Vec::new();
-        // Now and then nearly all is read of the common table, again and again.
-        let again = self.dice.percent(8);
-        self.of_common = if again { 90 } else { 40 };
-        if again || self.dice.percent(10) {
-            let query = match self.dice.percent(25) {
-                _ if again => self.groups(),
-                true => self.recursive(),
-                false => self.plain(1),
-            };
+        if self.dice.percent(10) {
+            let query = if self.dice.percent(25) { self.recursive() } else { self.plain(1) };
             self.common.push((COMMON.to_owned(), kinds(&query.body)));
             with.push((COMMON.to_owned(), query));
         }
@@ -115,12 +108,20 @@ impl<'a> Generator<'a> {
         }
     }
 
-    /// Groups, of which there are few.
-    fn groups(&mut self) -> Query {
+    /// A query that reads a common table more than once: groups, most often, of which there are few.
+    pub(super) fn of_common(&mut self) -> Query {
         let mut select = self.rows(1, &[]);
-        let scope = self.scope_of(&select.from);
-        self.group(&mut select, &scope);
-        Query::select(select)
+        if self.dice.percent(70) {
+            let scope = self.scope_of(&select.from);
+            self.group(&mut select, &scope);
+        }
+        let common = Query::select(select);
+        self.common.push((COMMON.to_owned(), kinds(&common.body)));
+        self.of_common = 90;
+        let mut query = self.plain(2);
+        query.with = vec![(COMMON.to_owned(), common)];
+        query.order = self.order(query.width(), 40, 0);
+        query
     }
 
     /// Every row of a table, through forms that some values make fail.

@@ -63,6 +63,8 @@ enum Asked {
     Views,
     /// Queries of somebody who may read a part of each table.
     OfPart,
+    /// Queries that read a common table more than once.
+    Common,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -89,6 +91,11 @@ async fn queries_that_a_view_may_answer_are_answered_as_over_a_local_copy() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn queries_of_who_may_read_a_part_are_answered_as_over_a_copy_of_that_part() {
     run(Spread::Any, Asked::OfPart, 6_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queries_that_read_a_common_table_again_are_answered_as_over_a_local_copy() {
+    run(Spread::Any, Asked::Common, 8_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -197,6 +204,7 @@ async fn ask_schema(seed: u64, spread: Spread, asked: Asked, until: Instant, tal
 fn question(mut generator: Generator<'_>, asked: Asked) -> Question {
     match asked {
         Asked::Queries | Asked::OfPart => Question::One(generator.query()),
+        Asked::Common => Question::One(generator.of_common()),
         Asked::Again => {
             let way = if generator.dice.percent(40) { Way::Prepared } else { Way::Text };
             let (query, other) = generator.query_and_other();
