@@ -186,6 +186,9 @@ async fn bound_on_staleness_holds_while_the_source_is_there_and_is_missed_by_nam
         let total = number(&session, "SELECT total FROM v.total").await.unwrap();
         assert!(total > 0);
     }
+    // What was committed last is to be there when the source is not.
+    let token = bank.commit(&[("accounts", 0, Some(20))]);
+    until(&session, "SELECT position FROM headwater.feeds", &token).await;
     bank.take_down();
     ask(&session, "SET headwater.max_staleness = '50 ms'").await;
     let deadline = Instant::now() + Duration::from_secs(30);
