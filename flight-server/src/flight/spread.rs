@@ -132,10 +132,10 @@ impl Stream for Reader {
         }
         // Before the source is polled: it may have a batch for this one right after another has found none.
         self.spread.readers.add(cx.waker());
-        let item = {
+        let (item, before) = {
             let all = Waker::from(Arc::clone(&self.spread.readers));
             let mut state = self.spread.state.lock();
-            match &mut *state {
+            let item = match &mut *state {
                 State::Running { batches, .. } => match batches.as_mut().poll_next(&mut Context::from_waker(&all)) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(item) => item,
@@ -143,14 +143,20 @@ impl Stream for Reader {
                 State::Over(Ok(())) => None,
                 State::Over(Err(status)) => Some(Err(status.clone())),
                 State::Waiting(_) => Some(Err(Status::internal("a statement was read that had not begun"))),
-            }
+            };
+            // Under the lock under which it was polled: a stream that has failed has no more rows, which another reader would take for the end.
+            let over = match &item {
+                Some(Ok(_)) => None,
+                Some(Err(status)) => Some(Err(status.clone())),
+                None => Some(Ok(())),
+            };
+            (item, over.map(|how| std::mem::replace(&mut *state, State::Over(how))))
         };
-        if !matches!(item, Some(Ok(_))) {
+        if before.is_some() {
             self.is_over = true;
-            self.spread.end(match &item {
-                Some(Err(status)) => Err(status.clone()),
-                _ => Ok(()),
-            });
+            // What is dropped may do work of its own, so that happens after the lock is free.
+            drop(before);
+            self.spread.readers.wake_all();
         }
         Poll::Ready(item)
     }
@@ -242,6 +248,25 @@ mod tests {
         assert!(reading.next().await.is_none());
         assert!(shares.pop().unwrap().into_batches().is_err());
         assert!(!waiting.cancel(), "what is over can't be cancelled");
+    }
+
+    #[test]
+    fn error_is_told_to_readers_that_ask_in_the_same_moment() {
+        for _ in 0..2_000 {
+            let failing = futures::stream::iter([Err(Status::internal("lost"))]);
+            let shares = Share::of(Box::new(|| Ok(Box::pin(failing))), 2);
+            let readers: Vec<Batches> = shares.into_iter().map(|share| share.into_batches().unwrap()).collect();
+            let start = std::sync::Barrier::new(2);
+            std::thread::scope(|scope| {
+                for mut reader in readers {
+                    let start = &start;
+                    scope.spawn(move || {
+                        start.wait();
+                        assert!(futures::executor::block_on(reader.next()).is_some_and(|item| item.is_err()));
+                    });
+                }
+            });
+        }
     }
 
     #[tokio::test]
