@@ -43,6 +43,12 @@ const QUERIES: &[(u64, &str, &str)] = &[
         "SELECT a.id, a.person FROM x a WHERE a.placed = (SELECT max(b.placed) FROM x b WHERE b.person = a.person)",
     ),
     (19_000, PLACED, SELF_JOIN),
+    // The first rows are sought among all, since all are needed for the mean.
+    (
+        23_000,
+        "SELECT p.id AS person, p.town, sum(o.total) AS total FROM shop.orders o JOIN crm.people p ON p.id = o.customer GROUP BY p.id, p.town",
+        "SELECT a.person, a.total FROM x a WHERE a.total > (SELECT avg(b.total) FROM x b WHERE b.town = a.town) ORDER BY a.total DESC, a.person LIMIT 20",
+    ),
     // The value of the subquery goes to the orders that are above it: fewer are read than all, a second time.
     (30_000, PLACED, "SELECT id, name FROM x WHERE total > (SELECT 1.5 * avg(total) FROM x)"),
     // An order and what it is cut by stay together.

@@ -171,7 +171,7 @@ impl Sharing {
     /// Every sub-plan that may be shared, each before those beneath it.
     fn places(self, plan: &LogicalPlan) -> Result<Vec<Place>> {
         let mut finder = Finder { sharing: self, places: vec![], entered: 0 };
-        finder.find(plan, true)?;
+        finder.find(plan, Read::default())?;
         let Finder { mut places, .. } = finder;
         places.sort_by_key(|place| place.entered);
         // Those of one sub-plan are one after the other now.
@@ -179,6 +179,15 @@ impl Sharing {
         places.iter_mut().zip(ends).for_each(|(place, end)| place.end = end);
         Ok(places)
     }
+}
+
+/// How the rows of a sub-plan are read, as far as can be told.
+#[derive(Debug, Clone, Copy, Default)]
+struct Read {
+    /// Only those of a few keys.
+    by_keys: bool,
+    /// Only the first ones.
+    cut: bool,
 }
 
 struct Finder {
@@ -189,7 +198,7 @@ struct Finder {
 }
 
 impl Finder {
-    fn find(&mut self, plan: &LogicalPlan, read_whole: bool) -> Result<Facts> {
+    fn find(&mut self, plan: &LogicalPlan, read: Read) -> Result<Facts> {
         const OTHER: Facts = Facts { is_work: false, is_the_same_twice: false, is_ordered: false, is_finished: false };
         if !is_open(plan) {
             return Ok(OTHER);
@@ -204,22 +213,27 @@ impl Finder {
                 let keeps_all = join.join_type == JoinType::Full;
                 let keeps_left = matches!(join.join_type, JoinType::Left | JoinType::LeftAnti | JoinType::LeftMark);
                 let keeps_right = matches!(join.join_type, JoinType::Right | JoinType::RightAnti | JoinType::RightMark);
-                let left_whole = read_whole && !by_keys(left, right, keeps_left || keeps_all);
-                let right_whole = read_whole && !by_keys(right, left, keeps_right || keeps_all);
-                vec![self.find(&join.left, left_whole)?, self.find(&join.right, right_whole)?]
+                let left_by_keys = read.by_keys || by_keys(left, right, keeps_left || keeps_all);
+                let right_by_keys = read.by_keys || by_keys(right, left, keeps_right || keeps_all);
+                let left = self.find(&join.left, Read { by_keys: left_by_keys, ..read })?;
+                vec![left, self.find(&join.right, Read { by_keys: right_by_keys, ..read })?]
             }
             // Of rows that are cut the source may send the first ones only.
-            LogicalPlan::Limit(limit) => vec![self.find(&limit.input, false)?],
-            LogicalPlan::Sort(sort) if sort.fetch.is_some() => vec![self.find(&sort.input, false)?],
-            _ => plan.inputs().into_iter().map(|input| self.find(input, read_whole)).collect::<Result<_>>()?,
+            LogicalPlan::Limit(limit) => vec![self.find(&limit.input, Read { cut: true, ..read })?],
+            LogicalPlan::Sort(sort) if sort.fetch.is_some() => {
+                vec![self.find(&sort.input, Read { cut: true, ..read })?]
+            }
+            LogicalPlan::Aggregate(aggregate) => vec![self.find(&aggregate.input, Read { cut: false, ..read })?],
+            _ => plan.inputs().into_iter().map(|input| self.find(input, read)).collect::<Result<_>>()?,
         };
         plan.apply_subqueries(|subquery| {
-            self.find(subquery, true)?;
+            self.find(subquery, Read::default())?;
             Ok(TreeNodeRecursion::Continue)
         })?;
         let facts = Facts::of(plan, &inputs)?;
         let takes = self.sharing == Sharing::All || facts.is_finished;
         if facts.is_work && facts.is_the_same_twice && !facts.is_ordered && takes {
+            let read_whole = !read.by_keys && !read.cut;
             self.places.push(Place { plan: plan.clone(), read_whole, entered, end: self.entered });
         }
         Ok(facts)
