@@ -4,15 +4,16 @@
 //! span otherwise. Where the list is complete (every row that it lets through has a partner in every join up to a top-N), the
 //! source also cuts the rows to the first of that order.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use datafusion::common::{Result, internal_err};
-use headwater_source::{Expr, ListLookup, Relation, ScalarValue, Scan, SortKey, Support, TableDef};
+use headwater_source::{CompareOp, Expr, ListLookup, Relation, ScalarValue, Scan, SortKey, Support, TableDef};
 use parking_lot::Mutex;
 
 use crate::keys::{Reach, keys_of, range_of_keys};
-use crate::region::{Asked, Parts, TableName};
+use crate::region::{Asked, Parts, TableName, number};
 use crate::scan::failed;
 use crate::table::First;
 use crate::{Pushdown, Service};
@@ -84,6 +85,9 @@ pub(crate) enum Narrowed {
 /// up nearly every row by itself.
 const KEPT_MAX: f64 = 0.5;
 
+/// The share of a column's range from which on a range of keys is not worth testing each row for, nor beginning with another table.
+const SPANNED_MAX: f64 = 0.99;
+
 /// So many keys are always worth sending.
 const KEYS_FEW: usize = 100;
 
@@ -115,8 +119,12 @@ impl Planned {
             if !listed {
                 unsent = Some(format!("{} are most of the column's values", keys_of(&filter)));
             }
-            let range = range_of_keys(filter.clone());
-            let forms = [listed.then_some((filter, reach)), Some((range, Reach::Weaker))];
+            let range = self.without_wide(range_of_keys(filter.clone())).map(|range| (range, Reach::Weaker));
+            let list = listed.then(|| self.without_wide(filter)).flatten().map(|list| (list, reach));
+            if list.is_none() && range.is_none() {
+                unsent = unsent.or_else(|| Some("they span the column's values".to_owned()));
+            }
+            let forms = [list, range];
             for (form, reach) in forms.into_iter().flatten() {
                 let offer = capabilities.offer_over(&form, self.asked.columns());
                 let Some(filter) = offer.filter else {
@@ -244,6 +252,36 @@ impl Planned {
         }
     }
 
+    /// The filter without the ranges that hold all of their column's values, or nearly all.
+    fn without_wide(&self, filter: Expr) -> Option<Expr> {
+        let mut parts = vec![];
+        flatten(filter, &mut parts);
+        let mut spans: BTreeMap<usize, (f64, f64)> = BTreeMap::new();
+        for (column, op, value) in parts.iter().filter_map(bound) {
+            let span = spans.entry(column).or_insert((f64::NEG_INFINITY, f64::INFINITY));
+            match op {
+                CompareOp::GreaterOrEqual => span.0 = span.0.max(value),
+                _ => span.1 = span.1.min(value),
+            }
+        }
+        let is_wide = |column: &usize| spans.get(column).is_some_and(|span| self.spans(*column, *span));
+        parts.retain(|part| !bound(part).is_some_and(|(column, ..)| is_wide(&column)));
+        match parts.len() {
+            0 | 1 => parts.pop(),
+            _ => Some(Expr::And(parts)),
+        }
+    }
+
+    /// Whether nearly all of a column's range lies between these bounds, as its source says.
+    fn spans(&self, index: usize, (low, high): (f64, f64)) -> bool {
+        let range = || {
+            let (table, column) = self.origin(index)?;
+            let known = self.known(table)?.statistics.columns.get(column)?;
+            Some((number(known.min.as_ref()?)?, number(known.max.as_ref()?)?))
+        };
+        range().is_some_and(|(min, max)| high.min(max) - low.max(min) >= (max - min) * SPANNED_MAX)
+    }
+
     /// How many values the table has in the column that a column of the rows is, as its source says.
     pub(crate) fn distinct(&self, index: usize) -> Option<f64> {
         let (table, column) = self.origin(index)?;
@@ -265,6 +303,25 @@ impl Planned {
         let rows = known.statistics.rows.filter(|_| unique);
         let distinct = known.statistics.columns.get(column)?.distinct;
         rows.or(distinct).map(|distinct| distinct as f64)
+    }
+}
+
+/// The parts of a condition that all must hold.
+fn flatten(filter: Expr, parts: &mut Vec<Expr>) {
+    match filter {
+        Expr::And(inner) => inner.into_iter().for_each(|part| flatten(part, parts)),
+        other => parts.push(other),
+    }
+}
+
+/// The column of a bound of a range, and the bound.
+fn bound(filter: &Expr) -> Option<(usize, CompareOp, f64)> {
+    let Expr::Compare { op: op @ (CompareOp::GreaterOrEqual | CompareOp::LessOrEqual), left, right } = filter else {
+        return None;
+    };
+    match (&**left, &**right) {
+        (Expr::Column(column), Expr::Literal(value)) => Some((*column, *op, number(value)?)),
+        _ => None,
     }
 }
 

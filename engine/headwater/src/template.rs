@@ -9,7 +9,7 @@ use headwater_federation::{
     CATALOG, Federation, FirstRows, JoinOrder, LeaveDraft, PromptLimits, SEARCH_PATH_SCHEMA, SemiJoinRows, Settings,
     SubqueryValues, ThroughBarriers, TopN, UnambiguousKeys, UncoupledJoins, YieldingJoins,
 };
-use headwater_rules::{mended_optimizer_rules, mended_scalar_functions};
+use headwater_rules::{mended_expr_planners, mended_optimizer_rules, mended_scalar_functions};
 use parking_lot::Mutex;
 
 use crate::drafts::Drafts;
@@ -30,6 +30,8 @@ impl Template {
         let state = SessionStateBuilder::new()
             .with_config(config(governor.memory_bytes()))
             .with_runtime_env(Arc::clone(governor.runtime()))
+            // Before those of DataFusion.
+            .with_expr_planners(mended_expr_planners())
             .with_default_features()
             .with_scalar_functions(mended_scalar_functions())
             .with_query_planner(Arc::new(Federation))

@@ -4,6 +4,9 @@
 //! correlated conditions compare: `o.id` and `l.id`. DataFusion names both `id` there and takes the first (`decorrelate_predicate_subquery` and `scalar_subquery_to_join` of
 //! datafusion-optimizer 55.2), so the condition is tested against another column. Services name their columns alike. Where such names meet, what is
 //! compared gets a name of its own here, beneath the condition and before the subquery is made a join.
+//!
+//! `EXISTS (SELECT 1 FROM (SELECT o.total AS n FROM orders o WHERE o.customer = c.id) d WHERE d.n > 5)` fails: the column that the condition compares is handed up through `d`, whose columns DataFusion
+//! does not look at again (`decorrelate`, as above). The derived table becomes a choice of columns under its name.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -33,14 +36,31 @@ impl OptimizerRule for UnambiguousSubqueries {
             let LogicalPlan::Subquery(subquery) = subquery else { return Ok(Transformed::no(subquery)) };
             // DataFusion wants the groups of a subquery that is one value named as its conditions name them.
             let is_value = values.contains(&Arc::as_ptr(&subquery.subquery));
-            let plan = subquery.subquery.as_ref().clone();
-            let plan = match is_ambiguous(&plan)? && !(is_value && has_groups(&plan)?) {
-                true => plan.transform_up(|node| renamed(node, config))?,
-                false => Transformed::no(plan),
-            };
+            let plan = without_aliases(subquery.subquery.as_ref().clone())?.transform_data(|plan| {
+                match is_ambiguous(&plan)? && !(is_value && has_groups(&plan)?) {
+                    true => plan.transform_up(|node| renamed(node, config)),
+                    false => Ok(Transformed::no(plan)),
+                }
+            })?;
             Ok(plan.update_data(|plan| LogicalPlan::Subquery(Subquery { subquery: Arc::new(plan), ..subquery })))
         })
     }
+}
+
+/// The rows with the derived tables that read from outside as choices of columns.
+pub(crate) fn without_aliases(rows: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    rows.transform_up(|node| {
+        let LogicalPlan::SubqueryAlias(named) = &node else { return Ok(Transformed::no(node)) };
+        if named.input.all_out_ref_exprs().is_empty() {
+            return Ok(Transformed::no(node));
+        }
+        let under_its_name = |column: Column| {
+            let name = column.name.clone();
+            Expr::Column(column).alias_qualified(Some(named.alias.clone()), name)
+        };
+        let columns = named.input.schema().columns().into_iter().map(under_its_name).collect();
+        Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(columns, Arc::clone(&named.input))?)))
+    })
 }
 
 /// The subqueries of the operator that are one value.

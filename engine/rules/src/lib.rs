@@ -8,7 +8,9 @@ mod constants;
 mod correlated;
 mod distinct;
 mod existence;
+mod firsts;
 mod instants;
+mod intervals;
 mod late;
 mod lookalikes;
 mod membership;
@@ -34,7 +36,9 @@ pub use constants::{ListsOfConstants, PushFilters};
 pub use correlated::UnambiguousSubqueries;
 pub use distinct::DistinctToGroups;
 pub use existence::RowsOfNoRows;
+pub use firsts::FirstsOfEach;
 pub use instants::OwnInstants;
+pub use intervals::mended_expr_planners;
 pub use late::LateProjections;
 pub use lookalikes::ComputedOnce;
 pub use membership::KnownMembers;
@@ -74,8 +78,13 @@ pub fn mended_optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         rules.iter_mut().filter(|rule| rule.name() == mend.name()).for_each(|rule| *rule = Arc::clone(&mend));
     }
     // What a query says is seen before anything is made of it.
-    let first: [Arc<dyn OptimizerRule + Send + Sync>; 4] =
-        [Arc::new(NumberedRows), Arc::new(SimilarTexts), Arc::new(RowsOfNoRows), Arc::new(KnownMembers)];
+    let first: [Arc<dyn OptimizerRule + Send + Sync>; 5] = [
+        Arc::new(NumberedRows),
+        Arc::new(SimilarTexts),
+        Arc::new(RowsOfNoRows),
+        Arc::new(FirstsOfEach),
+        Arc::new(KnownMembers),
+    ];
     rules.splice(0..0, first);
     // Once more: constants have met other expressions by now.
     rules.push(Arc::new(OwnInstants));
@@ -143,11 +152,12 @@ mod tests {
             assert!(names.windows(2).any(|two| two == pair), "{pair:?} in {names:?}");
         }
         assert_eq!(
-            names[..4],
+            names[..5],
             [
                 "headwater_numbered_rows",
                 "headwater_similar_texts",
                 "headwater_rows_of_no_rows",
+                "headwater_firsts_of_each",
                 "headwater_known_members"
             ]
         );
@@ -161,7 +171,7 @@ mod tests {
             assert_eq!(names.iter().filter(|other| *other == name).count(), 1, "{name} in {names:?}");
         }
         assert_eq!(names.last().map(String::as_str), Some("headwater_truths_as_nulls"));
-        assert_eq!(names.len(), Optimizer::new().rules.len() + 14);
+        assert_eq!(names.len(), Optimizer::new().rules.len() + 15);
     }
 
     #[test]

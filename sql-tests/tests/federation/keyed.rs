@@ -455,6 +455,25 @@ async fn list_that_finds_a_large_share_of_a_table_is_tested_and_not_looked_up() 
     }
 }
 
+/// Keys that are most of a column's values go down as their range; one that holds the whole column would be tested of each row, and MariaDB might read another table first for it.
+#[tokio::test]
+async fn range_that_holds_the_whole_column_is_not_sent() {
+    const MOST: &str = "CREATE TABLE most (id bigint PRIMARY KEY, part int); \
+        INSERT INTO most SELECT n, n / 10000 FROM generate_series(0, 99999) n; ANALYZE";
+    let (crm, shop) = (PostgresDatabase::with(MOST).await, MysqlDatabase::with(FOUR_LINES).await);
+    let engine = Services::new().with_postgres("crm", &crm.url()).with_mysql("shop", &shop.url()).engine().await;
+    let reference = Reference::copy(&engine, &["crm.most", "shop.sold"]).await;
+    for (condition, is_sent) in [("m.part <> 5", false), ("m.part >= 3", true), ("m.part < 8", true)] {
+        let query = format!(
+            "SELECT l.id, l.quantity FROM crm.most m JOIN shop.sold l ON l.order_id = m.id WHERE {condition} AND l.quantity < 40"
+        );
+        reference.agrees(&engine, &query).await.unwrap();
+        let sent = sent_to_shop(&engine, &query).await;
+        let has_range = |sent: &headwater::RemoteStatementReport| sent.statement.contains("`order_id` >= ?");
+        assert_eq!(sent.iter().any(has_range), is_sent, "{query}: {sent:#?}");
+    }
+}
+
 const PARTS: &str = "CREATE TABLE parts (id int PRIMARY KEY, name text); \
     INSERT INTO parts SELECT n, 'p' || n / 10 FROM generate_series(1, 10000) n; ANALYZE";
 const STOCK: &str = "CREATE TABLE stock (part int, supplier int, quantity int, PRIMARY KEY (part, supplier)); \

@@ -91,7 +91,16 @@ pub(crate) const QUERIES: &[(usize, &str)] = &[
     (2, "SELECT customer FROM shop.orders INTERSECT SELECT nullif(id, 3) FROM crm.customers"),
     (1, "SELECT avg(big) FROM shop.orders"),
     (1, "SELECT upper(name), count(*) FROM crm.customers GROUP BY upper(name)"),
-    (2, "SELECT id FROM shop.orders WHERE customer NOT IN (SELECT order_id FROM shop.lines)"),
+    (1, "SELECT id FROM shop.orders WHERE customer NOT IN (SELECT order_id FROM shop.lines)"),
+    (1, "SELECT id FROM shop.orders WHERE customer NOT IN (SELECT order_id FROM shop.lines WHERE order_id > 100)"),
+    (1, "SELECT line FROM shop.lines WHERE order_id NOT IN (SELECT customer FROM shop.orders)"),
+    (1, "SELECT line FROM shop.lines WHERE order_id NOT IN (SELECT customer FROM shop.orders WHERE customer > 1)"),
+    (1, "SELECT id FROM shop.orders WHERE customer NOT IN (SELECT nullif(id, 3) FROM crm.customers WHERE id < 3)"),
+    (1, "SELECT id FROM shop.orders WHERE customer NOT IN (SELECT nullif(id, 3) FROM crm.customers)"),
+    (
+        1,
+        "SELECT flag, count(*) FROM shop.orders WHERE customer + 1 NOT IN (SELECT id FROM crm.customers) GROUP BY flag",
+    ),
     (2, "SELECT c.id, l.line FROM crm.customers c CROSS JOIN shop.lines l"),
     (2, "SELECT o.id, c.id FROM shop.orders o FULL JOIN crm.customers c ON o.customer = c.id"),
 ];

@@ -1,7 +1,7 @@
 //! Joins of two regions of one source.
 
 use datafusion::common::{Column, DFSchemaRef, NullEquality};
-use datafusion::logical_expr::{Expr as Logical, ExprSchemable, Join, Operator, binary_expr};
+use datafusion::logical_expr::{Expr as Logical, ExprSchemable, Join, JoinType, Operator, binary_expr};
 use headwater_source::{ColumnDef, CompareOp, Expr, JoinKind, Locality, Relation};
 
 use super::estimate::estimate;
@@ -25,7 +25,7 @@ pub(super) fn joined(join: &Join, left: &Region, right: &Region) -> Result<(Rela
     if !left.is_of_one_source(right) {
         return Err("the sides are of different sources".to_owned());
     }
-    if join.null_aware || (join.null_equality == NullEquality::NullEqualsNull && may_meet_nulls(join)?) {
+    if join.null_equality == NullEquality::NullEqualsNull && may_meet_nulls(join)? {
         return Err("NULLs are compared in the engine's own way".to_owned());
     }
     let Some((kind, sides)) = kind_of(join.join_type) else {
@@ -44,7 +44,11 @@ pub(super) fn joined(join: &Join, left: &Region, right: &Region) -> Result<(Rela
     if !on.iter().any(|condition| is_equality(condition, first.relation.columns().len())) {
         return Err("a join without an equality of its sides ships less when it is done locally".to_owned());
     }
+    let unknown = if join.null_aware { Some(unknown(join, first, second, &on)?) } else { None };
     let mut relation = first.relation.clone().join(kind, second.relation.clone(), on);
+    for (rows, condition) in unknown.into_iter().flatten() {
+        relation = relation.join(JoinKind::Anti, rows, vec![condition]);
+    }
     if relation.literals() > left.capabilities().max_binds() {
         return Err("the statement would hold too many values".to_owned());
     }
@@ -54,6 +58,34 @@ pub(super) fn joined(join: &Join, left: &Region, right: &Region) -> Result<(Rela
     }
     check_types(&relation, &join.schema)?;
     Ok((relation, join.schema.clone()))
+}
+
+/// What makes `a NOT IN (SELECT b ...)` NULL where nothing equals, and so keeps out a row: a `b` that is NULL, or of an `a` that is NULL any row at all. Each as the
+/// rows of which there must be none, with the condition of a join.
+fn unknown(join: &Join, first: &Region, second: &Region, on: &[Expr]) -> Result<Vec<(Relation, Expr)>, Reason> {
+    let other = || Err("NULLs are compared in the engine's own way".to_owned());
+    let ([(left, right)], [Expr::Compare { op: CompareOp::Equal, left: a, right: b }]) = (&join.on[..], on) else {
+        return other();
+    };
+    if join.join_type != JoinType::LeftAnti || join.filter.is_some() {
+        return other();
+    }
+    let may_be_null = |expr: &Logical, side: &DFSchemaRef| expr.nullable(side).map_err(|error| error.to_string());
+    let split = first.relation.columns().len();
+    let (value, member) = if side_of(a, split) == Some(true) { (a, b) } else { (b, a) };
+    let columns: Vec<ColumnDef> = first.relation.columns().iter().chain(second.relation.columns()).cloned().collect();
+    let is_null = |expr: &Expr| {
+        let test = Expr::IsNull(Box::new(expr.clone()));
+        first.capabilities().decides(&test, &columns).map(|()| test)
+    };
+    let mut unknown = vec![];
+    if may_be_null(right, join.right.schema())? {
+        unknown.push((second.relation.clone(), is_null(member)?));
+    }
+    if may_be_null(left, join.left.schema())? {
+        unknown.push((second.relation.clone().top(vec![], 0, 1), is_null(value)?));
+    }
+    Ok(unknown)
 }
 
 /// Whether both sides of an equality may be NULL.
@@ -91,13 +123,15 @@ fn conditions(join: &Join, first: &Region, second: &Region) -> Result<Vec<Expr>,
 
 fn is_equality(condition: &Expr, split: usize) -> bool {
     let Expr::Compare { op: CompareOp::Equal, left, right } = condition else { return false };
-    let of_first = |expr: &Expr| {
-        let (mut any, mut all) = (false, true);
-        expr.visit_columns(&mut |index| {
-            any = true;
-            all &= index < split;
-        });
-        any.then_some(all)
-    };
-    matches!((of_first(left), of_first(right)), (Some(a), Some(b)) if a != b)
+    matches!((side_of(left, split), side_of(right, split)), (Some(a), Some(b)) if a != b)
+}
+
+/// Whether the expression is over columns of the first side alone; `None` where it reads no column.
+fn side_of(expr: &Expr, split: usize) -> Option<bool> {
+    let (mut any, mut all) = (false, true);
+    expr.visit_columns(&mut |index| {
+        any = true;
+        all &= index < split;
+    });
+    any.then_some(all)
 }

@@ -48,5 +48,6 @@ pub(crate) use parts::reads_much;
 pub use planner::Federation;
 pub(crate) use planner::tie;
 pub(crate) use remote::{Asked, Parts};
+pub(crate) use selectivity::number;
 pub(crate) use shared_exec::{SharedExec, SharedRows};
 pub use small::reads_little;

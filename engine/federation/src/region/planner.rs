@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::catalog::Session;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchemaRef, Result};
+use datafusion::common::{DFSchemaRef, DataFusionError, Result};
 use datafusion::execution::SessionState;
 use datafusion::execution::context::QueryPlanner;
 use datafusion::logical_expr::LogicalPlan;
@@ -54,12 +54,33 @@ impl QueryPlanner for Federation {
             Some(state) if state.config().target_partitions() > 1 && plans_little(&plan) => {
                 let mut alone = state.clone();
                 alone.config_mut().options_mut().execution.target_partitions = 1;
-                planner.create_physical_plan(&plan, &alone).await?
+                planner.create_physical_plan(&plan, &alone).await
             }
-            _ => planner.create_physical_plan(&plan, session).await?,
-        };
+            _ => planner.create_physical_plan(&plan, session).await,
+        }
+        .map_err(told_of_subqueries)?;
         tie(&plan);
         Ok(plan)
+    }
+}
+
+/// The error of a plan in which a subquery is left that could not be made a join, in words of the query.
+fn told_of_subqueries(error: DataFusionError) -> DataFusionError {
+    const LEFT: [&str; 4] = ["ScalarSubquery(", "OuterReferenceColumn(", "InSubquery(", "Exists("];
+    let is_left = match error.find_root() {
+        DataFusionError::NotImplemented(message) => {
+            let expression = message.strip_prefix("Physical plan does not support logical expression ");
+            expression.is_some_and(|expression| LEFT.iter().any(|left| expression.starts_with(left)))
+        }
+        _ => false,
+    };
+    match is_left {
+        true => DataFusionError::NotImplemented(
+            "a subquery that reads a column from outside, where it is no condition of a join: beneath LIMIT, groups, DISTINCT or UNION, and in a window, it may ask \
+             whether one of its columns is equal (=) to what is outside, and nothing else; write it as a join"
+                .to_owned(),
+        ),
+        false => error,
     }
 }
 

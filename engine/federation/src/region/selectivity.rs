@@ -45,7 +45,7 @@ pub(super) fn selectivity(conditions: &[Expr], input: &Estimate) -> f64 {
 }
 
 /// A value as a number, where its type has an order that numbers have: whole units, days, microseconds.
-pub(super) fn number(value: &ScalarValue) -> Option<f64> {
+pub(crate) fn number(value: &ScalarValue) -> Option<f64> {
     if value.is_null() {
         return None;
     }

@@ -41,7 +41,7 @@ use std::sync::Arc;
 
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::prelude::SessionConfig;
-use headwater_rules::mended_scalar_functions;
+use headwater_rules::{mended_expr_planners, mended_scalar_functions};
 use parking_lot::{Mutex, RwLock};
 use tracing::info;
 
@@ -203,6 +203,8 @@ fn planner() -> SessionState {
     let config = SessionConfig::new().set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false);
     SessionStateBuilder::new()
         .with_config(config)
+        // Before those of DataFusion.
+        .with_expr_planners(mended_expr_planners())
         .with_default_features()
         .with_scalar_functions(mended_scalar_functions())
         .build()

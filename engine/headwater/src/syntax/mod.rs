@@ -1,10 +1,12 @@
 //! What is mended of a statement between the parser and DataFusion's planner.
 //!
 //! Each of these is read in another way than the standard says, or not at all: what follows `IS [NOT] DISTINCT FROM` (`distinct.rs`), windows that
-//! extend a named one (`windows.rs`), outer joins with USING (`using.rs`, `scope.rs`), and FETCH. The statement is rewritten in place, into one that the planner
+//! extend a named one (`windows.rs`), outer joins with USING (`using.rs`, `scope.rs`), rows of values (`rows.rs`), what the planner has under another name (`names.rs`), and FETCH. The statement is rewritten in place, into one that the planner
 //! reads as it was meant.
 
 mod distinct;
+mod names;
+mod rows;
 mod scope;
 #[cfg(test)]
 mod tests;
@@ -25,7 +27,7 @@ pub(crate) use distinct::mend as mend_expression;
 /// Mends the queries of a statement, however deep they stand.
 ///
 /// # Errors
-/// A window is extended as it may not be, or an outer join's columns can't be told.
+/// A window is extended as it may not be, an outer join's columns can't be told, rows of different lengths are compared, or a collation is named that texts are not compared by.
 pub(crate) fn mend(statement: &mut Statement) -> Result<()> {
     match statement {
         Statement::Statement(sql) => mend_sql(sql),
@@ -36,6 +38,8 @@ pub(crate) fn mend(statement: &mut Statement) -> Result<()> {
 
 fn mend_sql(sql: &mut Sql) -> Result<()> {
     distinct::mend(sql);
+    names::mend(sql)?;
+    rows::mend(sql)?;
     match VisitMut::visit(sql, &mut Queries) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(error),

@@ -164,3 +164,86 @@ async fn first_rows_are_fetched() {
         answers(&services, &[], query, right).await;
     }
 }
+
+/// Rows of values are compared value by value: the first that differs decides, and NULL is equal to nothing.
+#[tokio::test]
+async fn rows_of_values_are_compared_in_order() {
+    let rows = "CREATE TABLE r (id int, a int, b varchar(9), d date); INSERT INTO r VALUES (1, 1, 'x', '2024-01-01'), (2, 1, 'y', '2024-01-02'), \
+        (3, 2, 'x', NULL), (4, NULL, 'y', '2024-01-04'), (5, 2, NULL, '2024-01-05')";
+    let postgres = PostgresDatabase::with(rows).await;
+    let mysql = MysqlDatabase::with(rows).await;
+    let services =
+        Services::new().with_postgres("pg", &postgres.url()).with_mysql("my", &mysql.url()).with_sqlite("lite", rows);
+    for (condition, right) in [
+        ("(a, b) = (1, 'x')", &["1"][..]),
+        ("ROW(a, b) = ROW(1, 'x')", &["1"]),
+        ("(a, b) <> (1, 'x')", &["2", "3", "4", "5"]),
+        ("(a, b) <> (2, 'x')", &["1", "2", "4"]),
+        ("(a, b) > (1, 'x')", &["2", "3", "5"]),
+        ("(a, b) >= (1, 'x')", &["1", "2", "3", "5"]),
+        ("(a, b) < (2, 'x')", &["1", "2"]),
+        ("(a, b) <= (2, 'x')", &["1", "2", "3"]),
+        ("(d, id) > (DATE '2024-01-02', 1)", &["2", "4", "5"]),
+        ("(d, id) > (DATE '2024-01-02', 2)", &["4", "5"]),
+        ("(a, b, id) > (1, 'x', 0)", &["1", "2", "3", "5"]),
+        ("(a, b) BETWEEN (1, 'y') AND (2, 'x')", &["2", "3"]),
+        ("(a, b) NOT BETWEEN (1, 'y') AND (2, 'x')", &["1"]),
+        ("(a, b) IN ((1, 'y'), (2, 'x'))", &["2", "3"]),
+        ("(a, b) NOT IN ((1, 'y'), (3, 'x'))", &["1", "3", "5"]),
+        ("(a, b) IN ((2, NULL), (1, 'x'))", &["1"]),
+        ("((a, b) IN ((2, NULL), (1, 'x'))) IS NULL", &["3", "4", "5"]),
+        ("(a, b) IS NULL", &[]),
+        ("(a, b) IS NOT NULL", &["1", "2", "3"]),
+        ("(a, b) IS DISTINCT FROM (2, NULL)", &["1", "2", "3", "4"]),
+        ("(a, b) IS NOT DISTINCT FROM (2, NULL) AND id > 1", &["5"]),
+        ("mod(id, 3) = 2 AND mod(id + 1, 3) = 0", &["2", "5"]),
+        ("b COLLATE \"C\" = 'x'", &["1", "3"]),
+        ("b LIKE '!_' ESCAPE '!' OR b LIKE '%!y' ESCAPE '!'", &["2", "4"]),
+    ] {
+        for service in ["pg", "my", "lite"] {
+            let query = format!("SELECT id FROM {service}.r WHERE {condition}");
+            let right: Vec<[&str; 1]> = right.iter().map(|value| [*value]).collect();
+            let right: Vec<&[&str]> = right.iter().map(|row| &row[..]).collect();
+            answers(&services, &[], &query, &right).await;
+        }
+    }
+    let refused = [
+        ("SELECT id FROM pg.r WHERE (a, b) = (1, 'x', 2)", "rows of 2 and of 3 values"),
+        ("SELECT id FROM pg.r WHERE (a, b) IN ((1, 'x'), (2, 'y', 3))", "rows of 2 and of 3 values"),
+        ("SELECT id FROM pg.r WHERE (a, b) IN (SELECT id FROM my.r)", "rows of 2 and of 1 values"),
+        ("SELECT id FROM pg.r WHERE b COLLATE \"de_DE\" = 'x'", "compared byte by byte"),
+    ];
+    for (query, part) in refused {
+        let error = error(&services, query).await;
+        assert!(error.contains(part), "{query}: {error}");
+    }
+    // What follows a row, by an index of its first column.
+    let engine = services.engine().await;
+    let session = session(&engine, Pushdown::On).await;
+    let plan = "EXPLAIN SELECT id FROM pg.r WHERE (a, id) > (1, 1) ORDER BY a, id LIMIT 2";
+    let plan = ask(&session, plan).await.unwrap().texts().concat().concat();
+    assert!(plan.contains(r#"WHERE "a" >= $1::integer AND ("a" > "#) && plan.contains("LIMIT 2"), "{plan}");
+}
+
+/// Calendars are made of days and numbers.
+#[tokio::test]
+async fn intervals_are_multiplied_by_whole_numbers() {
+    let (services, _postgres, _mysql) = services().await;
+    for (query, right) in [
+        ("SELECT CAST(DATE '2024-01-30' + 3 * INTERVAL '1 day' AS DATE)", &[&["2024-02-02"][..]][..]),
+        (
+            "SELECT id, CAST(DATE '2024-01-31' + INTERVAL '1 month' * id AS DATE) FROM pg.t WHERE id < 3",
+            &[&["1", "2024-02-29"], &["2", "2024-03-31"]],
+        ),
+        ("SELECT count(*) FROM pg.t WHERE DATE '2024-01-01' + qty * INTERVAL '1 day' > DATE '2024-01-03'", &[&["2"]]),
+        ("SELECT TIMESTAMP '2024-01-01 00:00:00' - 2 * INTERVAL '90 minutes'", &[&["2023-12-31T21:00:00"]]),
+        (
+            "SELECT CAST(DATE '2024-01-01' + i * INTERVAL '1 day' AS DATE), count(t.id) FROM generate_series(1, 3) AS g(i) LEFT JOIN pg.t ON t.qty = i GROUP BY 1",
+            &[&["2024-01-02", "2"], &["2024-01-03", "0"], &["2024-01-04", "0"]],
+        ),
+    ] {
+        answers(&services, &[], query, right).await;
+    }
+    let error = error(&services, "SELECT 4000000000 * INTERVAL '1 day'").await;
+    assert!(error.contains("longer than an interval can be"), "{error}");
+}

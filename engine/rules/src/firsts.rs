@@ -1,0 +1,331 @@
+//! Lets a subquery that reads from outside take the first rows of an order.
+//!
+//! `(SELECT o.state FROM orders o WHERE o.customer = c.id ORDER BY o.placed DESC LIMIT 1)`, and a LATERAL join with the three dearest orders of each customer: DataFusion moves a condition that reads
+//! from outside out of a subquery, and can't move it above a limit (`decorrelate`, `scalar_subquery_to_join`, `decorrelate_lateral_join` of datafusion-optimizer 55.2), so that it refuses
+//! these. Where what is compared with the outside is equal to it, the limit is one for each of its values: the one row is a `first_value` (or an `nth_value`), and several are those of which the
+//! `row_number()` among the rows of one value is small enough. The condition then stands above.
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, Result, ScalarValue};
+use datafusion::functions_aggregate::first_last::first_value_udaf;
+use datafusion::functions_aggregate::nth_value::nth_value_udaf;
+use datafusion::functions_window::expr_fn::row_number;
+use datafusion::logical_expr::expr::{Exists, InSubquery};
+use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
+use datafusion::logical_expr::{
+    Aggregate, BinaryExpr, Distinct, Expr, ExprFunctionExt, ExprSchemable, FetchType, Filter, Join, Limit, LogicalPlan,
+    Operator, Projection, SkipType, Sort, SortExpr, Subquery, SubqueryAlias, Window, lit,
+};
+use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
+
+use crate::correlated::without_aliases;
+use crate::zeros::{holds, under_their_names};
+
+/// The optimizer rule. It runs before subqueries are made joins.
+#[derive(Debug, Default)]
+pub struct FirstsOfEach;
+
+impl OptimizerRule for FirstsOfEach {
+    fn name(&self) -> &str {
+        "headwater_firsts_of_each"
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        Some(ApplyOrder::TopDown)
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        if let LogicalPlan::Join(join) = plan {
+            let Some(right) = lateral(&join.right, config)? else {
+                return Ok(Transformed::no(LogicalPlan::Join(join)));
+            };
+            return Ok(Transformed::yes(LogicalPlan::Join(Join { right: Arc::new(right), ..join })));
+        }
+        let asks = |part: &Expr| matches!(part, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_));
+        if !holds(&plan, asks)? {
+            return Ok(Transformed::no(plan));
+        }
+        under_their_names(plan, |expr| expr.transform_up(|part| of_subquery(part, config)))
+    }
+}
+
+/// The right side of a lateral join without its limits; `None` where it has none that are in the way.
+fn lateral(side: &LogicalPlan, config: &dyn OptimizerConfig) -> Result<Option<LogicalPlan>> {
+    Ok(match side {
+        LogicalPlan::SubqueryAlias(named) => match lateral(&named.input, config)? {
+            Some(input) => {
+                let named = SubqueryAlias::try_new(Arc::new(input), named.alias.clone())?;
+                Some(LogicalPlan::SubqueryAlias(named))
+            }
+            None => None,
+        },
+        LogicalPlan::Subquery(subquery) => {
+            let rows = without_limits(subquery.subquery.as_ref().clone(), config)?.transform_data(without_aliases)?;
+            let of_each = |rows| LogicalPlan::Subquery(Subquery { subquery: Arc::new(rows), ..subquery.clone() });
+            rows.transformed.then(|| of_each(rows.data))
+        }
+        _ => None,
+    })
+}
+
+fn of_subquery(part: Expr, config: &dyn OptimizerConfig) -> Result<Transformed<Expr>> {
+    let written = |subquery: Subquery, rows: Transformed<LogicalPlan>| {
+        rows.update_data(|rows| Subquery { subquery: Arc::new(rows), ..subquery })
+    };
+    let rows_of = |subquery: &Subquery| subquery.subquery.as_ref().clone();
+    match part {
+        Expr::ScalarSubquery(subquery) => {
+            let rows = without_limits_below(rows_of(&subquery), config)?;
+            let rows = rows.transform_data(|rows| one_value(rows, config))?;
+            let rows = rows.transform_data(|rows| without_limits(rows, config))?;
+            Ok(written(subquery, rows).update_data(Expr::ScalarSubquery))
+        }
+        Expr::InSubquery(InSubquery { expr, subquery, negated }) => {
+            let rows = without_limits(rows_of(&subquery), config)?;
+            let member = |subquery| Expr::InSubquery(InSubquery { expr, subquery, negated });
+            Ok(written(subquery, rows).update_data(member))
+        }
+        // Whether there is a row is known beneath a limit, too.
+        Expr::Exists(Exists { subquery, negated }) => {
+            let rows = without_limits_below(rows_of(&subquery), config)?;
+            Ok(written(subquery, rows).update_data(|subquery| Expr::Exists(Exists { subquery, negated })))
+        }
+        other => Ok(Transformed::no(other)),
+    }
+}
+
+/// The rows with each limit above a condition that reads from outside as one for each value that is compared.
+fn without_limits(rows: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+    rows.transform_up(|node| {
+        let LogicalPlan::Limit(limit) = &node else { return Ok(Transformed::no(node)) };
+        Ok(match numbered(limit, config)? {
+            Some(rows) => Transformed::yes(rows),
+            None => Transformed::no(node),
+        })
+    })
+}
+
+/// The same of what is beneath the outermost limit.
+fn without_limits_below(rows: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+    match rows {
+        LogicalPlan::Limit(limit) => {
+            let input = without_limits(limit.input.as_ref().clone(), config)?;
+            Ok(input.update_data(|input| LogicalPlan::Limit(Limit { input: Arc::new(input), ..limit })))
+        }
+        other => without_limits(other, config),
+    }
+}
+
+/// The rows of a limit, and in which order they are.
+struct Cut<'a> {
+    /// The rows that are ordered.
+    rows: &'a LogicalPlan,
+    order: Vec<SortExpr>,
+    /// What is selected of them, the innermost last.
+    selected: Vec<&'a Projection>,
+    skip: usize,
+    fetch: Option<usize>,
+}
+
+impl<'a> Cut<'a> {
+    /// `None` where the limit is no number, or leaves no row.
+    fn of(limit: &'a Limit) -> Result<Option<Self>> {
+        let (SkipType::Literal(skip), FetchType::Literal(fetch)) = (limit.get_skip_type()?, limit.get_fetch_type()?)
+        else {
+            return Ok(None);
+        };
+        if fetch == Some(0) {
+            return Ok(None);
+        }
+        let mut selected = Vec::new();
+        let mut rows = limit.input.as_ref();
+        while let LogicalPlan::Projection(projection) = rows {
+            selected.push(projection);
+            rows = &projection.input;
+        }
+        Ok(Some(match rows {
+            LogicalPlan::Sort(sort) if sort.fetch.is_none() => {
+                Self { rows: &sort.input, order: sort.expr.clone(), selected, skip, fetch }
+            }
+            _ => Self { rows: &limit.input, order: vec![], selected: vec![], skip, fetch },
+        }))
+    }
+}
+
+/// The value of a subquery that is cut to one row, as that of a group. The limit stays where nothing beneath it reads from outside.
+fn one_value(rows: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+    let LogicalPlan::Limit(limit) = &rows else { return Ok(Transformed::no(rows)) };
+    let Some(cut) = Cut::of(limit)?.filter(|cut| cut.fetch == Some(1)) else { return Ok(Transformed::no(rows)) };
+    if rows.all_out_ref_exprs().is_empty() || rows.schema().fields().len() != 1 {
+        return Ok(Transformed::no(rows));
+    }
+    let output = Column::from(rows.schema().qualified_field(0));
+    let rows_of_each = match &cut.selected[..] {
+        [] | [_] => compared(cut.rows, config)?,
+        _ => None,
+    };
+    let (input, value, order, place) = match (rows_of_each, &cut.selected[..]) {
+        (Some(input), [projection]) => (input, projection.expr[0].clone().unalias_nested().data, cut.order, cut.skip),
+        (Some(input), _) => {
+            (input, Expr::Column(Column::from(cut.rows.schema().qualified_field(0))), cut.order, cut.skip)
+        }
+        // A row for each value at most.
+        (None, _) => match numbered(limit, config)? {
+            Some(rows) => (rows, Expr::Column(output.clone()), vec![], 0),
+            None => return Ok(Transformed::no(rows)),
+        },
+    };
+    let function = match place {
+        0 => first_value_udaf().call(vec![value]),
+        skip => nth_value_udaf().call(vec![value, lit(i64::try_from(skip).unwrap_or(i64::MAX).saturating_add(1))]),
+    };
+    let function = if order.is_empty() { function } else { function.order_by(order).build()? };
+    let name = Column::from_name(function.schema_name().to_string());
+    let groups = Arc::new(LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(input), vec![], vec![function])?));
+    let named = Expr::Column(name).alias_qualified(output.relation, output.name);
+    Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(vec![named], groups)?)))
+}
+
+/// The rows with all that they compare with the outside in one condition above them; `None` where they do more than to ask whether it is equal.
+fn compared(rows: &LogicalPlan, config: &dyn OptimizerConfig) -> Result<Option<LogicalPlan>> {
+    let Some((rows, keys)) = lifted(rows, config)? else { return Ok(None) };
+    let Some(condition) = conjunction(keys.into_iter().map(Key::equal)) else { return Ok(None) };
+    Ok(Some(LogicalPlan::Filter(Filter::try_new(condition, Arc::new(rows))?)))
+}
+
+/// The rows of a limit by their number among those that are compared with one value; `None` where none is compared so.
+fn numbered(limit: &Limit, config: &dyn OptimizerConfig) -> Result<Option<LogicalPlan>> {
+    let Some(cut) = Cut::of(limit)? else { return Ok(None) };
+    let Some((rows, keys)) = lifted(cut.rows, config)?.filter(|(_, keys)| !keys.is_empty()) else { return Ok(None) };
+    let columns = keys.iter().map(|key| Expr::Column(key.column.clone())).collect();
+    let number = row_number().partition_by(columns).order_by(cut.order).build()?;
+    let place = Expr::Column(Column::from_name(number.schema_name().to_string()));
+    let window = LogicalPlan::Window(Window::try_new(vec![number], Arc::new(rows))?);
+    let count = |rows: usize| lit(u64::try_from(rows).unwrap_or(u64::MAX));
+    let mut conditions: Vec<Expr> = Vec::new();
+    if cut.skip > 0 {
+        conditions.push(place.clone().gt(count(cut.skip)));
+    }
+    if let Some(fetch) = cut.fetch {
+        conditions.push(place.lt_eq(count(cut.skip.saturating_add(fetch))));
+    }
+    conditions.extend(keys.into_iter().map(Key::equal));
+    let Some(condition) = conjunction(conditions) else { return Ok(None) };
+    let kept = LogicalPlan::Filter(Filter::try_new(condition, Arc::new(window))?);
+    let columns = cut.rows.schema().columns().into_iter().map(Expr::Column).collect();
+    let mut rows = Projection::try_new(columns, Arc::new(kept))?;
+    for projection in cut.selected.into_iter().rev() {
+        rows = Projection::try_new(projection.expr.clone(), Arc::new(LogicalPlan::Projection(rows)))?;
+    }
+    Ok(Some(LogicalPlan::Projection(rows)))
+}
+
+/// A column that is compared with what is outside.
+struct Key {
+    column: Column,
+    outside: Expr,
+}
+
+impl Key {
+    fn equal(self) -> Expr {
+        Expr::Column(self.column).eq(self.outside)
+    }
+}
+
+/// The rows without their conditions that read from outside, and with what those compare; `None` where they do more than to ask whether it is equal.
+fn lifted(rows: &LogicalPlan, config: &dyn OptimizerConfig) -> Result<Option<(LogicalPlan, Vec<Key>)>> {
+    if rows.all_out_ref_exprs().is_empty() {
+        return Ok(Some((rows.clone(), vec![])));
+    }
+    let input = match rows {
+        LogicalPlan::Filter(filter) => &filter.input,
+        LogicalPlan::Projection(projection) => &projection.input,
+        LogicalPlan::SubqueryAlias(named) => &named.input,
+        LogicalPlan::Sort(sort) if sort.fetch.is_none() => &sort.input,
+        LogicalPlan::Distinct(Distinct::All(input)) => input,
+        LogicalPlan::Aggregate(groups) if is_by_columns(groups) => &groups.input,
+        _ => return Ok(None),
+    };
+    let Some((input, mut keys)) = lifted(input, config)? else { return Ok(None) };
+    let columns = |keys: &[Key]| keys.iter().map(|key| Expr::Column(key.column.clone())).collect::<Vec<_>>();
+    Ok(Some(match rows {
+        LogicalPlan::Filter(filter) => match without_outside(filter, input, &mut keys, config)? {
+            Some(rows) => (rows, keys),
+            None => return Ok(None),
+        },
+        LogicalPlan::Projection(projection) if !projection.expr.iter().any(Expr::contains_outer) => {
+            let selected = projection.expr.iter().cloned().chain(columns(&keys)).collect();
+            (LogicalPlan::Projection(Projection::try_new(selected, Arc::new(input))?), keys)
+        }
+        LogicalPlan::SubqueryAlias(named) => {
+            keys.iter_mut().for_each(|key| key.column.relation = Some(named.alias.clone()));
+            let named = SubqueryAlias::try_new(Arc::new(input), named.alias.clone())?;
+            (LogicalPlan::SubqueryAlias(named), keys)
+        }
+        LogicalPlan::Sort(sort) => (LogicalPlan::Sort(Sort { input: Arc::new(input), ..sort.clone() }), keys),
+        LogicalPlan::Distinct(_) => (LogicalPlan::Distinct(Distinct::All(Arc::new(input))), keys),
+        LogicalPlan::Aggregate(groups) => {
+            let by = groups.group_expr.iter().cloned().chain(columns(&keys)).collect();
+            let groups = Aggregate::try_new(Arc::new(input), by, groups.aggr_expr.clone())?;
+            (LogicalPlan::Aggregate(groups), keys)
+        }
+        _ => return Ok(None),
+    }))
+}
+
+/// Groups of which there are none without rows.
+fn is_by_columns(groups: &Aggregate) -> bool {
+    let own = |expr: &Expr| !matches!(expr, Expr::GroupingSet(_)) && !expr.contains_outer();
+    !groups.group_expr.is_empty() && groups.group_expr.iter().chain(&groups.aggr_expr).all(own)
+}
+
+/// The rows that the filter's own conditions keep, with a column for each thing that is compared with the outside.
+fn without_outside(
+    filter: &Filter,
+    input: LogicalPlan,
+    keys: &mut Vec<Key>,
+    config: &dyn OptimizerConfig,
+) -> Result<Option<LogicalPlan>> {
+    let mut own = Vec::new();
+    let mut compared = Vec::new();
+    for condition in split_conjunction_owned(filter.predicate.clone()) {
+        if !condition.contains_outer() {
+            own.push(condition);
+            continue;
+        }
+        let Some(pair) = equal(condition) else { return Ok(None) };
+        compared.push(pair);
+    }
+    let rows = match conjunction(own) {
+        Some(condition) => LogicalPlan::Filter(Filter::try_new(condition, Arc::new(input))?),
+        None => input,
+    };
+    let mut columns: Vec<Expr> = rows.schema().columns().into_iter().map(Expr::Column).collect();
+    for (inside, outside) in compared {
+        let name = config.alias_generator().next("__first");
+        // Of the two zeros, which are equal, it makes one.
+        let inside = match inside.get_type(rows.schema())? {
+            float if float.is_floating() => inside + Expr::Literal(ScalarValue::new_zero(&float)?, None),
+            _ => inside,
+        };
+        columns.push(inside.alias(&name));
+        keys.push(Key { column: Column::from_name(name), outside });
+    }
+    Ok(Some(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(rows))?)))
+}
+
+/// What is compared on the inside, and with what on the outside, where the condition asks whether they are equal.
+fn equal(condition: Expr) -> Option<(Expr, Expr)> {
+    let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = condition else { return None };
+    let inside = |expr: &Expr| !expr.contains_outer() && !expr.is_volatile() && !expr.column_refs().is_empty();
+    let outside = |expr: &Expr| expr.contains_outer() && !expr.is_volatile() && expr.column_refs().is_empty();
+    if inside(&left) && outside(&right) {
+        Some((*left, *right))
+    } else if inside(&right) && outside(&left) {
+        Some((*right, *left))
+    } else {
+        None
+    }
+}
