@@ -36,7 +36,7 @@ impl OptimizerRule for UnambiguousSubqueries {
             let LogicalPlan::Subquery(subquery) = subquery else { return Ok(Transformed::no(subquery)) };
             // DataFusion wants the groups of a subquery that is one value named as its conditions name them.
             let is_value = values.contains(&Arc::as_ptr(&subquery.subquery));
-            let plan = without_aliases(subquery.subquery.as_ref().clone())?.transform_data(|plan| {
+            let plan = without_aliases(&subquery)?.transform_data(|plan| {
                 match is_ambiguous(&plan)? && !(is_value && has_groups(&plan)?) {
                     true => plan.transform_up(|node| renamed(node, config)),
                     false => Ok(Transformed::no(plan)),
@@ -47,11 +47,18 @@ impl OptimizerRule for UnambiguousSubqueries {
     }
 }
 
-/// The rows with the derived tables that read from outside as choices of columns.
-pub(crate) fn without_aliases(rows: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+/// The subquery's rows, with its derived tables that read from outside of it as choices of columns.
+pub(crate) fn without_aliases(subquery: &Subquery) -> Result<Transformed<LogicalPlan>> {
+    let rows = subquery.subquery.as_ref().clone();
+    if subquery.outer_ref_columns.is_empty() {
+        return Ok(Transformed::no(rows));
+    }
     rows.transform_up(|node| {
         let LogicalPlan::SubqueryAlias(named) = &node else { return Ok(Transformed::no(node)) };
-        if named.input.all_out_ref_exprs().is_empty() {
+        // What a lateral join reads of its left side is not from outside.
+        let read = named.input.all_out_ref_exprs();
+        let is_lateral = matches!(named.input.as_ref(), LogicalPlan::Subquery(_));
+        if is_lateral || !read.iter().any(|column| subquery.outer_ref_columns.contains(column)) {
             return Ok(Transformed::no(node));
         }
         let under_its_name = |column: Column| {

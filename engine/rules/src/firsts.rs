@@ -15,8 +15,8 @@ use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
-    Aggregate, BinaryExpr, Distinct, Expr, ExprFunctionExt, ExprSchemable, FetchType, Filter, Join, Limit, LogicalPlan,
-    Operator, Projection, SkipType, Sort, SortExpr, Subquery, SubqueryAlias, Window, lit,
+    Aggregate, BinaryExpr, Distinct, Expr, ExprFunctionExt, ExprSchemable, FetchType, Filter, Join, JoinType, Limit,
+    LogicalPlan, Operator, Projection, SkipType, Sort, SortExpr, Subquery, SubqueryAlias, Window, lit,
 };
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
@@ -38,17 +38,36 @@ impl OptimizerRule for FirstsOfEach {
 
     fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
         if let LogicalPlan::Join(join) = plan {
+            if let Some(kept) = asked_above(&join)? {
+                return Ok(Transformed::yes(self.rewrite(kept, config)?.data));
+            }
             let Some(right) = lateral(&join.right, config)? else {
                 return Ok(Transformed::no(LogicalPlan::Join(join)));
             };
             return Ok(Transformed::yes(LogicalPlan::Join(Join { right: Arc::new(right), ..join })));
         }
-        let asks = |part: &Expr| matches!(part, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_));
         if !holds(&plan, asks)? {
             return Ok(Transformed::no(plan));
         }
         under_their_names(plan, |expr| expr.transform_up(|part| of_subquery(part, config)))
     }
+}
+
+/// An inner join with those of its conditions that hold subqueries above it, where DataFusion makes joins of them; `None` where it has none.
+fn asked_above(join: &Join) -> Result<Option<LogicalPlan>> {
+    let Some(filter) = join.filter.clone().filter(|_| join.join_type == JoinType::Inner) else { return Ok(None) };
+    let (mut asking, mut plain) = (Vec::new(), Vec::new());
+    for condition in split_conjunction_owned(filter) {
+        let asks = condition.exists(|part| Ok(asks(part)))?;
+        if asks { asking.push(condition) } else { plain.push(condition) }
+    }
+    let Some(condition) = conjunction(asking) else { return Ok(None) };
+    let join = LogicalPlan::Join(Join { filter: conjunction(plain), ..join.clone() });
+    Ok(Some(LogicalPlan::Filter(Filter::try_new(condition, Arc::new(join))?)))
+}
+
+fn asks(part: &Expr) -> bool {
+    matches!(part, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_))
 }
 
 /// The right side of a lateral join without its limits; `None` where it has none that are in the way.
@@ -62,9 +81,10 @@ fn lateral(side: &LogicalPlan, config: &dyn OptimizerConfig) -> Result<Option<Lo
             None => None,
         },
         LogicalPlan::Subquery(subquery) => {
-            let rows = without_limits(subquery.subquery.as_ref().clone(), config)?.transform_data(without_aliases)?;
-            let of_each = |rows| LogicalPlan::Subquery(Subquery { subquery: Arc::new(rows), ..subquery.clone() });
-            rows.transformed.then(|| of_each(rows.data))
+            let of_each = |rows| Subquery { subquery: Arc::new(rows), ..subquery.clone() };
+            let cut = without_limits(subquery.subquery.as_ref().clone(), config)?;
+            let rows = without_aliases(&of_each(cut.data))?;
+            (cut.transformed || rows.transformed).then(|| LogicalPlan::Subquery(of_each(rows.data)))
         }
         _ => None,
     })

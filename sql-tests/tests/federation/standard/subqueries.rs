@@ -440,3 +440,70 @@ async fn row_is_among_the_rows_of_a_subquery_of_several_columns() {
     // A copy that reads the text as DataFusion does refuses it.
     keeps_as(conditions, false).await;
 }
+
+/// What looks a value up need be no aggregate; where it finds more than one, the query fails, and not for what nobody asks.
+#[tokio::test]
+async fn value_is_looked_up_by_a_key_or_fails_where_there_are_two() {
+    let towns = "CREATE TABLE towns (code varchar(9) PRIMARY KEY, name varchar(9), size int, open boolean); \
+        INSERT INTO towns VALUES ('a', 'Aachen', 3, true), ('b', 'Bonn', NULL, false)";
+    let postgres = PostgresDatabase::with(&format!("{CUSTOMERS}; {ORDERS}; {towns}")).await;
+    let mysql = MysqlDatabase::with(&format!("{ORDERS}; {towns}")).await;
+    let services = Services::new().with_postgres("pg", &postgres.url()).with_mysql("my", &mysql.url());
+    let cases: &[(&str, &[&[&str]])] = &[
+        (
+            "SELECT c.id, (SELECT t.name FROM towns t WHERE t.code = c.town) AS town FROM pg.customers c",
+            &[&["1", "Aachen"], &["2", "Bonn"], &["3", "Aachen"], &["NULL", "Bonn"]],
+        ),
+        (
+            "SELECT c.id, (SELECT CAST(t.open AS BOOLEAN) FROM towns t WHERE c.town = t.code AND t.size > 1) AS is_open FROM pg.customers c",
+            &[&["1", "true"], &["2", "NULL"], &["3", "true"], &["NULL", "NULL"]],
+        ),
+        (
+            "SELECT c.id FROM pg.customers c WHERE (SELECT t.size FROM towns t WHERE t.code = c.town) = 3",
+            &[&["1"], &["3"]],
+        ),
+        (
+            "SELECT (SELECT t.name FROM towns t WHERE t.code = c.town) AS town, count(*) FROM pg.customers c GROUP BY 1",
+            &[&["Aachen", "2"], &["Bonn", "2"]],
+        ),
+        (
+            "SELECT c.id FROM pg.customers c ORDER BY (SELECT t.name FROM towns t WHERE t.code = c.town) DESC, c.id LIMIT 1",
+            &[&["2"]],
+        ),
+        (
+            "SELECT c.id, row_number() OVER (ORDER BY (SELECT t.name FROM towns t WHERE t.code = c.town), c.id) AS n FROM pg.customers c WHERE c.id < 3",
+            &[&["1", "1"], &["2", "2"]],
+        ),
+        // By no key: there are no two where one is asked for, though there are elsewhere.
+        (
+            "SELECT c.id, (SELECT o.state FROM orders o WHERE o.customer = c.id AND o.placed < DATE '2024-01-10') AS state FROM pg.customers c",
+            &[&["1", "new"], &["2", "NULL"], &["3", "NULL"], &["NULL", "NULL"]],
+        ),
+        (
+            "SELECT c.id, (SELECT o.placed FROM orders o WHERE o.customer = c.id) AS placed FROM pg.customers c WHERE c.id = 3",
+            &[&["3", "NULL"]],
+        ),
+        (
+            "SELECT c.id, t.name FROM pg.customers c JOIN towns t ON t.code = c.town AND EXISTS (SELECT 1 FROM orders o WHERE o.customer = c.id AND o.state = 'sent')",
+            &[&["2", "Bonn"]],
+        ),
+    ];
+    for service in ["pg", "my"] {
+        for (query, right) in cases {
+            let of = |query: &str| {
+                ["orders", "towns"].iter().fold(query.to_owned(), |query, table| {
+                    query
+                        .replace(&format!("FROM {table}"), &format!("FROM {service}.{table}"))
+                        .replace(&format!("JOIN {table}"), &format!("JOIN {service}.{table}"))
+                })
+            };
+            answers(&services, &[], &of(query), right).await;
+        }
+        let engine = services.engine().await;
+        let two = format!(
+            "SELECT c.id, (SELECT o.id FROM {service}.orders o WHERE o.customer = c.id) AS o FROM pg.customers c"
+        );
+        let error = headwater_sql_tests::services::error(&engine, &two).await;
+        assert!(error.contains("rows for one row of the query around it"), "{error}");
+    }
+}
