@@ -182,17 +182,19 @@ fn one_value(rows: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transfor
         return Ok(Transformed::no(rows));
     }
     let output = Column::from(rows.schema().qualified_field(0));
-    let rows_of_each = match &cut.selected[..] {
-        [] | [_] => compared(cut.rows, config)?,
+    let value = match &cut.selected[..] {
+        [] => Some(Expr::Column(Column::from(cut.rows.schema().qualified_field(0)))),
+        [projection] => Some(projection.expr[0].clone().unalias_nested().data),
         _ => None,
     };
-    let (input, value, order, place) = match (rows_of_each, &cut.selected[..]) {
-        (Some(input), [projection]) => (input, projection.expr[0].clone().unalias_nested().data, cut.order, cut.skip),
-        (Some(input), _) => {
-            (input, Expr::Column(Column::from(cut.rows.schema().qualified_field(0))), cut.order, cut.skip)
+    let (input, value, order, place) = match value {
+        // Other comparisons than equality are made for each row.
+        Some(value) => {
+            let input = compared(cut.rows, config)?.unwrap_or_else(|| cut.rows.clone());
+            (input, value, cut.order, cut.skip)
         }
         // A row for each value at most.
-        (None, _) => match numbered(limit, config)? {
+        None => match numbered(limit, config)? {
             Some(rows) => (rows, Expr::Column(output.clone()), vec![], 0),
             None => return Ok(Transformed::no(rows)),
         },

@@ -7,6 +7,7 @@ mod calendar;
 mod constants;
 mod correlated;
 mod distinct;
+mod each_row;
 mod existence;
 mod firsts;
 mod instants;
@@ -36,6 +37,7 @@ pub use calendar::{DAY_OF, WholeDays, mended_scalar_functions};
 pub use constants::{ListsOfConstants, PushFilters};
 pub use correlated::UnambiguousSubqueries;
 pub use distinct::DistinctToGroups;
+pub use each_row::AggregatesOfEachRow;
 pub use existence::RowsOfNoRows;
 pub use firsts::FirstsOfEach;
 pub use instants::OwnInstants;
@@ -58,12 +60,13 @@ pub use zeros::{EqualZeros, other_zero};
 /// DataFusion's rules, mended.
 pub fn mended_optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let mut rules = Optimizer::new().rules;
-    let mends: [(&str, Arc<dyn OptimizerRule + Send + Sync>); 5] = [
+    let mends: [(&str, Arc<dyn OptimizerRule + Send + Sync>); 6] = [
         ("simplify_expressions", Arc::new(WholeDays)),
         ("simplify_expressions", Arc::new(OwnInstants)),
         ("simplify_expressions", Arc::new(NarrowingCasts)),
         ("simplify_expressions", Arc::new(ListsOfConstants)),
         ("decorrelate_predicate_subquery", Arc::new(UnambiguousSubqueries)),
+        ("scalar_subquery_to_join", Arc::new(AggregatesOfEachRow)),
     ];
     for (before, mend) in mends {
         let place = rules.iter().position(|rule| rule.name() == before).unwrap_or(rules.len());
@@ -150,6 +153,7 @@ mod tests {
             ["headwater_narrowing_casts", "headwater_lists_of_constants"],
             ["headwater_lists_of_constants", "simplify_expressions"],
             ["headwater_unambiguous_subqueries", "decorrelate_predicate_subquery"],
+            ["headwater_aggregates_of_each_row", "scalar_subquery_to_join"],
         ] {
             assert!(names.windows(2).any(|two| two == pair), "{pair:?} in {names:?}");
         }
@@ -173,7 +177,7 @@ mod tests {
             assert_eq!(names.iter().filter(|other| *other == name).count(), 1, "{name} in {names:?}");
         }
         assert_eq!(names.last().map(String::as_str), Some("headwater_truths_as_nulls"));
-        assert_eq!(names.len(), Optimizer::new().rules.len() + 15);
+        assert_eq!(names.len(), Optimizer::new().rules.len() + 16);
     }
 
     #[test]

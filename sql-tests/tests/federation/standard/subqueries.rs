@@ -407,12 +407,65 @@ async fn first_rows_of_a_correlated_subquery_are_those_of_each_value() {
             answers(&services, &["pg.customers", &orders], &query, right).await;
         }
     }
-    // Not by equality: there is no value for which there would be a limit.
+    // A limit above another comparison is one for each row.
     let engine = services.engine().await;
-    let later =
-        "SELECT c.id, (SELECT o.id FROM my.orders o WHERE o.id > c.id ORDER BY o.id LIMIT 1) AS o FROM pg.customers c";
-    let error = headwater_sql_tests::services::error(&engine, later).await;
+    let second = "SELECT c.id, l.id AS o FROM pg.customers c CROSS JOIN LATERAL (SELECT o.id FROM my.orders o WHERE o.id > c.id ORDER BY o.id LIMIT 2) l";
+    let error = headwater_sql_tests::services::error(&engine, second).await;
     assert!(error.contains("equal (=) to what is outside"), "{error}");
+}
+
+/// What a subquery compares with the row around it may be anything.
+#[tokio::test]
+async fn aggregate_of_what_is_found_for_each_row() {
+    let postgres =
+        PostgresDatabase::with(&format!("{CUSTOMERS}; {ORDERS}; INSERT INTO customers VALUES (1, 'a')")).await;
+    let mysql = MysqlDatabase::with(ORDERS).await;
+    let services = Services::new().with_postgres("pg", &postgres.url()).with_mysql("my", &mysql.url());
+    let cases: &[(&str, &[&[&str]])] = &[
+        (
+            "SELECT c.id, (SELECT count(*) FROM orders o WHERE o.customer = c.id AND o.id > c.id + 10) AS n FROM pg.customers c",
+            &[&["1", "1"], &["1", "1"], &["2", "2"], &["3", "0"], &["NULL", "0"]],
+        ),
+        (
+            "SELECT c.id, (SELECT sum(o.id) + count(o.state) FROM orders o WHERE o.customer <> c.id AND o.id < 25) AS n FROM pg.customers c",
+            &[&["1", "43"], &["1", "43"], &["2", "35"], &["3", "78"], &["NULL", "NULL"]],
+        ),
+        (
+            "SELECT c.town, (SELECT count(*) FILTER (WHERE o.state = 'new') FROM orders o WHERE o.customer < c.id) AS n FROM pg.customers c",
+            &[&["a", "0"], &["a", "0"], &["b", "1"], &["a", "2"], &["b", "0"]],
+        ),
+        (
+            "SELECT c.id FROM pg.customers c WHERE 2 <= (SELECT count(*) FROM orders o WHERE o.customer = c.id OR o.customer > c.id + 100) ORDER BY c.id",
+            &[&["1"], &["1"], &["2"]],
+        ),
+        // The first of an order, by another comparison.
+        (
+            "SELECT c.id, (SELECT o.id FROM orders o WHERE o.id > c.id * 10 ORDER BY o.id LIMIT 1) AS o FROM pg.customers c",
+            &[&["1", "11"], &["1", "11"], &["2", "21"], &["3", "NULL"], &["NULL", "NULL"]],
+        ),
+        (
+            "SELECT c.id, (SELECT max(d.n) FROM (SELECT o.id * 2 AS n, o.customer AS k FROM orders o WHERE o.id > c.id) d WHERE d.k = c.id) AS n FROM pg.customers c",
+            &[&["1", "24"], &["1", "24"], &["2", "42"], &["3", "NULL"], &["NULL", "NULL"]],
+        ),
+        // Two of them, and one that DataFusion knows.
+        (
+            "SELECT c.id, (SELECT count(*) FROM orders o WHERE o.id < c.id * 10) AS a, (SELECT count(*) FROM orders o WHERE o.id > c.id * 10) AS b, (SELECT max(o.id) FROM orders o WHERE o.customer = c.id) AS m FROM pg.customers c",
+            &[
+                &["1", "0", "5", "12"],
+                &["1", "0", "5", "12"],
+                &["2", "3", "2", "21"],
+                &["3", "5", "0", "NULL"],
+                &["NULL", "0", "0", "NULL"],
+            ],
+        ),
+    ];
+    for service in ["pg", "my"] {
+        let orders = format!("{service}.orders");
+        for (query, right) in cases {
+            let query = query.replace("FROM orders", &format!("FROM {orders}"));
+            answers(&services, &["pg.customers", &orders], &query, right).await;
+        }
+    }
 }
 
 /// A row of values is compared value by value, and what is not known of one is not known of the row.
