@@ -9,7 +9,7 @@ use headwater_federation::{
     CATALOG, Federation, FirstRows, JoinOrder, LeaveDraft, PromptLimits, SEARCH_PATH_SCHEMA, SemiJoinRows, Settings,
     SubqueryValues, ThroughBarriers, TopN, UnambiguousKeys, UncoupledJoins, YieldingJoins,
 };
-use headwater_rules::{OneRowOfEach, mended_expr_planners, mended_optimizer_rules, mended_scalar_functions};
+use headwater_rules::{mended_analyzer_rules, mended_expr_planners, mended_optimizer_rules, mended_scalar_functions};
 use parking_lot::Mutex;
 
 use crate::drafts::Drafts;
@@ -34,7 +34,7 @@ impl Template {
             .with_expr_planners(mended_expr_planners())
             .with_default_features()
             .with_scalar_functions(mended_scalar_functions())
-            .with_analyzer_rule(Arc::new(OneRowOfEach))
+            .with_analyzer_rules(mended_analyzer_rules())
             .with_query_planner(Arc::new(Federation))
             .with_optimizer_rules(optimizer_rules())
             .with_statistics_registry(SemiJoinRows::registry())

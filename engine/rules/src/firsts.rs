@@ -96,6 +96,14 @@ fn of_subquery(part: Expr, config: &dyn OptimizerConfig) -> Result<Transformed<E
     };
     let rows_of = |subquery: &Subquery| subquery.subquery.as_ref().clone();
     match part {
+        // What reads nothing from outside is cut once.
+        Expr::ScalarSubquery(ref subquery)
+        | Expr::InSubquery(InSubquery { ref subquery, .. })
+        | Expr::Exists(Exists { ref subquery, .. })
+            if subquery.outer_ref_columns.is_empty() =>
+        {
+            Ok(Transformed::no(part))
+        }
         Expr::ScalarSubquery(subquery) => {
             let rows = without_limits_below(rows_of(&subquery), config)?;
             let rows = rows.transform_data(|rows| one_value(rows, config))?;

@@ -29,7 +29,7 @@ mod zeros;
 
 use std::sync::Arc;
 
-use datafusion::optimizer::{Optimizer, OptimizerRule};
+use datafusion::optimizer::{Analyzer, AnalyzerRule, Optimizer, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
@@ -57,7 +57,14 @@ pub use top_groups::ExactTopGroups;
 pub use truth::TruthsAsNulls;
 pub use zeros::{EqualZeros, other_zero};
 
-/// DataFusion's rules, mended.
+/// DataFusion's analyzer rules, mended.
+pub fn mended_analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+    let mut rules = Analyzer::new().rules;
+    rules.push(Arc::new(OneRowOfEach));
+    rules
+}
+
+/// DataFusion's optimizer rules, mended.
 pub fn mended_optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let mut rules = Optimizer::new().rules;
     let mends: [(&str, Arc<dyn OptimizerRule + Send + Sync>); 6] = [

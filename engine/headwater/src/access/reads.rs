@@ -11,7 +11,7 @@ use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::{LogicalPlan, TableScan};
 use datafusion::optimizer::{Analyzer, Optimizer, OptimizerContext};
 use headwater_federation::RemoteTable;
-use headwater_rules::mended_optimizer_rules_of;
+use headwater_rules::{mended_analyzer_rules, mended_optimizer_rules_of};
 
 use super::guard::Guarded;
 use crate::views::{SYSTEM_SCHEMA, SystemTable, ViewTable};
@@ -55,7 +55,8 @@ pub(crate) fn reads(plan: &LogicalPlan) -> Result<Vec<Read>> {
 }
 
 fn pruned(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let plan = Analyzer::new().execute_and_check(plan, &ConfigOptions::default(), |_, _| {})?;
+    let analyzer = Analyzer::with_rules(mended_analyzer_rules());
+    let plan = analyzer.execute_and_check(plan, &ConfigOptions::default(), |_, _| {})?;
     let rules = mended_optimizer_rules_of(&[
         "decorrelate_predicate_subquery",
         "scalar_subquery_to_join",

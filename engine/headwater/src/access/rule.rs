@@ -62,7 +62,7 @@ impl Rule {
             Ok((_, false)) => return Err("is more than one SQL expression".to_owned()),
             Err(error) => return Err(format!("is no SQL expression: {}", place(&error.to_string()))),
         };
-        mend_expression(&mut sql);
+        mend_expression(&mut sql).map_err(|error| format!("is not understood: {error}"))?;
         if Queries.found(&sql) {
             return Err(
                 "holds a subquery, which a rule may not; write an expression over the table's own columns".to_owned()

@@ -17,12 +17,10 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement;
 use sqlparser::ast::{
-    Expr, Ident, LimitClause, OrderBy, Query, Select, SetExpr, Statement as Sql, Value, VisitMut, VisitorMut,
+    Expr, Ident, LimitClause, OrderBy, Query, Select, SetExpr, Statement as Sql, Value, Visit, VisitMut, VisitorMut,
 };
 
 use crate::{Error, Result};
-
-pub(crate) use distinct::mend as mend_expression;
 
 /// Mends the queries of a statement, however deep they stand.
 ///
@@ -36,10 +34,18 @@ pub(crate) fn mend(statement: &mut Statement) -> Result<()> {
     }
 }
 
-fn mend_sql(sql: &mut Sql) -> Result<()> {
+/// Mends what may stand in any expression.
+///
+/// # Errors
+/// Rows of different lengths are compared, or a collation is named that texts are not compared by.
+pub(crate) fn mend_expression(sql: &mut (impl Visit + VisitMut)) -> Result<()> {
     distinct::mend(sql);
     names::mend(sql)?;
-    rows::mend(sql)?;
+    rows::mend(sql)
+}
+
+fn mend_sql(sql: &mut Sql) -> Result<()> {
+    mend_expression(sql)?;
     match VisitMut::visit(sql, &mut Queries) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(error),

@@ -14,7 +14,7 @@ use datafusion::logical_expr::{LogicalPlan, TableScan};
 use datafusion::optimizer::Optimizer;
 use datafusion::physical_plan::collect;
 use datafusion::prelude::SessionConfig;
-use headwater_rules::{mended_optimizer_rules, mended_physical_optimizer_rules};
+use headwater_rules::{mended_analyzer_rules, mended_optimizer_rules, mended_physical_optimizer_rules};
 
 use super::input::{Held, Slot};
 use super::time::plan_tells_time;
@@ -51,6 +51,7 @@ impl Evaluator {
         let state = SessionStateBuilder::new()
             .with_config(config)
             .with_default_features()
+            .with_analyzer_rules(mended_analyzer_rules())
             .with_physical_optimizer_rules(mended_physical_optimizer_rules())
             .build();
         let rules: Vec<_> =
