@@ -12,7 +12,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, Result};
+use datafusion::common::{Column, DataFusionError, Result};
+use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Expr, Filter, LogicalPlan, Projection, Subquery};
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
@@ -53,13 +54,21 @@ pub(crate) fn without_aliases(subquery: &Subquery) -> Result<Transformed<Logical
     if subquery.outer_ref_columns.is_empty() {
         return Ok(Transformed::no(rows));
     }
-    rows.transform_up(|node| {
-        let LogicalPlan::SubqueryAlias(named) = &node else { return Ok(Transformed::no(node)) };
-        // What a lateral join reads of its left side is not from outside.
-        let read = named.input.all_out_ref_exprs();
+    rows.transform_down(|node| {
+        let named = match &node {
+            LogicalPlan::SubqueryAlias(named) => named,
+            // What these hand up is looked at again.
+            LogicalPlan::Projection(_)
+            | LogicalPlan::Filter(_)
+            | LogicalPlan::Aggregate(_)
+            | LogicalPlan::Sort(_)
+            | LogicalPlan::Limit(_)
+            | LogicalPlan::Distinct(_) => return Ok(Transformed::no(node)),
+            _ => return Ok(Transformed::new(node, false, TreeNodeRecursion::Jump)),
+        };
         let is_lateral = matches!(named.input.as_ref(), LogicalPlan::Subquery(_));
-        if is_lateral || !read.iter().any(|column| subquery.outer_ref_columns.contains(column)) {
-            return Ok(Transformed::no(node));
+        if is_lateral || !reads(&named.input, &subquery.outer_ref_columns) {
+            return Ok(Transformed::new(node, false, TreeNodeRecursion::Jump));
         }
         let under_its_name = |column: Column| {
             let name = column.name.clone();
@@ -68,6 +77,37 @@ pub(crate) fn without_aliases(subquery: &Subquery) -> Result<Transformed<Logical
         let columns = named.input.schema().columns().into_iter().map(under_its_name).collect();
         Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(columns, Arc::clone(&named.input))?)))
     })
+}
+
+/// Whether the rows read any of these columns from outside. What a lateral join reads of its left side is not from outside.
+pub(crate) fn reads(rows: &LogicalPlan, outside: &[Expr]) -> bool {
+    rows.all_out_ref_exprs().iter().any(|column| outside.contains(column))
+}
+
+/// Whether the condition holds a subquery that reads further out than these rows.
+pub(crate) fn asks_beyond(condition: &Expr, rows: &LogicalPlan) -> Result<bool> {
+    condition.exists(|part| {
+        let (Expr::ScalarSubquery(subquery)
+        | Expr::InSubquery(InSubquery { subquery, .. })
+        | Expr::Exists(Exists { subquery, .. })) = part
+        else {
+            return Ok(matches!(part, Expr::SetComparison(_)));
+        };
+        let is_own = |column: &Expr| match column {
+            Expr::OuterReferenceColumn(_, column) => rows.schema().has_column(column),
+            _ => false,
+        };
+        Ok(!subquery.outer_ref_columns.iter().all(is_own))
+    })
+}
+
+/// That a subquery is refused which can't be made a join.
+pub fn refused_subquery() -> DataFusionError {
+    DataFusionError::NotImplemented(
+        "a subquery that reads a column from outside, where it is no condition of a join: beneath LIMIT, windows, groups, DISTINCT or UNION it may ask whether one of its columns is \
+         equal (=) to what is outside, and nothing else; write it as a join"
+            .to_owned(),
+    )
 }
 
 /// The subqueries of the operator that are one value.
@@ -89,7 +129,7 @@ fn has_groups(subquery: &LogicalPlan) -> Result<bool> {
 }
 
 /// Whether two columns of one name are among what the subquery selects and what its correlated conditions read.
-fn is_ambiguous(subquery: &LogicalPlan) -> Result<bool> {
+pub(crate) fn is_ambiguous(subquery: &LogicalPlan) -> Result<bool> {
     let mut columns: BTreeSet<Column> = selected(subquery);
     subquery.apply(|node| {
         if let LogicalPlan::Filter(filter) = node {

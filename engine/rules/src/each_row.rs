@@ -1,22 +1,24 @@
 //! Aggregates over what a subquery finds for each row, whatever it compares with the row.
 //!
 //! `(SELECT count(*) FROM orders o WHERE o.customer = c.id AND o.total > c.limit)`: DataFusion groups the subquery by what it compares, which it can where that is equal to a column and nothing else
-//! (`scalar_subquery_to_join` of datafusion-optimizer 55.2), and refuses the others. Here the rows around it get a number, are joined with what the subquery reads by its conditions, and are grouped by their number again.
+//! (`scalar_subquery_to_join` of datafusion-optimizer 55.2), and refuses the others. Here the rows around it, which get a number where they have no key, are joined with what the subquery reads by its conditions, and are grouped by their key or number again.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, NullEquality, Result};
+use datafusion::common::{Column, DFSchema, Dependency, NullEquality, Result};
 use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
-    Aggregate, BinaryExpr, Cast, Expr, Filter, Join, JoinConstraint, JoinType, LogicalPlan, Operator, Projection,
-    Subquery, Window, lit,
+    Aggregate, BinaryExpr, Cast, Expr, ExprSchemable, Filter, Join, JoinConstraint, JoinType, LogicalPlan, Operator,
+    Projection, Subquery, Window, lit,
 };
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
+use crate::correlated::asks_beyond;
 use crate::zeros::{holds, under_their_names};
 
 /// The optimizer rule. It runs before subqueries that are values are made joins.
@@ -56,7 +58,8 @@ impl OptimizerRule for AggregatesOfEachRow {
         if asked.is_empty() {
             return Ok(Transformed::no(plan));
         }
-        let mut rows = read_by(&plan, input, &asked)?;
+        let (plan, input) = filtered_first(plan, &asked)?;
+        let mut rows = read_by(&plan, &input, &asked)?;
         let mut values = Vec::new();
         for (subquery, asked) in asked {
             let value = config.alias_generator().next("__of_row");
@@ -81,6 +84,36 @@ impl OptimizerRule for AggregatesOfEachRow {
     }
 }
 
+/// The operator and its input, which the conditions have left that ask nothing of each row.
+fn filtered_first(plan: LogicalPlan, asked: &[(Expr, Asked)]) -> Result<(LogicalPlan, Arc<LogicalPlan>)> {
+    let filter = match plan {
+        LogicalPlan::Filter(filter) => filter,
+        other => {
+            let input = Arc::new(other.inputs()[0].clone());
+            return Ok((other, input));
+        }
+    };
+    let (mut asking, mut own) = (Vec::new(), Vec::new());
+    for condition in split_conjunction_owned(filter.predicate) {
+        let asks = condition.exists(|part| Ok(asked.iter().any(|(subquery, _)| subquery == part)))?;
+        if asks || condition.is_volatile() { asking.push(condition) } else { own.push(condition) }
+    }
+    let input = match conjunction(own) {
+        Some(own) => Arc::new(LogicalPlan::Filter(Filter::try_new(own, filter.input)?)),
+        None => filter.input,
+    };
+    let asking = conjunction(asking).unwrap_or_else(|| lit(true));
+    Ok((LogicalPlan::Filter(Filter::try_new(asking, Arc::clone(&input))?), input))
+}
+
+/// The columns of a key that no two rows share; none where none is known.
+fn key_of(rows: &LogicalPlan) -> Option<Vec<Column>> {
+    let keys = rows.schema().functional_dependencies();
+    let key = keys.iter().find(|key| key.mode == Dependency::Single && !key.nullable)?;
+    let column = |index: &usize| Column::from(rows.schema().qualified_field(*index));
+    Some(key.source_indices.iter().map(column).collect())
+}
+
 /// The input of an operator with those of its columns that are read above it: all of them by a condition.
 fn read_by(plan: &LogicalPlan, input: &LogicalPlan, asked: &[(Expr, Asked)]) -> Result<LogicalPlan> {
     let LogicalPlan::Projection(projection) = plan else { return Ok(input.clone()) };
@@ -94,6 +127,7 @@ fn read_by(plan: &LogicalPlan, input: &LogicalPlan, asked: &[(Expr, Asked)]) -> 
         })?;
     }
     read.extend(asked.iter().flat_map(|(_, asked)| asked.conditions.iter().flat_map(outside_columns)));
+    read.extend(key_of(input).unwrap_or_default());
     let columns = input.schema().columns().into_iter().filter(|column| read.contains(column));
     let columns = columns.map(Expr::Column).collect();
     Ok(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(input.clone()))?))
@@ -153,12 +187,19 @@ impl Asked {
     fn beside(self, input: LogicalPlan, value: &str, config: &dyn OptimizerConfig) -> Result<LogicalPlan> {
         let name = |prefix: &str| config.alias_generator().next(prefix);
         let columns: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
-        let place = name("__row");
-        let number = row_number();
-        let numbered = Expr::Column(Column::from_name(number.schema_name().to_string())).alias(&place);
-        let window = LogicalPlan::Window(Window::try_new(vec![number], Arc::new(input))?);
-        let numbered = columns.iter().cloned().chain([numbered]).collect();
-        let left = LogicalPlan::Projection(Projection::try_new(numbered, Arc::new(window))?);
+        // A key tells the rows apart, and lets conditions through.
+        let (left, place) = match key_of(&input) {
+            Some(_) => (input, None),
+            None => {
+                let place = name("__row");
+                let number = row_number();
+                let numbered = Expr::Column(Column::from_name(number.schema_name().to_string())).alias(&place);
+                let window = LogicalPlan::Window(Window::try_new(vec![number], Arc::new(input))?);
+                let numbered = columns.iter().cloned().chain([numbered]).collect();
+                let numbered = Projection::try_new(numbered, Arc::new(window))?;
+                (LogicalPlan::Projection(numbered), Some(Expr::Column(Column::from_name(place))))
+            }
+        };
 
         // Columns of both sides may have one name.
         let read = self.conditions.iter().chain(&self.aggregates).flat_map(Expr::column_refs);
@@ -209,7 +250,7 @@ impl Asked {
             of_group.push((before, Column::from_name(aggregate.schema_name().to_string())));
             aggregates.push(aggregate);
         }
-        let by = columns.iter().cloned().chain([Expr::Column(Column::from_name(&place))]).collect();
+        let by = columns.iter().cloned().chain(place).collect();
         let groups = Aggregate::try_new(Arc::new(LogicalPlan::Join(joined)), by, aggregates)?;
         let computed = self.value.transform_up(|part| {
             Ok(match &part {
@@ -230,18 +271,36 @@ fn compares_freely(rows: &LogicalPlan) -> Result<bool> {
     rows.exists(|node| {
         let LogicalPlan::Filter(filter) = node else { return Ok(false) };
         let reads = split_conjunction(&filter.predicate).into_iter().filter(|condition| condition.contains_outer());
-        Ok(reads.into_iter().any(|condition| !is_equality(condition)))
+        let schema = filter.input.schema();
+        Ok(reads.into_iter().any(|condition| !is_equality(condition, schema)))
     })
 }
 
-fn is_equality(condition: &Expr) -> bool {
+/// Whether DataFusion groups the rows right by what is compared: it takes the column of a cast for the key, of which several values may be one when they are cast.
+fn is_equality(condition: &Expr, schema: &DFSchema) -> bool {
     let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = condition else { return false };
     let is_column = |expr: &Expr| match expr {
         Expr::Column(_) => true,
-        Expr::Cast(Cast { expr, .. }) => matches!(expr.as_ref(), Expr::Column(_)),
+        Expr::Cast(Cast { expr, field }) => {
+            matches!(expr.as_ref(), Expr::Column(_))
+                && expr.get_type(schema).is_ok_and(|from| stays_apart(&from, field.data_type()))
+        }
         _ => false,
     };
     (is_column(left) && !right.any_column_refs()) || (is_column(right) && !left.any_column_refs())
+}
+
+/// Whether values that differ still do when they are cast.
+fn stays_apart(from: &DataType, to: &DataType) -> bool {
+    match (from, to) {
+        (DataType::Decimal128(_, before), DataType::Decimal128(_, now) | DataType::Decimal256(_, now)) => now >= before,
+        (DataType::Date32, DataType::Timestamp(..)) | (DataType::Float32, DataType::Float64) => true,
+        (from, to) if from.is_integer() => {
+            to.is_integer()
+                || matches!(to, DataType::Decimal128(_, scale) | DataType::Decimal256(_, scale) if *scale >= 0)
+        }
+        (from, to) => from.is_string() && to.is_string(),
+    }
 }
 
 /// The rows without their conditions that read from outside, and those; `None` where more than conditions does, or other rows would be left.
@@ -255,6 +314,11 @@ fn pulled(rows: &LogicalPlan, config: &dyn OptimizerConfig) -> Result<Option<(Lo
             let (reading, own): (Vec<Expr>, Vec<Expr>) = split_conjunction_owned(filter.predicate.clone())
                 .into_iter()
                 .partition(|condition| condition.contains_outer());
+            for condition in &own {
+                if asks_beyond(condition, &input)? {
+                    return Ok(None);
+                }
+            }
             for condition in &reading {
                 if condition.is_volatile() || condition.exists(|part| Ok(is_subquery(part)))? {
                     return Ok(None);

@@ -3,7 +3,8 @@
 //! `(SELECT o.state FROM orders o WHERE o.customer = c.id ORDER BY o.placed DESC LIMIT 1)`, and a LATERAL join with the three dearest orders of each customer: DataFusion moves a condition that reads
 //! from outside out of a subquery, and can't move it above a limit (`decorrelate`, `scalar_subquery_to_join`, `decorrelate_lateral_join` of datafusion-optimizer 55.2), so that it refuses
 //! these. Where what is compared with the outside is equal to it, the limit is one for each of its values: the one row is a `first_value` (or an `nth_value`), and several are those of which the
-//! `row_number()` among the rows of one value is small enough. The condition then stands above.
+//! `row_number()` among the rows of one value is small enough. The condition then stands above. Functions over windows, above which DataFusion moves such a condition as if it were nothing, are partitioned by what
+//! is compared.
 
 use std::sync::Arc;
 
@@ -20,7 +21,8 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
-use crate::correlated::without_aliases;
+use crate::correlated::{asks_beyond, is_ambiguous, reads, refused_subquery, renamed, without_aliases};
+use crate::membership::keeps_a_row;
 use crate::zeros::{holds, under_their_names};
 
 /// The optimizer rule. It runs before subqueries are made joins.
@@ -82,9 +84,14 @@ fn lateral(side: &LogicalPlan, config: &dyn OptimizerConfig) -> Result<Option<Lo
         },
         LogicalPlan::Subquery(subquery) => {
             let of_each = |rows| Subquery { subquery: Arc::new(rows), ..subquery.clone() };
-            let cut = without_limits(subquery.subquery.as_ref().clone(), config)?;
+            let cut = Reader::of(subquery, config).of_each(subquery.subquery.as_ref().clone())?;
             let rows = without_aliases(&of_each(cut.data))?;
-            (cut.transformed || rows.transformed).then(|| LogicalPlan::Subquery(of_each(rows.data)))
+            let named = match is_ambiguous(&rows.data)? {
+                true => rows.data.transform_up(|node| renamed(node, config))?,
+                false => Transformed::no(rows.data),
+            };
+            let is_other = cut.transformed || rows.transformed || named.transformed;
+            is_other.then(|| LogicalPlan::Subquery(of_each(named.data)))
         }
         _ => None,
     })
@@ -105,45 +112,101 @@ fn of_subquery(part: Expr, config: &dyn OptimizerConfig) -> Result<Transformed<E
             Ok(Transformed::no(part))
         }
         Expr::ScalarSubquery(subquery) => {
-            let rows = without_limits_below(rows_of(&subquery), config)?;
+            let reader = Reader::of(&subquery, config);
+            let rows = reader.of_each_below(rows_of(&subquery))?;
             let rows = rows.transform_data(|rows| one_value(rows, config))?;
-            let rows = rows.transform_data(|rows| without_limits(rows, config))?;
+            let rows = rows.transform_data(|rows| reader.of_each(rows))?;
             Ok(written(subquery, rows).update_data(Expr::ScalarSubquery))
         }
         Expr::InSubquery(InSubquery { expr, subquery, negated }) => {
-            let rows = without_limits(rows_of(&subquery), config)?;
+            let rows = Reader::of(&subquery, config).of_each(rows_of(&subquery))?;
             let member = |subquery| Expr::InSubquery(InSubquery { expr, subquery, negated });
             Ok(written(subquery, rows).update_data(member))
         }
-        // Whether there is a row is known beneath a limit, too.
         Expr::Exists(Exists { subquery, negated }) => {
-            let rows = without_limits_below(rows_of(&subquery), config)?;
+            let reader = Reader { drops_limits: true, ..Reader::of(&subquery, config) };
+            let rows = rows_of(&subquery);
+            let rows = match &rows {
+                // Whether there is a row is known beneath it, too.
+                LogicalPlan::Limit(limit) if keeps_a_row(limit)? => reader.of_each_below(rows)?,
+                _ => reader.of_each(rows)?,
+            };
             Ok(written(subquery, rows).update_data(|subquery| Expr::Exists(Exists { subquery, negated })))
         }
         other => Ok(Transformed::no(other)),
     }
 }
 
-/// The rows with each limit above a condition that reads from outside as one for each value that is compared.
-fn without_limits(rows: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-    rows.transform_up(|node| {
-        let LogicalPlan::Limit(limit) = &node else { return Ok(Transformed::no(node)) };
-        Ok(match numbered(limit, config)? {
-            Some(rows) => Transformed::yes(rows),
-            None => Transformed::no(node),
-        })
-    })
+/// How the rows of a subquery are read that reads from outside.
+struct Reader<'a> {
+    outside: &'a [Expr],
+    /// Whether DataFusion leaves out limits that it does not move.
+    drops_limits: bool,
+    config: &'a dyn OptimizerConfig,
 }
 
-/// The same of what is beneath the outermost limit.
-fn without_limits_below(rows: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-    match rows {
-        LogicalPlan::Limit(limit) => {
-            let input = without_limits(limit.input.as_ref().clone(), config)?;
-            Ok(input.update_data(|input| LogicalPlan::Limit(Limit { input: Arc::new(input), ..limit })))
-        }
-        other => without_limits(other, config),
+impl<'a> Reader<'a> {
+    fn of(subquery: &'a Subquery, config: &'a dyn OptimizerConfig) -> Self {
+        Self { outside: &subquery.outer_ref_columns, drops_limits: false, config }
     }
+
+    /// The rows with each limit and window above a condition that reads from outside as one for each value that is compared.
+    fn of_each(&self, rows: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+        rows.transform_up(|node| {
+            if !reads(&node, self.outside) {
+                return Ok(Transformed::no(node));
+            }
+            let written = match &node {
+                LogicalPlan::Limit(limit) => numbered(limit, self.config)?,
+                LogicalPlan::Window(window) => partitioned(window, self.config)?,
+                _ => return Ok(Transformed::no(node)),
+            };
+            match written {
+                Some(rows) => Ok(Transformed::yes(rows)),
+                // The condition would be moved above it.
+                None if self.drops_limits || matches!(node, LogicalPlan::Window(_)) => Err(refused_subquery()),
+                None => Ok(Transformed::no(node)),
+            }
+        })
+    }
+
+    /// The same of what is beneath the outermost limit.
+    fn of_each_below(&self, rows: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+        match rows {
+            LogicalPlan::Limit(limit) => {
+                let input = self.of_each(limit.input.as_ref().clone())?;
+                Ok(input.update_data(|input| LogicalPlan::Limit(Limit { input: Arc::new(input), ..limit })))
+            }
+            other => self.of_each(other),
+        }
+    }
+}
+
+/// Functions over windows of the rows that are compared with one value; `None` where none is compared so.
+fn partitioned(window: &Window, config: &dyn OptimizerConfig) -> Result<Option<LogicalPlan>> {
+    if window.window_expr.iter().any(Expr::contains_outer) {
+        return Ok(None);
+    }
+    let Some((rows, keys)) = lifted(&window.input, config)?.filter(|(_, keys)| !keys.is_empty()) else {
+        return Ok(None);
+    };
+    let by = |part: Expr| match part {
+        Expr::WindowFunction(mut function) => {
+            function.params.partition_by.extend(keys.iter().map(|key| Expr::Column(key.column.clone())));
+            Ok(Transformed::yes(Expr::WindowFunction(function)))
+        }
+        other => Ok(Transformed::no(other)),
+    };
+    let functions = window.window_expr.iter().map(|function| Ok(function.clone().transform_up(by)?.data));
+    let functions: Vec<Expr> = functions.collect::<Result<_>>()?;
+    let computed = LogicalPlan::Window(Window::try_new(functions.clone(), Arc::new(rows))?);
+    let name = |function: &Expr| function.schema_name().to_string();
+    let named = functions.iter().zip(&window.window_expr);
+    let named = named.map(|(now, before)| Expr::Column(Column::from_name(name(now))).alias(name(before)));
+    let columns = window.input.schema().columns().into_iter().map(Expr::Column).chain(named).collect();
+    let Some(condition) = conjunction(keys.into_iter().map(Key::equal)) else { return Ok(None) };
+    let kept = LogicalPlan::Filter(Filter::try_new(condition, Arc::new(computed))?);
+    Ok(Some(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(kept))?)))
 }
 
 /// The rows of a limit, and in which order they are.
@@ -321,6 +384,9 @@ fn without_outside(
     let mut own = Vec::new();
     let mut compared = Vec::new();
     for condition in split_conjunction_owned(filter.predicate.clone()) {
+        if asks_beyond(&condition, &input)? {
+            return Ok(None);
+        }
         if !condition.contains_outer() {
             own.push(condition);
             continue;

@@ -11,10 +11,11 @@ use datafusion::arrow::datatypes::{
 };
 use datafusion::common::utils::take_function_args;
 use datafusion::common::{DFSchema, Result, ScalarValue, exec_err};
+use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{
-    ColumnarValue, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
-    cast,
+    ColumnarValue, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility, cast,
 };
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
@@ -33,6 +34,11 @@ impl ExprPlanner for TimesIntervals {
         if raw.op != BinaryOperator::Multiply {
             return Ok(PlannerResult::Original(raw));
         }
+        let raw = match (is_interval(&raw.left, schema), is_interval(&raw.right, schema)) {
+            (true, false) => RawBinaryExpr { right: as_number(raw.right), ..raw },
+            (false, true) => RawBinaryExpr { left: as_number(raw.left), ..raw },
+            _ => return Ok(PlannerResult::Original(raw)),
+        };
         let types = (raw.left.get_type(schema), raw.right.get_type(schema));
         let (interval, number) = match types {
             (Ok(DataType::Interval(_)), Ok(number)) if number.is_integer() => (&raw.left, &raw.right),
@@ -41,6 +47,21 @@ impl ExprPlanner for TimesIntervals {
         };
         let args = vec![cast(interval.clone(), INTERVAL), cast(number.clone(), DataType::Int64)];
         Ok(PlannerResult::Planned(Arc::new(ScalarUDF::from(Times::default())).call(args)))
+    }
+}
+
+fn is_interval(expr: &Expr, schema: &DFSchema) -> bool {
+    matches!(expr.get_type(schema), Ok(DataType::Interval(_)))
+}
+
+/// A parameter of which no type is known is a number beside an interval.
+fn as_number(expr: Expr) -> Expr {
+    match expr {
+        Expr::Placeholder(Placeholder { id, field: None }) => {
+            let field = Arc::new(Field::new(&id, DataType::Int64, true));
+            Expr::Placeholder(Placeholder { id, field: Some(field) })
+        }
+        other => other,
     }
 }
 

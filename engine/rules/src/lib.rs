@@ -35,7 +35,7 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
 pub use calendar::{DAY_OF, WholeDays, mended_scalar_functions};
 pub use constants::{ListsOfConstants, PushFilters};
-pub use correlated::UnambiguousSubqueries;
+pub use correlated::{UnambiguousSubqueries, refused_subquery};
 pub use distinct::DistinctToGroups;
 pub use each_row::AggregatesOfEachRow;
 pub use existence::RowsOfNoRows;

@@ -187,7 +187,7 @@ fn counted(part: Expr) -> Result<Transformed<Expr>> {
 }
 
 /// Whether a limit leaves a row wherever there is one.
-fn keeps_a_row(limit: &Limit) -> Result<bool> {
+pub(crate) fn keeps_a_row(limit: &Limit) -> Result<bool> {
     let skips_none = matches!(limit.get_skip_type()?, SkipType::Literal(0));
     Ok(skips_none && matches!(limit.get_fetch_type()?, FetchType::Literal(fetch) if fetch != Some(0)))
 }

@@ -12,14 +12,14 @@ use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::utils::take_function_args;
-use datafusion::common::{Column, Dependency, Result, ScalarValue, exec_err, internal_err};
+use datafusion::common::{Column, DFSchema, Dependency, Result, ScalarValue, exec_err, internal_err};
 use datafusion::functions_aggregate::array_agg::array_agg_udaf;
 use datafusion::functions_aggregate::first_last::first_value_udaf;
 use datafusion::functions_aggregate::min_max::max_udaf;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{
-    Aggregate, BinaryExpr, Cast, ColumnarValue, Expr, LogicalPlan, Operator, Projection, ReturnFieldArgs,
-    ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Subquery, Volatility,
+    Aggregate, BinaryExpr, Cast, ColumnarValue, Expr, ExprSchemable, FetchType, LogicalPlan, Operator, Projection,
+    ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Subquery, Volatility,
 };
 use datafusion::optimizer::AnalyzerRule;
 
@@ -54,13 +54,12 @@ fn reads_from_outside(part: &Expr) -> bool {
 fn of_one_row(part: Expr) -> Result<Transformed<Expr>> {
     let Expr::ScalarSubquery(subquery) = part else { return Ok(Transformed::no(part)) };
     let rows = &subquery.subquery;
-    let is_one = is_group(rows) || rows.max_rows().is_some_and(|rows| rows <= 1);
+    let is_one = is_group(rows) || is_cut(rows)?;
     if subquery.outer_ref_columns.is_empty() || is_one || rows.schema().fields().len() != 1 {
         return Ok(Transformed::no(Expr::ScalarSubquery(subquery)));
     }
     let (is_looked_up, data_type) = (is_by_key(rows), rows.schema().field(0).data_type().clone());
-    let output = Column::from(rows.schema().qualified_field(0));
-    let value = vec![Expr::Column(output.clone())];
+    let value = vec![Expr::Column(Column::from(rows.schema().qualified_field(0)))];
     let group = match is_looked_up {
         true if has_greatest(&data_type) => max_udaf().call(value),
         true => first_value_udaf().call(value),
@@ -68,7 +67,8 @@ fn of_one_row(part: Expr) -> Result<Transformed<Expr>> {
     };
     let name = Column::from_name(group.schema_name().to_string());
     let groups = Arc::new(LogicalPlan::Aggregate(Aggregate::try_new(Arc::clone(rows), vec![], vec![group])?));
-    let named = Expr::Column(name).alias_qualified(output.relation, output.name);
+    // What is compared may be the value itself, and has its name.
+    let named = Expr::Column(name).alias("__looked_up");
     let rows = Arc::new(LogicalPlan::Projection(Projection::try_new(vec![named], groups)?));
     let looked_up = Expr::ScalarSubquery(Subquery { subquery: rows, ..subquery });
     Ok(Transformed::yes(match is_looked_up {
@@ -88,6 +88,18 @@ fn is_group(rows: &LogicalPlan) -> bool {
     }
 }
 
+/// Whether the rows are cut to one, or are the row of a query that reads nothing.
+fn is_cut(rows: &LogicalPlan) -> Result<bool> {
+    match rows {
+        LogicalPlan::Projection(projection) => is_cut(&projection.input),
+        LogicalPlan::SubqueryAlias(named) => is_cut(&named.input),
+        LogicalPlan::Filter(filter) => is_cut(&filter.input),
+        LogicalPlan::Limit(limit) => Ok(matches!(limit.get_fetch_type()?, FetchType::Literal(Some(0 | 1)))),
+        LogicalPlan::EmptyRelation(_) => Ok(true),
+        _ => Ok(false),
+    }
+}
+
 /// Whether the rows' key is compared with what is outside, or with constants.
 fn is_by_key(rows: &LogicalPlan) -> bool {
     let filter = match rows {
@@ -99,7 +111,7 @@ fn is_by_key(rows: &LogicalPlan) -> bool {
     let schema = filter.input.schema();
     let known: Vec<usize> = split_conjunction(&filter.predicate)
         .into_iter()
-        .filter_map(compared)
+        .filter_map(|condition| compared(condition, schema))
         .filter_map(|column| schema.maybe_index_of_column(column))
         .collect();
     let keys = schema.functional_dependencies();
@@ -109,21 +121,23 @@ fn is_by_key(rows: &LogicalPlan) -> bool {
 }
 
 /// The column that is equal to something that is the same for all rows.
-fn compared(condition: &Expr) -> Option<&Column> {
+fn compared<'a>(condition: &'a Expr, schema: &DFSchema) -> Option<&'a Column> {
     let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = condition else { return None };
     let is_same = |expr: &Expr| expr.column_refs().is_empty() && !expr.is_volatile();
-    match (bare(left), bare(right)) {
+    match (bare(left, schema), bare(right, schema)) {
         (Some(column), _) if is_same(right) => Some(column),
         (_, Some(column)) if is_same(left) => Some(column),
         _ => None,
     }
 }
 
-/// A column, or one of whole numbers as another type that tells them apart.
-fn bare(expr: &Expr) -> Option<&Column> {
+/// A column, or one of whole numbers as another type, in which they stay different.
+fn bare<'a>(expr: &'a Expr, schema: &DFSchema) -> Option<&'a Column> {
     match expr {
         Expr::Column(column) => Some(column),
-        Expr::Cast(Cast { expr, field }) if field.data_type().is_integer() || is_wide(field.data_type()) => bare(expr),
+        Expr::Cast(Cast { expr, field }) if field.data_type().is_integer() || is_wide(field.data_type()) => {
+            bare(expr, schema).filter(|_| expr.get_type(schema).is_ok_and(|from| from.is_integer()))
+        }
         _ => None,
     }
 }

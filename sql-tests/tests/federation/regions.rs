@@ -93,6 +93,7 @@ pub(crate) const QUERIES: &[(usize, &str)] = &[
     (1, "SELECT upper(name), count(*) FROM crm.customers GROUP BY upper(name)"),
     (1, "SELECT id FROM shop.orders WHERE customer NOT IN (SELECT order_id FROM shop.lines)"),
     (1, "SELECT id FROM shop.orders WHERE customer NOT IN (SELECT order_id FROM shop.lines WHERE order_id > 100)"),
+    (2, "SELECT id FROM shop.orders WHERE customer NOT IN (SELECT order_id FROM shop.lines ORDER BY order_id LIMIT 1)"),
     (1, "SELECT line FROM shop.lines WHERE order_id NOT IN (SELECT customer FROM shop.orders)"),
     (1, "SELECT line FROM shop.lines WHERE order_id NOT IN (SELECT customer FROM shop.orders WHERE customer > 1)"),
     (1, "SELECT id FROM shop.orders WHERE customer NOT IN (SELECT nullif(id, 3) FROM crm.customers WHERE id < 3)"),

@@ -2,7 +2,7 @@
 
 use datafusion::common::{Column, DFSchemaRef, NullEquality};
 use datafusion::logical_expr::{Expr as Logical, ExprSchemable, Join, JoinType, Operator, binary_expr};
-use headwater_source::{ColumnDef, CompareOp, Expr, JoinKind, Locality, Relation};
+use headwater_source::{ColumnDef, CompareOp, Expr, JoinKind, Locality, Node, Relation};
 
 use super::estimate::estimate;
 use super::grow::kind_of;
@@ -67,7 +67,8 @@ fn unknown(join: &Join, first: &Region, second: &Region, on: &[Expr]) -> Result<
     let ([(left, right)], [Expr::Compare { op: CompareOp::Equal, left: a, right: b }]) = (&join.on[..], on) else {
         return other();
     };
-    if join.join_type != JoinType::LeftAnti || join.filter.is_some() {
+    // Its rows are read several times, and a limit may leave others each time.
+    if join.join_type != JoinType::LeftAnti || join.filter.is_some() || has_limit(&second.relation) {
         return other();
     }
     let may_be_null = |expr: &Logical, side: &DFSchemaRef| expr.nullable(side).map_err(|error| error.to_string());
@@ -86,6 +87,10 @@ fn unknown(join: &Join, first: &Region, second: &Region, on: &[Expr]) -> Result<
         unknown.push((second.relation.clone().top(vec![], 0, 1), is_null(value)?));
     }
     Ok(unknown)
+}
+
+fn has_limit(relation: &Relation) -> bool {
+    matches!(relation.node(), Node::Top { .. }) || relation.inputs().into_iter().any(has_limit)
 }
 
 /// Whether both sides of an equality may be NULL.

@@ -11,6 +11,7 @@ use datafusion::execution::context::QueryPlanner;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
+use headwater_rules::refused_subquery;
 
 use super::eager::aggregate_early;
 use super::either::joined_by_either;
@@ -74,14 +75,7 @@ fn told_of_subqueries(error: DataFusionError) -> DataFusionError {
         }
         _ => false,
     };
-    match is_left {
-        true => DataFusionError::NotImplemented(
-            "a subquery that reads a column from outside, where it is no condition of a join: beneath LIMIT, groups, DISTINCT or UNION, and in a window, it may ask \
-             whether one of its columns is equal (=) to what is outside, and nothing else; write it as a join"
-                .to_owned(),
-        ),
-        false => error,
-    }
+    if is_left { refused_subquery() } else { error }
 }
 
 /// Lets the statements of a plan that is about to run share what they can. Of two plans of which one answers, each shares with itself.

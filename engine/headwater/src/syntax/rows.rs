@@ -94,11 +94,11 @@ fn argument(argument: &FunctionArg) -> Option<&Expr> {
     }
 }
 
-/// The conditions that must all hold, with each that asks for a row of a subquery as one that asks whether there is such a row.
+/// A condition that keeps rows, with each part that asks for a row of a subquery as one that asks whether there is such a row.
 fn in_condition(condition: &mut Expr) -> Result<()> {
     match condition {
         Expr::Nested(inner) => in_condition(inner),
-        Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
+        Expr::BinaryOp { left, op: BinaryOperator::And | BinaryOperator::Or, right } => {
             in_condition(left)?;
             in_condition(right)
         }
@@ -174,30 +174,48 @@ fn by_operator(whole: &Expr, op: &BinaryOperator, a: &[&Expr], b: &[&Expr]) -> R
     if a.iter().chain(b).any(|value| is_volatile(value)) {
         return Ok(None);
     }
-    Ok(ordered(&first, &last, a, b))
+    ordered(whole, &first, &last, a, b)
 }
 
-/// In the order of the first values that differ: `a >= x AND (a > x OR (b, ...) > (y, ...))`, whose first part finds its rows by an index.
-fn ordered(first: &BinaryOperator, last: &BinaryOperator, a: &[&Expr], b: &[&Expr]) -> Option<Expr> {
-    let ([left, more @ ..], [right, others @ ..]) = (a, b) else { return None };
-    let compare = |op: BinaryOperator| binary((*left).clone(), op, (*right).clone());
-    let Some(rest) = ordered(first, last, more, others) else { return Some(compare(last.clone())) };
+/// In the order of the first values that differ: `a >= x AND (a > x OR (b, ...) > (y, ...))`, whose first part finds its rows by an index. `None` of rows without values.
+fn ordered(
+    whole: &Expr,
+    first: &BinaryOperator,
+    last: &BinaryOperator,
+    a: &[&Expr],
+    b: &[&Expr],
+) -> Result<Option<Expr>> {
+    let ([left, more @ ..], [right, others @ ..]) = (a, b) else { return Ok(None) };
+    let Some(rest) = ordered(whole, first, last, more, others)? else {
+        return value_by(whole, last, left, right).map(Some);
+    };
     let not_beyond = if *first == BinaryOperator::Gt { BinaryOperator::GtEq } else { BinaryOperator::LtEq };
-    let decided = nested(binary(compare(first.clone()), BinaryOperator::Or, rest));
-    Some(nested(binary(compare(not_beyond), BinaryOperator::And, decided)))
+    let decided = nested(binary(value_by(whole, first, left, right)?, BinaryOperator::Or, rest));
+    Ok(Some(nested(binary(value_by(whole, &not_beyond, left, right)?, BinaryOperator::And, decided))))
+}
+
+/// Two values compared, which may be rows themselves.
+fn value_by(whole: &Expr, op: &BinaryOperator, left: &Expr, right: &Expr) -> Result<Expr> {
+    let of_rows = match (row(left), row(right)) {
+        (Some(a), Some(b)) => by_operator(whole, op, &a, &b)?,
+        _ => None,
+    };
+    Ok(of_rows.unwrap_or_else(|| binary(left.clone(), op.clone(), right.clone())))
 }
 
 fn equal(whole: &Expr, a: &[&Expr], b: &[&Expr]) -> Result<Expr> {
     of_one_length(whole, a.len(), b.len())?;
-    let pairs = a.iter().zip(b).map(|(a, b)| binary((*a).clone(), BinaryOperator::Eq, (*b).clone()));
-    Ok(chain(pairs.collect(), &BinaryOperator::And))
+    let pairs = a.iter().zip(b).map(|(a, b)| value_by(whole, &BinaryOperator::Eq, a, b));
+    Ok(chain(pairs.collect::<Result<_>>()?, &BinaryOperator::And))
 }
 
 fn distinct(whole: &Expr, a: &[&Expr], b: &[&Expr]) -> Result<Expr> {
     of_one_length(whole, a.len(), b.len())?;
-    let pairs =
-        a.iter().zip(b).map(|(a, b)| Expr::IsDistinctFrom(Box::new((*a).clone()), Box::new((*b).clone()))).map(nested);
-    Ok(chain(pairs.collect(), &BinaryOperator::Or))
+    let pair = |(a, b): (&&Expr, &&Expr)| match (row(a), row(b)) {
+        (Some(a), Some(b)) => distinct(whole, &a, &b),
+        _ => Ok(nested(Expr::IsDistinctFrom(Box::new((*a).clone()), Box::new((*b).clone())))),
+    };
+    Ok(chain(a.iter().zip(b).map(pair).collect::<Result<_>>()?, &BinaryOperator::Or))
 }
 
 fn in_list(whole: &Expr, value: &[&Expr], list: &[Vec<&Expr>]) -> Result<Option<Expr>> {

@@ -139,6 +139,10 @@ async fn every_kind_of_statement_is_recorded_and_values_are_not() {
     for (statement, kind) in [
         ("CREATE MATERIALIZED VIEW v.ids AS SELECT id FROM orders.orders WHERE amount <> 4111", "create view"),
         ("SELECT count(*) FROM v.ids", "query"),
+        (
+            "SELECT id, (SELECT l.id FROM orders.lines l WHERE l.id = o.id) AS line FROM orders.orders o WHERE id < 0",
+            "query",
+        ),
         ("REFRESH MATERIALIZED VIEW v.ids", "refresh view"),
         ("EXPLAIN SELECT id FROM orders.orders", "explain"),
         ("EXPLAIN ANALYZE SELECT id FROM orders.orders", "explain analyze"),

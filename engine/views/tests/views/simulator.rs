@@ -85,6 +85,10 @@ pub(crate) const QUERIES: &[&str] = &[
     "SELECT id, b, (SELECT max(u.b) FROM u WHERE u.a = t.a) AS m FROM t",
     "SELECT id, b FROM t WHERE b = (SELECT min(u.b) FROM u WHERE u.a = t.a)",
     "SELECT id, (SELECT count(*) FROM u WHERE u.a = t.a) AS n FROM t",
+    "SELECT id, (SELECT u.s FROM u WHERE u.a = t.a ORDER BY u.id DESC LIMIT 1) AS last FROM t",
+    "SELECT id, (SELECT u.s FROM u WHERE u.id = t.a) AS s FROM t",
+    "SELECT t.id, x.id AS uid FROM t CROSS JOIN LATERAL (SELECT u.id FROM u WHERE u.a = t.a ORDER BY u.b, u.id LIMIT 2) x",
+    "SELECT id, (SELECT count(*) FROM u WHERE u.a = t.a AND u.b > t.b) AS n FROM t",
     "WITH x AS (SELECT a, sum(b) AS sb FROM t GROUP BY a) SELECT l.a, r.sb FROM x l JOIN x r ON l.sb = r.a",
     // Windows.
     "SELECT id, row_number() OVER (PARTITION BY a ORDER BY id) AS n FROM t",

@@ -7,7 +7,9 @@ use datafusion::common::ScalarValue;
 use datafusion::datasource::MemTable;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use headwater_rules::{mended_optimizer_rules, mended_physical_optimizer_rules, mended_scalar_functions};
+use headwater_rules::{
+    mended_analyzer_rules, mended_optimizer_rules, mended_physical_optimizer_rules, mended_scalar_functions,
+};
 use headwater_source::{Dependency, Position, TableChange, Transaction};
 use headwater_views::{Input, Maintenance, Options, Query, Report, Resolved, SourceId, TableId, ViewId};
 
@@ -172,6 +174,7 @@ impl World {
         let state = SessionStateBuilder::new_with_default_features()
             .with_config(config)
             .with_scalar_functions(mended_scalar_functions())
+            .with_analyzer_rules(mended_analyzer_rules())
             .with_optimizer_rules(mended_optimizer_rules())
             .with_physical_optimizer_rules(mended_physical_optimizer_rules())
             .build();

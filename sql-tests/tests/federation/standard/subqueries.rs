@@ -498,7 +498,8 @@ async fn row_is_among_the_rows_of_a_subquery_of_several_columns() {
 #[tokio::test]
 async fn value_is_looked_up_by_a_key_or_fails_where_there_are_two() {
     let towns = "CREATE TABLE towns (code varchar(9) PRIMARY KEY, name varchar(9), size int, open boolean); \
-        INSERT INTO towns VALUES ('a', 'Aachen', 3, true), ('b', 'Bonn', NULL, false)";
+        INSERT INTO towns VALUES ('a', 'Aachen', 3, true), ('b', 'Bonn', NULL, false); \
+        CREATE TABLE texts (code varchar(9) PRIMARY KEY, n int); INSERT INTO texts VALUES ('1', 1), ('01', 2)";
     let postgres = PostgresDatabase::with(&format!("{CUSTOMERS}; {ORDERS}; {towns}")).await;
     let mysql = MysqlDatabase::with(&format!("{ORDERS}; {towns}")).await;
     let services = Services::new().with_postgres("pg", &postgres.url()).with_mysql("my", &mysql.url());
@@ -527,6 +528,16 @@ async fn value_is_looked_up_by_a_key_or_fails_where_there_are_two() {
             "SELECT c.id, row_number() OVER (ORDER BY (SELECT t.name FROM towns t WHERE t.code = c.town), c.id) AS n FROM pg.customers c WHERE c.id < 3",
             &[&["1", "1"], &["2", "2"]],
         ),
+        // What is looked up is what is compared.
+        (
+            "SELECT c.id, (SELECT t.code FROM towns t WHERE t.code = c.town) AS code, (SELECT o.customer FROM orders o WHERE o.customer = c.id AND o.id % 10 = 0) AS k FROM pg.customers c",
+            &[&["1", "a", "1"], &["2", "b", "2"], &["3", "a", "NULL"], &["NULL", "b", "NULL"]],
+        ),
+        // Two texts are one number, and one group.
+        (
+            "SELECT c.id, (SELECT sum(t.n) FROM texts t WHERE CAST(t.code AS INT) = c.id) AS n FROM pg.customers c",
+            &[&["1", "3"], &["2", "NULL"], &["3", "NULL"], &["NULL", "NULL"]],
+        ),
         // By no key: there are no two where one is asked for, though there are elsewhere.
         (
             "SELECT c.id, (SELECT o.state FROM orders o WHERE o.customer = c.id AND o.placed < DATE '2024-01-10') AS state FROM pg.customers c",
@@ -544,7 +555,7 @@ async fn value_is_looked_up_by_a_key_or_fails_where_there_are_two() {
     for service in ["pg", "my"] {
         for (query, right) in cases {
             let of = |query: &str| {
-                ["orders", "towns"].iter().fold(query.to_owned(), |query, table| {
+                ["orders", "towns", "texts"].iter().fold(query.to_owned(), |query, table| {
                     query
                         .replace(&format!("FROM {table}"), &format!("FROM {service}.{table}"))
                         .replace(&format!("JOIN {table}"), &format!("JOIN {service}.{table}"))
@@ -555,6 +566,12 @@ async fn value_is_looked_up_by_a_key_or_fails_where_there_are_two() {
         let engine = services.engine().await;
         let two = format!(
             "SELECT c.id, (SELECT o.id FROM {service}.orders o WHERE o.customer = c.id) AS o FROM pg.customers c"
+        );
+        let error = headwater_sql_tests::services::error(&engine, &two).await;
+        assert!(error.contains("rows for one row of the query around it"), "{error}");
+        // Two texts are one number.
+        let two = format!(
+            "SELECT c.id, (SELECT t.n FROM {service}.texts t WHERE CAST(t.code AS INT) = c.id) AS n FROM pg.customers c"
         );
         let error = headwater_sql_tests::services::error(&engine, &two).await;
         assert!(error.contains("rows for one row of the query around it"), "{error}");

@@ -192,6 +192,9 @@ async fn rows_of_values_are_compared_in_order() {
         ("(a, b) NOT IN ((1, 'y'), (3, 'x'))", &["1", "3", "5"]),
         ("(a, b) IN ((2, NULL), (1, 'x'))", &["1"]),
         ("((a, b) IN ((2, NULL), (1, 'x'))) IS NULL", &["3", "4", "5"]),
+        ("((a, b), id) = ((1, 'y'), 2)", &["2"]),
+        ("((a, b), id) > ((1, 'x'), 1)", &["2", "3", "5"]),
+        ("((a, b), id) <> ((2, NULL), 5)", &["1", "2", "3", "4"]),
         ("(a, b) IS NULL", &[]),
         ("(a, b) IS NOT NULL", &["1", "2", "3"]),
         ("(a, b) IS DISTINCT FROM (2, NULL)", &["1", "2", "3", "4"]),
@@ -244,6 +247,14 @@ async fn intervals_are_multiplied_by_whole_numbers() {
     ] {
         answers(&services, &[], query, right).await;
     }
+    let engine = services.engine().await;
+    let prepared = session(&engine, Pushdown::On).await;
+    let prepared =
+        prepared.prepare("SELECT CAST(DATE '2024-01-01' + $1 * INTERVAL '1 day' AS DATE) AS day").await.unwrap();
+    let day = prepared.execute(vec![2_i64.into()]).await.unwrap();
+    let schema = day.schema();
+    let day = headwater_sql_tests::rows::Rows::of(&schema, &day.collect().await.unwrap());
+    assert_eq!(day.texts(), [["2024-01-03"]]);
     let error = error(&services, "SELECT 4000000000 * INTERVAL '1 day'").await;
     assert!(error.contains("longer than an interval can be"), "{error}");
 }
