@@ -18,6 +18,9 @@ use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Expr, Filter, LogicalPlan, Projection, Subquery};
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
+/// What is computed for IN has such a name.
+const MEMBER: &str = "__member";
+
 /// The optimizer rule. It runs before subqueries are made joins.
 #[derive(Debug, Default)]
 pub struct UnambiguousSubqueries;
@@ -32,16 +35,21 @@ impl OptimizerRule for UnambiguousSubqueries {
     }
 
     fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        let values = scalar_subqueries(&plan)?;
+        let values = subqueries(&plan, |part| matches!(part, Expr::ScalarSubquery(_)))?;
+        let members = subqueries(&plan, |part| matches!(part, Expr::InSubquery(_)))?;
         plan.map_subqueries(|subquery| {
             let LogicalPlan::Subquery(subquery) = subquery else { return Ok(Transformed::no(subquery)) };
             // DataFusion wants the groups of a subquery that is one value named as its conditions name them.
             let is_value = values.contains(&Arc::as_ptr(&subquery.subquery));
-            let plan = without_aliases(&subquery)?.transform_data(|plan| {
-                match is_ambiguous(&plan)? && !(is_value && has_groups(&plan)?) {
-                    true => plan.transform_up(|node| renamed(node, config)),
-                    false => Ok(Transformed::no(plan)),
-                }
+            let is_member = members.contains(&Arc::as_ptr(&subquery.subquery));
+            let plan = without_aliases(&subquery)?;
+            let plan = plan.transform_data(|plan| match is_member && !subquery.outer_ref_columns.is_empty() {
+                true => under_a_name(plan, config),
+                false => Ok(Transformed::no(plan)),
+            })?;
+            let plan = plan.transform_data(|plan| match is_ambiguous(&plan)? && !(is_value && has_groups(&plan)?) {
+                true => plan.transform_up(|node| renamed(node, config)),
+                false => Ok(Transformed::no(plan)),
             })?;
             Ok(plan.update_data(|plan| LogicalPlan::Subquery(Subquery { subquery: Arc::new(plan), ..subquery })))
         })
@@ -110,12 +118,28 @@ pub fn refused_subquery() -> DataFusionError {
     )
 }
 
-/// The subqueries of the operator that are one value.
-fn scalar_subqueries(plan: &LogicalPlan) -> Result<Vec<*const LogicalPlan>> {
+/// The rows of a subquery of IN with a name of its own for what is computed: DataFusion takes a column beneath that has its name for it, as `y.b` in `CAST(y.b AS BIGINT)`.
+fn under_a_name(rows: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+    let is_of_table = |expr: &Expr| matches!(expr, Expr::Column(Column { relation: Some(_), .. }));
+    if matches!(&rows, LogicalPlan::Projection(projection) if projection.expr.iter().all(is_of_table)) {
+        return Ok(Transformed::no(rows));
+    }
+    if rows.schema().field(0).name().starts_with(MEMBER) {
+        return Ok(Transformed::no(rows));
+    }
+    let column = Expr::Column(Column::from(rows.schema().qualified_field(0)));
+    let named = column.alias(config.alias_generator().next(MEMBER));
+    Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(vec![named], Arc::new(rows))?)))
+}
+
+/// The subqueries of the operator that are such expressions.
+fn subqueries(plan: &LogicalPlan, is_such: impl Fn(&Expr) -> bool) -> Result<Vec<*const LogicalPlan>> {
     let mut found = Vec::new();
     plan.apply_expressions(|expr| {
         expr.apply(|part| {
-            if let Expr::ScalarSubquery(subquery) = part {
+            if let Expr::ScalarSubquery(subquery) | Expr::InSubquery(InSubquery { subquery, .. }) = part
+                && is_such(part)
+            {
                 found.push(Arc::as_ptr(&subquery.subquery));
             }
             Ok(TreeNodeRecursion::Continue)
@@ -130,13 +154,26 @@ fn has_groups(subquery: &LogicalPlan) -> Result<bool> {
 
 /// Whether two columns of one name are among what the subquery selects and what its correlated conditions read.
 pub(crate) fn is_ambiguous(subquery: &LogicalPlan) -> Result<bool> {
-    let mut columns: BTreeSet<Column> = selected(subquery);
+    let mut read = BTreeSet::new();
+    // A cast has the name of the column that it is of, and is another.
+    let mut computed = BTreeSet::new();
     subquery.apply(|node| {
-        if let LogicalPlan::Filter(filter) = node {
-            columns.extend(correlated(filter));
+        match node {
+            LogicalPlan::Filter(filter) => read.extend(correlated(filter)),
+            LogicalPlan::Projection(projection) => {
+                let named = projection.expr.iter().zip(projection.schema.fields());
+                let other = named.filter(|(expr, _)| !matches!(expr, Expr::Column(_)));
+                computed.extend(other.map(|(_, field)| field.name().clone()));
+            }
+            _ => {}
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
+    let is_computed = |column: &Column| computed.contains(column.name()) || computed.contains(&column.flat_name());
+    if read.iter().any(is_computed) {
+        return Ok(true);
+    }
+    let columns: BTreeSet<Column> = selected(subquery).into_iter().chain(read).collect();
     let names: BTreeSet<&str> = columns.iter().map(Column::name).collect();
     Ok(names.len() < columns.len())
 }

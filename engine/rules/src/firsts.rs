@@ -23,6 +23,7 @@ use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
 use crate::correlated::{asks_beyond, is_ambiguous, reads, refused_subquery, renamed, without_aliases};
 use crate::membership::keeps_a_row;
+use crate::one_row::is_group;
 use crate::zeros::{holds, under_their_names};
 
 /// The optimizer rule. It runs before subqueries are made joins.
@@ -113,9 +114,13 @@ fn of_subquery(part: Expr, config: &dyn OptimizerConfig) -> Result<Transformed<E
         }
         Expr::ScalarSubquery(subquery) => {
             let reader = Reader::of(&subquery, config);
-            let rows = reader.of_each_below(rows_of(&subquery))?;
+            let rows = reader.of_each_below(limited_last(rows_of(&subquery))?)?;
             let rows = rows.transform_data(|rows| one_value(rows, config))?;
             let rows = rows.transform_data(|rows| reader.of_each(rows))?;
+            let rows = match rows.transformed && !is_group(&rows.data) {
+                true => Transformed::yes(first_of_group(rows.data, None, vec![], 0, config)?),
+                false => rows,
+            };
             Ok(written(subquery, rows).update_data(Expr::ScalarSubquery))
         }
         Expr::InSubquery(InSubquery { expr, subquery, negated }) => {
@@ -252,33 +257,54 @@ fn one_value(rows: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transfor
     if rows.all_out_ref_exprs().is_empty() || rows.schema().fields().len() != 1 {
         return Ok(Transformed::no(rows));
     }
-    let output = Column::from(rows.schema().qualified_field(0));
     let value = match &cut.selected[..] {
-        [] => Some(Expr::Column(Column::from(cut.rows.schema().qualified_field(0)))),
-        [projection] => Some(projection.expr[0].clone().unalias_nested().data),
+        [] => Some(None),
+        [projection] => Some(Some(projection.expr[0].clone().unalias_nested().data)),
         _ => None,
     };
-    let (input, value, order, place) = match value {
+    let group = match value {
         // Other comparisons than equality are made for each row.
         Some(value) => {
             let input = compared(cut.rows, config)?.unwrap_or_else(|| cut.rows.clone());
-            (input, value, cut.order, cut.skip)
+            let value = value.unwrap_or_else(|| Expr::Column(Column::from(cut.rows.schema().qualified_field(0))));
+            first_of_group(input, Some(value), cut.order, cut.skip, config)?
         }
         // A row for each value at most.
         None => match numbered(limit, config)? {
-            Some(rows) => (rows, Expr::Column(output.clone()), vec![], 0),
+            Some(rows) => first_of_group(rows, None, vec![], 0, config)?,
             None => return Ok(Transformed::no(rows)),
         },
     };
-    let function = match place {
+    Ok(Transformed::yes(group))
+}
+
+/// The value (that of the first column where none is said) of one of the rows in their order, as a group.
+fn first_of_group(
+    rows: LogicalPlan,
+    value: Option<Expr>,
+    order: Vec<SortExpr>,
+    skip: usize,
+    config: &dyn OptimizerConfig,
+) -> Result<LogicalPlan> {
+    let value = value.unwrap_or_else(|| Expr::Column(Column::from(rows.schema().qualified_field(0))));
+    let function = match skip {
         0 => first_value_udaf().call(vec![value]),
         skip => nth_value_udaf().call(vec![value, lit(i64::try_from(skip).unwrap_or(i64::MAX).saturating_add(1))]),
     };
     let function = if order.is_empty() { function } else { function.order_by(order).build()? };
     let name = Column::from_name(function.schema_name().to_string());
-    let groups = Arc::new(LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(input), vec![], vec![function])?));
-    let named = Expr::Column(name).alias_qualified(output.relation, output.name);
-    Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(vec![named], groups)?)))
+    let groups = LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(rows), vec![], vec![function])?);
+    // What is compared may be the value itself, and has its name.
+    let named = Expr::Column(name).alias(config.alias_generator().next("__first"));
+    Ok(LogicalPlan::Projection(Projection::try_new(vec![named], Arc::new(groups))?))
+}
+
+/// The rows with a limit that stands beneath what is selected of them above it.
+fn limited_last(rows: LogicalPlan) -> Result<LogicalPlan> {
+    let LogicalPlan::Projection(projection) = &rows else { return Ok(rows) };
+    let LogicalPlan::Limit(limit) = limited_last(projection.input.as_ref().clone())? else { return Ok(rows) };
+    let selected = Projection::try_new(projection.expr.clone(), limit.input)?;
+    Ok(LogicalPlan::Limit(Limit { input: Arc::new(LogicalPlan::Projection(selected)), ..limit }))
 }
 
 /// The rows with all that they compare with the outside in one condition above them; `None` where they do more than to ask whether it is equal.

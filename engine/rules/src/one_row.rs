@@ -78,7 +78,7 @@ fn of_one_row(part: Expr) -> Result<Transformed<Expr>> {
 }
 
 /// Whether the subquery is an aggregate, which is looked at elsewhere.
-fn is_group(rows: &LogicalPlan) -> bool {
+pub(crate) fn is_group(rows: &LogicalPlan) -> bool {
     match rows {
         LogicalPlan::Projection(projection) => is_group(&projection.input),
         LogicalPlan::SubqueryAlias(named) => is_group(&named.input),

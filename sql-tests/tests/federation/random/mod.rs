@@ -12,6 +12,7 @@ mod generate;
 mod judge;
 mod kind;
 mod known;
+mod outside;
 mod part;
 mod query;
 mod question;
