@@ -42,7 +42,7 @@ impl OptimizerRule for UnambiguousSubqueries {
             // DataFusion wants the groups of a subquery that is one value named as its conditions name them.
             let is_value = values.contains(&Arc::as_ptr(&subquery.subquery));
             let is_member = members.contains(&Arc::as_ptr(&subquery.subquery));
-            let plan = without_aliases(&subquery)?;
+            let plan = without_aliases(&subquery, is_value)?;
             let plan = plan.transform_data(|plan| match is_member && !subquery.outer_ref_columns.is_empty() {
                 true => under_a_name(plan, config),
                 false => Ok(Transformed::no(plan)),
@@ -56,8 +56,9 @@ impl OptimizerRule for UnambiguousSubqueries {
     }
 }
 
-/// The subquery's rows, with its derived tables that read from outside of it as choices of columns.
-pub(crate) fn without_aliases(subquery: &Subquery) -> Result<Transformed<LogicalPlan>> {
+/// The subquery's rows, with its derived tables that read from outside of it as choices of columns. `counts` says whether DataFusion knows that an aggregate of all rows is there without
+/// rows, too; where it does not, such a one is refused.
+pub(crate) fn without_aliases(subquery: &Subquery, counts: bool) -> Result<Transformed<LogicalPlan>> {
     let rows = subquery.subquery.as_ref().clone();
     if subquery.outer_ref_columns.is_empty() {
         return Ok(Transformed::no(rows));
@@ -77,6 +78,13 @@ pub(crate) fn without_aliases(subquery: &Subquery) -> Result<Transformed<Logical
         let is_lateral = matches!(named.input.as_ref(), LogicalPlan::Subquery(_));
         if is_lateral || !reads(&named.input, &subquery.outer_ref_columns) {
             return Ok(Transformed::new(node, false, TreeNodeRecursion::Jump));
+        }
+        let is_of_all = |node: &LogicalPlan| match node {
+            LogicalPlan::Aggregate(groups) => groups.group_expr.is_empty() && reads(node, &subquery.outer_ref_columns),
+            _ => false,
+        };
+        if !counts && named.input.exists(|node| Ok(is_of_all(node)))? {
+            return Err(refused_subquery());
         }
         let under_its_name = |column: Column| {
             let name = column.name.clone();

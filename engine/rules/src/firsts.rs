@@ -22,7 +22,7 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
 use crate::correlated::{asks_beyond, is_ambiguous, reads, refused_subquery, renamed, without_aliases};
-use crate::membership::keeps_a_row;
+use crate::membership::{is_one_row, keeps_a_row};
 use crate::one_row::is_group;
 use crate::zeros::{holds, under_their_names};
 
@@ -86,7 +86,7 @@ fn lateral(side: &LogicalPlan, config: &dyn OptimizerConfig) -> Result<Option<Lo
         LogicalPlan::Subquery(subquery) => {
             let of_each = |rows| Subquery { subquery: Arc::new(rows), ..subquery.clone() };
             let cut = Reader::of(subquery, config).of_each(subquery.subquery.as_ref().clone())?;
-            let rows = without_aliases(&of_each(cut.data))?;
+            let rows = without_aliases(&of_each(cut.data), true)?;
             let named = match is_ambiguous(&rows.data)? {
                 true => rows.data.transform_up(|node| renamed(node, config))?,
                 false => Transformed::no(rows.data),
@@ -257,6 +257,10 @@ fn one_value(rows: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transfor
     if rows.all_out_ref_exprs().is_empty() || rows.schema().fields().len() != 1 {
         return Ok(Transformed::no(rows));
     }
+    // An aggregate of all that is found has a row where nothing is.
+    if is_one_row(&limit.input) {
+        return if cut.skip == 0 { unordered(&limit.input).map(Transformed::yes) } else { Err(refused_subquery()) };
+    }
     let value = match &cut.selected[..] {
         [] => Some(None),
         [projection] => Some(Some(projection.expr[0].clone().unalias_nested().data)),
@@ -265,7 +269,8 @@ fn one_value(rows: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transfor
     let group = match value {
         // Other comparisons than equality are made for each row.
         Some(value) => {
-            let input = compared(cut.rows, config)?.unwrap_or_else(|| cut.rows.clone());
+            let plain = || is_plain(cut.rows).then(|| cut.rows.clone());
+            let Some(input) = compared(cut.rows, config)?.or_else(plain) else { return Ok(Transformed::no(rows)) };
             let value = value.unwrap_or_else(|| Expr::Column(Column::from(cut.rows.schema().qualified_field(0))));
             first_of_group(input, Some(value), cut.order, cut.skip, config)?
         }
@@ -276,6 +281,29 @@ fn one_value(rows: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transfor
         },
     };
     Ok(Transformed::yes(group))
+}
+
+/// The one row, which no order says anything of.
+fn unordered(row: &LogicalPlan) -> Result<LogicalPlan> {
+    Ok(match row {
+        LogicalPlan::Sort(sort) => unordered(&sort.input)?,
+        LogicalPlan::Projection(projection) => {
+            let input = Arc::new(unordered(&projection.input)?);
+            LogicalPlan::Projection(Projection::try_new(projection.expr.clone(), input)?)
+        }
+        other => other.clone(),
+    })
+}
+
+/// Whether nothing but conditions and choices of columns stands between the rows and what reads from outside.
+fn is_plain(rows: &LogicalPlan) -> bool {
+    match rows {
+        _ if rows.all_out_ref_exprs().is_empty() => true,
+        LogicalPlan::Filter(filter) => is_plain(&filter.input),
+        LogicalPlan::Projection(projection) => is_plain(&projection.input),
+        LogicalPlan::SubqueryAlias(named) => is_plain(&named.input),
+        _ => false,
+    }
 }
 
 /// The value (that of the first column where none is said) of one of the rows in their order, as a group.

@@ -202,7 +202,8 @@ impl Text<'_> {
             1 => {
                 let value = self.aggregate("y.a", "y.b");
                 let (rows, kept) = self.rows();
-                format!("(SELECT {value} FROM {rows}{kept})")
+                let cut = self.pick(&["", "", " LIMIT 1"]);
+                format!("(SELECT {value} FROM {rows}{kept}{cut})")
             }
             2 => format!("(SELECT {column} FROM y WHERE y.id = {})", self.pick(&["x.a", "x.b + 1", "x.id"])),
             3 => {
