@@ -76,8 +76,7 @@ fn names(info: &mut SqlInfoDataBuilder) {
 fn grammar(info: &mut SqlInfoDataBuilder) {
     info.append(SqlInfo::SqlNullOrdering, SqlNullOrdering::SqlNullsSortedHigh as i32);
     info.append(SqlInfo::SqlKeywords, keywords());
-    // LIKE takes the backslash and no other.
-    info.append(SqlInfo::SqlSupportsLikeEscapeClause, false);
+    info.append(SqlInfo::SqlSupportsLikeEscapeClause, true);
     info.append(SqlInfo::SqlSupportsColumnAliasing, true);
     info.append(SqlInfo::SqlNullPlusNullIsNull, true);
     info.append(SqlInfo::SqlSupportsTableCorrelationNames, true);
